@@ -1,0 +1,156 @@
+//! The recipe: all that decides the text, read from TOML and hashed.
+
+use longhand_proto::task::Sampling;
+use serde::{Deserialize, Serialize};
+
+/// A recipe as its TOML file states it, defaults filled in. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    pub name: String,
+    pub templates: Templates,
+    pub plan: PlanRules,
+    pub section: SectionRules,
+    pub filters: Filters,
+    pub retry: Retry,
+}
+
+/// Template texts. In a file each is a path relative to the recipe; a loaded recipe holds the texts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Templates {
+    pub plan_en: String,
+    pub plan_zh: String,
+    pub section_en: String,
+    pub section_zh: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlanRules {
+    pub min_steps: u32,
+    pub max_steps: u32,
+    pub min_words: u32,
+    pub max_words: u32,
+    /// Word budgets are scaled so that their sum is the required length times this.
+    pub headroom: f32,
+    /// Let the engine enforce the plan's grammar while decoding.
+    pub grammar: bool,
+    pub max_tokens: u32,
+    pub sampling: Sampling,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SectionRules {
+    /// Steer the number of words while decoding.
+    pub length_control: bool,
+    pub floor: f32,
+    pub bias: f32,
+    pub ceiling: f32,
+    pub hard: f32,
+    /// Bound on tokens per target word, over which a section is truncated.
+    pub max_tokens_per_word: f32,
+    pub sampling: Sampling,
+}
+
+/// Thresholds of the base filters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filters {
+    /// Fewest words of a document.
+    pub min_words: u32,
+    /// Least length score S_l, 0 to 100.
+    pub min_score_length: f64,
+    /// Most sections that ended truncated.
+    pub max_truncated: u32,
+    pub refusal: bool,
+    /// Largest share of a section's word n-grams that repeat within it.
+    pub max_repetition_within: f64,
+    /// Largest share of a section's word n-grams that an earlier section holds.
+    pub max_repetition_between: f64,
+    pub leftover_identifiers: bool,
+    /// Most tokens of prompt and text together.
+    pub max_tokens: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Errors of one task before the document fails.
+    pub max_errors: u32,
+    /// Lost leases of one task before the document fails as poison.
+    pub max_losses: u32,
+    /// First back-off; doubles with each error, with full jitter.
+    pub backoff_ms: u64,
+    pub max_backoff_ms: u64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            name: "longwriter".into(),
+            templates: Templates::default(),
+            plan: PlanRules::default(),
+            section: SectionRules::default(),
+            filters: Filters::default(),
+            retry: Retry::default(),
+        }
+    }
+}
+
+impl Default for Templates {
+    fn default() -> Self {
+        Self { plan_en: String::new(), plan_zh: String::new(), section_en: String::new(), section_zh: String::new() }
+    }
+}
+
+impl Default for PlanRules {
+    fn default() -> Self {
+        Self {
+            min_steps: 1,
+            max_steps: 50,
+            min_words: 200,
+            max_words: 1000,
+            headroom: 1.05,
+            grammar: true,
+            max_tokens: 4096,
+            sampling: Sampling { temperature: 0.7, top_p: 0.95, ..Sampling::default() },
+        }
+    }
+}
+
+impl Default for SectionRules {
+    fn default() -> Self {
+        Self {
+            length_control: true,
+            floor: 0.9,
+            bias: 1.0,
+            ceiling: 1.15,
+            hard: 1.5,
+            max_tokens_per_word: 4.0,
+            sampling: Sampling { temperature: 0.7, top_p: 0.95, ..Sampling::default() },
+        }
+    }
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self {
+            min_words: 300,
+            min_score_length: 80.0,
+            max_truncated: 0,
+            refusal: true,
+            max_repetition_within: 0.2,
+            max_repetition_between: 0.2,
+            leftover_identifiers: true,
+            max_tokens: 32_768,
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { max_errors: 3, max_losses: 3, backoff_ms: 1_000, max_backoff_ms: 60_000 }
+    }
+}

@@ -1,0 +1,391 @@
+//! Where documents live. A store knows a document's envelope (who may write it, where it waits) and keeps its body as
+//! opaque JSON; what a document *is* stands in [`crate::document`].
+//!
+//! Both implementations pass one conformance suite (`tests/`). The contract:
+//!
+//! - A document has at most one live lease, and a [`Store::commit`] that names another lease changes nothing.
+//! - Every call may be repeated with the same arguments and then has the outcome of the first.
+//! - Time is the store's own: Redis `TIME`, or the clock that the SQLite store was opened with.
+//! - Errors, losses and releases are counted apart. Only a loss can be counted by a sweep, only a commit counts errors.
+//! - Submitted ids end as exactly one of accepted, rejected, failed, cancelled.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use longhand_proto::task::Checkpoint;
+use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
+use serde::{Deserialize, Serialize};
+
+/// Where a document waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// May be leased.
+    Ready,
+    /// A worker holds it.
+    Leased,
+    /// Waits out a back-off, then becomes ready.
+    Delayed,
+    Accepted,
+    Rejected,
+    Failed,
+    Cancelled,
+}
+
+impl State {
+    pub const ALL: [Self; 7] =
+        [Self::Ready, Self::Leased, Self::Delayed, Self::Accepted, Self::Rejected, Self::Failed, Self::Cancelled];
+
+    /// True for the four states in which nothing is left to do.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Accepted | Self::Rejected | Self::Failed | Self::Cancelled)
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Delayed => "delayed",
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One submission: fixed when it is created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub id: RunId,
+    /// The recipe as used, TOML, with its templates inlined.
+    pub recipe: String,
+    pub recipe_hash: String,
+    pub seed: u64,
+    pub created_ms: u64,
+}
+
+/// A document as it is submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDocument {
+    pub id: DocumentId,
+    /// JSON of a [`crate::document::Document`].
+    pub body: String,
+    /// Set if the row was bad: the document starts as failed for this reason (the error's class).
+    pub failed: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Submitted {
+    pub inserted: u64,
+    /// Already known, left as they were.
+    pub existing: u64,
+}
+
+/// How often a document was given back, and why. The three never mix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Attempts of the current task that ended in an error.
+    pub errors: u32,
+    /// Leases that ran out on the current task: the worker died or hung.
+    pub losses: u32,
+    /// Leases given back by a draining worker. Free.
+    pub releases: u32,
+}
+
+/// A live lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub id: LeaseId,
+    pub worker: WorkerId,
+    pub granted_ms: u64,
+    pub expires_ms: u64,
+    /// Last progress number that the worker reported, and when it last grew.
+    pub progress: u64,
+    pub progress_ms: u64,
+}
+
+/// A stored document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub id: DocumentId,
+    pub run: RunId,
+    pub state: State,
+    /// Rule of a rejected, error class of a failed document; else empty.
+    pub reason: String,
+    /// Grows by one with every change.
+    pub version: u64,
+    /// Place in the order of submission, from 0.
+    pub seq: u64,
+    /// True once any task of it was leased: open documents are leased before new ones.
+    pub open: bool,
+    /// Time from which a delayed document is ready.
+    pub due_ms: u64,
+    pub counters: Counters,
+    pub lease: Option<Grant>,
+    pub checkpoint: Option<Checkpoint>,
+    pub body: String,
+    /// Accepted and written to a shard that the manifest names.
+    pub flushed: bool,
+}
+
+/// How one lease of one task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptEnd {
+    Completed,
+    Error,
+    Lost,
+    Released,
+}
+
+/// One lease of one task, after it ended. Kept for ever.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub lease: LeaseId,
+    pub worker: WorkerId,
+    pub granted_ms: u64,
+    pub ended_ms: u64,
+    pub end: AttemptEnd,
+    /// JSON object of what the coordinator knows (task kind, section, usage, finish reason, error); `{}` for a lost one.
+    pub detail: serde_json::Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseQuery {
+    pub worker: WorkerId,
+    /// Repeating it returns the leases that its first use was given, as far as they live. Kept for at least `ttl_ms`.
+    pub request_id: String,
+    /// Most documents to lease.
+    pub slots: u32,
+    pub ttl_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    pub lease: LeaseId,
+    pub progress: u64,
+    /// Replaces the stored checkpoint if set.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// What becomes of a document whose attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Ready for any worker, or leased at once to the worker that asks for it with this new lease id.
+    Continue { lease: Option<LeaseId> },
+    /// Ready after `delay_ms`: an error that another try may mend.
+    Retry { delay_ms: u64 },
+    /// Ready again with its checkpoint: the worker drains.
+    Release,
+    /// A terminal state and its reason.
+    End { state: State, reason: String },
+}
+
+/// The end of an attempt, written in one atomic step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    pub lease: LeaseId,
+    /// New body; none leaves it as it is.
+    pub body: Option<String>,
+    /// New checkpoint. A commit of [`Next::Release`] keeps the stored one when this is none; all others clear it.
+    pub checkpoint: Option<Checkpoint>,
+    pub next: Next,
+    /// Detail of the attempt, see [`Attempt::detail`].
+    pub detail: serde_json::Value,
+    /// Time to live of the lease in [`Next::Continue`].
+    pub ttl_ms: u64,
+}
+
+/// Answer to a [`Commit`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// Written now. The next lease, if one was asked for.
+    Done(Option<Grant>),
+    /// This lease was committed before; the lease given then, if it still lives.
+    Repeated(Option<Grant>),
+    /// The lease is not live: nothing was changed.
+    Stale,
+}
+
+/// What a lease id means to the store at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// Live: the document it is for.
+    Live(Box<Record>),
+    /// Its attempt was committed as the document's last one; the document as it is now.
+    Committed(Box<Record>),
+    Stale,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SweepLimits {
+    /// Losses of one task after which the document fails with reason `poison`.
+    pub max_losses: u32,
+    /// A lease without progress for this long is taken away even if renewed.
+    pub no_progress_ms: u64,
+    /// Most documents to touch in one call.
+    pub batch: u32,
+}
+
+/// A lease that a sweep took away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    pub run: RunId,
+    pub document: DocumentId,
+    pub lease: Grant,
+    /// The state after: ready, or failed by poison.
+    pub state: State,
+}
+
+/// Replaces an unfinished or finished document by hand (requeue, cancel), whatever lease it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swap {
+    pub document: DocumentId,
+    /// Refused with [`Swapped::Changed`] if the version is another one by now.
+    pub version: u64,
+    /// Ready or a terminal state. A live lease is revoked, counters and checkpoint are cleared.
+    pub state: State,
+    pub reason: String,
+    pub body: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swapped {
+    Done,
+    Changed,
+}
+
+/// Which documents to list. Empty fields select all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    pub state: Option<State>,
+    /// Exact reason; needs `state`.
+    pub reason: Option<String>,
+}
+
+/// One page of a listing, in order of submission.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    pub records: Vec<Record>,
+    /// Pass as `after` to go on; none at the end.
+    pub next: Option<u64>,
+}
+
+/// Documents by state, kept by the store as it goes: constant time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    pub ready: u64,
+    pub leased: u64,
+    pub delayed: u64,
+    pub accepted: u64,
+    pub rejected: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+}
+
+impl Counts {
+    pub const fn of(&self, state: State) -> u64 {
+        match state {
+            State::Ready => self.ready,
+            State::Leased => self.leased,
+            State::Delayed => self.delayed,
+            State::Accepted => self.accepted,
+            State::Rejected => self.rejected,
+            State::Failed => self.failed,
+            State::Cancelled => self.cancelled,
+        }
+    }
+
+    pub const fn of_mut(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Ready => &mut self.ready,
+            State::Leased => &mut self.leased,
+            State::Delayed => &mut self.delayed,
+            State::Accepted => &mut self.accepted,
+            State::Rejected => &mut self.rejected,
+            State::Failed => &mut self.failed,
+            State::Cancelled => &mut self.cancelled,
+        }
+    }
+
+    /// Documents that are not in a terminal state.
+    pub const fn unfinished(&self) -> u64 {
+        self.ready + self.leased + self.delayed
+    }
+
+    pub const fn total(&self) -> u64 {
+        self.unfinished() + self.accepted + self.rejected + self.failed + self.cancelled
+    }
+}
+
+/// Indexes compared with the documents they index.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Audit {
+    pub documents: u64,
+    /// One sentence each; empty if all agrees.
+    pub mismatches: Vec<String>,
+    /// Mismatches that were repaired by rebuilding the index.
+    pub repaired: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store cannot be reached or did not answer in time; the outcome of the call is unknown.
+    #[error("store unreachable: {0}")]
+    Unreachable(String),
+    /// The store has no room to write: nothing was changed.
+    #[error("store is full: {0}")]
+    Full(String),
+    /// The store holds what this version cannot read, or is set up so that it would lose data.
+    #[error("store refused: {0}")]
+    Refused(String),
+    #[error("no such {kind}: {name}")]
+    NotFound { kind: &'static str, name: String },
+    /// Any other answer of the store's.
+    #[error("store: {0}")]
+    Other(String),
+}
+
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+#[async_trait]
+pub trait Store: Send + Sync + Debug {
+    /// Creates the run, or returns the one that has this id already (the caller compares recipe and seed).
+    async fn create_run(&self, run: &Run) -> Result<Run>;
+    async fn run(&self, id: &RunId) -> Result<Option<Run>>;
+    async fn runs(&self) -> Result<Vec<Run>>;
+
+    /// Adds the documents that are not there yet.
+    async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted>;
+
+    /// Leases up to `slots` ready documents: open ones first, then new ones, each in order of submission. Delayed
+    /// documents that are due count as ready. Each leased document's [`Record::lease`] is set.
+    async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>>;
+    /// Extends live leases to now + `ttl_ms`; returns those that are not live. The checkpoint is stored in the same step.
+    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>>;
+    async fn lookup(&self, lease: LeaseId) -> Result<Lookup>;
+    /// Counters: `Continue` and `End` clear errors and losses (a new task begins), `Retry` adds an error, `Release` a
+    /// release. Adds the [`Attempt`].
+    async fn commit(&self, commit: &Commit) -> Result<Committed>;
+    /// Takes away leases that ran out or make no progress, re-checking each inside the atomic step: one more loss,
+    /// and ready again (checkpoint kept) or failed by poison.
+    async fn sweep(&self, limits: &SweepLimits) -> Result<Vec<Swept>>;
+
+    async fn swap(&self, swap: &Swap) -> Result<Swapped>;
+    async fn get(&self, document: DocumentId) -> Result<Option<Record>>;
+    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>>;
+    /// Documents with `seq > after` (from the first if none), at most `limit`.
+    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page>;
+    async fn counts(&self, run: &RunId) -> Result<Counts>;
+
+    /// Accepted documents that no shard holds yet, in order of submission.
+    async fn unflushed(&self, run: &RunId, limit: u32) -> Result<Vec<Record>>;
+    /// Marks accepted documents as held by a shard. Ids of documents in another state are ignored and returned.
+    async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>>;
+
+    /// Compares every index with the documents, and rebuilds those that differ if `repair`.
+    async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit>;
+    /// The store's clock, Unix milliseconds.
+    async fn now_ms(&self) -> Result<u64>;
+}

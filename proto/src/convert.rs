@@ -1,0 +1,199 @@
+//! Wire types to domain types and back. Everything a peer sends is checked here, once.
+
+use crate::id::ParseIdError;
+use crate::task::{
+    Checkpoint, Constraint, Failure, FinishReason, Lease, LengthControl, Message, ModelInfo, Output, Sampling, Task,
+    TaskKind, Timings, Usage,
+};
+use crate::v1;
+
+/// A message that does not say what the protocol requires.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("field `{0}` is missing")]
+    Missing(&'static str),
+    #[error("field `{0}` holds the unknown value {1}")]
+    Unknown(&'static str, i32),
+    #[error(transparent)]
+    Id(#[from] ParseIdError),
+}
+
+impl From<WireError> for tonic::Status {
+    fn from(error: WireError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl From<Task> for v1::Task {
+    fn from(task: Task) -> Self {
+        Self {
+            run: task.run.into(),
+            document: task.document.to_string(),
+            kind: v1::TaskKind::from(task.kind).into(),
+            section: task.section,
+            attempt: task.attempt,
+            messages: task
+                .messages
+                .into_iter()
+                .map(|Message { role, content }| v1::Message { role, content })
+                .collect(),
+            sampling: Some(task.sampling.into()),
+            length: task.length.map(Into::into),
+            constraint: task.constraint.map(Into::into),
+            max_tokens: task.max_tokens,
+            seed: task.seed,
+            traceparent: task.traceparent,
+        }
+    }
+}
+
+impl TryFrom<v1::Task> for Task {
+    type Error = WireError;
+
+    fn try_from(task: v1::Task) -> Result<Self, WireError> {
+        Ok(Self {
+            kind: match task.kind() {
+                v1::TaskKind::Plan => TaskKind::Plan,
+                v1::TaskKind::Section => TaskKind::Section,
+                v1::TaskKind::Judge => TaskKind::Judge,
+                v1::TaskKind::Unspecified => return Err(WireError::Unknown("task.kind", task.kind)),
+            },
+            run: task.run.parse()?,
+            document: task.document.parse()?,
+            section: task.section,
+            attempt: task.attempt,
+            messages: task
+                .messages
+                .into_iter()
+                .map(|v1::Message { role, content }| Message { role, content })
+                .collect(),
+            sampling: task.sampling.ok_or(WireError::Missing("task.sampling"))?.into(),
+            length: task.length.map(Into::into),
+            constraint: task.constraint.map(TryInto::try_into).transpose()?,
+            max_tokens: task.max_tokens,
+            seed: task.seed,
+            traceparent: task.traceparent,
+        })
+    }
+}
+
+impl From<TaskKind> for v1::TaskKind {
+    fn from(kind: TaskKind) -> Self {
+        match kind {
+            TaskKind::Plan => Self::Plan,
+            TaskKind::Section => Self::Section,
+            TaskKind::Judge => Self::Judge,
+        }
+    }
+}
+
+/// Both ways between two structs whose fields have the same names and types.
+macro_rules! same_fields {
+    ($($name:ident { $($field:ident),+ $(,)? })+) => {$(
+        impl From<$name> for v1::$name {
+            fn from($name { $($field),+ }: $name) -> Self {
+                Self { $($field),+ }
+            }
+        }
+
+        impl From<v1::$name> for $name {
+            fn from(v1::$name { $($field),+ }: v1::$name) -> Self {
+                Self { $($field),+ }
+            }
+        }
+    )+};
+}
+
+same_fields! {
+    Sampling { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, no_repeat_ngram }
+    LengthControl { target_words, floor, bias, ceiling, hard }
+    Checkpoint { tokens, tokenizer_hash }
+    Usage { prompt, cached, reusable, generated, resumed }
+    Timings { queue_ms, prefill_ms, decode_ms }
+    Failure { class, message, permanent }
+    ModelInfo { name, weights_hash, tokenizer_hash, licence, engine, device, context }
+}
+
+impl From<Constraint> for v1::Constraint {
+    fn from(constraint: Constraint) -> Self {
+        Self {
+            kind: Some(match constraint {
+                Constraint::Lark(text) => v1::constraint::Kind::Lark(text),
+                Constraint::JsonSchema(text) => v1::constraint::Kind::JsonSchema(text),
+            }),
+        }
+    }
+}
+
+impl TryFrom<v1::Constraint> for Constraint {
+    type Error = WireError;
+
+    fn try_from(constraint: v1::Constraint) -> Result<Self, WireError> {
+        Ok(match constraint.kind.ok_or(WireError::Missing("constraint.kind"))? {
+            v1::constraint::Kind::Lark(text) => Self::Lark(text),
+            v1::constraint::Kind::JsonSchema(text) => Self::JsonSchema(text),
+        })
+    }
+}
+
+impl From<Lease> for v1::Lease {
+    fn from(lease: Lease) -> Self {
+        Self {
+            lease_id: lease.id.to_string(),
+            ttl_ms: lease.ttl_ms,
+            task: Some(lease.task.into()),
+            checkpoint: lease.checkpoint.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<v1::Lease> for Lease {
+    type Error = WireError;
+
+    fn try_from(lease: v1::Lease) -> Result<Self, WireError> {
+        Ok(Self {
+            id: lease.lease_id.parse()?,
+            ttl_ms: lease.ttl_ms,
+            task: lease.task.ok_or(WireError::Missing("lease.task"))?.try_into()?,
+            checkpoint: lease.checkpoint.map(Into::into),
+        })
+    }
+}
+
+impl From<Output> for v1::Output {
+    fn from(output: Output) -> Self {
+        Self {
+            text: output.text,
+            finish_reason: match output.finish_reason {
+                FinishReason::Stop => v1::FinishReason::Stop,
+                FinishReason::Ceiling => v1::FinishReason::Ceiling,
+                FinishReason::Length => v1::FinishReason::Length,
+                FinishReason::Repetition => v1::FinishReason::Repetition,
+            }
+            .into(),
+            usage: Some(output.usage.into()),
+            timings: Some(output.timings.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::Output> for Output {
+    type Error = WireError;
+
+    fn try_from(output: v1::Output) -> Result<Self, WireError> {
+        Ok(Self {
+            finish_reason: match output.finish_reason() {
+                v1::FinishReason::Stop => FinishReason::Stop,
+                v1::FinishReason::Ceiling => FinishReason::Ceiling,
+                v1::FinishReason::Length => FinishReason::Length,
+                v1::FinishReason::Repetition => FinishReason::Repetition,
+                v1::FinishReason::Unspecified => {
+                    return Err(WireError::Unknown("output.finish_reason", output.finish_reason));
+                }
+            },
+            text: output.text,
+            usage: output.usage.ok_or(WireError::Missing("output.usage"))?.into(),
+            timings: output.timings.ok_or(WireError::Missing("output.timings"))?.into(),
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! The vocabulary that coordinator and worker share: the wire protocol, the domain types it carries, and the few
+//! pure functions both sides must agree on (word counting, hashing, time).
+//!
+//! Wire types stop at the coordinator's `service` and the worker's `client`; everything further in uses [`task`].
+
+/// Generated from `proto/longhand/v1/coordinator.proto`.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::restriction,
+    reason = "generated code"
+)]
+pub mod v1 {
+    tonic::include_proto!("longhand.v1");
+}
+
+pub mod clock;
+mod convert;
+pub mod id;
+pub mod task;
+pub mod trace;
+pub mod words;
+
+pub use convert::WireError;
+pub use id::{DocumentId, LeaseId, RunId, WorkerId};
+
+/// Raised whenever old and new sides would misread each other; the handshake refuses a different number.
+pub const PROTOCOL: u32 = 1;
+/// Version of this build, stated in the handshake and in every record.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// gRPC message limit on both ends: a 32,000-word prompt is about 200 kB, a 5 MB instruction is refused at the border.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

@@ -1,0 +1,85 @@
+//! The seam below the model runner: a device holds weights and the paged KV pool, and runs one whole step at a time,
+//! sampling included, so that a GPU copies back nothing but token ids.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use longhand_proto::task::Sampling;
+
+/// Tokens in one KV block.
+pub const BLOCK_TOKENS: usize = 16;
+
+/// Index of a block in the device's KV pool.
+pub type BlockId = u32;
+
+/// One step: decode rows and prefill chunks together, flattened.
+#[derive(Debug, Default, Clone)]
+pub struct StepBatch {
+    /// Token ids of all sequences, one sequence after the other; length = sum of `SeqStep::len`.
+    pub tokens: Vec<u32>,
+    pub sequences: Vec<SeqStep>,
+}
+
+/// The part of a step that belongs to one sequence.
+#[derive(Debug, Clone)]
+pub struct SeqStep {
+    /// Number of its tokens in this step (1 when decoding).
+    pub len: usize,
+    /// Position of the first of them: the number of tokens whose keys and values are in the pool already.
+    pub start: usize,
+    /// Block table: `blocks[p / BLOCK_TOKENS]` holds position p; covers `start + len` positions.
+    pub blocks: Vec<BlockId>,
+    /// How to choose the token after the last one; none for a prefill chunk that is not the prompt's last.
+    pub sample: Option<SampleParams>,
+}
+
+/// All that decides one token besides the logits.
+#[derive(Debug, Clone)]
+pub struct SampleParams {
+    pub sampling: Sampling,
+    pub key: RngKey,
+    /// Index of the token to choose in the generated text: the counter of the random number.
+    pub position: u32,
+    /// Distinct tokens that the repetition penalty applies to.
+    pub penalised: Vec<u32>,
+    /// Added to logits before everything else; `f32::NEG_INFINITY` forbids.
+    pub bias: Vec<(u32, f32)>,
+    /// Grammar mask: bit t of word t/32 set if token t is allowed.
+    pub mask: Option<Arc<[u32]>>,
+}
+
+/// Key of the counter-based random numbers: the same text for the same (seed, document, section), on any device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RngKey {
+    pub seed: u64,
+    /// Hash of document and section.
+    pub stream: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The device is gone; the engine must end.
+    #[error("device lost: {0}")]
+    Lost(String),
+    /// This step cannot be done; the device is well.
+    #[error("{0}")]
+    Step(String),
+}
+
+/// A decoding device. One thread owns it.
+pub trait Device: Send + Debug {
+    /// Such as `cpu (avx512-vnni, 2 threads)`.
+    fn name(&self) -> String;
+    /// Blocks in the KV pool.
+    fn kv_blocks(&self) -> usize;
+    /// Most tokens of one [`StepBatch`].
+    fn max_batch_tokens(&self) -> usize;
+    fn vocab(&self) -> usize;
+    /// Runs the step and pushes one token per sequence with `sample`, in their order, to `sampled`.
+    ///
+    /// A row's result depends on its own sequence only, bit for bit, never on what else is in the batch, on how its
+    /// prompt was cut into chunks, or on which blocks it holds.
+    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError>;
+    /// Runs the step and returns the raw logits `[rows, vocab]` of *every* token in the batch. For tests and perplexity.
+    fn logits(&mut self, batch: &StepBatch) -> Result<Vec<f32>, DeviceError>;
+}
