@@ -1,1 +1,74 @@
-fn main() {}
+//! The `longhand` program.
+
+mod args;
+mod display;
+mod dry_run;
+mod exit;
+mod folder;
+mod interrupt;
+mod job;
+mod memory;
+mod output;
+mod pipeline;
+mod progress;
+mod run;
+mod summary;
+mod telemetry;
+mod validate;
+mod writer;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use serde_json::json;
+use tokio::runtime::Builder;
+
+use args::{Cli, Command};
+use exit::{Code, Failure, Result};
+use telemetry::Telemetry;
+
+/// The engine has threads of its own; these two carry calls, the store and the display.
+const RUNTIME_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = match &cli.command {
+        Command::Run(args) => args.json,
+        Command::Validate(args) => args.json,
+    };
+    let code = start(cli).unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        if json {
+            let event = json!({ "event": "error", "message": failure.message, "exit_code": failure.code as u8 });
+            // It has been said on stderr; a stdout that is gone changes nothing.
+            drop(output::json(&event));
+        }
+        failure.code
+    });
+    code.into()
+}
+
+fn start(cli: Cli) -> Result<Code> {
+    let runtime = Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::refused(format!("threads cannot be started: {e}")))?;
+    let result = runtime.block_on(async {
+        let telemetry = Telemetry::start().map_err(Failure::refused)?;
+        let result = command(cli).await;
+        // It waits for the collector, so not on a thread that the exporter needs.
+        if let Err(error) = tokio::task::spawn_blocking(move || telemetry.shutdown()).await {
+            tracing::warn!(%error, "traces could not be sent");
+        }
+        result
+    });
+    // A look-up that hangs must not keep a finished program alive.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn command(cli: Cli) -> Result<Code> {
+    match cli.command {
+        Command::Run(args) => run::run(&args).await,
+        Command::Validate(args) => validate::validate(&args),
+    }
+}

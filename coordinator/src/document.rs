@@ -1,8 +1,49 @@
 //! The document: what is written next, and what a finished task makes of it. Pure: no async, no clock, no I/O.
+//!
+//! ```text
+//!               bad plan, once                 a section, steps left
+//!                  ┌───┐                              ┌───┐
+//!                  ▼   │           a good plan        ▼   │      last step, or too many truncated
+//!   new row ───▶ Planning ────────────────────────▶ Writing ─────────────────────────────────────▶ Finished
+//!                  │  ▲ │                            │  ▲ │                                     (accepted or
+//!   bad row ─┐     │  │ └── errors used up ─┐  ┌──────┘  │ │                                       rejected)
+//!            ▼     │  │     or permanent    ▼  ▼         │ │
+//!          Failed ◀┼──┼───────────────────────           │ │
+//!            │     │  └───────────── requeue ────────────┘ │
+//!            │     └───────────────▶ Cancelled ◀───────────┘
+//!            └─ requeue goes back from any end but a bad row
+//! ```
+//!
+//! The moves stand in one place, `may_move` in `document/apply.rs`. A lost or released lease is no move at all: the
+//! store gives the same task, with its checkpoint, to the next worker.
+//!
+//! # What an error does
+//! Each of these adds one to [`Document::errors`] and is tried again until the recipe's `retry.max_errors` is reached:
+//! a worker's failure, a section that is empty after cleaning (`empty_section`), one that the loop stop ended
+//! (`repetition`), one that was cut (`truncated_section`). Then the document fails with the last error's class, except:
+//! - a plan that cannot be used is repaired once, with the error named in the prompt; the second time is the end
+//!   (`bad_plan`), and a length that no plan can reach is the end at once (`length_unreachable`);
+//! - a section that is still cut on the last try is kept, marked by its finish reason, as long as the recipe's
+//!   `filters.max_truncated` allows it. One more, and the document is finished on the spot, rejected by the rule
+//!   `truncated`: to write on would cost tokens for a text that is already lost. It is never taken as whole.
+//!
+//! # Seeds
+//! A task's seed is a hash of the document's seed, the round, the task and the number of errors so far. So a retry
+//! writes another text, while a task resumed from a checkpoint after a lost lease goes on with the same random numbers.
+
+mod apply;
+mod seed;
+mod task;
+#[cfg(test)]
+mod tests;
 
 use longhand_proto::task::{FinishReason, Message, ModelInfo, Timings, Usage};
 use longhand_proto::{DocumentId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
+
+use crate::instruction::BadRow;
+
+pub use apply::{Applied, Outcome, Refused, assemble};
 
 /// Language of templates, filters and word counts' meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +68,39 @@ pub struct Instruction {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Line in the input file from 1.
     pub line: u64,
+}
+
+impl Instruction {
+    /// What the document id is derived from: the row's own id, or its text where it has none.
+    pub fn identity(&self) -> String {
+        self.id.clone().unwrap_or_else(|| self.text())
+    }
+
+    /// What is asked for, as one text. Earlier turns of a conversation stand before the last one, each under the name
+    /// of who said it.
+    pub fn text(&self) -> String {
+        let Some((last, earlier)) = self.messages.split_last() else { return String::new() };
+        if earlier.is_empty() {
+            return last.content.trim().to_owned();
+        }
+        let zh = self.language == Language::Zh;
+        let mut text = String::from(if zh { "此前的对话：\n" } else { "The conversation so far:\n" });
+        for turn in earlier {
+            let who = match (turn.role.as_str(), zh) {
+                ("system", false) => "Rules",
+                ("system", true) => "规则",
+                ("assistant", false) => "Assistant",
+                ("assistant", true) => "助手",
+                (_, false) => "User",
+                (_, true) => "用户",
+            };
+            let colon = if zh { "：" } else { ": " };
+            text.push_str(&format!("\n{who}{colon}{}\n", turn.content.trim()));
+        }
+        text.push_str(if zh { "\n现在的要求：\n\n" } else { "\nThe request now:\n\n" });
+        text.push_str(last.content.trim());
+        text
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +130,7 @@ pub struct Section {
     pub target_words: u32,
     pub words: u32,
     pub finish_reason: FinishReason,
-    /// Number of the attempt that wrote it, from 1.
+    /// Number of the try that wrote it: 1 plus the errors of the task before it.
     pub attempt: u32,
     pub worker: WorkerId,
     pub usage: Usage,
@@ -134,12 +208,95 @@ pub struct Document {
     pub seed: u64,
     pub instruction: Instruction,
     pub progress: Progress,
-    /// Attempts of the current task so far, whatever their end; the next one is this plus 1.
-    pub attempts: u32,
+    /// Attempts of the current task that ended in an error, as the store counts them too. The sampler's seed depends on
+    /// it; lost and released leases leave it alone.
+    pub errors: u32,
+    /// How often the document was requeued: another round writes other texts.
+    pub round: u32,
     /// W3C trace context minted at submission; empty if not traced.
     pub traceparent: String,
     /// Model that wrote the latest task.
     pub model: Option<ModelInfo>,
     /// Token use of all attempts, plans and discarded ones included.
     pub usage: Usage,
+}
+
+/// Error class of a row that could not be read.
+pub const BAD_ROW: &str = "bad_row";
+
+impl Document {
+    /// A document that waits for its plan. `seed` is the run's.
+    pub fn new(run: &RunId, instruction: Instruction, candidate: u32, seed: u64, traceparent: String) -> Self {
+        let id = DocumentId::derive(run, &instruction.identity(), candidate);
+        let progress = Progress::Planning { repair: None };
+        Self::at(run, id, instruction, candidate, seed::of_document(seed, id), traceparent, progress)
+    }
+
+    /// A row that could not be read, as a document that failed at birth: so that it is listed and counted like all
+    /// others. Its id comes from the row's place and content, so the same file gives the same document.
+    pub fn bad_row(run: &RunId, row: &BadRow) -> Self {
+        let id = DocumentId::derive(run, &format!("bad row {} {}", row.line, row.content_hash), 0);
+        let instruction = Instruction {
+            id: None,
+            messages: Vec::new(),
+            language: Language::En,
+            required_words: None,
+            context: Vec::new(),
+            metadata: serde_json::Map::new(),
+            line: row.line,
+        };
+        let progress =
+            Progress::Failed { class: BAD_ROW.into(), message: row.to_string(), plan: None, sections: Vec::new() };
+        Self::at(run, id, instruction, 0, 0, String::new(), progress)
+    }
+
+    fn at(
+        run: &RunId,
+        id: DocumentId,
+        instruction: Instruction,
+        candidate: u32,
+        seed: u64,
+        traceparent: String,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            id,
+            run: run.clone(),
+            candidate,
+            seed,
+            instruction,
+            progress,
+            errors: 0,
+            round: 0,
+            traceparent,
+            model: None,
+            usage: Usage::default(),
+        }
+    }
+
+    /// The plan, if there is one yet.
+    pub fn plan(&self) -> Option<&Plan> {
+        match &self.progress {
+            Progress::Planning { .. } => None,
+            Progress::Writing { plan, .. } | Progress::Finished { plan, .. } => Some(plan),
+            Progress::Failed { plan, .. } | Progress::Cancelled { plan, .. } => plan.as_ref(),
+        }
+    }
+
+    /// The sections written so far, in order.
+    pub fn sections(&self) -> &[Section] {
+        match &self.progress {
+            Progress::Planning { .. } => &[],
+            Progress::Writing { sections, .. }
+            | Progress::Finished { sections, .. }
+            | Progress::Failed { sections, .. }
+            | Progress::Cancelled { sections, .. } => sections,
+        }
+    }
+
+    /// Trace id of the document, 32 hex digits, or empty if it is not traced.
+    pub fn trace_id(&self) -> String {
+        longhand_proto::trace::from_traceparent(&self.traceparent)
+            .map_or_else(String::new, |span| span.trace_id().to_string())
+    }
 }

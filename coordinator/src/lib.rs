@@ -1,5 +1,15 @@
 //! Decides what is written next and what is kept.
 
+pub mod corpus;
 pub mod document;
+pub mod filter;
+pub mod instruction;
+pub mod language;
+pub mod length;
+pub mod plan;
+pub mod prompt;
 pub mod recipe;
+pub mod run;
+pub mod service;
 pub mod store;
+pub mod sweeper;

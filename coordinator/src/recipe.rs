@@ -1,5 +1,10 @@
 //! The recipe: all that decides the text, read from TOML and hashed.
 
+mod check;
+mod load;
+#[cfg(test)]
+mod tests;
+
 use longhand_proto::task::Sampling;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +20,11 @@ pub struct Recipe {
     pub retry: Retry,
 }
 
-/// Template texts. In a file each is a path relative to the recipe; a loaded recipe holds the texts.
+pub use load::RecipeError;
+
+/// Template texts. In a file a value without a line break is the path of a template, relative to the recipe; one with a
+/// line break is the template itself. A loaded recipe holds the texts, each with a line break at its end, so that it can
+/// be written and loaded again wherever it lies. Keys left out name the templates that come with Longhand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Templates {
@@ -86,6 +95,16 @@ pub struct Retry {
     pub max_backoff_ms: u64,
 }
 
+impl Retry {
+    /// How long to wait after the given number of errors (from 1): anything up to a bound that doubles with each, drawn
+    /// by `jitter` from 0 to 1, so that documents that failed together do not come back together.
+    pub fn delay_ms(&self, errors: u32, jitter: f64) -> u64 {
+        let doublings = errors.saturating_sub(1).min(32);
+        let bound = self.backoff_ms.saturating_mul(1 << doublings).min(self.max_backoff_ms);
+        (bound as f64 * jitter.clamp(0.0, 1.0)) as u64
+    }
+}
+
 impl Default for Recipe {
     fn default() -> Self {
         Self {
@@ -101,7 +120,12 @@ impl Default for Recipe {
 
 impl Default for Templates {
     fn default() -> Self {
-        Self { plan_en: String::new(), plan_zh: String::new(), section_en: String::new(), section_zh: String::new() }
+        Self {
+            plan_en: include_str!("../templates/plan_en.j2").into(),
+            plan_zh: include_str!("../templates/plan_zh.j2").into(),
+            section_en: include_str!("../templates/section_en.j2").into(),
+            section_zh: include_str!("../templates/section_zh.j2").into(),
+        }
     }
 }
 
@@ -115,7 +139,8 @@ impl Default for PlanRules {
             headroom: 1.05,
             grammar: true,
             max_tokens: 4096,
-            sampling: Sampling { temperature: 0.7, top_p: 0.95, ..Sampling::default() },
+            // The penalty keeps a small model from making one point in every line.
+            sampling: Sampling { temperature: 0.7, top_p: 0.95, repetition_penalty: 1.1, ..Sampling::default() },
         }
     }
 }

@@ -182,6 +182,15 @@ name_id!(
     "worker id"
 );
 
+impl WorkerId {
+    /// A new incarnation on `host`: characters that an id may not hold are dropped from the name.
+    pub fn mint(host: &str) -> Self {
+        let host: String =
+            host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).take(32).collect();
+        Self(format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +212,15 @@ mod tests {
         assert_ne!(id, DocumentId::derive(&b, "x", 0));
         assert_ne!(id, DocumentId::derive(&a, "y", 0));
         assert_ne!(id, DocumentId::derive(&a, "x", 1));
+    }
+
+    #[test]
+    fn each_start_of_a_worker_has_an_id_of_its_own() {
+        for host in ["node-1.example", "", "bücher/{x} y", &"h".repeat(300)] {
+            let id = WorkerId::mint(host);
+            assert_eq!(id.to_string().parse(), Ok(id.clone()), "{host}");
+            assert_ne!(id, WorkerId::mint(host));
+        }
     }
 
     #[test]

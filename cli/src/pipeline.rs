@@ -1,0 +1,104 @@
+//! The parts of a run in one process: coordinator on loopback, sweeper, and one worker that talks to it over gRPC.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_coordinator::service::{self, Coordinator, ServiceOptions};
+use longhand_coordinator::store::Store;
+use longhand_coordinator::sweeper::{self, SweeperOptions};
+use longhand_proto::WorkerId;
+use longhand_worker::client::{self, Worker, WorkerError, WorkerOptions, WorkerReport};
+use longhand_worker::engine::Engine;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Failure, Result};
+
+/// What a run decides about its parts.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) worker: WorkerId,
+    pub(crate) slots: Option<u32>,
+    pub(crate) lease: Duration,
+    pub(crate) max_losses: u32,
+}
+
+/// The running parts. Dropped, the worker ends at once; [`Pipeline::stop`] is the orderly way.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    coordinator: Coordinator,
+    worker: JoinHandle<Result<WorkerReport, WorkerError>>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    sweeper: JoinHandle<()>,
+    stop_worker: CancellationToken,
+    stop_rest: CancellationToken,
+}
+
+impl Pipeline {
+    /// Starts the parts over a store and an engine.
+    pub(crate) async fn start(store: Arc<dyn Store>, engine: Arc<dyn Engine>, options: Options) -> Result<Self> {
+        let loopback = |e| Failure::refused(format!("no port on 127.0.0.1 for coordinator and worker to meet: {e}"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(loopback)?;
+        let address = listener.local_addr().map_err(loopback)?;
+
+        let service = ServiceOptions { lease: options.lease, ..ServiceOptions::default() };
+        let coordinator = Coordinator::new(store, service);
+        let (stop_worker, stop_rest) = (CancellationToken::new(), CancellationToken::new());
+        let server = tokio::spawn(service::serve(listener, coordinator.clone(), stop_rest.clone().cancelled_owned()));
+        let sweep = SweeperOptions { max_losses: options.max_losses, ..SweeperOptions::default() };
+        let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), sweep, stop_rest.clone()));
+
+        let channel = client::endpoint(&format!("http://{address}")).map_err(Failure::refused)?.connect_lazy();
+        let worker = WorkerOptions { slots: options.slots, ..WorkerOptions::new(options.worker) };
+        let worker = tokio::spawn(Worker::new(channel, engine, worker).run(stop_worker.clone()));
+        Ok(Self { coordinator, worker, server, sweeper, stop_worker, stop_rest })
+    }
+
+    /// Set while the store cannot take what the worker hands in.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.coordinator.trouble()
+    }
+
+    /// Resolves when a part ended that nobody asked to end: the reason.
+    pub(crate) async fn broken(&mut self) -> String {
+        tokio::select! {
+            ended = &mut self.worker => match ended {
+                Ok(Ok(_)) => "the worker ended early".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => format!("the worker crashed: {error}"),
+            },
+            ended = &mut self.server => match ended {
+                Ok(Ok(())) => "the coordinator ended early".to_owned(),
+                Ok(Err(error)) => format!("the coordinator failed: {error}"),
+                Err(error) => format!("the coordinator crashed: {error}"),
+            },
+        }
+    }
+
+    /// The worker hands its work back, then the rest ends.
+    pub(crate) async fn stop(mut self) -> Result<WorkerReport> {
+        self.stop_worker.cancel();
+        let report = (&mut self.worker).await;
+        self.stop_rest.cancel();
+        for (part, ended) in [("sweeper", (&mut self.sweeper).await.err()), ("coordinator", (&mut self.server).await.err())] {
+            if let Some(error) = ended {
+                tracing::warn!(%error, "the {part} crashed");
+            }
+        }
+        match report {
+            Ok(Ok(report)) => Ok(report),
+            Ok(Err(error)) => Err(Failure::stopped(error)),
+            Err(error) => Err(Failure::stopped(format!("the worker crashed: {error}"))),
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.worker.abort();
+        self.stop_rest.cancel();
+    }
+}

@@ -1,0 +1,258 @@
+//! Bad input of every kind: the message names what, where and the remedy, nothing is lost, and the exit code says so.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::program::{Ended, model, run};
+
+const GOOD: &str = r#"{"id": "good", "prompt": "Write about tea in 600 words.", "length": 600}"#;
+
+/// A folder with an input file of these lines.
+struct Case {
+    dir: TempDir,
+    input: PathBuf,
+}
+
+impl Case {
+    fn new(input: impl AsRef<[u8]>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("in.jsonl");
+        fs::write(&path, input).unwrap();
+        Self { dir, input: path }
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn out(&self) -> PathBuf {
+        self.dir.path().join("out")
+    }
+
+    /// Runs with the engine double.
+    fn run(&self, more: &[&str]) -> Ended {
+        let (input, out) = (self.input.to_str().unwrap(), self.out());
+        let args = ["run", input, "-o", out.to_str().unwrap(), "--engine", "mock"];
+        run(args.iter().copied().chain(more.iter().copied()))
+    }
+
+    fn validate(&self) -> Ended {
+        run(["validate".as_ref(), self.input.as_os_str()])
+    }
+
+    fn read(&self, name: &str) -> String {
+        let path = self.out().join(name);
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// Ids of the accepted documents.
+    fn accepted(&self) -> Vec<String> {
+        let data = self.out().join("data");
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(data).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "jsonl") {
+                for line in fs::read_to_string(path).unwrap().lines() {
+                    let record: serde_json::Value = serde_json::from_str(line).unwrap();
+                    ids.push(record["instruction_id"].as_str().or(record["id"].as_str()).unwrap().to_owned());
+                }
+            }
+        }
+        ids
+    }
+}
+
+#[track_caller]
+fn says(ended: &Ended, code: i32, words: &[&str]) {
+    let text = format!("{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn an_empty_or_missing_file_is_refused_before_anything_starts() {
+    let case = Case::new("");
+    says(&case.run(&[]), 2, &["in.jsonl", "no rows", "want one JSON object"]);
+    says(&case.validate(), 2, &["in.jsonl", "no rows"]);
+    assert!(!case.out().exists());
+    fs::remove_file(&case.input).unwrap();
+    says(&case.run(&[]), 2, &["in.jsonl", "check the path"]);
+    assert!(!case.out().exists());
+}
+
+/// Six good rows with a bad one on line 7, and a last good row after it.
+fn seven_rows(bad: &[u8]) -> Vec<u8> {
+    let mut rows = Vec::new();
+    for number in 1..=6 {
+        let row = format!("{{\"id\": \"row-{number}\", \"prompt\": \"Write about tea, part {number}.\", \"length\": 600}}\n");
+        rows.extend_from_slice(row.as_bytes());
+    }
+    rows.extend_from_slice(bad);
+    rows.push(b'\n');
+    rows.extend_from_slice(GOOD.as_bytes());
+    rows
+}
+
+#[track_caller]
+fn one_bad_row(bad: &[u8], words: &[&str]) {
+    let case = Case::new(seven_rows(bad));
+    let mut words = words.to_vec();
+    words.push("in.jsonl:7");
+    says(&case.validate(), 3, &words);
+
+    let mut strict = words.clone();
+    strict.push("--strict");
+    says(&case.run(&["--strict"]), 2, &strict);
+    assert!(!case.out().exists(), "--strict must start nothing");
+
+    // Without it the other seven are written, and the bad one is listed and counted.
+    says(&case.run(&[]), 3, &["bad_row"]);
+    assert_eq!(case.accepted().len(), 7);
+    let failed = case.read("failed.jsonl");
+    assert_eq!(failed.lines().count(), 1, "{failed}");
+    for word in words {
+        assert!(failed.replace("\\\"", "\"").contains(word), "no {word:?} in {failed}");
+    }
+}
+
+#[test]
+fn broken_json_on_line_7() {
+    one_bad_row(br#"{"prompt": "Write about "#, &[]);
+}
+
+#[test]
+fn a_row_without_text() {
+    one_bad_row(br#"{"id": "x", "title": "no text here"}"#, &["prompt"]);
+}
+
+#[test]
+fn an_id_that_was_used_for_another_text() {
+    one_bad_row(br#"{"id": "row-2", "prompt": "Write about coffee."}"#, &["`id`", "row-2"]);
+}
+
+#[test]
+fn bytes_that_are_not_utf8() {
+    one_bad_row(b"{\"prompt\": \"caf\xe9\"}", &["UTF-8"]);
+}
+
+#[test]
+fn an_instruction_of_five_megabytes() {
+    let row = format!("{{\"prompt\": \"{}\"}}", "tea ".repeat(5 * 1024 * 1024 / 4));
+    one_bad_row(row.as_bytes(), &["prompt"]);
+}
+
+#[test]
+fn a_recipe_key_that_is_unknown_or_out_of_range_is_named_with_its_line() {
+    let case = Case::new(GOOD);
+    let recipe = case.file("r.toml", "name = \"x\"\n\n[section]\nflor = 0.9\n");
+    says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:4", "section.flor", "section.floor"]);
+    let recipe = case.file("r.toml", "[plan]\nmax_steps = 0\n");
+    says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "plan.max_steps", "want"]);
+    says(&case.run(&["--recipe", "nowhere.toml"]), 2, &["nowhere.toml"]);
+    assert!(!case.out().exists());
+}
+
+#[test]
+fn a_folder_of_another_recipe_or_seed_is_refused_unless_told() {
+    let case = Case::new(GOOD);
+    says(&case.run(&["--quiet"]), 0, &[]);
+    let before = case.accepted();
+    let recipe = case.file("r.toml", "name = \"another\"\n");
+    let with_recipe = ["--recipe", recipe.to_str().unwrap()];
+    let refused = case.run(&with_recipe);
+    says(&refused, 2, &["another recipe", "--new-run"]);
+    let hashes = refused.stderr.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| word.len() == 64).count();
+    assert_eq!(hashes, 2, "both hashes are named: {}", refused.stderr);
+    says(&case.run(&["--seed", "7"]), 2, &["another seed", "--new-run"]);
+    assert_eq!(case.accepted(), before, "a refusal changes nothing");
+    says(&case.run(&[with_recipe[0], with_recipe[1], "--new-run"]), 0, &[]);
+    assert!(case.out().join("previous-1/data").exists());
+}
+
+#[test]
+fn a_folder_that_holds_other_files_is_left_alone() {
+    let case = Case::new(GOOD);
+    fs::create_dir(case.out()).unwrap();
+    fs::write(case.out().join("README.md"), "my project").unwrap();
+    says(&case.run(&[]), 2, &["README.md", "choose an output folder"]);
+    assert_eq!(case.read("README.md"), "my project");
+}
+
+#[test]
+fn a_store_that_cannot_be_reached_is_named_without_its_password() {
+    let case = Case::new(GOOD);
+    let ended = case.run(&["--store", "redis://me:secret@127.0.0.1:1/0"]);
+    says(&ended, 2, &["127.0.0.1:1"]);
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
+    says(&case.run(&["--new-run", "--store", "nosuch://place"]), 2, &["nosuch", "redis://"]);
+}
+
+#[test]
+fn no_model_or_one_that_is_no_model() {
+    let case = Case::new(GOOD);
+    let with_model = |path: &Path| {
+        let args = ["run".as_ref(), case.input.as_os_str(), "-o".as_ref(), case.dir.path().join("out").into_os_string().leak()];
+        run(args.into_iter().chain(["--model".as_ref(), path.as_os_str()]))
+    };
+    let missing = case.dir.path().join("none.gguf");
+    says(&with_model(&missing), 2, &["none.gguf"]);
+    says(&with_model(&case.file("text.gguf", "this is no model, whatever its name says")), 2, &["text.gguf", "magic"]);
+    says(&with_model(case.dir.path()), 2, &["config.json"]);
+    let unnamed = run(["run".as_ref(), case.input.as_os_str(), "-o".as_ref(), case.out().as_os_str()]);
+    says(&unnamed, 2, &["--model", "LONGHAND_MODEL"]);
+    assert!(!case.out().exists());
+}
+
+/// The real model with one thing changed.
+#[test]
+fn a_model_that_is_cut_or_holds_what_nobody_knows() {
+    let real = fs::read(model()).unwrap();
+    let case = Case::new(GOOD);
+    let refused = |name: &str, bytes: &[u8], words: &[&str]| {
+        let path = case.dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let out = case.out();
+        let (input, output) = (case.input.as_os_str(), out.as_os_str());
+        let ended = run(["run".as_ref(), input, "-o".as_ref(), output, "--model".as_ref(), path.as_os_str()]);
+        fs::remove_file(&path).unwrap();
+        let mut words = words.to_vec();
+        words.push(name);
+        says(&ended, 2, &words);
+    };
+    refused("cut.gguf", &real[..real.len() / 2], &[]);
+    let after = |key: &[u8]| real.windows(key.len()).position(|window| window == key).unwrap() + key.len();
+
+    // A text value follows its key as type (4 bytes), length (8), letters.
+    let mut changed = real.clone();
+    let at = after(b"general.architecture") + 12;
+    assert_eq!(&changed[at..at + 5], b"llama");
+    changed[at..at + 5].copy_from_slice(b"lhama");
+    refused("family.gguf", &changed, &["lhama"]);
+
+    let mut changed = real.clone();
+    let at = after(b"tokenizer.ggml.pre") + 12;
+    assert_eq!(&changed[at..at + 6], b"smollm");
+    changed[at..at + 6].copy_from_slice(b"smolxx");
+    refused("tokenizer.gguf", &changed, &["smolxx"]);
+
+    // A weight's name is followed by its number of dimensions (4), two dimensions (16), and its type.
+    let mut changed = real.clone();
+    let at = after(b"blk.0.attn_q.weight") + 20;
+    changed[at..at + 4].copy_from_slice(&999u32.to_le_bytes());
+    refused("quantisation.gguf", &changed, &["999"]);
+}
+
+#[test]
+fn wrong_usage_is_told_from_a_run_that_failed() {
+    says(&run(["run"]), 2, &["Usage"]);
+    says(&run(["run", "in.jsonl", "-o", "x", "--candidates", "0"]), 2, &["--candidates"]);
+    says(&run(["nonsense"]), 2, &["nonsense"]);
+    says(&run(["--version"]), 0, &["longhand 0."]);
+    says(&run(["run", "--help"]), 0, &["Exit codes", "OTEL_EXPORTER_OTLP_ENDPOINT", "LONGHAND_MODEL", "130"]);
+}

@@ -1,0 +1,53 @@
+//! The program under test.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// The built program, deaf to the environment that the tests run in.
+pub(crate) fn longhand() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if ["LONGHAND_", "OTEL_", "RUST_LOG", "REDIS_URL"].iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(&*name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What the program said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+/// Runs the program to its end.
+pub(crate) fn run<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Ended {
+    longhand().args(args).output().unwrap().into()
+}
+
+/// The real model that `make model` fetches.
+pub(crate) fn model() -> PathBuf {
+    let path = match std::env::var_os("LONGHAND_TEST_MODEL") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let cache = std::env::var_os("LONGHAND_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+                PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache").join("longhand")
+            });
+            cache.join("models").join("SmolLM2-135M-Instruct.Q4_1.gguf")
+        }
+    };
+    assert!(path.exists(), "{} is missing: run `make model`", path.display());
+    path
+}

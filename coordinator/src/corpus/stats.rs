@@ -1,0 +1,171 @@
+//! Figures of a run: `stats.json`, and the summary at its end.
+
+use std::collections::BTreeMap;
+
+use longhand_proto::RunId;
+use serde::{Deserialize, Serialize};
+
+use super::record::count;
+use crate::document::{Document, Language, Progress};
+use crate::filter::score_length;
+use crate::store::{Attempt, AttemptEnd, Counts, Run, State};
+
+/// Upper ends of the histogram's bins in words, the last one open: those of LongBench-Write, and its range beyond.
+const BINS: [u32; 7] = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    pub run: RunId,
+    pub recipe_hash: String,
+    pub seed: u64,
+    pub documents: Counts,
+    /// Rejected documents by rule.
+    pub rejected: BTreeMap<String, u64>,
+    /// Failed documents by error class.
+    pub failed: BTreeMap<String, u64>,
+    /// Accepted documents by language.
+    pub languages: BTreeMap<String, u64>,
+    /// Sections of all documents, and of accepted ones.
+    pub sections: u64,
+    pub sections_accepted: u64,
+    /// Words of accepted documents.
+    pub words: Histogram,
+    /// Mean S_l of accepted documents that state a length.
+    pub score_length: Option<f64>,
+    /// Over all documents and all attempts whose end was reported.
+    pub tokens: Tokens,
+    /// Share of the reusable prompt tokens that came from the prefix cache.
+    pub prefix_reuse: Option<f64>,
+    pub attempts: Attempts,
+    /// None unless the exporting program measured it.
+    pub wall: Option<Wall>,
+    #[serde(skip)]
+    scores: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Histogram {
+    pub sum: u64,
+    pub mean: f64,
+    pub min: u32,
+    pub max: u32,
+    pub bins: Vec<Bin>,
+}
+
+/// Documents with `from` words or more and fewer than `to`; the last bin has no upper end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bin {
+    pub from: u32,
+    pub to: Option<u32>,
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tokens {
+    pub prompt: u64,
+    pub cached: u64,
+    pub reusable: u64,
+    pub generated: u64,
+    /// Generated tokens of attempts that did not complete: their text is in no section and no plan.
+    pub wasted: u64,
+}
+
+/// Attempts by their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Attempts {
+    pub completed: u64,
+    pub error: u64,
+    pub lost: u64,
+    pub released: u64,
+}
+
+/// Time as the exporting program measured it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Wall {
+    pub started_ms: u64,
+    pub ended_ms: u64,
+    pub tokens_per_second: Option<f64>,
+}
+
+impl Stats {
+    pub(super) fn new(run: &Run, wall: Option<Wall>) -> Self {
+        let starts = std::iter::once(0).chain(BINS);
+        let ends = BINS.into_iter().map(Some).chain([None]);
+        Self {
+            run: run.id.clone(),
+            recipe_hash: run.recipe_hash.clone(),
+            seed: run.seed,
+            documents: Counts::default(),
+            rejected: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            languages: BTreeMap::new(),
+            sections: 0,
+            sections_accepted: 0,
+            words: Histogram {
+                bins: starts.zip(ends).map(|(from, to)| Bin { from, to, count: 0 }).collect(),
+                ..Histogram::default()
+            },
+            score_length: None,
+            tokens: Tokens::default(),
+            prefix_reuse: None,
+            attempts: Attempts::default(),
+            wall,
+            scores: 0,
+        }
+    }
+
+    /// Counts one document.
+    pub(super) fn add(&mut self, state: State, reason: &str, document: &Document, attempts: &[Attempt]) {
+        *self.documents.of_mut(state) += 1;
+        self.sections += document.sections().len() as u64;
+        match state {
+            State::Accepted => self.add_accepted(document),
+            State::Rejected => *self.rejected.entry(reason.to_owned()).or_default() += 1,
+            State::Failed => *self.failed.entry(reason.to_owned()).or_default() += 1,
+            State::Ready | State::Leased | State::Delayed | State::Cancelled => {}
+        }
+        let usage = &document.usage;
+        self.tokens.prompt += u64::from(usage.prompt);
+        self.tokens.cached += u64::from(usage.cached);
+        self.tokens.reusable += u64::from(usage.reusable);
+        self.tokens.generated += u64::from(usage.generated);
+        self.prefix_reuse =
+            (self.tokens.reusable > 0).then(|| self.tokens.cached as f64 / self.tokens.reusable as f64);
+        for attempt in attempts {
+            match attempt.end {
+                AttemptEnd::Completed => self.attempts.completed += 1,
+                AttemptEnd::Error => {
+                    self.attempts.error += 1;
+                    let generated = attempt.detail.pointer("/usage/generated").and_then(serde_json::Value::as_u64);
+                    self.tokens.wasted += generated.unwrap_or(0);
+                }
+                AttemptEnd::Lost => self.attempts.lost += 1,
+                AttemptEnd::Released => self.attempts.released += 1,
+            }
+        }
+    }
+
+    fn add_accepted(&mut self, document: &Document) {
+        let Progress::Finished { text, sections, .. } = &document.progress else { return };
+        self.sections_accepted += sections.len() as u64;
+        let language = match document.instruction.language {
+            Language::En => "en",
+            Language::Zh => "zh",
+        };
+        *self.languages.entry(language.into()).or_default() += 1;
+
+        let words = count(text);
+        self.words.min = if self.documents.accepted == 1 { words } else { self.words.min.min(words) };
+        self.words.max = self.words.max.max(words);
+        self.words.sum += u64::from(words);
+        self.words.mean = self.words.sum as f64 / self.documents.accepted as f64;
+        if let Some(bin) = self.words.bins.iter_mut().rfind(|bin| bin.from <= words) {
+            bin.count += 1;
+        }
+        if let Some(required) = document.instruction.required_words {
+            let before = self.score_length.unwrap_or(0.0);
+            self.scores += 1;
+            self.score_length = Some(before + (score_length(required, words) - before) / self.scores as f64);
+        }
+    }
+}

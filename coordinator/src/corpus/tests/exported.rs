@@ -1,0 +1,235 @@
+//! The folder that users load.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, UInt32Type};
+use arrow_array::{Array, RecordBatch};
+use longhand_proto::LeaseId;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Value, json};
+
+use super::super::dataset::Limits;
+use super::super::{Corpus, Options, Record, Stats, Wall};
+use super::shelf::Shelf;
+use super::{document, run_id};
+use crate::document::{Document, Language, Progress, Verdict};
+use crate::store::{Attempt, AttemptEnd, State};
+
+async fn export(shelf: &Shelf, dir: &Path, options: &Options) -> Stats {
+    Corpus::open(dir, &run_id(), shelf).await.unwrap().export_to(shelf, dir, options).await.unwrap()
+}
+
+fn mixed(count: u32) -> Vec<Document> {
+    (0..count)
+        .map(|number| document(number, if number % 2 == 0 { Language::En } else { Language::Zh }, 1 + number % 3))
+        .collect()
+}
+
+fn reject(document: &mut Document, name: &str) {
+    let Progress::Finished { verdict, .. } = &mut document.progress else { unreachable!() };
+    *verdict = Verdict::Rejected { rule: name.into(), value: 61.5, threshold: 80.0, detail: "18 words".into() };
+}
+
+fn fail(document: &mut Document, class: &str) {
+    let sections = document.sections().to_vec();
+    document.progress =
+        Progress::Failed { class: class.into(), message: "why it failed".into(), plan: None, sections };
+}
+
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for folder in [dir.to_owned(), dir.join("data")] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                files.push((path.strip_prefix(dir).unwrap().display().to_string(), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn rows(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn parquet(path: &Path) -> Vec<RecordBatch> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
+    reader.map(|batch| batch.unwrap()).collect()
+}
+
+#[tokio::test]
+async fn parquet_holds_what_the_json_lines_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let documents = mixed(75);
+    export(&Shelf::of(&documents), dir.path(), &Options::default()).await;
+    let lines = rows(&dir.path().join("data/train-00000-of-00001.jsonl"));
+    assert_eq!(lines.len(), 75);
+    let mut number = 0;
+    for batch in parquet(&dir.path().join("data/train-00000-of-00001.parquet")) {
+        let text = |name: &str, row: usize| batch[name].as_string::<i32>().value(row).to_owned();
+        for row in 0..batch.num_rows() {
+            let (line, document) = (&lines[number], &documents[number]);
+            let record: Record = serde_json::from_value(line.clone()).unwrap();
+            assert_eq!(record.id, document.id, "order of submission");
+            assert_eq!(text("id", row), record.id.to_string());
+            assert_eq!(serde_json::from_str::<Value>(&text("metadata", row)).unwrap(), line["metadata"]);
+            let messages = batch["messages"].as_list::<i32>().value(row);
+            let contents = messages.as_struct()["content"].as_string::<i32>().clone();
+            let Progress::Finished { text: answer, .. } = &document.progress else { unreachable!() };
+            assert_eq!((contents.len(), contents.value(1)), (2, answer.as_str()));
+            assert_eq!(record.messages[1].content, *answer);
+            let sections = batch["sections"].as_list::<i32>().value(row);
+            let sections = sections.as_struct();
+            assert_eq!(sections.len(), record.sections.len());
+            for (k, section) in record.sections.iter().enumerate() {
+                assert_eq!(sections["text"].as_string::<i32>().value(k), section.text);
+                assert_eq!(sections["seed"].as_string::<i32>().value(k), section.seed);
+                let tokens = sections["tokens"].as_struct();
+                assert_eq!(tokens["prompt"].as_primitive::<UInt32Type>().value(k), section.tokens.prompt);
+            }
+            let length = batch["length"].as_primitive::<UInt32Type>();
+            assert_eq!(length.is_valid(row).then(|| length.value(row)), record.length);
+            let score = batch["score_length"].as_primitive::<Float64Type>();
+            assert_eq!(score.is_valid(row).then(|| score.value(row)), record.score_length);
+            let licence = batch["provenance"].as_struct()["licence"].as_string::<i32>().value(row).to_owned();
+            assert_eq!(licence, "apache-2.0");
+            number += 1;
+        }
+    }
+    assert_eq!(number, 75);
+}
+
+#[tokio::test]
+async fn the_same_corpus_gives_the_same_bytes_whatever_the_order_it_was_flushed_in() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let documents = mixed(40);
+    let shelf = Shelf::of(&documents);
+    export(&shelf, one.path(), &Options::default()).await;
+
+    // The second run accepts its documents from the last to the first.
+    let late = Shelf::default();
+    for document in &documents {
+        let waiting = Document { progress: Progress::Planning { repair: None }, ..document.clone() };
+        late.put(&waiting);
+    }
+    let mut corpus = Corpus::open(two.path(), &run_id(), &late).await.unwrap();
+    for document in documents.iter().rev() {
+        late.put(document);
+        corpus.flush(&late).await.unwrap();
+    }
+    corpus.export(&late).await.unwrap();
+    let files = (files(one.path()), files(two.path()));
+    assert!(files.0 == files.1, "{:?}", files.0.iter().map(|(name, _)| name).collect::<Vec<_>>());
+
+    let again = export(&shelf, one.path(), &Options::default()).await;
+    assert_eq!(again.documents.accepted, 40);
+    assert!(self::files(one.path()) == files.0);
+}
+
+#[tokio::test]
+async fn large_corpora_are_split_and_no_file_of_the_export_before_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = Shelf::of(&mixed(25));
+    let limits = Limits { records: 10, bytes: u64::MAX };
+    export(&shelf, dir.path(), &Options { limits, ..Options::default() }).await;
+    let names = || files(dir.path()).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(), [
+        "README.md",
+        "data/train-00000-of-00003.jsonl",
+        "data/train-00000-of-00003.parquet",
+        "data/train-00001-of-00003.jsonl",
+        "data/train-00001-of-00003.parquet",
+        "data/train-00002-of-00003.jsonl",
+        "data/train-00002-of-00003.parquet",
+        "failed.jsonl",
+        "recipe.toml",
+        "rejected.jsonl",
+        "stats.json",
+    ]);
+    let limits = Limits { records: u64::MAX, bytes: 10_000 };
+    export(&shelf, dir.path(), &Options { limits, ..Options::default() }).await;
+    let count = names().len();
+    for (name, content) in files(dir.path()) {
+        assert!(!name.starts_with("data/") || !name.ends_with("jsonl") || content.len() <= 10_000, "{name}");
+    }
+    assert!(count > 9);
+    export(&shelf, dir.path(), &Options::default()).await;
+    assert_eq!(names().len(), 7);
+}
+
+#[tokio::test]
+async fn a_corpus_without_a_document_can_be_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let stats = export(&Shelf::default(), dir.path(), &Options::default()).await;
+    assert_eq!(stats.documents.total(), 0);
+    assert!(parquet(&dir.path().join("data/train-00000-of-00001.parquet")).is_empty());
+    assert!(fs::read_to_string(dir.path().join("README.md")).unwrap().contains("n<1K"));
+}
+
+#[tokio::test]
+async fn every_document_that_is_not_in_the_corpus_is_listed_with_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut documents = mixed(6);
+    reject(&mut documents[1], "score_length");
+    reject(&mut documents[2], "refusal");
+    fail(&mut documents[3], "context_too_small");
+    documents[4].progress = Progress::Cancelled { plan: None, sections: Vec::new() };
+    let shelf = Shelf::of(&documents);
+    // Only the store knows of a document whose worker died each time.
+    {
+        let mut records = shelf.records.lock().unwrap();
+        let body = Document { progress: Progress::Planning { repair: None }, ..documents[5].clone() };
+        records[5].state = State::Failed;
+        records[5].reason = "poison".into();
+        records[5].body = serde_json::to_string(&body).unwrap();
+    }
+    let attempt = |end, detail| Attempt {
+        lease: LeaseId::mint(),
+        worker: "worker-2".parse().unwrap(),
+        granted_ms: 1,
+        ended_ms: 2,
+        end,
+        detail,
+    };
+    shelf.attempts.lock().unwrap().extend([
+        (documents[3].id, attempt(AttemptEnd::Completed, json!({ "kind": "plan" }))),
+        (documents[3].id, attempt(AttemptEnd::Error, json!({ "usage": { "generated": 11 } }))),
+        (documents[5].id, attempt(AttemptEnd::Lost, json!({}))),
+    ]);
+
+    let wall = Wall { started_ms: 1_000, ended_ms: 3_000, tokens_per_second: Some(120.0) };
+    let stats = export(&shelf, dir.path(), &Options::with_wall(wall)).await;
+
+    let rejected = rows(&dir.path().join("rejected.jsonl"));
+    assert_eq!(rejected.len(), 2);
+    assert_eq!(rejected[0]["id"], documents[1].id.to_string());
+    assert_eq!((&rejected[0]["rule"], &rejected[0]["value"]), (&json!("score_length"), &json!(61.5)));
+    assert_eq!(rejected[0]["threshold"], 80.0);
+    assert_eq!(rejected[0]["line"], 2);
+    assert!(rejected[0]["instruction"].as_str().unwrap().contains("ship 1"));
+    assert_eq!(rejected[0]["sections"].as_array().unwrap().len(), 2);
+    let failed = rows(&dir.path().join("failed.jsonl"));
+    assert_eq!((&failed[0]["class"], &failed[0]["message"]), (&json!("context_too_small"), &json!("why it failed")));
+    assert_eq!((&failed[0]["line"], failed[0]["attempts"].as_array().unwrap().len()), (&json!(4), 2));
+    assert_eq!(failed[1]["class"], "poison");
+    assert!(failed[1]["message"].as_str().unwrap().starts_with("1 leases"));
+
+    let written: Stats = serde_json::from_str(&fs::read_to_string(dir.path().join("stats.json")).unwrap()).unwrap();
+    assert_eq!(written.documents, stats.documents);
+    let counts = stats.documents;
+    assert_eq!((counts.accepted, counts.rejected, counts.failed, counts.cancelled), (1, 2, 2, 1));
+    assert_eq!(stats.rejected.keys().collect::<Vec<_>>(), ["refusal", "score_length"]);
+    assert_eq!((stats.attempts.completed, stats.attempts.error, stats.attempts.lost), (1, 1, 1));
+    assert_eq!((stats.tokens.generated, stats.tokens.wasted), (240, 11));
+    assert_eq!(stats.prefix_reuse, Some(0.8));
+    assert_eq!(stats.wall, Some(wall));
+    assert_eq!((stats.words.min, stats.words.max), (stats.words.sum as u32, stats.words.sum as u32));
+    assert_eq!(stats.words.bins.iter().map(|bin| bin.count).sum::<u64>(), 1);
+    let card = fs::read_to_string(dir.path().join("README.md")).unwrap();
+    assert!(card.starts_with("---\nlicense: other\n") && card.contains("| refusal | none allowed | 1 |"), "{card}");
+    assert!(fs::read_to_string(dir.path().join("recipe.toml")).unwrap().contains("[filters]"));
+}

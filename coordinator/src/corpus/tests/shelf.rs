@@ -1,0 +1,138 @@
+//! A store that holds finished documents only: what the corpus asks of one, with a store's doubts built in.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use longhand_proto::{DocumentId, LeaseId, RunId};
+
+use crate::document::{Document, Progress, Verdict};
+use crate::store::{
+    Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Record, Renewal, Result,
+    Run, State, Store, StoreError, Submitted, Swap, SweepLimits, Swapped, Swept,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    pub(super) records: Mutex<Vec<Record>>,
+    pub(super) attempts: Mutex<Vec<(DocumentId, Attempt)>>,
+    /// The next mark does not arrive: the process dies, or the store is out of reach.
+    pub(super) deaf: Mutex<bool>,
+}
+
+impl Shelf {
+    pub(super) fn of(documents: &[Document]) -> Self {
+        let shelf = Self::default();
+        documents.iter().for_each(|document| shelf.put(document));
+        shelf
+    }
+
+    /// Adds a document, or replaces it as a requeue and another writing would.
+    pub(super) fn put(&self, document: &Document) {
+        let (state, reason) = match &document.progress {
+            Progress::Finished { verdict: Verdict::Accepted, .. } => (State::Accepted, String::new()),
+            Progress::Finished { verdict: Verdict::Rejected { rule, .. }, .. } => (State::Rejected, rule.clone()),
+            Progress::Failed { class, .. } => (State::Failed, class.clone()),
+            Progress::Cancelled { .. } => (State::Cancelled, String::new()),
+            Progress::Planning { .. } | Progress::Writing { .. } => (State::Ready, String::new()),
+        };
+        let mut records = self.records.lock().unwrap();
+        let at = records.iter().position(|record| record.id == document.id).unwrap_or(records.len());
+        let record = Record {
+            id: document.id,
+            run: document.run.clone(),
+            state,
+            reason,
+            version: 1,
+            seq: at as u64,
+            open: true,
+            due_ms: 0,
+            counters: Default::default(),
+            lease: None,
+            checkpoint: None,
+            body: serde_json::to_string(document).unwrap(),
+            flushed: false,
+        };
+        if at == records.len() { records.push(record) } else { records[at] = record }
+    }
+
+    pub(super) fn unmarked(&self) -> usize {
+        self.records.lock().unwrap().iter().filter(|r| r.state == State::Accepted && !r.flushed).count()
+    }
+}
+
+#[async_trait]
+impl Store for Shelf {
+    async fn run(&self, _: &RunId) -> Result<Option<Run>> {
+        Ok(Some(super::run()))
+    }
+
+    async fn unflushed(&self, _: &RunId, limit: u32) -> Result<Vec<Record>> {
+        let records = self.records.lock().unwrap();
+        let unflushed = records.iter().filter(|record| record.state == State::Accepted && !record.flushed);
+        Ok(unflushed.take(limit as usize).cloned().collect())
+    }
+
+    async fn mark_flushed(&self, _: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
+        if std::mem::take(&mut *self.deaf.lock().unwrap()) {
+            return Err(StoreError::Unreachable("connection reset".into()));
+        }
+        let mut records = self.records.lock().unwrap();
+        let marked = records.iter_mut().filter(|r| r.state == State::Accepted && documents.contains(&r.id));
+        marked.for_each(|record| record.flushed = true);
+        Ok(Vec::new())
+    }
+
+    async fn list(&self, _: &RunId, _: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
+        let records = self.records.lock().unwrap();
+        let rest: Vec<Record> =
+            records.iter().filter(|record| after.is_none_or(|after| record.seq > after)).cloned().collect();
+        let more = rest.len() > limit as usize;
+        let records: Vec<Record> = rest.into_iter().take(limit as usize).collect();
+        Ok(Page { next: records.last().filter(|_| more).map(|record| record.seq), records })
+    }
+
+    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
+        let attempts = self.attempts.lock().unwrap();
+        Ok(attempts.iter().filter(|(id, _)| *id == document).map(|(_, attempt)| attempt.clone()).collect())
+    }
+
+    async fn create_run(&self, _: &Run) -> Result<Run> {
+        unreachable!("the corpus does not create runs")
+    }
+    async fn runs(&self) -> Result<Vec<Run>> {
+        unreachable!("the corpus knows its run")
+    }
+    async fn submit(&self, _: &RunId, _: &[NewDocument]) -> Result<Submitted> {
+        unreachable!("the corpus submits nothing")
+    }
+    async fn lease(&self, _: &LeaseQuery) -> Result<Vec<Record>> {
+        unreachable!("the corpus leases nothing")
+    }
+    async fn renew(&self, _: &[Renewal], _: u64) -> Result<Vec<LeaseId>> {
+        unreachable!("the corpus leases nothing")
+    }
+    async fn lookup(&self, _: LeaseId) -> Result<Lookup> {
+        unreachable!("the corpus leases nothing")
+    }
+    async fn commit(&self, _: &Commit) -> Result<Committed> {
+        unreachable!("the corpus leases nothing")
+    }
+    async fn sweep(&self, _: &SweepLimits) -> Result<Vec<Swept>> {
+        unreachable!("the corpus leases nothing")
+    }
+    async fn swap(&self, _: &Swap) -> Result<Swapped> {
+        unreachable!("the corpus changes no document")
+    }
+    async fn get(&self, _: DocumentId) -> Result<Option<Record>> {
+        unreachable!("the corpus reads pages")
+    }
+    async fn counts(&self, _: &RunId) -> Result<Counts> {
+        unreachable!("the corpus counts what it lists")
+    }
+    async fn audit(&self, _: &RunId, _: bool) -> Result<Audit> {
+        unreachable!("the corpus audits nothing")
+    }
+    async fn now_ms(&self) -> Result<u64> {
+        unreachable!("the corpus has no clock")
+    }
+}

@@ -1,0 +1,278 @@
+//! What a finished task makes of a document. All moves between states stand here.
+
+use longhand_proto::WorkerId;
+use longhand_proto::task::{Failure, FinishReason, ModelInfo, Output, TaskKind, Usage};
+
+use super::{Assembled, BAD_ROW, Document, Instruction, Plan, Progress, Section, Verdict};
+use crate::filter;
+use crate::plan::{self, PlanError};
+use crate::recipe::Recipe;
+use crate::store::State;
+
+/// How an attempt ended, for one that its worker reported while it held the lease.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Written { output: Output, worker: WorkerId, model: ModelInfo },
+    Error(Failure),
+}
+
+/// What the store is to do with the document after an [`Outcome`].
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "the store must be told"]
+pub enum Applied {
+    /// The document waits for its next task.
+    NextTask,
+    /// The same task again, after a back-off: see [`crate::recipe::Retry::delay_ms`].
+    Retry { errors: u32, failure: Failure },
+    /// At an end. The reason is the rule of a rejected document, the error class of a failed one, else empty.
+    Ended { state: State, reason: String },
+}
+
+/// A requeue or cancel that the document's state does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("document is {state}: {remedy}")]
+pub struct Refused {
+    pub state: &'static str,
+    pub remedy: &'static str,
+}
+
+/// The text of a document: its sections, a blank line between them.
+pub fn assemble(sections: &[Section]) -> String {
+    sections.iter().map(|section| section.text.as_str()).collect::<Vec<_>>().join("\n\n")
+}
+
+/// All legal moves. Drawn in the documentation of [`crate::document`].
+fn may_move(from: &Progress, to: &Progress) -> bool {
+    use Progress::{Cancelled, Failed, Finished, Planning, Writing};
+    match (from, to) {
+        (Planning { repair: None }, Planning { repair: Some(_) }) => true,
+        (Planning { .. }, Writing { sections, .. }) => sections.is_empty(),
+        (Writing { sections: old, .. }, Writing { sections: new, .. } | Finished { sections: new, .. }) => {
+            new.len() == old.len() + 1
+        }
+        (Planning { .. } | Writing { .. }, Failed { .. } | Cancelled { .. }) => true,
+        // Requeued. A row that could not be read has nothing to write from.
+        (Failed { class, .. }, Planning { repair: None } | Writing { .. }) => class != BAD_ROW,
+        (Finished { .. } | Cancelled { .. }, Planning { repair: None } | Writing { .. }) => true,
+        _ => false,
+    }
+}
+
+impl Document {
+    /// Takes the end of an attempt of the current task. A document at an end stays as it is: the store has fenced such
+    /// a call off already.
+    pub fn apply(&mut self, recipe: &Recipe, outcome: Outcome) -> Applied {
+        if let Some((state, reason)) = self.ended() {
+            return Applied::Ended { state, reason };
+        }
+        let (output, worker) = match outcome {
+            Outcome::Error(failure) => return self.error(recipe, failure),
+            Outcome::Written { output, worker, model } => {
+                self.model = Some(model);
+                (output, worker)
+            }
+        };
+        add_usage(&mut self.usage, output.usage);
+        match &self.progress {
+            Progress::Planning { repair } => {
+                let repaired = repair.is_some();
+                self.take_plan(recipe, &output, repaired)
+            }
+            Progress::Writing { .. } => self.take_section(recipe, output, worker),
+            Progress::Finished { .. } | Progress::Failed { .. } | Progress::Cancelled { .. } => {
+                unreachable!("ended documents were answered above")
+            }
+        }
+    }
+
+    /// Ends the document by hand. Refused if it is at an end already.
+    pub fn cancel(&mut self) -> Result<Applied, Refused> {
+        if self.ended().is_some() {
+            return Err(Refused { state: self.state_word(), remedy: "there is nothing left to cancel" });
+        }
+        let (plan, sections) = (self.plan().cloned(), self.sections().to_vec());
+        Ok(self.end(Progress::Cancelled { plan, sections }))
+    }
+
+    /// Takes an ended document up again, as a new round with other seeds. With `from_section` the plan and the sections
+    /// before that index are kept; without it, a document that failed or was cancelled while writing goes on where it
+    /// stood, and any other begins with a new plan.
+    pub fn requeue(&mut self, from_section: Option<usize>) -> Result<Applied, Refused> {
+        let refuse = |document: &Self, remedy| Err(Refused { state: document.state_word(), remedy });
+        let from = match (&self.progress, from_section) {
+            (Progress::Planning { .. } | Progress::Writing { .. }, _) => {
+                return refuse(self, "it is still being written; wait for its end or cancel it first");
+            }
+            (Progress::Failed { class, .. }, _) if class == BAD_ROW => {
+                return refuse(self, "its input row could not be read; correct the row and submit the file again");
+            }
+            (Progress::Failed { .. } | Progress::Cancelled { .. }, None) => self.sections().len(),
+            (Progress::Finished { .. }, None) => {
+                self.take_up(Progress::Planning { repair: None });
+                return Ok(Applied::NextTask);
+            }
+            (_, Some(index)) => index,
+        };
+        let next = match self.plan() {
+            Some(plan) if from <= self.sections().len() && from < plan.steps.len() => {
+                Progress::Writing { plan: plan.clone(), sections: self.sections()[..from].to_vec() }
+            }
+            None if from_section.is_none() => Progress::Planning { repair: None },
+            _ => return refuse(self, "it has no such section to begin with; look at the sections that it has"),
+        };
+        self.take_up(next);
+        Ok(Applied::NextTask)
+    }
+
+    fn take_up(&mut self, next: Progress) {
+        self.move_to(next);
+        self.errors = 0;
+        self.round += 1;
+    }
+
+    fn take_plan(&mut self, recipe: &Recipe, output: &Output, repaired: bool) -> Applied {
+        match read_plan(recipe, output, &self.instruction) {
+            Ok(plan) => {
+                self.move_to(Progress::Writing { plan, sections: Vec::new() });
+                self.errors = 0;
+                Applied::NextTask
+            }
+            Err(error) => {
+                let (class, message) = (error.class().to_owned(), error.to_string());
+                let permanent = repaired || error.is_final();
+                if !permanent {
+                    self.move_to(Progress::Planning { repair: Some(message.clone()) });
+                }
+                self.error(recipe, Failure { class, message, permanent })
+            }
+        }
+    }
+
+    fn take_section(&mut self, recipe: &Recipe, output: Output, worker: WorkerId) -> Applied {
+        let Progress::Writing { plan, sections } = &self.progress else { unreachable!("only called while writing") };
+        let (mut sections, plan) = (sections.clone(), plan.clone());
+        let (index, steps) = (sections.len(), plan.steps.len());
+        let earlier: Vec<&str> = sections.iter().map(|section| section.text.as_str()).collect();
+        let text = filter::clean_section(&output.text, self.instruction.language, &earlier).trim().to_owned();
+        let (words, target_words) = (longhand_proto::words::count(&text) as u32, plan.steps[index].words);
+        let last_try = self.errors + 1 >= recipe.retry.max_errors;
+        let fault = match output.finish_reason {
+            _ if text.is_empty() => Some(("empty_section", "nothing is left of the text after cleaning".to_owned())),
+            FinishReason::Repetition => Some(("repetition", format!("the model fell into a loop after {words} words"))),
+            FinishReason::Length if !last_try => {
+                Some(("truncated_section", format!("cut at {words} of {target_words} words")))
+            }
+            // On the last try it is kept, marked by its finish reason.
+            FinishReason::Length | FinishReason::Stop | FinishReason::Ceiling => None,
+        };
+        if let Some((class, what)) = fault {
+            let message = format!("section {} of {steps}: {what}", index + 1);
+            return self.error(recipe, Failure { class: class.into(), message, permanent: false });
+        }
+        sections.push(Section {
+            text,
+            target_words,
+            words,
+            finish_reason: output.finish_reason,
+            attempt: self.errors + 1,
+            worker,
+            usage: output.usage,
+            timings: output.timings,
+            seed: self.task_seed(TaskKind::Section, index as u32),
+            trace_id: self.trace_id(),
+        });
+        self.add_section(recipe, plan, sections)
+    }
+
+    fn add_section(&mut self, recipe: &Recipe, plan: Plan, sections: Vec<Section>) -> Applied {
+        self.errors = 0;
+        let truncated = sections.iter().filter(|section| section.finish_reason == FinishReason::Length).count() as u32;
+        let allowed = recipe.filters.max_truncated;
+        let (written, steps) = (sections.len(), plan.steps.len());
+        if truncated <= allowed && written < steps {
+            self.move_to(Progress::Writing { plan, sections });
+            return Applied::NextTask;
+        }
+        let (run, id) = (&self.run, self.id);
+        let span = tracing::info_span!("assemble", longhand.run = %run, longhand.document = %id, longhand.section = written);
+        let text = span.in_scope(|| assemble(&sections));
+        let verdict = if truncated > allowed {
+            Verdict::Rejected {
+                rule: "truncated".into(),
+                value: f64::from(truncated),
+                threshold: f64::from(allowed),
+                detail: format!("section {written} of {steps} was cut on every try; writing ended there"),
+            }
+        } else {
+            let instruction = &self.instruction;
+            let assembled = Assembled { instruction, plan: &plan, sections: &sections, text: &text };
+            let span = tracing::info_span!("filter", longhand.run = %run, longhand.document = %id);
+            span.in_scope(|| filter::judge(&recipe.filters, &assembled))
+        };
+        self.end(Progress::Finished { plan, sections, text, verdict })
+    }
+
+    /// Counts an error of the current task: again, or the end.
+    fn error(&mut self, recipe: &Recipe, failure: Failure) -> Applied {
+        self.errors += 1;
+        if !failure.permanent && self.errors < recipe.retry.max_errors {
+            return Applied::Retry { errors: self.errors, failure };
+        }
+        let Failure { class, message, .. } = failure;
+        let (plan, sections) = (self.plan().cloned(), self.sections().to_vec());
+        self.end(Progress::Failed { class, message, plan, sections })
+    }
+
+    fn end(&mut self, progress: Progress) -> Applied {
+        let (state, reason) = ending(&progress).unwrap_or_else(|| unreachable!("only called with an end"));
+        self.move_to(progress);
+        Applied::Ended { state, reason }
+    }
+
+    fn move_to(&mut self, next: Progress) {
+        debug_assert!(may_move(&self.progress, &next), "from {:?} to {next:?}", self.progress);
+        self.progress = next;
+    }
+
+    /// State and reason if the document is at an end: what [`Applied::Ended`] said when it got there.
+    pub fn ended(&self) -> Option<(State, String)> {
+        ending(&self.progress)
+    }
+
+    fn state_word(&self) -> &'static str {
+        self.ended().map_or("unfinished", |(state, _)| state.as_str())
+    }
+}
+
+fn ending(progress: &Progress) -> Option<(State, String)> {
+    let (state, reason) = match progress {
+        Progress::Planning { .. } | Progress::Writing { .. } => return None,
+        Progress::Finished { verdict: Verdict::Accepted, .. } => (State::Accepted, ""),
+        Progress::Finished { verdict: Verdict::Rejected { rule, .. }, .. } => (State::Rejected, rule.as_str()),
+        Progress::Failed { class, .. } => (State::Failed, class.as_str()),
+        Progress::Cancelled { .. } => (State::Cancelled, ""),
+    };
+    Some((state, reason.to_owned()))
+}
+
+/// The plan in a worker's text, its budgets scaled to the length asked for.
+fn read_plan(recipe: &Recipe, output: &Output, instruction: &Instruction) -> Result<Plan, PlanError> {
+    match output.finish_reason {
+        FinishReason::Stop | FinishReason::Ceiling => {}
+        FinishReason::Length => return Err(PlanError::Cut),
+        FinishReason::Repetition => return Err(PlanError::Loop),
+    }
+    let plan = plan::parse(&output.text, &recipe.plan, instruction.language)?;
+    match instruction.required_words {
+        Some(required) => plan.scale(required, &recipe.plan),
+        None => Ok(plan),
+    }
+}
+
+fn add_usage(sum: &mut Usage, usage: Usage) {
+    sum.prompt = sum.prompt.saturating_add(usage.prompt);
+    sum.cached = sum.cached.saturating_add(usage.cached);
+    sum.reusable = sum.reusable.saturating_add(usage.reusable);
+    sum.generated = sum.generated.saturating_add(usage.generated);
+    sum.resumed = sum.resumed.saturating_add(usage.resumed);
+}

@@ -1,0 +1,155 @@
+//! The marks that a model copies from the plan into its text: "Paragraph 3:", "Main Point:", "(Word count: 240)". What
+//! they look like stands here once; [`super::clean`] removes what is surely one, [`super::leftover`] reports the rest.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// How far a mark may be taken for one where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sure {
+    /// Nobody writes so for a reader: a mark wherever a line begins with it.
+    Anywhere,
+    /// A heading in a manual may look so: a mark only as the beginning of a section.
+    Leading,
+}
+
+/// A mark at the beginning of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) sure: Sure,
+    /// Bytes of the line that belong to it, separator included; `head` before them is a heading's "## ".
+    pub(super) range: Range<usize>,
+    /// The rest of the line is the plan's wording too, not text.
+    pub(super) plan_line: bool,
+}
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a constant pattern, compiled by the tests")
+}
+
+const NUMBER: &str = r"(?:\d{1,3}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[ivx]{1,5})";
+const ZH_NUMBER: &str = r"(?:\d{1,3}|[一二三四五六七八九十百两零]{1,5})";
+const SEPARATOR: &str = r"(?:[*_\])】]{0,3}\s*(?P<sep>[:：]|[-–—]+\s|[-–—]+$|$)[*_\])】]{0,3}\s*)";
+
+/// "Paragraph 3:", "**Section 2**", "Step 4 - ", "[Paragraph 3 of 9]".
+static EN: LazyLock<Regex> = LazyLock::new(|| {
+    regex(&format!(
+        r"(?i)^\s*(?P<head>#{{1,6}}\s+)?(?P<mark>[*_\[(【]{{0,3}}(?P<word>paragraph|section|step)\s*(?:#|no\.?|number)?\s*{NUMBER}(?:\s*(?:of|/)\s*\d{{1,3}})?(?:\s*\(\s*(?:~|about |approx\.? )?\d+ words?\s*\))?{SEPARATOR})"
+    ))
+});
+
+/// "第三段：", "**第二部分**", "段落3：".
+static ZH: LazyLock<Regex> = LazyLock::new(|| {
+    regex(&format!(
+        r"^\s*(?P<head>#{{1,6}}\s+)?(?P<mark>[*_\[(（【]{{0,3}}(?:第\s*{ZH_NUMBER}\s*(?P<word>自然段|段落|段|部分|节|步)|(?P<para>段落)\s*{ZH_NUMBER})[）]?(?:[（(]\s*(?:约|大约)?\s*\d+\s*[字词]\s*[）)])?{SEPARATOR})"
+    ))
+});
+
+/// "Main Point:", "**主要内容**：".
+static LABEL: LazyLock<Regex> = LazyLock::new(|| {
+    regex(r"(?i)^\s*(?P<mark>[-–—*_#\[\s]{0,6}(?:main point|key point|主要内容|主要观点|要点|主旨)\s*[*_\]]{0,3}\s*[:：][*_\]]{0,3}\s*)")
+});
+
+/// The whole of a plan's line: what is left of it after "Paragraph 3 - " still names its point or its count.
+static PLAN_LINE: LazyLock<Regex> = LazyLock::new(|| {
+    regex(r"(?i)(?:[-–—*_]+\s*(?:word count|words|字数(?:要求)?)[*_]*\s*[:：][*_]*\s*(?:约|about|approximately)?\s*\d[\d,]*\s*(?:words?|字|词)?[.。*_]*\s*$)")
+});
+
+/// The mark that `line` begins with.
+pub(super) fn at_start(line: &str) -> Option<Mark> {
+    if let Some(found) = EN.captures(line) {
+        let paragraph = found["word"].eq_ignore_ascii_case("paragraph");
+        let heading = found.name("head").is_some();
+        let dash = found["sep"].starts_with(['-', '–', '—']) || found["sep"].is_empty();
+        let step = found["word"].eq_ignore_ascii_case("step");
+        let plan_line = PLAN_LINE.is_match(line);
+        return match (paragraph || plan_line, heading, dash && !step) {
+            (true, _, _) | (false, false, true) => Some(Sure::Anywhere),
+            (false, true, _) => None,
+            (false, false, false) => Some(Sure::Leading),
+        }
+        .map(|sure| Mark { sure, range: found.name("mark").map_or(0..0, |m| m.range()), plan_line });
+    }
+    if let Some(found) = ZH.captures(line) {
+        let paragraph = found.name("para").is_some()
+            || found.name("word").is_some_and(|word| matches!(word.as_str(), "段" | "段落" | "自然段"));
+        let plan_line = PLAN_LINE.is_match(line);
+        let sure = match (paragraph || plan_line, found.name("head").is_some()) {
+            (true, _) => Some(Sure::Anywhere),
+            (false, true) => None,
+            (false, false) => Some(Sure::Leading),
+        };
+        return sure.map(|sure| Mark { sure, range: found.name("mark").map_or(0..0, |m| m.range()), plan_line });
+    }
+    LABEL.captures(line).map(|found| Mark {
+        sure: if found["mark"].to_lowercase().contains("main point") || PLAN_LINE.is_match(line) {
+            Sure::Anywhere
+        } else {
+            Sure::Leading
+        },
+        range: found.name("mark").map_or(0..0, |m| m.range()),
+        plan_line: true,
+    })
+}
+
+/// "(Word count: 240)", "[240 words]" after a sentence, "Word Count: 200 words" at a line's end, "（字数：240）".
+static COUNT: LazyLock<Regex> = LazyLock::new(|| {
+    let number = r"(?:~|约|大约|about |approximately |approx\.? )?\s*\d[\d,]*\s*(?:words?|字|词|个字)?";
+    let label = r"(?:(?:total |final |current |approximate )?word\s*count|字数统计|总字数|字数|词数)";
+    regex(&format!(
+        r"(?i)(?P<a>[ \t]*[*_]{{0,2}}[(\[（【]\s*{label}\s*[:：=]?\s*{number}\s*[)\]）】][*_]{{0,2}})|(?P<b>(?:^|[.!?。！？…”’」])[*_]*\s*)(?P<c>[*_]{{0,2}}[(\[（【]\s*(?:~|约|大约|共|about |approximately |approx\.? )?\s*\d[\d,]*\s*(?:words?|字|词)\s*[)\]）】][*_]{{0,2}}\s*$)|(?P<d>(?:^|[.!?。！？…”’」])[*_]*\s*)(?P<e>[-–—]*\s*[*_]{{0,3}}{label}[*_]{{0,3}}\s*[:：=][*_]{{0,3}}\s*{number}[*_]{{0,3}}[.。]?\s*$)"
+    ))
+});
+
+/// Where a word count stands in `line`.
+pub(super) fn word_counts(line: &str) -> Vec<Range<usize>> {
+    COUNT
+        .captures_iter(line)
+        .filter_map(|found| found.name("a").or(found.name("c")).or(found.name("e")))
+        .map(|found| found.range())
+        .filter(|range| !range.is_empty() && !in_code(line, range.start))
+        .collect()
+}
+
+/// Control tokens of chat templates, and the role's name that follows one.
+static CONTROL: LazyLock<Regex> = LazyLock::new(|| {
+    regex(
+        r"(?:<\|(?:im_start|start_header_id)\|>[ \t]*(?:system|user|assistant)?(?:<\|end_header_id\|>)?|<\|[A-Za-z][A-Za-z0-9_]{0,30}\|>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|^<s>|</s>\s*$)",
+    )
+});
+
+/// Where a control token of a chat template stands in `line`.
+pub(super) fn control_tokens(line: &str) -> Vec<Range<usize>> {
+    CONTROL.find_iter(line).map(|found| found.range()).filter(|range| !in_code(line, range.start)).collect()
+}
+
+/// True between backticks: a text about templates may show one.
+fn in_code(line: &str, at: usize) -> bool {
+    line[..at].bytes().filter(|byte| *byte == b'`').count() % 2 == 1
+}
+
+/// Tells lines of fenced code from others, fed line by line.
+#[derive(Debug, Default)]
+pub(super) struct Fence(Option<(char, usize)>);
+
+impl Fence {
+    /// True if `line` belongs to fenced code, its fences included.
+    pub(super) fn holds(&mut self, line: &str) -> bool {
+        let line = line.trim_start();
+        let mark = line.chars().next().filter(|c| matches!(c, '`' | '~'));
+        let width = mark.map_or(0, |mark| line.chars().take_while(|c| *c == mark).count());
+        match (self.0, mark) {
+            (None, Some(mark)) if width >= 3 => self.0 = Some((mark, width)),
+            (None, _) => return false,
+            (Some((open, least)), Some(mark))
+                if mark == open && width >= least && line[width..].trim().is_empty() =>
+            {
+                self.0 = None;
+            }
+            (Some(_), _) => {}
+        }
+        true
+    }
+}

@@ -1,0 +1,57 @@
+//! The border: rows of an input file become instructions, and what cannot be read becomes a bad row that says why.
+//!
+//! JSON Lines (plain, gzip or zstd) and Parquet, told apart by their first bytes. A row is one of
+//! - `{"prompt": "..."}`
+//! - `{"instruction": "...", "input": "..."}`, the input optional
+//! - `{"messages": [{"role": "user", "content": "..."}]}`
+//! - `{"custom_id": "...", "body": {"messages": [...]}}`, a line of an OpenAI batch
+//!
+//! with optional `id`, `length` (words), `language` (`en` or `zh`), `context` (texts) and `metadata` (an object). Other
+//! keys are left alone: data sets carry all kinds of columns.
+
+mod lines;
+mod reader;
+mod row;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use crate::document::Instruction;
+pub use lines::MAX_LINE_BYTES;
+pub use reader::{Reader, read};
+pub use row::{LENGTH_RANGE, MAX_TEXT_BYTES};
+pub use summary::{LENGTH_BINS, Summary, validate};
+
+/// A row that could not be read. One never stops a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{line}: {}{problem}; {remedy}", file.display(), key_prefix(key))]
+pub struct BadRow {
+    pub file: PathBuf,
+    /// From 1. In a Parquet file the number of the row.
+    pub line: u64,
+    /// Key at fault, dotted; empty if the whole row is.
+    pub key: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// Hash of the row's bytes, so that the same row is known again.
+    pub content_hash: String,
+}
+
+fn key_prefix(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("`{key}`: ") }
+}
+
+/// A file that cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error("{}: {source}; check the path and its permissions", path.display())]
+    Open { path: PathBuf, source: std::io::Error },
+    #[error("{}: the file holds no rows; want one JSON object on each line, such as {{\"prompt\": \"...\"}}", path.display())]
+    Empty { path: PathBuf },
+    #[error("{}: {problem}; {remedy}", path.display())]
+    Format { path: PathBuf, problem: String, remedy: &'static str },
+}

@@ -1,0 +1,101 @@
+//! Prompts from templates. The part that belongs to one step stands last, so the prompts of one document share a prefix
+//! that grows with it, and a worker's prefix cache is hit.
+
+use longhand_proto::task::Failure;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+
+use crate::document::{Instruction, Language, Plan, Section, assemble};
+use crate::plan::{self, suitable_steps};
+use crate::recipe::Recipe;
+
+/// Steps of template work after which rendering is given up: far more than a prompt of a million words needs.
+const FUEL: u64 = 5_000_000;
+
+/// A template that cannot be rendered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("template {name}: {problem}; correct it in the recipe")]
+pub struct PromptError {
+    /// Key of the template in the recipe.
+    pub name: &'static str,
+    pub problem: String,
+}
+
+impl From<PromptError> for Failure {
+    fn from(error: PromptError) -> Self {
+        Self { class: "template".into(), message: error.to_string(), permanent: true }
+    }
+}
+
+/// The prompt for the plan. `repair` names the error of a plan that could not be used.
+pub fn plan(recipe: &Recipe, instruction: &Instruction, repair: Option<&str>) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.plan_en", &recipe.templates.plan_en),
+        Language::Zh => ("templates.plan_zh", &recipe.templates.plan_zh),
+    };
+    let steps = suitable_steps(instruction.required_words, &recipe.plan);
+    let values = context! {
+        instruction => instruction.text(),
+        context => references(instruction),
+        required_words => instruction.required_words,
+        form => plan::form(instruction.language),
+        min_steps => steps.start(),
+        max_steps => steps.end(),
+        min_words => recipe.plan.min_words,
+        max_words => recipe.plan.max_words,
+        repair,
+    };
+    render(name, template, values)
+}
+
+/// The prompt for the step after the last of `sections`.
+pub fn section(
+    recipe: &Recipe,
+    instruction: &Instruction,
+    plan: &Plan,
+    sections: &[Section],
+) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.section_en", &recipe.templates.section_en),
+        Language::Zh => ("templates.section_zh", &recipe.templates.section_zh),
+    };
+    let step = &plan.steps[sections.len()];
+    let values = context! {
+        instruction => instruction.text(),
+        context => references(instruction),
+        plan => plan::render(plan, instruction.language),
+        text => assemble(sections),
+        number => sections.len() + 1,
+        steps => plan.steps.len(),
+        main_point => step.main_point.as_str(),
+        words => step.words,
+        first => sections.is_empty(),
+        last => sections.len() + 1 == plan.steps.len(),
+    };
+    render(name, template, values)
+}
+
+fn references(instruction: &Instruction) -> Vec<Value> {
+    instruction.context.iter().map(|item| context! { id => item.id.as_str(), text => item.text.as_str() }).collect()
+}
+
+fn render(name: &'static str, template: &str, values: Value) -> Result<String, PromptError> {
+    let error = |error| PromptError { name, problem: problem(&error) };
+    // A block on a line of its own leaves no trace of that line.
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(error)?;
+    let mut environment = Environment::new();
+    // A name that a template misspells is an error, not an empty text.
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_syntax(syntax);
+    environment.set_fuel(Some(FUEL));
+    let text = environment.render_str(template, values).map_err(error)?;
+    Ok(text.trim().to_owned())
+}
+
+fn problem(error: &minijinja::Error) -> String {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    match error.line() {
+        Some(line) => format!("line {line}: {detail}"),
+        None => detail,
+    }
+}

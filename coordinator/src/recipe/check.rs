@@ -1,0 +1,118 @@
+//! Ranges of a recipe's values, and a trial of its templates.
+
+use longhand_proto::task::{FinishReason, Message, Sampling, Timings, Usage};
+
+use super::{Recipe, RecipeError};
+use crate::document::{Context, Instruction, Language, Plan, Section, Step};
+use crate::prompt;
+
+/// A value outside its range: key, value, range.
+type Fault = (String, String, String);
+
+/// The first value out of range, if there is one.
+pub(super) fn ranges(recipe: &Recipe) -> Result<(), Fault> {
+    let Recipe { name, templates: _, plan, section, filters, retry } = recipe;
+    if name.trim().is_empty() {
+        return Err(("name".into(), "\"\"".into(), "any text that is not empty".into()));
+    }
+    let within = |key: &str, value: f64, least: f64, most: f64| {
+        if (least..=most).contains(&value) {
+            Ok(())
+        } else {
+            Err((key.to_owned(), value.to_string(), format!("{least} to {most}")))
+        }
+    };
+    within("plan.max_steps", plan.max_steps.into(), 1.0, 200.0)?;
+    within("plan.min_steps", plan.min_steps.into(), 1.0, plan.max_steps.into())?;
+    within("plan.max_words", plan.max_words.into(), 20.0, 9_999.0)?;
+    within("plan.min_words", plan.min_words.into(), 10.0, plan.max_words.into())?;
+    within("plan.headroom", exact(plan.headroom), 0.5, 2.0)?;
+    within("plan.max_tokens", plan.max_tokens.into(), 64.0, 131_072.0)?;
+    sampling("plan.sampling", &plan.sampling)?;
+    within("section.floor", exact(section.floor), 0.0, 1.0)?;
+    within("section.bias", exact(section.bias), 0.0, 100.0)?;
+    within("section.ceiling", exact(section.ceiling), 1.0, 10.0)?;
+    within("section.hard", exact(section.hard), exact(section.ceiling), 20.0)?;
+    within("section.max_tokens_per_word", exact(section.max_tokens_per_word), 1.0, 32.0)?;
+    sampling("section.sampling", &section.sampling)?;
+    within("filters.min_words", filters.min_words.into(), 0.0, 1_000_000.0)?;
+    within("filters.min_score_length", filters.min_score_length, 0.0, 100.0)?;
+    within("filters.max_truncated", filters.max_truncated.into(), 0.0, 200.0)?;
+    within("filters.max_repetition_within", filters.max_repetition_within, 0.0, 1.0)?;
+    within("filters.max_repetition_between", filters.max_repetition_between, 0.0, 1.0)?;
+    within("filters.max_tokens", filters.max_tokens.into(), 256.0, 10_000_000.0)?;
+    within("retry.max_errors", retry.max_errors.into(), 1.0, 100.0)?;
+    within("retry.max_losses", retry.max_losses.into(), 1.0, 100.0)?;
+    within("retry.backoff_ms", retry.backoff_ms as f64, 1.0, 3_600_000.0)?;
+    within("retry.max_backoff_ms", retry.max_backoff_ms as f64, retry.backoff_ms as f64, 86_400_000.0)
+}
+
+fn sampling(at: &str, sampling: &Sampling) -> Result<(), Fault> {
+    let Sampling { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, no_repeat_ngram } = *sampling;
+    let values = [
+        ("temperature", exact(temperature), 0.0, 5.0),
+        ("top_k", top_k.into(), 0.0, 1_000_000.0),
+        ("top_p", exact(top_p), 0.01, 1.0),
+        ("min_p", exact(min_p), 0.0, 1.0),
+        ("repetition_penalty", exact(repetition_penalty), 0.5, 5.0),
+        ("penalty_window", penalty_window.into(), 0.0, 131_072.0),
+        ("no_repeat_ngram", no_repeat_ngram.into(), 0.0, 1_000.0),
+    ];
+    for (key, value, least, most) in values {
+        if !(least..=most).contains(&value) {
+            return Err((format!("{at}.{key}"), value.to_string(), format!("{least} to {most}")));
+        }
+    }
+    Ok(())
+}
+
+/// The number as it is written: `0.7` as an f32 is not `0.7` as an f64.
+fn exact(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::NAN)
+}
+
+/// Renders every template for the situations that a document can be in.
+pub(super) fn trial(recipe: &Recipe) -> Result<(), RecipeError> {
+    for language in [Language::En, Language::Zh] {
+        for (required_words, context) in [(None, Vec::new()), (Some(2_000), vec![trial_context()])] {
+            let content = "A trial request".to_owned();
+            let instruction = Instruction {
+                id: None,
+                messages: vec![Message { role: "user".into(), content }],
+                language,
+                required_words,
+                context,
+                metadata: serde_json::Map::new(),
+                line: 1,
+            };
+            prompt::plan(recipe, &instruction, None)?;
+            prompt::plan(recipe, &instruction, Some("line 1 is wrong"))?;
+            let step = |point: &str| Step { main_point: point.into(), words: 300 };
+            let plan = Plan { steps: vec![step("one"), step("two"), step("three")] };
+            let sections = vec![trial_section(); plan.steps.len()];
+            for written in 0..plan.steps.len() {
+                prompt::section(recipe, &instruction, &plan, &sections[..written])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn trial_context() -> Context {
+    Context { id: "1".into(), text: "A text to draw on".into() }
+}
+
+fn trial_section() -> Section {
+    Section {
+        text: "A section.".into(),
+        target_words: 300,
+        words: 2,
+        finish_reason: FinishReason::Stop,
+        attempt: 1,
+        worker: longhand_proto::WorkerId::try_from("trial".to_owned()).expect("a constant name"),
+        usage: Usage::default(),
+        timings: Timings::default(),
+        seed: 0,
+        trace_id: String::new(),
+    }
+}

@@ -1,0 +1,190 @@
+//! From TOML to a recipe and back, and its hash.
+
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{Recipe, Templates, check};
+use crate::prompt::PromptError;
+
+/// A recipe that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecipeError {
+    #[error("recipe {file}: cannot be read: {problem}; check the path")]
+    Read { file: String, problem: String },
+    #[error("recipe {file}:{line}: {problem}")]
+    Syntax { file: String, line: usize, problem: String },
+    #[error("recipe {file}:{line}: unknown key `{key}`; did you mean `{nearest}`?")]
+    UnknownKey { file: String, line: usize, key: String, nearest: String },
+    #[error("recipe {file}:{line}: `{key}` is {value}; want {range}")]
+    OutOfRange { file: String, line: usize, key: String, value: String, range: String },
+    #[error("recipe {file}:{line}: `{key}` names the template {path}, which cannot be read: {problem}; paths are relative to the recipe")]
+    Template { file: String, line: usize, key: String, path: String, problem: String },
+    #[error(transparent)]
+    Render(#[from] PromptError),
+}
+
+impl Recipe {
+    /// The recipe that is used when none is named.
+    pub fn builtin() -> Self {
+        Self::default()
+    }
+
+    /// Reads a recipe file and the templates that it names.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, RecipeError> {
+        let path = path.as_ref();
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| RecipeError::Read { file: file.clone(), problem: error.to_string() })?;
+        Self::parse(&text, &file, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads a recipe that holds its templates, as [`Recipe::to_toml`] writes it. A path in it is relative to the
+    /// working folder.
+    pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
+        Self::parse(text, "(stored)", Path::new(""))
+    }
+
+    fn parse(text: &str, file: &str, folder: &Path) -> Result<Self, RecipeError> {
+        let source = Source { text, file };
+        let tree = DeTable::parse(text).map_err(|error| source.syntax(&error))?;
+        let known = toml::Table::try_from(Self::default()).map_err(|error| RecipeError::Syntax {
+            file: file.into(),
+            line: 0,
+            problem: error.to_string(),
+        })?;
+        source.known_keys(tree.get_ref(), &known, "")?;
+        let mut recipe: Self = toml::from_str(text).map_err(|error| source.syntax(&error))?;
+        check::ranges(&recipe).map_err(|(key, value, range)| {
+            let line = source.line_of(tree.get_ref(), &key);
+            RecipeError::OutOfRange { file: file.into(), line, key, value, range }
+        })?;
+        for (key, template) in recipe.templates.by_key() {
+            if !template.contains('\n') {
+                let path: PathBuf = folder.join(template.as_str());
+                *template = std::fs::read_to_string(&path).map_err(|error| RecipeError::Template {
+                    file: file.into(),
+                    line: source.line_of(tree.get_ref(), key),
+                    key: key.into(),
+                    path: path.display().to_string(),
+                    problem: error.to_string(),
+                })?;
+                if !template.ends_with('\n') {
+                    template.push('\n');
+                }
+            }
+        }
+        check::trial(&recipe)?;
+        Ok(recipe)
+    }
+
+    /// The recipe with its templates in it: loading the text gives the same recipe.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("numbers, texts and tables can be written as TOML")
+    }
+
+    /// 64 hexadecimal digits over all that the recipe holds, template texts included. Order and comments of the file do
+    /// not count, nor where its templates lie.
+    pub fn hash(&self) -> String {
+        let canonical = serde_json::to_vec(self).expect("numbers, texts and objects can be written as JSON");
+        hash("longhand recipe v1", &canonical)
+    }
+
+    /// 64 hexadecimal digits over the template texts alone.
+    pub fn template_hash(&self) -> String {
+        let canonical = serde_json::to_vec(&self.templates).expect("texts can be written as JSON");
+        hash("longhand templates v1", &canonical)
+    }
+}
+
+fn hash(context: &str, bytes: &[u8]) -> String {
+    let mut hash = blake3::Hasher::new_derive_key(context);
+    hash.update(bytes);
+    hash.finalize().to_hex().to_string()
+}
+
+impl Templates {
+    fn by_key(&mut self) -> [(&'static str, &mut String); 4] {
+        let Self { plan_en, plan_zh, section_en, section_zh } = self;
+        [
+            ("templates.plan_en", plan_en),
+            ("templates.plan_zh", plan_zh),
+            ("templates.section_en", section_en),
+            ("templates.section_zh", section_zh),
+        ]
+    }
+}
+
+/// The text being read, to tell lines.
+struct Source<'a> {
+    text: &'a str,
+    file: &'a str,
+}
+
+impl Source<'_> {
+    fn line_at(&self, offset: usize) -> usize {
+        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> RecipeError {
+        let line = error.span().map_or(1, |span| self.line_at(span.start));
+        RecipeError::Syntax { file: self.file.into(), line, problem: error.message().into() }
+    }
+
+    /// Fails at the first key that `known` does not have.
+    fn known_keys(&self, table: &DeTable<'_>, known: &toml::Table, at: &str) -> Result<(), RecipeError> {
+        for (key, value) in table {
+            let name: &str = key.get_ref();
+            let path = if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+            let Some(known_value) = known.get(name) else {
+                return Err(RecipeError::UnknownKey {
+                    file: self.file.into(),
+                    line: self.line_at(key.span().start),
+                    key: path,
+                    nearest: nearest(name, at, known),
+                });
+            };
+            if let (DeValue::Table(table), toml::Value::Table(known)) = (value.get_ref(), known_value) {
+                self.known_keys(table, known, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Line of the value with this dotted key, or of the nearest table around it; 1 if nothing of it is in the file.
+    fn line_of(&self, table: &DeTable<'_>, key: &str) -> usize {
+        let mut table = table;
+        let mut line = 1;
+        for name in key.split('.') {
+            let Some((found, value)) = table.iter().find(|(found, _)| found.get_ref() == name) else { break };
+            line = self.line_at(found.span().start);
+            match value.get_ref() {
+                DeValue::Table(inner) => table = inner,
+                _ => break,
+            }
+        }
+        line
+    }
+}
+
+/// The known key beside `name` that is spelled most like it.
+fn nearest(name: &str, at: &str, known: &toml::Table) -> String {
+    let best = known.keys().min_by_key(|candidate| edits(name, candidate)).map_or("", String::as_str);
+    if at.is_empty() { best.to_owned() } else { format!("{at}.{best}") }
+}
+
+/// Letters to insert, delete or replace to get from one word to the other.
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let replace = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}

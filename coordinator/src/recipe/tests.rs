@@ -1,0 +1,104 @@
+//! A recipe is right, or it is refused with the key, the line and the remedy.
+
+use super::*;
+
+fn error(text: &str) -> String {
+    Recipe::from_toml(text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_builtin_recipe_is_valid_and_an_empty_file_is_the_same() {
+    assert_eq!(Recipe::from_toml("").unwrap(), Recipe::builtin());
+}
+
+#[test]
+fn a_written_recipe_loads_as_the_same_wherever_it_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine.j2"), "Write {{ main_point }} ''' \"\"\" \\ 'x'\n{{ text }}").unwrap();
+    let path = folder.path().join("recipe.toml");
+    std::fs::write(&path, "name = \"mine\"\n[templates]\nsection_en = \"mine.j2\"\n[plan.sampling]\ntemperature = 0.3\n").unwrap();
+    let recipe = Recipe::load(&path).unwrap();
+    assert!(recipe.templates.section_en.starts_with("Write {{ main_point }}"));
+    assert_eq!(recipe.plan.sampling.temperature, 0.3);
+    let again = Recipe::from_toml(&recipe.to_toml()).unwrap();
+    assert_eq!(again, recipe);
+    assert_eq!(again.hash(), recipe.hash());
+    assert_eq!(again.template_hash(), recipe.template_hash());
+}
+
+#[test]
+fn the_hash_follows_values_and_template_texts_but_not_the_layout_of_the_file() {
+    let hash = |text: &str| Recipe::from_toml(text).unwrap().hash();
+    assert_eq!(hash("# note\n[plan]\nmax_steps = 50\n"), Recipe::builtin().hash());
+    assert_ne!(hash("[plan]\nmax_steps = 49\n"), Recipe::builtin().hash());
+    let other = "[templates]\nplan_en = \"{{ instruction }}\\n\"\n";
+    assert_ne!(hash(other), Recipe::builtin().hash());
+    assert_ne!(Recipe::from_toml(other).unwrap().template_hash(), Recipe::builtin().template_hash());
+    assert_eq!(hash("").len(), 64);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_one() {
+    assert_eq!(
+        error("name = \"x\"\n\n[plan]\nmax_step = 3\n"),
+        "recipe (stored):4: unknown key `plan.max_step`; did you mean `plan.max_steps`?"
+    );
+    assert_eq!(
+        error("[section.sampling]\ntemprature = 1.0\n"),
+        "recipe (stored):2: unknown key `section.sampling.temprature`; did you mean `section.sampling.temperature`?"
+    );
+    assert_eq!(error("[filter]\nx = 1\n"), "recipe (stored):1: unknown key `filter`; did you mean `filters`?");
+}
+
+#[test]
+fn a_value_out_of_range_is_named_with_its_range() {
+    for (text, want) in [
+        ("[plan]\nmin_words = 5\n", "recipe (stored):2: `plan.min_words` is 5; want 10 to 1000"),
+        ("[plan]\n\nmin_steps = 60\n", "recipe (stored):3: `plan.min_steps` is 60; want 1 to 50"),
+        ("[section]\nceiling = 0.5\n", "recipe (stored):2: `section.ceiling` is 0.5; want 1 to 10"),
+        ("[section]\nhard = 1.1\n", "recipe (stored):2: `section.hard` is 1.1; want 1.15 to 20"),
+        ("[filters]\nmin_score_length = 101.0\n", "recipe (stored):2: `filters.min_score_length` is 101; want 0 to 100"),
+        ("[retry]\nmax_errors = 0\n", "recipe (stored):2: `retry.max_errors` is 0; want 1 to 100"),
+        ("[plan.sampling]\ntop_p = 1.5\n", "recipe (stored):2: `plan.sampling.top_p` is 1.5; want 0.01 to 1"),
+        ("[plan.sampling]\ntemperature = nan\n", "recipe (stored):2: `plan.sampling.temperature` is NaN; want 0 to 5"),
+        ("name = \"\"\n", "recipe (stored):1: `name` is \"\"; want any text that is not empty"),
+    ] {
+        assert_eq!(error(text), want);
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_and_broken_toml_name_the_line() {
+    for text in ["\n[plan]\nmax_steps = \"many\"\n", "\n[plan]\nmax_steps = -1\n", "\n\nname = \n"] {
+        assert!(error(text).starts_with("recipe (stored):3: "), "{}", error(text));
+    }
+}
+
+#[test]
+fn templates_are_read_beside_the_recipe_and_tried_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("recipe.toml");
+    std::fs::write(&path, "[templates]\nplan_zh = \"none.j2\"\n").unwrap();
+    let message = Recipe::load(&path).unwrap_err().to_string();
+    assert!(message.contains("recipe.toml:2: `templates.plan_zh` names the template") && message.contains("none.j2"));
+    for (template, want) in [
+        ("one\n{{ instructoin }}", "template templates.section_zh: line 2: "),
+        ("{% if %}", "template templates.section_zh: line 1: "),
+        ("{% for a in range(100000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}", "template templates.section_zh: "),
+    ] {
+        std::fs::write(folder.path().join("bad.j2"), template).unwrap();
+        std::fs::write(&path, "[templates]\nsection_zh = \"bad.j2\"\n").unwrap();
+        let message = Recipe::load(&path).unwrap_err().to_string();
+        assert!(message.starts_with(want), "{message}");
+    }
+    assert!(Recipe::load(folder.path().join("none.toml")).unwrap_err().to_string().contains("cannot be read"));
+}
+
+#[test]
+fn back_off_doubles_up_to_its_bound_and_jitter_spreads_it() {
+    let retry = Retry { backoff_ms: 1_000, max_backoff_ms: 6_000, ..Retry::default() };
+    let bounds: Vec<u64> = (1..=5).map(|errors| retry.delay_ms(errors, 1.0)).collect();
+    assert_eq!(bounds, [1_000, 2_000, 4_000, 6_000, 6_000]);
+    assert_eq!(retry.delay_ms(3, 0.5), 2_000);
+    assert_eq!(retry.delay_ms(u32::MAX, 0.0), 0);
+}

@@ -1,0 +1,141 @@
+//! Submitting an instruction set as a run: every row becomes a document, the bad ones too.
+
+use longhand_proto::RunId;
+
+use crate::document::{BAD_ROW, Document};
+use crate::instruction::{BadRow, Instruction};
+use crate::recipe::Recipe;
+use crate::store::{NewDocument, Run, Store, StoreError};
+
+/// Documents written to the store in one step.
+const BATCH: usize = 256;
+/// Bytes after which a step is written even if it holds fewer: instructions may be megabytes long.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// What is submitted under one name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunSpec {
+    pub id: RunId,
+    pub recipe: Recipe,
+    pub seed: u64,
+    /// Documents written for each instruction.
+    pub candidates: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SubmitReport {
+    /// Documents that are new in the store, those of bad rows included.
+    pub inserted: u64,
+    /// Documents that were there already, left as they were.
+    pub existing: u64,
+    /// Rows that could not be read: each is a failed document.
+    pub bad_rows: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error(
+        "run {run} was submitted with {what} {stored}, not {given}; give this submission another run id, or the {what} of the run"
+    )]
+    Differs { run: RunId, what: &'static str, stored: String, given: String },
+    #[error("document of line {line} cannot be stored: {source}")]
+    Document { line: u64, source: serde_json::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Creates the run unless it exists, and adds the documents that are not there yet. May be repeated: the same rows
+/// name the same documents, so a submission that was cut short is finished by the next one.
+///
+/// # Errors
+/// A run of this id has another recipe or seed (nothing was changed), or the store failed (what was added stays).
+pub async fn submit(
+    store: &dyn Store,
+    spec: &RunSpec,
+    rows: impl IntoIterator<Item = Result<Instruction, BadRow>>,
+) -> Result<SubmitReport, SubmitError> {
+    create(store, spec).await?;
+    let mut report = SubmitReport::default();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    for row in rows {
+        report.bad_rows += u64::from(row.is_err());
+        for document in documents(spec, row)? {
+            bytes += document.body.len();
+            batch.push(document);
+        }
+        if batch.len() >= BATCH || bytes >= BATCH_BYTES {
+            add(store, spec, &mut batch, &mut report).await?;
+            bytes = 0;
+        }
+    }
+    add(store, spec, &mut batch, &mut report).await?;
+    Ok(report)
+}
+
+async fn create(store: &dyn Store, spec: &RunSpec) -> Result<(), SubmitError> {
+    let run = Run {
+        id: spec.id.clone(),
+        recipe: spec.recipe.to_toml(),
+        recipe_hash: spec.recipe.hash(),
+        seed: spec.seed,
+        created_ms: store.now_ms().await?,
+    };
+    let stored = store.create_run(&run).await?;
+    let differs = |what, stored: String, given: String| {
+        if stored == given {
+            return Ok(());
+        }
+        Err(SubmitError::Differs { run: spec.id.clone(), what, stored, given })
+    };
+    differs("recipe", stored.recipe_hash, run.recipe_hash)?;
+    differs("seed", stored.seed.to_string(), run.seed.to_string())
+}
+
+async fn add(
+    store: &dyn Store,
+    spec: &RunSpec,
+    batch: &mut Vec<NewDocument>,
+    report: &mut SubmitReport,
+) -> Result<(), StoreError> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let submitted = store.submit(&spec.id, batch).await?;
+    report.inserted += submitted.inserted;
+    report.existing += submitted.existing;
+    batch.clear();
+    Ok(())
+}
+
+/// The documents of one row: one for each candidate, or the one that says what was wrong with it.
+fn documents(spec: &RunSpec, row: Result<Instruction, BadRow>) -> Result<Vec<NewDocument>, SubmitError> {
+    let new = |document: &Document, failed| {
+        let body = serde_json::to_string(document)
+            .map_err(|source| SubmitError::Document { line: document.instruction.line, source })?;
+        Ok(NewDocument { id: document.id, body, failed })
+    };
+    match row {
+        Err(bad) => Ok(vec![new(&Document::bad_row(&spec.id, &bad), Some(BAD_ROW.to_owned()))?]),
+        Ok(instruction) => (0..spec.candidates)
+            .map(|candidate| {
+                let mut document = Document::new(&spec.id, instruction.clone(), candidate, spec.seed, String::new());
+                document.traceparent = traceparent(&document);
+                new(&document, None)
+            })
+            .collect(),
+    }
+}
+
+/// The trace of a document begins with a span that ends at once: spans are exported when they end, and a document may
+/// take days. Empty where tracing is off.
+fn traceparent(document: &Document) -> String {
+    let span = tracing::info_span!(
+        parent: None,
+        "submit",
+        longhand.run = %document.run,
+        longhand.document = %document.id,
+        longhand.candidate = document.candidate,
+    );
+    longhand_proto::trace::traceparent_of(&span)
+}

@@ -1,0 +1,177 @@
+//! The end of an attempt: what the document makes of it, written in one atomic step.
+
+use longhand_proto::task::{Checkpoint, Failure, Lease, Output};
+use longhand_proto::{LeaseId, WorkerId};
+use serde_json::{Map, Value, json};
+
+use super::{Coordinator, render};
+use crate::document::{Applied, Document, Outcome};
+use crate::store::{Commit, Committed, Lookup, Next, Record, Result, State};
+
+/// A finished attempt as its worker reports it.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) worker: WorkerId,
+    pub(super) lease: LeaseId,
+    pub(super) outcome: Outcome,
+    /// The worker would go on with the document's next task.
+    pub(super) want_next: bool,
+    /// Span of the attempt, from the call's metadata; may be empty.
+    pub(super) traceparent: String,
+}
+
+#[derive(Debug)]
+pub(super) enum Answer {
+    Recorded(Option<Box<Lease>>),
+    Stale,
+}
+
+impl Coordinator {
+    pub(super) async fn complete(&self, report: Report) -> Result<Answer> {
+        match self.inner.store.lookup(report.lease).await? {
+            Lookup::Live(record) => self.record(*record, report).await,
+            Lookup::Committed(_) => self.repeat(report.lease).await,
+            Lookup::Stale => Ok(Answer::Stale),
+        }
+    }
+
+    async fn record(&self, record: Record, report: Report) -> Result<Answer> {
+        let lease = report.lease;
+        let commit = match render::read(&record) {
+            Ok(document) => self.judge(&record, document, report).await?,
+            Err(failure) => Commit {
+                lease,
+                body: None,
+                checkpoint: None,
+                next: Next::End { state: State::Failed, reason: failure.class.clone() },
+                detail: json!({ "error": failure }),
+                ttl_ms: 0,
+            },
+        };
+        match self.note(self.inner.store.commit(&commit).await)? {
+            Committed::Stale => Ok(Answer::Stale),
+            Committed::Repeated(_) => self.repeat(lease).await,
+            Committed::Done(None) => {
+                self.wake(usize::from(matches!(commit.next, Next::Continue { .. })));
+                Ok(Answer::Recorded(None))
+            }
+            Committed::Done(Some(grant)) => {
+                self.changed();
+                self.leased(grant.id).await
+            }
+        }
+    }
+
+    /// Lets the document take the result; pure but for the spans.
+    async fn judge(&self, record: &Record, mut document: Document, report: Report) -> Result<Commit> {
+        let recipe = self.recipe(record).await?;
+        let Report { worker, lease, outcome, want_next, traceparent } = report;
+        let (kind, section) = render::current(&document);
+        let attempt = document.errors + 1 + record.counters.losses;
+        let span = tracing::info_span!(
+            "complete",
+            longhand.run = %document.run,
+            longhand.document = %document.id,
+            longhand.section = section,
+            longhand.attempt = attempt,
+            longhand.worker = %worker,
+            longhand.state = tracing::field::Empty,
+        );
+        let parent = if traceparent.is_empty() { &document.traceparent } else { &traceparent };
+        longhand_proto::trace::set_parent(&span, parent);
+
+        let mut detail = Map::new();
+        detail.insert("kind".into(), json!(kind));
+        detail.insert("section".into(), json!(section));
+        detail.insert("attempt".into(), json!(attempt));
+        describe(&mut detail, &outcome);
+        let next = match span.in_scope(|| document.apply(&recipe, outcome)) {
+            Applied::NextTask => Next::Continue { lease: want_next.then(LeaseId::mint) },
+            Applied::Retry { errors, failure } => {
+                detail.insert("error".into(), json!(failure));
+                Next::Retry { delay_ms: recipe.retry.delay_ms(errors, rand::random()) }
+            }
+            Applied::Ended { state, reason } => {
+                span.record("longhand.state", state.as_str());
+                Next::End { state, reason }
+            }
+        };
+        Ok(Commit {
+            lease,
+            body: Some(render::write(&document)?),
+            checkpoint: None,
+            next,
+            detail: Value::Object(detail),
+            ttl_ms: self.lease_ms(),
+        })
+    }
+
+    /// Answers a call that was answered before: the same outcome, and the same next lease as long as it lives.
+    async fn repeat(&self, lease: LeaseId) -> Result<Answer> {
+        // Changes nothing, as this lease is not live any more; only its memory is asked for.
+        let probe = Commit { lease, body: None, checkpoint: None, next: Next::Release, detail: json!({}), ttl_ms: 0 };
+        match self.inner.store.commit(&probe).await? {
+            Committed::Repeated(Some(grant)) => self.leased(grant.id).await,
+            Committed::Repeated(None) | Committed::Done(_) => Ok(Answer::Recorded(None)),
+            Committed::Stale => Ok(Answer::Stale),
+        }
+    }
+
+    /// The answer that brings the next lease, as the store holds it now.
+    async fn leased(&self, lease: LeaseId) -> Result<Answer> {
+        match self.inner.store.lookup(lease).await? {
+            Lookup::Live(record) => Ok(Answer::Recorded(self.render(*record).await?.map(Box::new))),
+            Lookup::Committed(_) | Lookup::Stale => Ok(Answer::Recorded(None)),
+        }
+    }
+
+    /// Gives a document back unharmed. False if the lease is not live.
+    pub(super) async fn release(
+        &self,
+        worker: &WorkerId,
+        lease: LeaseId,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<bool> {
+        let detail = match self.inner.store.lookup(lease).await? {
+            Lookup::Live(record) => match render::read(&record) {
+                Ok(document) => {
+                    let (kind, section) = render::current(&document);
+                    json!({ "kind": kind, "section": section, "attempt": document.errors + 1 + record.counters.losses })
+                }
+                Err(failure) => json!({ "error": failure }),
+            },
+            Lookup::Committed(_) => json!({}),
+            Lookup::Stale => return Ok(false),
+        };
+        let commit = Commit { lease, body: None, checkpoint, next: Next::Release, detail, ttl_ms: 0 };
+        match self.note(self.inner.store.commit(&commit).await)? {
+            Committed::Done(_) => {
+                tracing::debug!(%worker, %lease, "lease given back");
+                self.wake(1);
+                Ok(true)
+            }
+            Committed::Repeated(_) => Ok(true),
+            Committed::Stale => Ok(false),
+        }
+    }
+
+    pub(super) fn lease_ms(&self) -> u64 {
+        self.inner.options.lease.as_millis() as u64
+    }
+}
+
+/// What is kept of an attempt's result: everything but its text.
+fn describe(detail: &mut Map<String, Value>, outcome: &Outcome) {
+    match outcome {
+        Outcome::Written { output, model, .. } => {
+            let Output { text: _, finish_reason, usage, timings } = output;
+            detail.insert("finish_reason".into(), json!(finish_reason));
+            detail.insert("usage".into(), json!(usage));
+            detail.insert("timings".into(), json!(timings));
+            detail.insert("model".into(), json!(model.name));
+        }
+        Outcome::Error(failure @ Failure { .. }) => {
+            detail.insert("error".into(), json!(failure));
+        }
+    }
+}

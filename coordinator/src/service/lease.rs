@@ -1,0 +1,66 @@
+//! Handing out documents: a long poll that costs nothing while there is no work.
+
+use std::time::Duration;
+
+use longhand_proto::task::Lease;
+use rand::Rng;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::Coordinator;
+use crate::store::{LeaseQuery, Result};
+
+impl Coordinator {
+    /// Leases as soon as anything is ready, or nothing after `wait` or when `closing` is cancelled.
+    pub(super) async fn lease(
+        &self,
+        query: &LeaseQuery,
+        wait: Duration,
+        closing: &CancellationToken,
+    ) -> Result<Vec<Lease>> {
+        if let Some(leases) = self.lease_now(query).await? {
+            return Ok(leases);
+        }
+        if query.slots == 0 || wait.is_zero() {
+            return Ok(Vec::new());
+        }
+        // A lease counts from before its request was sent: a wait must not eat most of it.
+        let until = Instant::now() + wait.min(self.inner.options.max_wait).min(self.inner.options.lease / 3);
+        let turn = closing.run_until_cancelled(timeout_at(until, self.inner.turn.lock())).await;
+        let Some(Ok(_turn)) = turn else { return Ok(Vec::new()) };
+        loop {
+            if let Some(leases) = self.lease_now(query).await? {
+                return Ok(leases);
+            }
+            let look = Instant::now() + jitter(self.inner.options.poll);
+            tokio::select! {
+                () = closing.cancelled() => return Ok(Vec::new()),
+                () = self.inner.ready.notified() => {}
+                () = sleep_until(look.min(until)) => {}
+            }
+            if Instant::now() >= until {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    /// One look at the store; none if nothing was ready. The answer is empty where all that was leased turned out to
+    /// have no task: the request has had its leases, and only another one can get more.
+    async fn lease_now(&self, query: &LeaseQuery) -> Result<Option<Vec<Lease>>> {
+        let records = self.note(self.inner.store.lease(query).await)?;
+        if records.is_empty() {
+            return Ok(None);
+        }
+        let mut leases = Vec::with_capacity(records.len());
+        for record in records {
+            leases.extend(self.render(record).await?);
+        }
+        self.changed();
+        Ok(Some(leases))
+    }
+}
+
+/// Between half of `mean` and one and a half, so that replicas do not look in step.
+pub(crate) fn jitter(mean: Duration) -> Duration {
+    mean.mul_f64(rand::rng().random_range(0.5..1.5))
+}

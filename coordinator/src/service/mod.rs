@@ -1,0 +1,177 @@
+//! The coordinator as workers see it: gRPC over a store. It keeps nothing that the store does not hold, so any number
+//! of replicas may serve one store, and any of them may die at any time.
+//!
+//! `rpc` converts, calls, converts; `lease` waits for work; `complete` ends attempts; `render` turns a stored document
+//! into a task.
+
+mod complete;
+mod error;
+mod lease;
+mod recipes;
+mod render;
+mod rpc;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_proto::MAX_MESSAGE_BYTES;
+use longhand_proto::v1::coordinator_server::CoordinatorServer;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::store::{Store, StoreError};
+pub(crate) use lease::jitter;
+use recipes::Recipes;
+use rpc::Rpc;
+
+/// Time that calls in flight get when the server is asked to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// Calls of one connection at a time: a worker has one for each slot that ends, one to ask and one to renew.
+const STREAMS_PER_CONNECTION: u32 = 1_024;
+
+/// How a coordinator serves its store.
+#[derive(Debug, Clone)]
+pub struct ServiceOptions {
+    /// Life of a lease that is not renewed.
+    pub lease: Duration,
+    /// Longest time a request for work is held open.
+    pub max_wait: Duration,
+    /// Mean time between two looks at the store while requests wait: another replica may have made work.
+    pub poll: Duration,
+    /// Calls that are worked on at the same time; others wait. Bounds the memory that large messages take.
+    pub max_calls: usize,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(60),
+            max_wait: Duration::from_secs(20),
+            poll: Duration::from_millis(500),
+            max_calls: 256,
+        }
+    }
+}
+
+/// Decides what each worker does next. A handle: clones share one state.
+#[derive(Clone)]
+pub struct Coordinator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    options: ServiceOptions,
+    recipes: Recipes,
+    calls: Semaphore,
+    /// One permit for each document that became ready: wakes the request that waits with the turn.
+    ready: Notify,
+    /// Held by the one waiting request that looks at the store, so that a thousand idle workers cost one query.
+    turn: Mutex<()>,
+    changes: watch::Sender<u64>,
+    trouble: watch::Sender<Option<String>>,
+}
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coordinator").field("store", &self.inner.store).field("options", &self.inner.options).finish()
+    }
+}
+
+impl Coordinator {
+    pub fn new(store: Arc<dyn Store>, options: ServiceOptions) -> Self {
+        let calls = Semaphore::new(options.max_calls.max(1));
+        let (recipes, ready, turn) = (Recipes::default(), Notify::new(), Mutex::new(()));
+        let (changes, trouble) = (watch::Sender::new(0), watch::Sender::new(None));
+        Self { inner: Arc::new(Inner { store, options, recipes, calls, ready, turn, changes, trouble }) }
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    pub fn options(&self) -> &ServiceOptions {
+        &self.inner.options
+    }
+
+    /// Tells requests that wait for work that `documents` became ready: after a submission, a requeue or a sweep in
+    /// this process. Without it they notice at their next look at the store.
+    pub fn wake(&self, documents: usize) {
+        for _ in 0..documents.min(self.inner.options.max_calls) {
+            self.inner.ready.notify_one();
+        }
+        self.changed();
+    }
+
+    /// A number that grows with every change that this process makes to a document. For progress displays.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Set while the store cannot take what workers hand in (no room, refused); cleared by the next success. The
+    /// workers go on trying: whoever runs this process decides whether to stop it.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.inner.trouble.subscribe()
+    }
+
+    fn changed(&self) {
+        self.inner.changes.send_modify(|number| *number += 1);
+    }
+
+    /// Notes what a call to the store says about the store itself.
+    fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        let trouble = match &result {
+            Err(error @ (StoreError::Full(_) | StoreError::Refused(_))) => Some(error.to_string()),
+            Ok(_) | Err(StoreError::Unreachable(_) | StoreError::NotFound { .. } | StoreError::Other(_)) => None,
+        };
+        self.inner.trouble.send_if_modified(|now| {
+            let changed = (result.is_ok() || trouble.is_some()) && *now != trouble;
+            if changed {
+                *now = trouble;
+            }
+            changed
+        });
+        result
+    }
+}
+
+/// Serves workers on `listener` until `shutdown` resolves: then requests that wait for work are answered empty, and
+/// calls in flight get a few seconds.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    listener: TcpListener,
+    coordinator: Coordinator,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let closing = CancellationToken::new();
+    let service = CoordinatorServer::new(Rpc::new(coordinator, closing.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .add_service(service)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            closing.clone().cancelled_owned(),
+        );
+    tokio::pin!(server);
+    tokio::select! {
+        ended = &mut server => return ended,
+        () = shutdown => closing.cancel(),
+    }
+    match tokio::time::timeout(STOP_WITHIN, server).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            tracing::warn!("calls in flight did not end within {} s", STOP_WITHIN.as_secs());
+            Ok(())
+        }
+    }
+}

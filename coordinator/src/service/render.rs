@@ -1,0 +1,105 @@
+//! A stored document as a task. One that cannot be turned into a task is ended with its reason: it must not stop the
+//! others, nor come back for ever.
+
+use std::sync::Arc;
+
+use longhand_proto::LeaseId;
+use longhand_proto::task::{Failure, Lease, TaskKind};
+use serde_json::{Value, json};
+
+use super::Coordinator;
+use crate::document::{Applied, Document, Outcome, Progress};
+use crate::recipe::Recipe;
+use crate::store::{Commit, Next, Record, Result, State, StoreError};
+
+/// Wait before a document is looked at again whose run's recipe this replica cannot read.
+const FOREIGN_RECIPE_MS: u64 = 60_000;
+
+impl Coordinator {
+    /// The lease of a record that was just leased; none if the document turned out to have no task.
+    pub(super) async fn render(&self, record: Record) -> Result<Option<Lease>> {
+        let Some(grant) = record.lease.clone() else {
+            return Err(StoreError::Other(format!("document {} was leased without a lease", record.id)));
+        };
+        let recipe = match self.recipe(&record).await {
+            Ok(recipe) => recipe,
+            Err(error @ (StoreError::Refused(_) | StoreError::NotFound { .. })) => {
+                // Another replica may know it; its documents did nothing wrong.
+                tracing::error!(run = %record.run, %error, "a run cannot be worked on");
+                let next = Next::Retry { delay_ms: FOREIGN_RECIPE_MS };
+                self.end(grant.id, None, next, json!({ "error": error.to_string() })).await?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut document = match read(&record) {
+            Ok(document) => document,
+            Err(failure) => {
+                tracing::error!(document = %record.id, error = failure.message, "document cannot be read");
+                let next = Next::End { state: State::Failed, reason: failure.class.clone() };
+                self.end(grant.id, None, next, json!({ "error": failure })).await?;
+                return Ok(None);
+            }
+        };
+        let task = match document.next_task(&recipe) {
+            Ok(Some(mut task)) => {
+                task.attempt += record.counters.losses;
+                task
+            }
+            // The body is at an end and the envelope is not: the body is right.
+            Ok(None) => {
+                if let Some((state, reason)) = document.ended() {
+                    self.end(grant.id, None, Next::End { state, reason }, json!({})).await?;
+                }
+                return Ok(None);
+            }
+            Err(error) => {
+                let failure = Failure::from(error);
+                tracing::error!(document = %record.id, error = failure.message, "prompt cannot be rendered");
+                let detail = json!({ "error": failure });
+                if let Applied::Ended { state, reason } = document.apply(&recipe, Outcome::Error(failure)) {
+                    self.end(grant.id, Some(write(&document)?), Next::End { state, reason }, detail).await?;
+                }
+                return Ok(None);
+            }
+        };
+        let ttl_ms = grant.expires_ms.saturating_sub(grant.granted_ms);
+        Ok(Some(Lease { id: grant.id, ttl_ms, task, checkpoint: record.checkpoint }))
+    }
+
+    pub(super) async fn recipe(&self, record: &Record) -> Result<Arc<Recipe>> {
+        self.inner.recipes.of(self.inner.store.as_ref(), &record.run).await
+    }
+
+    /// Ends an attempt that no worker was given.
+    async fn end(&self, lease: LeaseId, body: Option<String>, next: Next, detail: Value) -> Result<()> {
+        let commit = Commit { lease, body, checkpoint: None, next, detail, ttl_ms: 0 };
+        self.note(self.inner.store.commit(&commit).await)?;
+        self.changed();
+        Ok(())
+    }
+}
+
+pub(super) fn read(record: &Record) -> Result<Document, Failure> {
+    serde_json::from_str(&record.body).map_err(|error| Failure {
+        class: "unreadable_document".into(),
+        message: format!("the stored document cannot be read by version {}: {error}", longhand_proto::VERSION),
+        permanent: true,
+    })
+}
+
+pub(super) fn write(document: &Document) -> Result<String> {
+    serde_json::to_string(document)
+        .map_err(|error| StoreError::Other(format!("document {} cannot be written: {error}", document.id)))
+}
+
+/// What is being written: the task's kind and section, without rendering its prompt.
+pub(super) fn current(document: &Document) -> (TaskKind, u32) {
+    match &document.progress {
+        Progress::Writing { sections, .. } => (TaskKind::Section, sections.len() as u32),
+        Progress::Planning { .. }
+        | Progress::Finished { .. }
+        | Progress::Failed { .. }
+        | Progress::Cancelled { .. } => (TaskKind::Plan, 0),
+    }
+}

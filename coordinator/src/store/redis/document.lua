@@ -1,0 +1,181 @@
+-- Stands before every step: the keys of one run, and how a document is read and written.
+--
+-- KEYS[1] is the run's hash, lh:{RUN}:run. All other keys of the run begin as it does, so they live in one hash slot;
+-- which of them a step touches depends on what it finds, so they are made here:
+--   run                 HASH    the run, and next_seq
+--   d:ID                HASH    a document's envelope; a field that is false, empty or 0 is absent
+--   b:ID, c:ID          STRING  its body and its checkpoint, JSON
+--   a:ID                LIST    its attempts, JSON
+--   all, s:STATE, r:STATE:REASON              ZSET of ids by seq, to list
+--   q:ready, q:delayed, q:expiry, q:progress, q:unflushed   ZSET of ids in the order in which they are taken
+--   leases              HASH    lease id to document id, of live leases and of those committed last
+--   req:WORKER:REQUEST  LIST    when the answer to a lease request is forgotten, then the leases it gave
+-- ARGV[1] is added to the server's time: 0 but in tests.
+
+local RUN = string.sub(KEYS[1], 1, -4)
+-- Places documents that were never leased behind those that were.
+local NEW = 2 ^ 40
+local TERMINAL = { accepted = true, rejected = true, failed = true, cancelled = true }
+
+-- Lua would write large numbers as 1.7e+12.
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
+end
+
+local function read(id)
+  local flat = redis.call('HGETALL', RUN .. 'd:' .. id)
+  if #flat == 0 then
+    return nil
+  end
+  local doc = {}
+  for i = 1, #flat, 2 do
+    doc[flat[i]] = flat[i + 1]
+  end
+  return doc
+end
+
+local function copy(doc)
+  local twin = {}
+  for field, value in pairs(doc) do
+    twin[field] = value
+  end
+  return twin
+end
+
+local function flat(doc)
+  local list = {}
+  for field, value in pairs(doc) do
+    list[#list + 1] = field
+    list[#list + 1] = value
+  end
+  return list
+end
+
+-- A document as the store returns it: id, envelope, body, checkpoint or nil.
+local function record(id, doc)
+  return { id, flat(doc), redis.call('GET', RUN .. 'b:' .. id), redis.call('GET', RUN .. 'c:' .. id) }
+end
+
+-- The indexes that a document belongs in, with its score in each. They are a function of the envelope and of nothing
+-- else: `write` keeps them so, the audit compares.
+local function places(doc)
+  local seq = tonumber(doc.seq)
+  local at = { all = seq, ['s:' .. doc.state] = seq }
+  if TERMINAL[doc.state] then
+    at['r:' .. doc.state .. ':' .. (doc.reason or '')] = seq
+  end
+  if doc.state == 'ready' then
+    at['q:ready'] = doc.open and seq or seq + NEW
+  elseif doc.state == 'delayed' then
+    at['q:delayed'] = tonumber(doc.due_ms)
+  elseif doc.state == 'leased' then
+    at['q:expiry'] = tonumber(doc.expires_ms)
+    at['q:progress'] = tonumber(doc.progress_ms)
+  elseif doc.state == 'accepted' and not doc.flushed then
+    at['q:unflushed'] = seq
+  end
+  return at
+end
+
+-- The leases by which a document can be found.
+local function leases(doc)
+  local held = {}
+  if doc.lease then
+    held[doc.lease] = true
+  end
+  if doc.last then
+    held[doc.last] = true
+  end
+  return held
+end
+
+-- Writes the envelope `new` over `old` (empty for a new document), and moves the document between the indexes.
+local function write(id, old, new)
+  local was, is = old.seq and places(old) or {}, places(new)
+  for index in pairs(was) do
+    if not is[index] then
+      redis.call('ZREM', RUN .. index, id)
+    end
+  end
+  for index, score in pairs(is) do
+    if was[index] ~= score then
+      redis.call('ZADD', RUN .. index, int(score), id)
+    end
+  end
+  local held, holds = leases(old), leases(new)
+  for lease in pairs(held) do
+    if not holds[lease] then
+      redis.call('HDEL', RUN .. 'leases', lease)
+    end
+  end
+  for lease in pairs(holds) do
+    if not held[lease] then
+      redis.call('HSET', RUN .. 'leases', lease, id)
+    end
+  end
+  local changed = {}
+  for field, value in pairs(new) do
+    if old[field] ~= value then
+      changed[#changed + 1] = field
+      changed[#changed + 1] = value
+    end
+  end
+  if #changed > 0 then
+    redis.call('HSET', RUN .. 'd:' .. id, unpack(changed))
+  end
+  for field in pairs(old) do
+    if new[field] == nil then
+      redis.call('HDEL', RUN .. 'd:' .. id, field)
+    end
+  end
+end
+
+-- As `write`, and counts the change.
+local function change(id, old, new)
+  new.version = int(old.version + 1)
+  write(id, old, new)
+end
+
+local function set_checkpoint(id, json)
+  if json == '' then
+    redis.call('DEL', RUN .. 'c:' .. id)
+  else
+    redis.call('SET', RUN .. 'c:' .. id, json)
+  end
+end
+
+local function give_lease(doc, lease, worker, now, expires)
+  doc.state = 'leased'
+  doc.lease = lease
+  doc.worker = worker
+  doc.granted_ms = int(now)
+  doc.expires_ms = int(expires)
+  doc.progress = '0'
+  doc.progress_ms = int(now)
+end
+
+-- Ends the lease of `doc` and keeps how it ended; `detail` is JSON, and no other part needs an escape.
+local function end_lease(id, doc, now, how, detail)
+  redis.call('RPUSH', RUN .. 'a:' .. id, '{"lease":"' .. doc.lease .. '","worker":"' .. doc.worker
+    .. '","granted_ms":' .. doc.granted_ms .. ',"ended_ms":' .. int(now) .. ',"end":"' .. how
+    .. '","detail":' .. detail .. '}')
+  doc.lease = nil
+  doc.worker = nil
+  doc.granted_ms = nil
+  doc.expires_ms = nil
+  doc.progress = nil
+  doc.progress_ms = nil
+end
+
+-- The document that lives under a lease, or that was committed under it last: id, envelope; or nothing.
+local function find(lease)
+  local id = redis.call('HGET', RUN .. 'leases', lease)
+  if id then
+    return id, read(id)
+  end
+end

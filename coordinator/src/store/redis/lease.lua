@@ -1,0 +1,61 @@
+-- Leases ready documents: open ones first, then new ones, each in order of submission.
+-- ARGV: clock offset, worker, request id, time to live, then a fresh lease id for each slot
+-- Returns 1 and the records that this request was given before and still holds; or 0 and the records leased now.
+
+local worker, ttl = ARGV[2], tonumber(ARGV[4])
+local request = RUN .. 'req:' .. worker .. ':' .. ARGV[3]
+local now = clock()
+
+local known = redis.call('LRANGE', request, 0, -1)
+if known[1] and tonumber(known[1]) > now then
+  local held = {}
+  for i = 2, #known do
+    local id, doc = find(known[i])
+    if doc and doc.lease == known[i] then
+      held[#held + 1] = record(id, doc)
+    end
+  end
+  return { 1, held }
+end
+
+local slots = #ARGV - 4
+if slots == 0 then
+  return { 0, {} }
+end
+-- Gives the document if it is where the index says; an entry that an earlier fault left behind is dropped.
+local function take(index, id, state)
+  local doc = read(id)
+  if doc and doc.state == state then
+    return doc
+  end
+  redis.call('ZREM', RUN .. index, id)
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', RUN .. 'q:delayed', '-inf', int(now), 'LIMIT', 0, 1024)) do
+  local doc = take('q:delayed', id, 'delayed')
+  if doc then
+    local ready = copy(doc)
+    ready.state = 'ready'
+    ready.due_ms = nil
+    change(id, doc, ready)
+  end
+end
+local leased, given = {}, { request, int(now + ttl) }
+for _, id in ipairs(redis.call('ZRANGE', RUN .. 'q:ready', 0, slots - 1)) do
+  local doc = take('q:ready', id, 'ready')
+  if doc then
+    local lease = ARGV[5 + #leased]
+    local held = copy(doc)
+    give_lease(held, lease, worker, now, now + ttl)
+    held.open = '1'
+    change(id, doc, held)
+    given[#given + 1] = lease
+    leased[#leased + 1] = record(id, held)
+  end
+end
+if #leased > 0 then
+  redis.call('DEL', request)
+  redis.call('RPUSH', unpack(given))
+  redis.call('PEXPIRE', request, int(math.max(ttl, 1)))
+end
+return { 0, leased }

@@ -1,0 +1,433 @@
+//! The shared store: Redis 7 or Valkey 8, one script for each atomic step.
+//!
+//! All keys of a run stand under one hash tag, so a step is atomic on a cluster too; what spans runs (leasing, sweeping)
+//! goes from run to run. `document.lua` lists the keys.
+
+mod audit;
+mod client;
+mod error;
+mod record;
+mod routes;
+mod start;
+mod step;
+
+use async_trait::async_trait;
+use longhand_proto::task::Checkpoint;
+use longhand_proto::{DocumentId, LeaseId, RunId};
+use redis::{FromRedisValue, Value};
+
+use self::client::{Client, key};
+pub use self::client::RedisOptions;
+use self::error::unreadable;
+use self::record::{Envelope, RawRecord, RawSwept};
+use self::routes::Routes;
+use super::{
+    Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Next, Page, Record,
+    Renewal, Result, Run, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, check_commit,
+    check_filter, check_swap,
+};
+
+/// ZSET of run ids by time of creation: the only key that spans runs.
+const RUNS: &str = "lh:runs";
+/// Limits of one step, so that none holds the server up: documents, and bytes of their bodies.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 4 << 20;
+/// Most slots served in one call; a worker has tens.
+const MAX_SLOTS: u32 = 1024;
+
+/// Documents in a Redis or Valkey server.
+#[derive(Debug)]
+pub struct RedisStore {
+    client: Client,
+    routes: Routes,
+}
+
+impl RedisStore {
+    /// Connects and checks that the server will keep what it is given.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`], or [`StoreError::Refused`] with the remedy if the server is too old or would lose
+    /// documents.
+    pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
+        Ok(Self { client: Client::open(url, options).await?, routes: Routes::default() })
+    }
+
+    /// Oldest first.
+    async fn run_ids(&self) -> Result<Vec<RunId>> {
+        let ids: Vec<String> = self.client.command(redis::cmd("ZRANGE").arg(RUNS).arg(0).arg(-1)).await?;
+        ids.into_iter().map(|id| id.parse().map_err(unreadable)).collect()
+    }
+
+    /// The run that this lease was given in, if it is live or was committed as the last one of its document.
+    async fn run_of_lease(&self, lease: LeaseId) -> Result<Option<RunId>> {
+        self.route(lease.as_bytes(), |run| {
+            let mut ask = redis::cmd("HEXISTS");
+            ask.arg(key(run, "leases")).arg(lease.to_string());
+            ask
+        })
+        .await
+    }
+
+    async fn run_of_document(&self, document: DocumentId) -> Result<Option<RunId>> {
+        self.route(document.as_bytes(), |run| {
+            let mut ask = redis::cmd("EXISTS");
+            ask.arg(key(run, &format!("d:{document}")));
+            ask
+        })
+        .await
+    }
+
+    async fn route(&self, id: &[u8; 16], ask: impl Fn(&RunId) -> redis::Cmd) -> Result<Option<RunId>> {
+        if let Some(run) = self.routes.get(id) {
+            return Ok(Some(run));
+        }
+        let mut runs = self.run_ids().await?;
+        if runs.is_empty() {
+            return Ok(None);
+        }
+        let mut all = redis::pipe();
+        for run in &runs {
+            all.add_command(ask(run));
+        }
+        let found: Vec<bool> = self.client.pipeline(&all).await?;
+        let Some(place) = found.iter().position(|found| *found) else { return Ok(None) };
+        let run = runs.swap_remove(place);
+        self.routes.learn(id, &run);
+        Ok(Some(run))
+    }
+
+    /// One step of [`Store::lease`]; says too whether the request was known.
+    async fn lease_in(&self, run: &RunId, query: &LeaseQuery, slots: usize) -> Result<(bool, Vec<Record>)> {
+        let fresh: Vec<String> = (0..slots).map(|_| LeaseId::mint().to_string()).collect();
+        let mut call = self.client.step(&step::LEASE, run);
+        call.arg(query.worker.as_str()).arg(&query.request_id).arg(query.ttl_ms.min(MAX_DELAY_MS)).arg(fresh);
+        let (known, raw): (bool, Vec<RawRecord>) = self.client.invoke(&call).await?;
+        let records = record::records(run, raw)?;
+        for grant in records.iter().filter_map(|record| record.lease.as_ref()) {
+            self.routes.learn(grant.id.as_bytes(), run);
+        }
+        Ok((known, records))
+    }
+
+    /// Documents of one index; none without the run.
+    async fn page(&self, run: &RunId, index: &str, after: Option<u64>, limit: u64) -> Result<Vec<Record>> {
+        let bound = after.map_or_else(|| "-inf".to_owned(), |seq| format!("({seq}"));
+        let mut call = self.client.step(&step::LIST, run);
+        call.arg(index).arg(bound).arg(limit);
+        let raw: Option<Vec<RawRecord>> = self.client.invoke(&call).await?;
+        record::records(run, raw.ok_or_else(|| StoreError::no_run(run))?)
+    }
+}
+
+/// Half of what Lua counts exactly, so that a time plus a delay stays exact.
+const MAX_DELAY_MS: u64 = LAST_MS / 2;
+
+fn encode(checkpoint: Option<&Checkpoint>) -> Result<String> {
+    let Some(checkpoint) = checkpoint else { return Ok(String::new()) };
+    serde_json::to_string(checkpoint).map_err(|error| StoreError::Other(format!("a checkpoint: {error}")))
+}
+
+/// An answer of one word, or of a word and what it is about.
+fn optional<T: FromRedisValue>(answer: Vec<Value>) -> Result<(String, Option<T>)> {
+    let mut parts = answer.into_iter();
+    let word = parts.next().ok_or_else(|| unreadable("an empty answer"))?;
+    let about = parts.next().map(T::from_redis_value).transpose().map_err(unreadable)?;
+    Ok((String::from_redis_value(word).map_err(unreadable)?, about))
+}
+
+/// The index that a filter selects.
+fn index(filter: &Filter) -> Option<String> {
+    match (filter.state, filter.reason.as_deref()) {
+        (None, _) => Some("all".to_owned()),
+        (Some(state), None) => Some(format!("s:{}", state.as_str())),
+        (Some(state), Some(reason)) if state.is_terminal() => Some(format!("r:{}:{reason}", state.as_str())),
+        // Documents that go on have no reason.
+        (Some(state), Some("")) => Some(format!("s:{}", state.as_str())),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn create_run(&self, run: &Run) -> Result<Run> {
+        // Listed first: a run that is listed and does not exist is passed over, one that exists unlisted would be lost.
+        let mut list = redis::cmd("ZADD");
+        list.arg(RUNS).arg("NX").arg(run.created_ms).arg(run.id.as_str());
+        self.client.command::<()>(&list).await?;
+        let mut call = self.client.step(&step::CREATE_RUN, &run.id);
+        call.arg(&run.recipe).arg(&run.recipe_hash).arg(run.seed).arg(run.created_ms);
+        let envelope: Envelope = self.client.invoke(&call).await?;
+        record::run(&run.id, envelope)?.ok_or_else(|| StoreError::no_run(&run.id))
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<Run>> {
+        record::run(id, self.client.command(redis::cmd("HGETALL").arg(key(id, "run"))).await?)
+    }
+
+    async fn runs(&self) -> Result<Vec<Run>> {
+        let ids = self.run_ids().await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut ask = redis::pipe();
+        for id in &ids {
+            ask.cmd("HGETALL").arg(key(id, "run"));
+        }
+        let found: Vec<Envelope> = self.client.pipeline(&ask).await?;
+        ids.iter().zip(found).filter_map(|(id, envelope)| record::run(id, envelope).transpose()).collect()
+    }
+
+    async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted> {
+        let mut submitted = Submitted::default();
+        let mut rest = documents;
+        loop {
+            let mut bytes = 0;
+            let fits = rest.iter().take(BATCH).take_while(|document| {
+                let first = bytes == 0;
+                bytes += document.body.len().max(1);
+                first || bytes <= BATCH_BYTES
+            });
+            let (batch, after) = rest.split_at(fits.count());
+            let mut call = self.client.step(&step::SUBMIT, run);
+            for document in batch {
+                let (state, reason) = match &document.failed {
+                    Some(reason) => (State::Failed, reason.as_str()),
+                    None => (State::Ready, ""),
+                };
+                call.arg(document.id.to_string()).arg(state.as_str()).arg(reason).arg(&document.body);
+            }
+            let inserted: Option<u64> = self.client.invoke(&call).await?;
+            let inserted = inserted.ok_or_else(|| StoreError::no_run(run))?;
+            submitted.inserted += inserted;
+            submitted.existing += batch.len() as u64 - inserted;
+            rest = after;
+            if rest.is_empty() {
+                return Ok(submitted);
+            }
+        }
+    }
+
+    async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
+        let slots = query.slots.min(MAX_SLOTS) as usize;
+        let runs = self.run_ids().await?;
+        if let [run] = runs.as_slice() {
+            return Ok(self.lease_in(run, query, slots).await?.1);
+        }
+        if runs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let request = format!("req:{}:{}", query.worker, query.request_id);
+        let mut ask = redis::pipe();
+        for run in &runs {
+            ask.cmd("EXISTS").arg(key(run, &request));
+            ask.cmd("EXISTS").arg(key(run, "q:ready")).arg(key(run, "q:delayed"));
+        }
+        let found: Vec<u64> = self.client.pipeline(&ask).await?;
+        let looks: Vec<(&RunId, bool, bool)> =
+            runs.iter().zip(found.chunks_exact(2)).map(|(run, found)| (run, found[0] > 0, found[1] > 0)).collect();
+
+        // A repeated request is answered from the runs that served it first, before any run gives it more.
+        let mut repeated = None;
+        for (run, _, _) in looks.iter().filter(|(_, served, _)| *served) {
+            let (known, records) = self.lease_in(run, query, 0).await?;
+            if known {
+                repeated.get_or_insert_with(Vec::new).extend(records);
+            }
+        }
+        if let Some(records) = repeated {
+            return Ok(records);
+        }
+        let mut leased = Vec::new();
+        for (run, _, _) in looks.iter().filter(|(_, _, waiting)| *waiting) {
+            if leased.len() >= slots {
+                break;
+            }
+            leased.extend(self.lease_in(run, query, slots - leased.len()).await?.1);
+        }
+        Ok(leased)
+    }
+
+    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>> {
+        let mut lost = Vec::new();
+        let mut routed = Vec::new();
+        for renewal in renewals {
+            match self.run_of_lease(renewal.lease).await? {
+                Some(run) => routed.push((run, renewal)),
+                None => lost.push(renewal.lease),
+            }
+        }
+        routed.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for batch in routed.chunk_by(|(a, _), (b, _)| a == b) {
+            let mut call = self.client.step(&step::RENEW, &batch[0].0);
+            call.arg(ttl_ms.min(MAX_DELAY_MS));
+            for (_, renewal) in batch {
+                call.arg(renewal.lease.to_string()).arg(renewal.progress).arg(encode(renewal.checkpoint.as_ref())?);
+            }
+            let gone: Vec<String> = self.client.invoke(&call).await?;
+            for id in gone {
+                lost.push(id.parse().map_err(unreadable)?);
+            }
+        }
+        Ok(lost)
+    }
+
+    async fn lookup(&self, lease: LeaseId) -> Result<Lookup> {
+        let Some(run) = self.run_of_lease(lease).await? else { return Ok(Lookup::Stale) };
+        let mut call = self.client.step(&step::LOOKUP, &run);
+        call.arg(lease.to_string());
+        let (meaning, raw): (String, Option<RawRecord>) = optional(self.client.invoke(&call).await?)?;
+        let record = raw.map(|raw| record::record(&run, raw)).transpose()?.map(Box::new);
+        match (meaning.as_str(), record) {
+            ("live", Some(record)) => Ok(Lookup::Live(record)),
+            ("committed", Some(record)) => Ok(Lookup::Committed(record)),
+            ("stale", None) => Ok(Lookup::Stale),
+            (other, _) => Err(unreadable(other)),
+        }
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed> {
+        check_commit(commit)?;
+        let Some(run) = self.run_of_lease(commit.lease).await? else { return Ok(Committed::Stale) };
+        let (kind, next_lease, delay_ms, state, reason) = match &commit.next {
+            Next::Continue { lease } => ("continue", lease.map(|id| id.to_string()), 0, "", ""),
+            Next::Retry { delay_ms } => ("retry", None, *delay_ms, "", ""),
+            Next::Release => ("release", None, 0, "", ""),
+            Next::End { state, reason } => ("end", None, 0, state.as_str(), reason.as_str()),
+        };
+        let mut call = self.client.step(&step::COMMIT, &run);
+        call.arg(commit.lease.to_string()).arg(kind).arg(next_lease.unwrap_or_default());
+        call.arg(delay_ms.min(MAX_DELAY_MS)).arg(state).arg(reason).arg(commit.ttl_ms.min(MAX_DELAY_MS));
+        call.arg(commit.next.attempt_end().as_str()).arg(commit.detail.to_string());
+        call.arg(u8::from(commit.body.is_some())).arg(commit.body.as_deref().unwrap_or_default());
+        call.arg(encode(commit.checkpoint.as_ref())?);
+        let (outcome, envelope): (String, Option<Envelope>) = optional(self.client.invoke(&call).await?)?;
+        let grant = envelope.map(|envelope| envelope.grant()).transpose()?.flatten();
+        if let Some(grant) = &grant {
+            self.routes.learn(grant.id.as_bytes(), &run);
+        }
+        match outcome.as_str() {
+            "done" => Ok(Committed::Done(grant)),
+            "repeated" => Ok(Committed::Repeated(grant)),
+            "stale" => Ok(Committed::Stale),
+            other => Err(unreadable(other)),
+        }
+    }
+
+    async fn sweep(&self, limits: &SweepLimits) -> Result<Vec<Swept>> {
+        let runs = self.run_ids().await?;
+        let mut ask = redis::pipe();
+        for run in &runs {
+            ask.cmd("EXISTS").arg(key(run, "q:expiry"));
+        }
+        let leased: Vec<bool> = if runs.is_empty() { Vec::new() } else { self.client.pipeline(&ask).await? };
+        let mut swept = Vec::new();
+        for (run, _) in runs.iter().zip(leased).filter(|(_, leased)| *leased) {
+            let room = limits.batch as usize - swept.len();
+            if room == 0 {
+                break;
+            }
+            let mut call = self.client.step(&step::SWEEP, run);
+            call.arg(limits.max_losses).arg(limits.no_progress_ms.min(MAX_DELAY_MS)).arg(room);
+            let raw: Vec<RawSwept> = self.client.invoke(&call).await?;
+            for raw in raw {
+                swept.push(record::swept(run, raw)?);
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn swap(&self, swap: &Swap) -> Result<Swapped> {
+        check_swap(swap)?;
+        let missing = || StoreError::no_document(swap.document);
+        let run = self.run_of_document(swap.document).await?.ok_or_else(missing)?;
+        let mut call = self.client.step(&step::SWAP, &run);
+        call.arg(swap.document.to_string()).arg(swap.version).arg(swap.state.as_str()).arg(swap.kept_reason());
+        call.arg(u8::from(swap.body.is_some())).arg(swap.body.as_deref().unwrap_or_default());
+        call.arg(LeaseId::from_bytes(swap.fingerprint()).to_string());
+        let outcome: String = self.client.invoke(&call).await?;
+        match outcome.as_str() {
+            "done" => Ok(Swapped::Done),
+            "changed" => Ok(Swapped::Changed),
+            "missing" => Err(missing()),
+            other => Err(unreadable(other)),
+        }
+    }
+
+    async fn get(&self, document: DocumentId) -> Result<Option<Record>> {
+        let Some(run) = self.run_of_document(document).await? else { return Ok(None) };
+        let mut call = self.client.step(&step::GET, &run);
+        call.arg(document.to_string());
+        let raw: Option<RawRecord> = self.client.invoke(&call).await?;
+        raw.map(|raw| record::record(&run, raw)).transpose()
+    }
+
+    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
+        let run = self.run_of_document(document).await?.ok_or_else(|| StoreError::no_document(document))?;
+        let mut ask = redis::cmd("LRANGE");
+        ask.arg(key(&run, &format!("a:{document}"))).arg(0).arg(-1);
+        let attempts: Vec<String> = self.client.command(&ask).await?;
+        attempts.iter().map(|json| serde_json::from_str(json).map_err(unreadable)).collect()
+    }
+
+    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
+        check_filter(filter)?;
+        // No index holds what cannot be; the run must exist all the same.
+        let index = index(filter).unwrap_or_else(|| "none".to_owned());
+        // One more than asked for, to know whether there is a next page.
+        let limit = limit.max(1);
+        let mut records = self.page(run, &index, after, u64::from(limit) + 1).await?;
+        if records.len() <= limit as usize {
+            return Ok(Page { records, next: None });
+        }
+        records.truncate(limit as usize);
+        let next = records.last().map(|record| record.seq);
+        Ok(Page { records, next })
+    }
+
+    async fn counts(&self, run: &RunId) -> Result<Counts> {
+        let mut call = self.client.step(&step::COUNTS, run);
+        call.arg(State::ALL.map(State::as_str).as_slice());
+        let found: Option<Vec<u64>> = self.client.invoke(&call).await?;
+        let mut counts = Counts::default();
+        for (state, count) in State::ALL.into_iter().zip(found.ok_or_else(|| StoreError::no_run(run))?) {
+            *counts.of_mut(state) = count;
+        }
+        Ok(counts)
+    }
+
+    async fn unflushed(&self, run: &RunId, limit: u32) -> Result<Vec<Record>> {
+        self.page(run, "q:unflushed", None, u64::from(limit)).await
+    }
+
+    async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
+        let mut ignored = Vec::new();
+        let mut rest = documents;
+        loop {
+            let (batch, after) = rest.split_at(rest.len().min(BATCH));
+            let mut call = self.client.step(&step::MARK_FLUSHED, run);
+            for document in batch {
+                call.arg(document.to_string());
+            }
+            let answer: Option<Vec<String>> = self.client.invoke(&call).await?;
+            for id in answer.ok_or_else(|| StoreError::no_run(run))? {
+                ignored.push(record::document_id(&id)?);
+            }
+            rest = after;
+            if rest.is_empty() {
+                return Ok(ignored);
+            }
+        }
+    }
+
+    async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit> {
+        if self.run(run).await?.is_none() {
+            return Err(StoreError::no_run(run));
+        }
+        audit::audit(&self.client, run, repair).await
+    }
+
+    async fn now_ms(&self) -> Result<u64> {
+        let (seconds, micros): (u64, u64) = self.client.command(&redis::cmd("TIME")).await?;
+        Ok((seconds * 1000 + micros / 1000).saturating_add_signed(self.client.clock_offset_ms()))
+    }
+}

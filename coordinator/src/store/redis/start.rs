@@ -1,0 +1,91 @@
+//! What a server must be before documents are entrusted to it.
+
+use std::collections::HashMap;
+
+use crate::store::{Result, StoreError};
+
+/// The fields of `INFO` that decide.
+#[derive(Debug)]
+pub(super) struct Server<'a> {
+    fields: HashMap<&'a str, &'a str>,
+}
+
+impl<'a> Server<'a> {
+    pub(super) fn parse(info: &'a str) -> Self {
+        let fields = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+        Self { fields }
+    }
+
+    fn field(&self, name: &str) -> &'a str {
+        self.fields.get(name).copied().unwrap_or_default()
+    }
+
+    /// Scripts need Redis 7.0 or Valkey 8; data needs an append-only file and no eviction.
+    pub(super) fn check(&self, allow_volatile: bool) -> Result<()> {
+        self.check_version()?;
+        if allow_volatile {
+            return Ok(());
+        }
+        if self.field("aof_enabled") != "1" {
+            return Err(StoreError::Refused(
+                "this server keeps no append-only file, so a restart of it would lose documents: start it with \
+                 `--appendonly yes` (or `CONFIG SET appendonly yes`), or allow a volatile store"
+                    .into(),
+            ));
+        }
+        match self.field("maxmemory_policy") {
+            "noeviction" => Ok(()),
+            policy => Err(StoreError::Refused(format!(
+                "this server's maxmemory-policy is {policy}, so it may throw documents away when its memory is full: \
+                 `CONFIG SET maxmemory-policy noeviction`, or allow a volatile store"
+            ))),
+        }
+    }
+
+    fn check_version(&self) -> Result<()> {
+        let (name, version, least) = match self.field("valkey_version") {
+            "" => ("Redis", self.field("redis_version"), 7),
+            version => ("Valkey", version, 8),
+        };
+        match version.split('.').next().map(str::parse::<u32>) {
+            Some(Ok(major)) if major >= least => Ok(()),
+            _ => Err(StoreError::Refused(format!(
+                "this server is {name} {version:?}: want Redis 7.0 or later, or Valkey 8 or later"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(info: &str, allow_volatile: bool) -> std::result::Result<(), String> {
+        Server::parse(info).check(allow_volatile).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_server_that_would_lose_documents_is_refused_with_the_remedy() {
+        const SOUND: &str = "# Server\r\nredis_version:7.0.15\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
+        check(SOUND, false).unwrap();
+        let volatile = SOUND.replace("aof_enabled:1", "aof_enabled:0");
+        assert!(check(&volatile, false).unwrap_err().contains("--appendonly yes"));
+        check(&volatile, true).unwrap();
+        let evicting = SOUND.replace("noeviction", "allkeys-lru");
+        assert!(check(&evicting, false).unwrap_err().contains("allkeys-lru"));
+        check(&evicting, true).unwrap();
+    }
+
+    #[test]
+    fn an_old_server_is_refused_whatever_is_allowed() {
+        for (info, fits) in [
+            ("redis_version:6.2.14\n", false),
+            ("redis_version:7.2.4\nvalkey_version:7.2.5\n", false),
+            ("redis_version:7.2.4\nvalkey_version:9.1.0\n", true),
+            ("redis_version:10.0.0\n", true),
+            ("nothing\n", false),
+        ] {
+            assert_eq!(check(info, true).is_ok(), fits, "{info}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The life of a lease: given, renewed, committed, or swept away.
+
+use longhand_proto::LeaseId;
+use rusqlite::{Result, Transaction};
+
+use super::row::{self, Bytes, Envelope, int};
+use crate::store::{
+    AttemptEnd, Commit, Committed, Counters, Grant, LeaseQuery, Lookup, Next, Record, Renewal, State, SweepLimits,
+    Swept, later,
+};
+
+/// Most delayed documents that one call makes ready.
+const DUE_BATCH: u32 = 1024;
+
+pub(super) fn lease(tx: &Transaction<'_>, query: &LeaseQuery, now: u64) -> Result<Vec<Record>> {
+    tx.prepare_cached("DELETE FROM request WHERE expires_ms <= ?1")?.execute([int(now)])?;
+    if let Some(records) = repeat(tx, query)? {
+        return Ok(records);
+    }
+    wake_delayed(tx, now)?;
+    let mut leased = Vec::new();
+    for run in runs_with_ready(tx)? {
+        let room = query.slots as usize - leased.len();
+        if room == 0 {
+            break;
+        }
+        // The literal state lets the planner take the partial index, which holds the order too.
+        let picked = row::select(
+            tx,
+            "WHERE document.run = ?1 AND state = 'ready' ORDER BY open DESC, seq LIMIT ?2",
+            (run, room as i64),
+        )?;
+        for envelope in picked {
+            leased.push(grant(tx, envelope, query, now)?);
+        }
+    }
+    Ok(leased)
+}
+
+/// What this request was given before, if it was.
+fn repeat(tx: &Transaction<'_>, query: &LeaseQuery) -> Result<Option<Vec<Record>>> {
+    let leases: Vec<Bytes> = tx
+        .prepare_cached("SELECT lease FROM request WHERE worker = ?1 AND request_id = ?2 ORDER BY key")?
+        .query_map((query.worker.as_str(), &query.request_id), |row| row.get(0))?
+        .collect::<Result<_>>()?;
+    if leases.is_empty() {
+        return Ok(None);
+    }
+    let mut records = Vec::new();
+    for lease in leases {
+        if let Some(envelope) = row::leased(tx, lease.into())? {
+            records.push(envelope.fill(tx)?);
+        }
+    }
+    Ok(Some(records))
+}
+
+fn wake_delayed(tx: &Transaction<'_>, now: u64) -> Result<()> {
+    let due =
+        row::select(tx, "WHERE state = 'delayed' AND due_ms <= ?1 ORDER BY due_ms LIMIT ?2", (int(now), DUE_BATCH))?;
+    for mut envelope in due {
+        envelope.record.state = State::Ready;
+        envelope.record.due_ms = 0;
+        envelope.change(tx)?;
+    }
+    Ok(())
+}
+
+fn runs_with_ready(tx: &Transaction<'_>) -> Result<Vec<i64>> {
+    tx.prepare_cached(
+        "SELECT run.key FROM run JOIN tally ON tally.run = run.key
+         WHERE tally.state = 'ready' AND n > 0 ORDER BY run.created_ms, run.id",
+    )?
+    .query_map([], |row| row.get(0))?
+    .collect()
+}
+
+fn grant(tx: &Transaction<'_>, mut envelope: Envelope, query: &LeaseQuery, now: u64) -> Result<Record> {
+    let id = LeaseId::mint();
+    let expires_ms = later(now, query.ttl_ms);
+    envelope.record.state = State::Leased;
+    envelope.record.open = true;
+    envelope.record.lease =
+        Some(Grant { id, worker: query.worker.clone(), granted_ms: now, expires_ms, progress: 0, progress_ms: now });
+    envelope.change(tx)?;
+    tx.prepare_cached("INSERT INTO request (worker, request_id, lease, expires_ms) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((query.worker.as_str(), &query.request_id, Bytes::from(id), int(expires_ms)))?;
+    envelope.fill(tx)
+}
+
+pub(super) fn renew(tx: &Transaction<'_>, renewals: &[Renewal], ttl_ms: u64, now: u64) -> Result<Vec<LeaseId>> {
+    let mut lost = Vec::new();
+    for renewal in renewals {
+        let Some(mut envelope) = row::leased(tx, renewal.lease)? else {
+            lost.push(renewal.lease);
+            continue;
+        };
+        if let Some(grant) = &mut envelope.record.lease {
+            grant.expires_ms = later(now, ttl_ms);
+            if renewal.progress > grant.progress {
+                grant.progress = renewal.progress;
+                grant.progress_ms = now;
+            }
+        }
+        if renewal.checkpoint.is_some() {
+            envelope.set_checkpoint(tx, renewal.checkpoint.as_ref())?;
+        }
+        envelope.save(tx)?;
+    }
+    Ok(lost)
+}
+
+pub(super) fn lookup(tx: &Transaction<'_>, lease: LeaseId) -> Result<Lookup> {
+    if let Some(envelope) = row::leased(tx, lease)? {
+        return Ok(Lookup::Live(Box::new(envelope.fill(tx)?)));
+    }
+    Ok(match row::committed(tx, lease)? {
+        Some(envelope) => Lookup::Committed(Box::new(envelope.fill(tx)?)),
+        None => Lookup::Stale,
+    })
+}
+
+pub(super) fn commit(tx: &Transaction<'_>, commit: &Commit, now: u64) -> Result<Committed> {
+    let Some(mut envelope) = row::leased(tx, commit.lease)? else {
+        return Ok(match row::committed(tx, commit.lease)? {
+            Some(Envelope { record, next, .. }) => {
+                Committed::Repeated(record.lease.filter(|grant| Some(grant.id) == next))
+            }
+            None => Committed::Stale,
+        });
+    };
+    let Some(ended) = envelope.record.lease.take() else { return Ok(Committed::Stale) };
+    envelope.add_attempt(tx, &ended, now, commit.next.attempt_end(), &commit.detail)?;
+    envelope.last = Some(commit.lease);
+    envelope.next = None;
+    if let Some(body) = &commit.body {
+        envelope.set_body(tx, body)?;
+    }
+    if commit.checkpoint.is_some() || commit.next != Next::Release {
+        envelope.set_checkpoint(tx, commit.checkpoint.as_ref())?;
+    }
+    let record = &mut envelope.record;
+    match &commit.next {
+        Next::Continue { lease } => {
+            record.counters = Counters { releases: record.counters.releases, ..Counters::default() };
+            record.state = State::Ready;
+            if let Some(id) = *lease {
+                record.state = State::Leased;
+                record.lease = Some(Grant {
+                    id,
+                    worker: ended.worker,
+                    granted_ms: now,
+                    expires_ms: later(now, commit.ttl_ms),
+                    progress: 0,
+                    progress_ms: now,
+                });
+                envelope.next = Some(id);
+            }
+        }
+        Next::Retry { delay_ms } => {
+            record.counters.errors += 1;
+            record.state = State::Delayed;
+            record.due_ms = later(now, *delay_ms);
+        }
+        Next::Release => {
+            record.counters.releases += 1;
+            record.state = State::Ready;
+        }
+        Next::End { state, reason } => {
+            record.counters = Counters { releases: record.counters.releases, ..Counters::default() };
+            record.state = *state;
+            record.reason.clone_from(reason);
+        }
+    }
+    envelope.change(tx)?;
+    Ok(Committed::Done(envelope.record.lease))
+}
+
+pub(super) fn sweep(tx: &Transaction<'_>, limits: &SweepLimits, now: u64) -> Result<Vec<Swept>> {
+    let mut over = row::select(
+        tx,
+        "WHERE state = 'leased' AND expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2",
+        (int(now), limits.batch),
+    )?;
+    if let Some(last) = now.checked_sub(limits.no_progress_ms) {
+        let room = limits.batch - over.len() as u32;
+        over.extend(row::select(
+            tx,
+            "WHERE state = 'leased' AND progress_ms <= ?1 AND expires_ms > ?2 ORDER BY progress_ms LIMIT ?3",
+            (int(last), int(now), room),
+        )?);
+    }
+    let mut swept = Vec::new();
+    for mut envelope in over {
+        let Some(lease) = envelope.record.lease.take() else { continue };
+        envelope.add_attempt(tx, &lease, now, AttemptEnd::Lost, &serde_json::json!({}))?;
+        envelope.record.counters.losses += 1;
+        envelope.record.state = State::Ready;
+        if envelope.record.counters.losses >= limits.max_losses {
+            envelope.record.state = State::Failed;
+            envelope.record.reason = "poison".into();
+            envelope.set_checkpoint(tx, None)?;
+        }
+        envelope.change(tx)?;
+        let Record { run, id: document, state, .. } = envelope.record;
+        swept.push(Swept { run, document, lease, state });
+    }
+    Ok(swept)
+}

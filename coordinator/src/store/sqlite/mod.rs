@@ -1,0 +1,252 @@
+//! The embedded store: one SQLite file, every call one transaction, every write durable when the call returns.
+
+mod audit;
+mod document;
+mod error;
+mod lease;
+mod row;
+mod schema;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use longhand_proto::{DocumentId, LeaseId, RunId};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::Mutex;
+
+use super::{
+    Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Record, Renewal, Result,
+    Run, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, check_commit, check_filter, check_swap,
+};
+
+/// Unix milliseconds, from wherever the opener of a store says.
+type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Documents in one SQLite file, or in memory.
+#[derive(Clone)]
+pub struct SqliteStore {
+    /// One connection: SQLite has one writer anyway, and a queue in front of it is fair where its busy handler is not.
+    connection: Arc<Mutex<Connection>>,
+    /// None for a store in memory. Its calls take microseconds and run where they are made, which also makes a
+    /// simulation repeatable; a file's calls wait for the disk and run on a blocking thread.
+    path: Option<PathBuf>,
+    clock: Clock,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Access {
+    Read,
+    Write,
+}
+
+impl SqliteStore {
+    /// Opens or creates the file at `path`. `clock` gives Unix milliseconds.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the file is none of ours, damaged, or of a newer build; [`StoreError::Full`] without
+    /// room to create it.
+    pub fn open(path: &Path, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
+        let connection = schema::open(path)?;
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            path: Some(path.to_owned()),
+            clock: Arc::new(clock),
+        })
+    }
+
+    /// A store that ends with its last clone.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn in_memory(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
+        Ok(Self { connection: Arc::new(Mutex::new(schema::in_memory()?)), path: None, clock: Arc::new(clock) })
+    }
+
+    /// Runs `step` as one transaction. It goes to its end even if the caller stops waiting.
+    async fn call<T, F>(&self, access: Access, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>, u64) -> Result<T, Failed> + Send + 'static,
+    {
+        let mut connection = Arc::clone(&self.connection).lock_owned().await;
+        let clock = Arc::clone(&self.clock);
+        match self.path.clone() {
+            None => transact(&mut connection, Path::new(":memory:"), access, &clock, step),
+            Some(path) => {
+                tokio::task::spawn_blocking(move || transact(&mut connection, &path, access, &clock, step))
+                    .await
+                    .map_err(|error| StoreError::Other(format!("a step of the store did not end: {error}")))?
+            }
+        }
+    }
+
+    async fn read<T, F>(&self, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Failed> + Send + 'static,
+    {
+        self.call(Access::Read, move |tx, _| step(tx)).await
+    }
+
+    async fn write<T, F>(&self, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>, u64) -> Result<T, Failed> + Send + 'static,
+    {
+        self.call(Access::Write, step).await
+    }
+}
+
+/// Why a step failed: SQLite's error is explained where the file's name is known.
+#[derive(Debug)]
+enum Failed {
+    Sqlite(rusqlite::Error),
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    path: &Path,
+    access: Access,
+    clock: &Clock,
+    step: impl FnOnce(&Transaction<'_>, u64) -> Result<T, Failed>,
+) -> Result<T> {
+    let explain = |error| error::explain(error, path);
+    let behavior = match access {
+        Access::Read => TransactionBehavior::Deferred,
+        // The write lock comes first: a transaction that began by reading could not get it from another process.
+        Access::Write => TransactionBehavior::Immediate,
+    };
+    let tx = connection.transaction_with_behavior(behavior).map_err(explain)?;
+    // Read under the lock, so that times never run backwards along the order of writes.
+    let now = clock();
+    let answer = step(&tx, now).map_err(|failed| match failed {
+        Failed::Sqlite(error) => explain(error),
+        Failed::Store(error) => error,
+    })?;
+    tx.commit().map_err(explain)?;
+    Ok(answer)
+}
+
+/// The run's key.
+fn key(tx: &Transaction<'_>, run: &RunId) -> Result<i64, Failed> {
+    Ok(document::key(tx, run)?.ok_or_else(|| StoreError::no_run(run))?)
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn create_run(&self, run: &Run) -> Result<Run> {
+        let run = run.clone();
+        self.write(move |tx, _| Ok(document::create_run(tx, &run)?)).await
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<Run>> {
+        let id = id.clone();
+        self.read(move |tx| Ok(document::run(tx, &id)?)).await
+    }
+
+    async fn runs(&self) -> Result<Vec<Run>> {
+        self.read(|tx| Ok(document::runs(tx)?)).await
+    }
+
+    async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted> {
+        let (run, documents) = (run.clone(), documents.to_vec());
+        self.write(move |tx, _| Ok(document::submit(tx, key(tx, &run)?, &documents)?)).await
+    }
+
+    async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
+        let query = query.clone();
+        self.write(move |tx, now| Ok(lease::lease(tx, &query, now)?)).await
+    }
+
+    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>> {
+        let renewals = renewals.to_vec();
+        self.write(move |tx, now| Ok(lease::renew(tx, &renewals, ttl_ms, now)?)).await
+    }
+
+    async fn lookup(&self, lease: LeaseId) -> Result<Lookup> {
+        self.read(move |tx| Ok(lease::lookup(tx, lease)?)).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed> {
+        check_commit(commit)?;
+        let commit = commit.clone();
+        self.write(move |tx, now| Ok(lease::commit(tx, &commit, now)?)).await
+    }
+
+    async fn sweep(&self, limits: &SweepLimits) -> Result<Vec<Swept>> {
+        let limits = *limits;
+        self.write(move |tx, now| Ok(lease::sweep(tx, &limits, now)?)).await
+    }
+
+    async fn swap(&self, swap: &Swap) -> Result<Swapped> {
+        check_swap(swap)?;
+        let swap = swap.clone();
+        self.write(move |tx, now| {
+            let swapped = document::swap(tx, &swap, now)?;
+            Ok(swapped.ok_or_else(|| StoreError::no_document(swap.document))?)
+        })
+        .await
+    }
+
+    async fn get(&self, document: DocumentId) -> Result<Option<Record>> {
+        self.read(move |tx| Ok(document::get(tx, document)?)).await
+    }
+
+    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
+        self.read(move |tx| {
+            Ok(document::attempts(tx, document)?.ok_or_else(|| StoreError::no_document(document))?)
+        })
+        .await
+    }
+
+    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
+        check_filter(filter)?;
+        let (run, filter) = (run.clone(), filter.clone());
+        self.read(move |tx| Ok(document::list(tx, key(tx, &run)?, &filter, after, limit)?)).await
+    }
+
+    async fn counts(&self, run: &RunId) -> Result<Counts> {
+        let run = run.clone();
+        self.read(move |tx| Ok(document::counts(tx, key(tx, &run)?)?)).await
+    }
+
+    async fn unflushed(&self, run: &RunId, limit: u32) -> Result<Vec<Record>> {
+        let run = run.clone();
+        self.read(move |tx| Ok(document::unflushed(tx, key(tx, &run)?, limit)?)).await
+    }
+
+    async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
+        let (run, documents) = (run.clone(), documents.to_vec());
+        self.write(move |tx, _| Ok(document::mark_flushed(tx, key(tx, &run)?, &documents)?)).await
+    }
+
+    async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit> {
+        let run = run.clone();
+        self.write(move |tx, _| Ok(audit::audit(tx, key(tx, &run)?, &run, repair)?)).await
+    }
+
+    async fn now_ms(&self) -> Result<u64> {
+        Ok((self.clock)())
+    }
+}

@@ -1,0 +1,77 @@
+//! Opens a database file: checks that it is ours and of a version that this build reads, or creates it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::error::explain;
+use crate::store::{Result, StoreError};
+
+/// Raised with every change of `schema.sql`; a file with a higher one is refused.
+pub(super) const VERSION: i64 = 1;
+/// "LHnd" in the file's header: a database of another program is never written to.
+const APPLICATION: i64 = 0x4c48_6e64;
+/// Another process may hold the file for the time of one transaction.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Opens or creates the file.
+pub(super) fn open(path: &Path) -> Result<Connection> {
+    let explain = |error| explain(error, path);
+    let mut connection = Connection::open(path).map_err(explain)?;
+    prepare(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// Makes a fresh database in memory.
+pub(super) fn in_memory() -> Result<Connection> {
+    let path = Path::new(":memory:");
+    let mut connection = Connection::open_in_memory().map_err(|error| explain(error, path))?;
+    prepare(&mut connection, path)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
+    let explain = |error| explain(error, path);
+    connection.busy_timeout(BUSY).map_err(explain)?;
+    // The first statement that reads the file: it tells a database from a file that is none.
+    check(connection, path)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(explain)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(explain)?;
+    connection.set_prepared_statement_cache_capacity(64);
+
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+    // Asked again under the write lock: another process may have created it meanwhile.
+    let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(explain)?;
+    if version == 0 {
+        tx.execute_batch(include_str!("schema.sql")).map_err(explain)?;
+        tx.pragma_update(None, "application_id", APPLICATION).map_err(explain)?;
+        tx.pragma_update(None, "user_version", VERSION).map_err(explain)?;
+    }
+    tx.commit().map_err(explain)
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<()> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let explain = |error| explain(error, path);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(explain)?;
+    if tables == 0 {
+        return Ok(());
+    }
+    if number("application_id").map_err(explain)? != APPLICATION {
+        return Err(StoreError::Refused(format!(
+            "{} is a database of another program: name another file",
+            path.display()
+        )));
+    }
+    match number("user_version").map_err(explain)? {
+        VERSION => Ok(()),
+        version => Err(StoreError::Refused(format!(
+            "{} has schema version {version}, this build reads version {VERSION}: use the build that wrote it, or \
+             another file",
+            path.display()
+        ))),
+    }
+}

@@ -1,0 +1,214 @@
+//! A store to test, with a clock that the test moves.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use longhand_coordinator::store::{
+    Commit, Committed, Filter, LeaseQuery, NewDocument, Next, Record, RedisOptions, RedisStore, Run, SqliteStore,
+    State, Store, SweepLimits, Swept,
+};
+use longhand_proto::task::Checkpoint;
+use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::server::{Kind, Server};
+
+pub(crate) const SECOND: u64 = 1000;
+pub(crate) const MINUTE: u64 = 60 * SECOND;
+/// Life of a lease where a story says nothing else. Redis' own clock goes on beside the test's: no story may depend on
+/// less than the minutes that a test can take.
+pub(crate) const TTL: u64 = 10 * MINUTE;
+pub(crate) const LIMITS: SweepLimits = SweepLimits { max_losses: 3, no_progress_ms: 600 * MINUTE, batch: 100 };
+
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) store: Arc<dyn Store>,
+    clock: Clock,
+    /// Given back after the store.
+    _place: Place,
+}
+
+#[derive(Debug)]
+enum Clock {
+    /// The clock itself.
+    Hand(Arc<AtomicU64>),
+    /// What is added to the server's.
+    Ahead(Arc<AtomicI64>),
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for what dropping it does")]
+enum Place {
+    Memory,
+    Folder(TempDir),
+    Server(Server),
+}
+
+pub(crate) fn hand() -> (Arc<AtomicU64>, impl Fn() -> u64 + Send + Sync + 'static) {
+    let hand = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let clock = Arc::clone(&hand);
+    (hand, move || clock.load(Ordering::SeqCst))
+}
+
+impl Bench {
+    pub(crate) async fn memory() -> Self {
+        let (hand, clock) = hand();
+        let store = SqliteStore::in_memory(clock).unwrap();
+        Self { store: Arc::new(store), clock: Clock::Hand(hand), _place: Place::Memory }
+    }
+
+    pub(crate) async fn file() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, clock) = Self::file_in(folder.path());
+        Self { store, clock: Clock::Hand(clock), _place: Place::Folder(folder) }
+    }
+
+    pub(crate) fn file_in(folder: &Path) -> (Arc<dyn Store>, Arc<AtomicU64>) {
+        let (hand, clock) = hand();
+        (Arc::new(SqliteStore::open(&folder.join("store.sqlite"), clock).unwrap()), hand)
+    }
+
+    pub(crate) async fn redis() -> Self {
+        Self::of(Server::start(Kind::Redis)).await
+    }
+
+    pub(crate) async fn valkey() -> Self {
+        Self::of(Server::start(Kind::Valkey)).await
+    }
+
+    async fn of(server: Server) -> Self {
+        let (store, ahead) = Self::over(&server).await;
+        Self { store, clock: Clock::Ahead(ahead), _place: Place::Server(server) }
+    }
+
+    pub(crate) async fn over(server: &Server) -> (Arc<dyn Store>, Arc<AtomicI64>) {
+        let options = RedisOptions::default();
+        let ahead = Arc::clone(&options.clock_offset_ms);
+        (Arc::new(RedisStore::open(&server.url(), options).await.unwrap()), ahead)
+    }
+
+    /// Moves the store's clock.
+    pub(crate) fn pass(&self, ms: u64) {
+        match &self.clock {
+            Clock::Hand(hand) => {
+                hand.fetch_add(ms, Ordering::SeqCst);
+            }
+            Clock::Ahead(ahead) => {
+                ahead.fetch_add(ms.cast_signed(), Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// A run with this many new documents.
+    pub(crate) async fn run(&self, name: &str, documents: usize) -> RunId {
+        let run = run(name);
+        self.store.create_run(&a_run(name, 7)).await.unwrap();
+        let new: Vec<NewDocument> = (0..documents).map(|number| new(&run, number)).collect();
+        assert_eq!(self.store.submit(&run, &new).await.unwrap().inserted, documents as u64);
+        run
+    }
+
+    pub(crate) async fn lease(&self, worker: &str, request: &str, slots: u32) -> Vec<Record> {
+        self.store.lease(&query(worker, request, slots)).await.unwrap()
+    }
+
+    /// Leases one document to worker `w`.
+    pub(crate) async fn lease_one(&self) -> (Record, LeaseId) {
+        let mut records = self.lease("w", &LeaseId::mint().to_string(), 1).await;
+        let record = records.pop().expect("a ready document");
+        let id = lease_of(&record);
+        (record, id)
+    }
+
+    pub(crate) async fn commit(&self, lease: LeaseId, next: Next) -> Committed {
+        self.store.commit(&commit(lease, next)).await.unwrap()
+    }
+
+    pub(crate) async fn end(&self, lease: LeaseId, state: State) {
+        let done = self.commit(lease, Next::End { state, reason: String::new() }).await;
+        assert_eq!(done, Committed::Done(None));
+    }
+
+    pub(crate) async fn get(&self, id: DocumentId) -> Record {
+        self.store.get(id).await.unwrap().expect("a document that was submitted")
+    }
+
+    pub(crate) async fn sweep(&self) -> Vec<Swept> {
+        self.store.sweep(&LIMITS).await.unwrap()
+    }
+
+    pub(crate) async fn all(&self, run: &RunId) -> Vec<Record> {
+        self.store.list(run, &Filter::default(), None, 10_000).await.unwrap().records
+    }
+
+    pub(crate) async fn assert_sound(&self, run: &RunId) {
+        let audit = self.store.audit(run, false).await.unwrap();
+        assert_eq!(audit.mismatches, Vec::<String>::new());
+        assert_eq!(audit.documents, self.store.counts(run).await.unwrap().total());
+    }
+}
+
+pub(crate) fn run(name: &str) -> RunId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn a_run(name: &str, created_ms: u64) -> Run {
+    Run { id: run(name), recipe: "[plan]\n".into(), recipe_hash: "f00".into(), seed: u64::MAX, created_ms }
+}
+
+pub(crate) fn worker(name: &str) -> WorkerId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn document(run: &RunId, number: usize) -> DocumentId {
+    DocumentId::derive(run, &format!("row {number}"), 0)
+}
+
+pub(crate) fn new(run: &RunId, number: usize) -> NewDocument {
+    NewDocument { id: document(run, number), body: json!({ "row": number, "text": "渡口 \u{0} end" }).to_string(), failed: None }
+}
+
+pub(crate) fn query(name: &str, request: &str, slots: u32) -> LeaseQuery {
+    LeaseQuery { worker: worker(name), request_id: request.into(), slots, ttl_ms: TTL }
+}
+
+pub(crate) fn commit(lease: LeaseId, next: Next) -> Commit {
+    Commit { lease, body: None, checkpoint: None, next, detail: json!({ "kind": "plan" }), ttl_ms: TTL }
+}
+
+pub(crate) fn ended(state: State, reason: &str) -> Next {
+    Next::End { state, reason: reason.into() }
+}
+
+pub(crate) fn lease_of(record: &Record) -> LeaseId {
+    record.lease.as_ref().expect("a leased document").id
+}
+
+pub(crate) fn ids(records: &[Record]) -> Vec<DocumentId> {
+    records.iter().map(|record| record.id).collect()
+}
+
+pub(crate) fn checkpoint(tokens: &[u32]) -> Checkpoint {
+    Checkpoint { tokens: tokens.to_vec(), tokenizer_hash: "smollm \"2\"".into() }
+}
+
+/// Runs each story on each store.
+macro_rules! on_every_store {
+    ($($story:ident),* $(,)?) => {
+        on_every_store!(@store memory $($story)*);
+        on_every_store!(@store file $($story)*);
+        on_every_store!(@store redis $($story)*);
+        on_every_store!(@store valkey $($story)*);
+    };
+    (@store $store:ident $($story:ident)*) => {
+        mod $store {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story(&crate::bench::Bench::$store().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_every_store;

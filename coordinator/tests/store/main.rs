@@ -1,0 +1,13 @@
+//! The conformance suite of the stores: one set of stories and one model, run on SQLite in memory, SQLite on disk, a
+//! real redis-server and a real Valkey.
+//!
+//! The servers are started by the tests, each on a port and in a folder of its own. One that is not installed fails its
+//! tests: `make test-deps` fetches both.
+
+mod bench;
+mod machine;
+mod model;
+mod redis_only;
+mod server;
+mod sqlite_only;
+mod stories;

@@ -1,0 +1,46 @@
+//! Which accepted documents a shard holds.
+
+use longhand_coordinator::store::State;
+use longhand_proto::DocumentId;
+
+use crate::bench::*;
+
+on_every_store!(
+    an_accepted_document_waits_until_a_shard_holds_it,
+    only_accepted_documents_of_the_run_can_be_marked,
+);
+
+async fn an_accepted_document_waits_until_a_shard_holds_it(bench: &Bench) {
+    let run = bench.run("r", 4).await;
+    let leased = bench.lease("w", "q", 4).await;
+    for record in leased.iter().rev().take(3) {
+        bench.end(lease_of(record), State::Accepted).await;
+    }
+    let waiting = ids(&bench.store.unflushed(&run, 10).await.unwrap());
+    assert_eq!(waiting, [1, 2, 3].map(|number| document(&run, number)), "in order of submission, not of acceptance");
+    assert_eq!(ids(&bench.store.unflushed(&run, 2).await.unwrap()), waiting[..2]);
+
+    // The process dies after the shard was written and marks it again when it is back.
+    for _ in 0..2 {
+        assert_eq!(bench.store.mark_flushed(&run, &waiting[..2]).await.unwrap(), []);
+        assert_eq!(ids(&bench.store.unflushed(&run, 10).await.unwrap()), waiting[2..]);
+    }
+    let marked = bench.get(waiting[0]).await;
+    assert!(marked.flushed);
+    assert_eq!(marked.version, 4, "marked once");
+    bench.assert_sound(&run).await;
+}
+
+async fn only_accepted_documents_of_the_run_can_be_marked(bench: &Bench) {
+    let run = bench.run("r", 2).await;
+    let other = bench.run("s", 1).await;
+    let leased = bench.lease("w", "q", 9).await;
+    for (record, state) in leased.iter().zip([State::Accepted, State::Rejected, State::Accepted]) {
+        bench.end(lease_of(record), state).await;
+    }
+    let unknown = DocumentId::derive(&run, "never submitted", 0);
+    let asked = [document(&run, 0), document(&run, 1), unknown, document(&other, 0)];
+    assert_eq!(bench.store.mark_flushed(&run, &asked).await.unwrap(), asked[1..]);
+    assert!(!bench.get(document(&run, 1)).await.flushed);
+    assert_eq!(bench.store.unflushed(&other, 9).await.unwrap().len(), 1);
+}

@@ -1,0 +1,229 @@
+//! Who may write a document.
+
+use std::collections::HashSet;
+
+use longhand_coordinator::store::{Committed, Lookup, Next, Renewal, State};
+use longhand_proto::LeaseId;
+
+use crate::bench::*;
+
+on_every_store!(
+    a_stale_lease_changes_nothing,
+    a_repeated_complete_is_answered_as_the_first_time,
+    a_repeated_complete_still_finds_the_lease_it_was_given,
+    a_worker_goes_on_with_the_document_that_it_has_in_its_cache,
+    a_repeated_request_gives_the_leases_that_it_gave_before,
+    a_repeated_request_finds_its_leases_over_several_runs,
+    a_request_that_was_given_nothing_may_be_asked_again,
+    a_request_sent_twice_at_once_is_served_once,
+    workers_that_ask_together_never_share_a_document,
+    open_documents_come_before_new_ones_and_old_runs_before_young_ones,
+    a_lease_that_ran_out_lives_until_a_sweep_has_seen_it,
+    a_lease_says_who_holds_it_and_until_when,
+    a_document_of_500_kilobytes_comes_back_whole,
+);
+
+async fn a_stale_lease_changes_nothing(bench: &Bench) {
+    bench.run("r", 1).await;
+    let (_, lost) = bench.lease_one().await;
+    bench.pass(TTL);
+    assert_eq!(bench.sweep().await.len(), 1);
+    let (_, live) = bench.lease_one().await;
+    let before = bench.get(document(&run("r"), 0)).await;
+
+    for next in [
+        Next::Continue { lease: Some(LeaseId::mint()) },
+        Next::Retry { delay_ms: 5 },
+        Next::Release,
+        ended(State::Accepted, ""),
+    ] {
+        let mut late = commit(lost, next);
+        late.body = Some("the text of a worker that was too late".into());
+        late.checkpoint = Some(checkpoint(&[6, 6, 6]));
+        assert_eq!(bench.store.commit(&late).await.unwrap(), Committed::Stale);
+    }
+    let late = Renewal { lease: lost, progress: 99, checkpoint: Some(checkpoint(&[6])) };
+    assert_eq!(bench.store.renew(&[late], TTL).await.unwrap(), [lost]);
+    assert_eq!(bench.store.lookup(lost).await.unwrap(), Lookup::Stale);
+
+    assert_eq!(bench.get(before.id).await, before);
+    assert_eq!(lease_of(&before), live);
+    assert_eq!(bench.store.attempts(before.id).await.unwrap().len(), 1);
+}
+
+async fn a_repeated_complete_is_answered_as_the_first_time(bench: &Bench) {
+    bench.run("r", 1).await;
+    let (record, lease) = bench.lease_one().await;
+    let mut done = commit(lease, ended(State::Accepted, ""));
+    done.body = Some("as written".into());
+    assert_eq!(bench.store.commit(&done).await.unwrap(), Committed::Done(None));
+    let after = bench.get(record.id).await;
+
+    done.body = Some("as written by the repetition".into());
+    assert_eq!(bench.store.commit(&done).await.unwrap(), Committed::Repeated(None));
+    assert_eq!(bench.get(record.id).await, after);
+    assert_eq!(after.body, "as written");
+    assert_eq!(bench.store.attempts(record.id).await.unwrap().len(), 1, "one attempt, however often it is told");
+    assert_eq!(bench.store.lookup(lease).await.unwrap(), Lookup::Committed(Box::new(after)));
+}
+
+async fn a_repeated_complete_still_finds_the_lease_it_was_given(bench: &Bench) {
+    bench.run("r", 1).await;
+    let (record, first) = bench.lease_one().await;
+    let minted = LeaseId::mint();
+    let given = bench.commit(first, Next::Continue { lease: Some(minted) }).await;
+    let Committed::Done(Some(grant)) = given else { panic!("{given:?}") };
+    assert_eq!(grant.id, minted);
+
+    // The caller repeats with another fresh id, as a retry through another replica would.
+    let again = Next::Continue { lease: Some(LeaseId::mint()) };
+    assert_eq!(bench.commit(first, again.clone()).await, Committed::Repeated(Some(grant)));
+    bench.pass(TTL);
+    bench.sweep().await;
+    assert_eq!(bench.commit(first, again.clone()).await, Committed::Repeated(None), "that lease is gone by now");
+    let (_, second) = bench.lease_one().await;
+    bench.commit(second, again.clone()).await;
+    assert_eq!(bench.commit(first, again).await, Committed::Stale, "only the last commit is remembered");
+    assert_eq!(bench.store.attempts(record.id).await.unwrap().len(), 3);
+}
+
+async fn a_worker_goes_on_with_the_document_that_it_has_in_its_cache(bench: &Bench) {
+    bench.run("r", 2).await;
+    let (record, plan) = bench.lease_one().await;
+    let section = LeaseId::mint();
+    let mut written = commit(plan, Next::Continue { lease: Some(section) });
+    written.body = Some("with a plan".into());
+    bench.store.commit(&written).await.unwrap();
+
+    let Lookup::Live(now) = bench.store.lookup(section).await.unwrap() else { panic!("the next lease lives") };
+    assert_eq!((now.id, now.body.as_str(), now.state), (record.id, "with a plan", State::Leased));
+    assert_eq!(now.lease.as_ref().map(|grant| &grant.worker), Some(&worker("w")));
+    // One that declines gives the document to whoever asks first.
+    assert_eq!(bench.commit(section, Next::Continue { lease: None }).await, Committed::Done(None));
+    let (next, _) = bench.lease_one().await;
+    assert_eq!(next.id, record.id);
+}
+
+async fn a_repeated_request_gives_the_leases_that_it_gave_before(bench: &Bench) {
+    bench.run("r", 4).await;
+    let first = bench.lease("w", "q1", 2).await;
+    assert_eq!(bench.lease("w", "q1", 2).await, first, "the reply was lost, the leases were not");
+    assert_eq!(bench.lease("other", "q1", 1).await.len(), 1, "request ids are the worker's own");
+
+    bench.end(lease_of(&first[0]), State::Accepted).await;
+    assert_eq!(bench.lease("w", "q1", 2).await, first[1..], "what is no longer held is not given, nor is more");
+    let mut kept = LeaseId::mint();
+    for left in [TTL / 2, TTL] {
+        bench.pass(left);
+        kept = lease_of(&first[1]);
+        bench.store.renew(&[Renewal { lease: kept, progress: left, checkpoint: None }], TTL).await.unwrap();
+    }
+    assert_eq!(bench.lease("w", "q1", 2).await.len(), 1, "forgotten after one time to live: a new request");
+    assert_ne!(lease_of(&bench.lease("w", "q1", 2).await[0]), kept);
+}
+
+async fn a_repeated_request_finds_its_leases_over_several_runs(bench: &Bench) {
+    bench.run("a", 1).await;
+    bench.run("b", 2).await;
+    let first = bench.lease("w", "q", 2).await;
+    assert_eq!(ids(&first), [document(&run("a"), 0), document(&run("b"), 0)]);
+    assert_eq!(bench.lease("w", "q", 2).await, first);
+    bench.end(lease_of(&first[0]), State::Accepted).await;
+    bench.end(lease_of(&first[1]), State::Accepted).await;
+    assert_eq!(bench.lease("w", "q", 2).await, []);
+    assert_eq!(bench.lease("w", "q2", 2).await.len(), 1);
+}
+
+async fn a_request_that_was_given_nothing_may_be_asked_again(bench: &Bench) {
+    assert_eq!(bench.lease("w", "poll", 2).await, []);
+    bench.run("r", 1).await;
+    assert_eq!(bench.lease("w", "poll", 0).await, []);
+    assert_eq!(bench.lease("w", "poll", 2).await.len(), 1, "a long poll looks again and again with one request");
+}
+
+async fn a_request_sent_twice_at_once_is_served_once(bench: &Bench) {
+    bench.run("r", 8).await;
+    let (one, two) = tokio::join!(bench.lease("w", "q", 3), bench.lease("w", "q", 3));
+    assert_eq!(one, two);
+    assert_eq!(bench.store.counts(&run("r")).await.unwrap().leased, 3);
+}
+
+async fn workers_that_ask_together_never_share_a_document(bench: &Bench) {
+    let run = bench.run("r", 60).await;
+    let calls = (0..16).map(|number| {
+        let store = bench.store.clone();
+        tokio::spawn(async move { store.lease(&query(&format!("w{number}"), "q", 5)).await.unwrap() })
+    });
+    let mut seen = HashSet::new();
+    for call in calls.collect::<Vec<_>>() {
+        for record in call.await.unwrap() {
+            assert!(seen.insert(record.id), "{} was leased twice", record.id);
+        }
+    }
+    assert_eq!(seen.len(), 60);
+    assert_eq!(bench.store.counts(&run).await.unwrap().leased, 60);
+    bench.assert_sound(&run).await;
+}
+
+async fn open_documents_come_before_new_ones_and_old_runs_before_young_ones(bench: &Bench) {
+    let old = bench.run("old", 3).await;
+    let young = run("young");
+    bench.store.create_run(&a_run("young", 8)).await.unwrap();
+    bench.store.submit(&young, &[new(&young, 0)]).await.unwrap();
+
+    let leased = bench.lease("w", "q1", 2).await;
+    assert_eq!(ids(&leased), [document(&old, 0), document(&old, 1)]);
+    bench.commit(lease_of(&leased[1]), Next::Continue { lease: None }).await;
+    bench.commit(lease_of(&leased[0]), Next::Release).await;
+    let leased = bench.lease("w", "q2", 9).await;
+    assert_eq!(ids(&leased), [document(&old, 0), document(&old, 1), document(&old, 2), document(&young, 0)]);
+}
+
+async fn a_lease_that_ran_out_lives_until_a_sweep_has_seen_it(bench: &Bench) {
+    bench.run("r", 2).await;
+    let (_, one) = bench.lease_one().await;
+    let (_, two) = bench.lease_one().await;
+    bench.pass(3 * TTL);
+    // Nobody else can hold the documents: a coordinator that was away lets its workers go on.
+    assert_eq!(bench.store.renew(&[Renewal { lease: one, progress: 1, checkpoint: None }], TTL).await.unwrap(), []);
+    bench.end(two, State::Accepted).await;
+    assert_eq!(bench.sweep().await, []);
+}
+
+async fn a_lease_says_who_holds_it_and_until_when(bench: &Bench) {
+    bench.run("r", 1).await;
+    let asked = bench.store.now_ms().await.unwrap();
+    let (record, id) = bench.lease_one().await;
+    let answered = bench.store.now_ms().await.unwrap();
+    let grant = record.lease.clone().unwrap();
+    assert!((asked..=answered).contains(&grant.granted_ms));
+    assert_eq!(grant.expires_ms, grant.granted_ms + TTL);
+    assert_eq!((grant.progress, grant.progress_ms), (0, grant.granted_ms));
+    assert_eq!((record.state, record.open, record.version), (State::Leased, true, 2));
+
+    bench.pass(MINUTE);
+    for (progress, seen) in [(5, 5), (3, 5), (u64::MAX, u64::MAX)] {
+        bench.store.renew(&[Renewal { lease: id, progress, checkpoint: None }], TTL).await.unwrap();
+        let renewed = bench.get(record.id).await.lease.unwrap();
+        assert_eq!(renewed.progress, seen, "progress never shrinks");
+        assert!(renewed.expires_ms >= grant.expires_ms + MINUTE);
+        assert!(renewed.progress_ms >= grant.granted_ms + MINUTE);
+    }
+    assert_eq!(bench.get(record.id).await.version, 2, "a heartbeat is no change of the document");
+}
+
+async fn a_document_of_500_kilobytes_comes_back_whole(bench: &Bench) {
+    let run = bench.run("r", 0).await;
+    let body: String = "a long document, 很长的文章\n".chars().cycle().take(300_000).collect();
+    assert!(body.len() > 400_000);
+    let mut large = new(&run, 0);
+    large.body.clone_from(&body);
+    bench.store.submit(&run, &[large.clone(), new(&run, 1)]).await.unwrap();
+    let (record, lease) = bench.lease_one().await;
+    assert_eq!(record.body, body);
+    let tokens: Vec<u32> = (0..8000).collect();
+    let renewal = Renewal { lease, progress: 8000, checkpoint: Some(checkpoint(&tokens)) };
+    bench.store.renew(&[renewal], TTL).await.unwrap();
+    let record = bench.get(large.id).await;
+    assert_eq!((record.body, record.checkpoint), (body, Some(checkpoint(&tokens))));
+}

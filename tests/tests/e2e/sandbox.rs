@@ -1,0 +1,319 @@
+//! A coordinator on a free port over a store in memory whose clock a test moves, and workers with the engine double.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use longhand_coordinator::document::{Document, Instruction, Language};
+use longhand_coordinator::recipe::Recipe;
+use longhand_coordinator::run::{RunSpec, SubmitReport, submit};
+use longhand_coordinator::service::{Coordinator, ServiceOptions, serve};
+use longhand_coordinator::store::{Attempt, AttemptEnd, Counts, Record, SqliteStore, Store};
+use longhand_coordinator::sweeper::{SweeperOptions, sweep};
+use longhand_proto::task::{Checkpoint, Failure, Lease, Message, ModelInfo, Output, Task};
+use longhand_proto::v1::coordinator_client::CoordinatorClient;
+use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId, clock, v1};
+use longhand_worker::client::{Worker, WorkerError, WorkerOptions, WorkerReport, endpoint};
+use longhand_worker::engine::mock::{MockEngine, MockOptions};
+use longhand_worker::engine::{Engine, EngineStats, Event, Generation};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// A test that waits longer for anything has hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("this should have happened by now")
+}
+
+pub(crate) struct Sandbox {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) address: SocketAddr,
+    pub(crate) recipe: Recipe,
+    ahead: Arc<AtomicU64>,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+pub(crate) fn run_id() -> RunId {
+    "sandbox".parse().unwrap()
+}
+
+/// A recipe whose back-off does not hold a test up.
+pub(crate) fn quick_recipe() -> Recipe {
+    let mut recipe = Recipe::builtin();
+    recipe.retry.backoff_ms = 1;
+    recipe.retry.max_backoff_ms = 5;
+    recipe
+}
+
+pub(crate) fn instruction(number: usize, words: u32) -> Instruction {
+    Instruction {
+        id: Some(format!("row-{number}")),
+        messages: vec![Message { role: "user".into(), content: format!("Write about harbour number {number}.") }],
+        language: Language::En,
+        required_words: Some(words),
+        context: Vec::new(),
+        metadata: serde_json::Map::new(),
+        line: number as u64 + 1,
+    }
+}
+
+impl Sandbox {
+    /// With `documents` of 1,500 words waiting.
+    pub(crate) async fn start(documents: usize) -> Self {
+        Self::with(documents, ServiceOptions::default()).await
+    }
+
+    pub(crate) async fn with(documents: usize, options: ServiceOptions) -> Self {
+        let ahead = Arc::new(AtomicU64::new(0));
+        let moved = Arc::clone(&ahead);
+        let now = move || clock::unix_ms() + moved.load(Ordering::SeqCst);
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(now).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let coordinator = Coordinator::new(Arc::clone(&store), options);
+        let stop = CancellationToken::new();
+        let server = spawn_server(listener, coordinator.clone(), stop.clone());
+        let sandbox = Self { store, coordinator, address, recipe: quick_recipe(), ahead, stop, server };
+        sandbox.submit(documents).await;
+        sandbox
+    }
+
+    pub(crate) async fn submit(&self, documents: usize) -> SubmitReport {
+        let spec = RunSpec { id: run_id(), recipe: self.recipe.clone(), seed: 7, candidates: 1 };
+        let rows = (0..documents).map(|number| Ok(instruction(number, 1_500)));
+        let report = submit(self.store.as_ref(), &spec, rows).await.unwrap();
+        self.coordinator.wake(report.inserted as usize);
+        report
+    }
+
+    /// Moves the store's clock.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.ahead.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    pub(crate) async fn sweep(&self) -> usize {
+        sweep(&self.coordinator, &SweeperOptions::default()).await.unwrap()
+    }
+
+    /// Lets every lease run out and takes it away.
+    pub(crate) async fn expire(&self) -> usize {
+        self.advance(self.coordinator.options().lease + Duration::from_secs(1));
+        self.sweep().await
+    }
+
+    /// Stops the coordinator, then starts another one on the same port over the same store.
+    pub(crate) async fn restart(&mut self) {
+        self.stop.cancel();
+        within(&mut self.server).await.unwrap();
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.coordinator = Coordinator::new(Arc::clone(&self.store), self.coordinator.options().clone());
+        self.stop = CancellationToken::new();
+        self.server = spawn_server(listener, self.coordinator.clone(), self.stop.clone());
+    }
+
+    /// Stops the coordinator for good.
+    pub(crate) async fn stop(&mut self) {
+        self.stop.cancel();
+        within(&mut self.server).await.unwrap();
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        endpoint(&format!("http://{}", self.address)).unwrap().connect_lazy()
+    }
+
+    pub(crate) fn worker(&self, engine: Arc<dyn Engine>) -> Hired {
+        let mut options = WorkerOptions::new(WorkerId::mint("test"));
+        options.checkpoint_every = Duration::from_millis(5);
+        self.hire(engine, options)
+    }
+
+    pub(crate) fn hire(&self, engine: Arc<dyn Engine>, options: WorkerOptions) -> Hired {
+        let worker = Worker::new(self.channel(), engine, options);
+        let stop = CancellationToken::new();
+        Hired { work: tokio::spawn(worker.run(stop.clone())), stop }
+    }
+
+    pub(crate) async fn counts(&self) -> Counts {
+        self.store.counts(&run_id()).await.unwrap()
+    }
+
+    pub(crate) async fn records(&self) -> Vec<Record> {
+        self.store.list(&run_id(), &Default::default(), None, 1_000).await.unwrap().records
+    }
+
+    pub(crate) async fn record(&self, id: DocumentId) -> Record {
+        self.store.get(id).await.unwrap().expect("a document that was submitted")
+    }
+
+    pub(crate) async fn attempts(&self, id: DocumentId) -> Vec<Attempt> {
+        self.store.attempts(id).await.unwrap()
+    }
+
+    /// Waits until `met` holds for the documents, looking again at every change and every few milliseconds: renewals
+    /// are no change.
+    pub(crate) async fn until(&self, met: impl Fn(&[Record]) -> bool) -> Vec<Record> {
+        let mut changes = self.coordinator.changes();
+        within(async {
+            loop {
+                changes.borrow_and_update();
+                let records = self.records().await;
+                if met(&records) {
+                    return records;
+                }
+                tokio::time::timeout(Duration::from_millis(5), changes.changed()).await.ok();
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn finished(&self) -> Vec<Record> {
+        self.until(|records| records.iter().all(|record| record.state.is_terminal())).await
+    }
+
+    /// Completed attempts of `kind`, by section: the proof that nothing acknowledged was written again.
+    pub(crate) async fn completed(&self, id: DocumentId, kind: &str) -> Vec<u64> {
+        let attempts = self.attempts(id).await;
+        let completed = attempts.iter().filter(|it| it.end == AttemptEnd::Completed && it.detail["kind"] == kind);
+        completed.map(|it| it.detail["section"].as_u64().unwrap()).collect()
+    }
+}
+
+fn spawn_server(listener: TcpListener, coordinator: Coordinator, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move { serve(listener, coordinator, stop.cancelled_owned()).await.unwrap() })
+}
+
+/// A worker at work. Dropping it kills it as kill -9 does: no goodbye.
+pub(crate) struct Hired {
+    pub(crate) stop: CancellationToken,
+    work: JoinHandle<Result<WorkerReport, WorkerError>>,
+}
+
+impl Hired {
+    pub(crate) async fn end(mut self) -> Result<WorkerReport, WorkerError> {
+        within(&mut self.work).await.unwrap()
+    }
+
+    pub(crate) async fn retire(self) -> WorkerReport {
+        self.stop.cancel();
+        self.end().await.unwrap()
+    }
+}
+
+impl Drop for Hired {
+    fn drop(&mut self) {
+        self.work.abort();
+    }
+}
+
+pub(crate) fn mock(options: MockOptions) -> Arc<MockEngine> {
+    Arc::new(MockEngine::new(options))
+}
+
+pub(crate) fn document(record: &Record) -> Document {
+    serde_json::from_str(&record.body).unwrap()
+}
+
+/// What the engine double writes for a task.
+pub(crate) async fn write(task: Task) -> Output {
+    let mut generation = MockEngine::new(MockOptions::default()).start(task, None);
+    within(async {
+        loop {
+            match generation.events.recv().await.expect("an end") {
+                Event::Tokens(_) => {}
+                Event::Done(output) => return output,
+                Event::Failed(failure) => panic!("{failure:?}"),
+            }
+        }
+    })
+    .await
+}
+
+/// A peer that makes each call by hand.
+pub(crate) struct Peer {
+    pub(crate) client: CoordinatorClient<Channel>,
+    worker: WorkerId,
+}
+
+impl Peer {
+    pub(crate) fn of(sandbox: &Sandbox) -> Self {
+        Self { client: CoordinatorClient::new(sandbox.channel()), worker: WorkerId::mint("peer") }
+    }
+
+    pub(crate) async fn lease(&self, request_id: &str, slots: u32, wait: Duration) -> Vec<Lease> {
+        let request = v1::LeaseRequest {
+            worker: self.worker.to_string(),
+            request_id: request_id.into(),
+            slots,
+            wait_ms: wait.as_millis() as u64,
+        };
+        let reply = within(self.client.clone().lease(request)).await.unwrap().into_inner();
+        reply.leases.into_iter().map(|lease| lease.try_into().unwrap()).collect()
+    }
+
+    /// One document, now.
+    pub(crate) async fn take(&self) -> Lease {
+        let mut leases = self.lease(&LeaseId::mint().to_string(), 1, Duration::ZERO).await;
+        leases.pop().expect("a document was ready")
+    }
+
+    pub(crate) async fn complete(&self, lease: LeaseId, output: Output) -> (v1::Outcome, Option<Lease>) {
+        let request = v1::CompleteRequest {
+            worker: self.worker.to_string(),
+            lease_id: lease.to_string(),
+            result: Some(v1::complete_request::Result::Output(output.into())),
+            want_next: true,
+            model: Some(ModelInfo::default().into()),
+        };
+        let reply = within(self.client.clone().complete(request)).await.unwrap().into_inner();
+        (reply.outcome(), reply.next.map(|lease| lease.try_into().unwrap()))
+    }
+
+    pub(crate) async fn renew(&self, lease: LeaseId, progress: u64, tokens: Vec<u32>) -> Vec<String> {
+        let checkpoint = Some(Checkpoint { tokens, tokenizer_hash: "mock".into() }.into());
+        let renewals = vec![v1::Renewal { lease_id: lease.to_string(), progress, checkpoint }];
+        let request = v1::RenewRequest { worker: self.worker.to_string(), renewals };
+        within(self.client.clone().renew(request)).await.unwrap().into_inner().lost
+    }
+}
+
+/// An engine that refuses one document for good and writes all others.
+#[derive(Debug)]
+pub(crate) struct Picky {
+    pub(crate) inner: MockEngine,
+    pub(crate) refuses: DocumentId,
+    pub(crate) failure: Failure,
+}
+
+impl Engine for Picky {
+    fn model(&self) -> &ModelInfo {
+        self.inner.model()
+    }
+
+    fn slots(&self) -> u32 {
+        self.inner.slots()
+    }
+
+    fn start(&self, task: Task, resume: Option<Checkpoint>) -> Generation {
+        if task.document != self.refuses {
+            return self.inner.start(task, resume);
+        }
+        let (sender, events) = tokio::sync::mpsc::channel(1);
+        sender.try_send(Event::Failed(self.failure.clone())).unwrap();
+        Generation { events }
+    }
+
+    fn stats(&self) -> EngineStats {
+        self.inner.stats()
+    }
+
+    fn dead(&self) -> BoxFuture<'_, String> {
+        self.inner.dead()
+    }
+}

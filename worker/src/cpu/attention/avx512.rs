@@ -1,0 +1,166 @@
+//! Attention with the bf16 dot products of AVX-512.
+
+use std::arch::x86_64::*;
+
+use super::{Call, QUERIES, SEGMENT, partial_len};
+use crate::cpu::kv::piece_words;
+use crate::cpu::lanes::{self, LANES};
+
+/// # Safety
+/// The processor has the features, and the call was checked by [`super::segment`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
+pub(super) unsafe fn segment(call: &Call<'_>, out: &mut [f32]) {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        match call.count {
+            1 => queries::<1>(call, out),
+            2 => queries::<2>(call, out),
+            3 => queries::<3>(call, out),
+            4 => queries::<4>(call, out),
+            5 => queries::<5>(call, out),
+            6 => queries::<6>(call, out),
+            7 => queries::<7>(call, out),
+            _ => queries::<QUERIES>(call, out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
+unsafe fn queries<const Q: usize>(call: &Call<'_>, out: &mut [f32]) {
+    let mut scores = [[0.0_f32; SEGMENT]; Q];
+    let mut weights = [[0_u32; SEGMENT / 2]; Q];
+    let len = partial_len(call.width);
+    // SAFETY: all pieces and queries have the lengths that `width` asks for.
+    unsafe {
+        let mut piece = 0;
+        while piece + 2 <= call.pieces.len() {
+            score::<Q, 2>(call, piece, &mut scores);
+            piece += 2;
+        }
+        if piece < call.pieces.len() {
+            score::<Q, 1>(call, piece, &mut scores);
+        }
+    }
+    for q in 0..Q {
+        let totals = &mut out[q * len + call.width..];
+        (totals[0], totals[1]) = softmax(&mut scores[q], &mut weights[q], call.visible[q], call.pieces.len());
+    }
+    let mut first = 0;
+    while first < call.width {
+        // As many registers of values at once as there is room for the sums of all queries.
+        let wide = if Q <= 6 { 4 } else { 2 };
+        let left = (call.width - first) / LANES;
+        // SAFETY: as above; `first + N * LANES <= width`.
+        unsafe {
+            if wide == 4 && left >= 4 {
+                values::<Q, 4>(call, first, &weights, out);
+                first += 4 * LANES;
+            } else if left >= 2 {
+                values::<Q, 2>(call, first, &weights, out);
+                first += 2 * LANES;
+            } else {
+                values::<Q, 1>(call, first, &weights, out);
+                first += LANES;
+            }
+        }
+    }
+}
+
+/// Scores of `N` pieces from `piece` on, for all queries.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn score<const Q: usize, const N: usize>(call: &Call<'_>, piece: usize, scores: &mut [[f32; SEGMENT]; Q]) {
+    let keys: [*const u32; N] = std::array::from_fn(|n| call.pieces[piece + n].as_ptr());
+    let queries: [*const u32; Q] = std::array::from_fn(|q| call.queries[q].as_ptr());
+    let mut sums = [[_mm512_setzero_ps(); N]; Q];
+    for pair in 0..call.width / 2 {
+        // SAFETY: a piece's keys are `width / 2` registers, a query as many words.
+        unsafe {
+            let keys: [__m512i; N] =
+                std::array::from_fn(|n| _mm512_loadu_si512(keys[n].add(pair * LANES).cast()));
+            for q in 0..Q {
+                let query = as_bf16(_mm512_set1_epi32(*queries[q].add(pair) as i32));
+                for n in 0..N {
+                    sums[q][n] = _mm512_dpbf16_ps(sums[q][n], as_bf16(keys[n]), query);
+                }
+            }
+        }
+    }
+    for (sums, scores) in sums.iter().zip(scores) {
+        for (n, sum) in sums.iter().enumerate() {
+            // SAFETY: a register of sixteen scores.
+            unsafe { _mm512_storeu_ps(scores[(piece + n) * LANES..][..LANES].as_mut_ptr(), *sum) };
+        }
+    }
+}
+
+/// Turns scores into weights rounded to bf16, two positions a word. Gives the greatest score and the sum of weights.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
+fn softmax(scores: &mut [f32; SEGMENT], weights: &mut [u32; SEGMENT / 2], visible: usize, pieces: usize) -> (f32, f32) {
+    let used = visible.div_ceil(LANES);
+    scores[visible..used * LANES].fill(f32::NEG_INFINITY);
+    let mut most = _mm512_set1_ps(f32::NEG_INFINITY);
+    for scores in scores.chunks_exact(LANES).take(used) {
+        // SAFETY: sixteen floats.
+        most = _mm512_max_ps(most, unsafe { _mm512_loadu_ps(scores.as_ptr()) });
+    }
+    let most = _mm512_reduce_max_ps(most);
+    let mut sum = [0.0; LANES];
+    for (scores, weights) in scores.chunks_exact(LANES).zip(weights.chunks_exact_mut(LANES / 2)).take(used) {
+        let exact = lanes::map(lanes::load(scores), |score| lanes::exp2(score - most));
+        // SAFETY: sixteen floats in, eight words out.
+        unsafe {
+            let rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(exact.as_ptr()));
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(rounded);
+            _mm256_storeu_si256(weights.as_mut_ptr().cast(), rounded);
+            let mut back = [0.0; LANES];
+            let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded));
+            _mm512_storeu_ps(back.as_mut_ptr(), _mm512_castsi512_ps(wide));
+            sum = lanes::zip(sum, back, |sum, weight| sum + weight);
+        }
+    }
+    weights[used * LANES / 2..pieces * LANES / 2].fill(0);
+    (most, lanes::sum(sum))
+}
+
+/// Weighted sums of values `first..first + N * 16` of the head.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn values<const Q: usize, const N: usize>(
+    call: &Call<'_>,
+    first: usize,
+    weights: &[[u32; SEGMENT / 2]; Q],
+    out: &mut [f32],
+) {
+    let len = partial_len(call.width);
+    let mut sums = [[_mm512_setzero_ps(); N]; Q];
+    for (index, piece) in call.pieces.iter().enumerate() {
+        let rows = piece[piece_words(call.width) / 2..].as_ptr();
+        for row in 0..LANES / 2 {
+            // SAFETY: a piece's values are eight rows of `width` words.
+            let values: [__m512i; N] = unsafe {
+                std::array::from_fn(|n| _mm512_loadu_si512(rows.add(row * call.width + first + n * LANES).cast()))
+            };
+            for q in 0..Q {
+                let weight = as_bf16(_mm512_set1_epi32(weights[q][index * (LANES / 2) + row] as i32));
+                for n in 0..N {
+                    sums[q][n] = _mm512_dpbf16_ps(sums[q][n], as_bf16(values[n]), weight);
+                }
+            }
+        }
+    }
+    for (q, sums) in sums.iter().enumerate() {
+        for (n, sum) in sums.iter().enumerate() {
+            // SAFETY: a register of sixteen values.
+            unsafe { _mm512_storeu_ps(out[q * len + first + n * LANES..][..LANES].as_mut_ptr(), *sum) };
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn as_bf16(words: __m512i) -> __m512bh {
+    // SAFETY: two types for the same 64 bytes.
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(words) }
+}

@@ -1,0 +1,64 @@
+//! Attention in plain Rust, compiled for each instruction set: the slow twin of the hand-written kernel, and the code
+//! where that one cannot run.
+
+use super::{Call, SEGMENT, partial_len};
+use crate::cpu::isa::per_isa;
+use crate::cpu::lanes::{self, LANES, from_bf16, to_bf16};
+
+/// The two numbers of a word.
+#[inline(always)]
+fn unpack(word: u32) -> (f32, f32) {
+    (f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000))
+}
+
+#[inline(always)]
+fn segment_body(call: &Call<'_>, out: &mut [f32]) {
+    let half = call.width / 2 * LANES;
+    for (index, out) in out.chunks_exact_mut(partial_len(call.width)).take(call.count).enumerate() {
+        let visible = call.visible[index];
+        let pieces = &call.pieces[..visible.div_ceil(LANES)];
+        let mut scores = [f32::NEG_INFINITY; SEGMENT];
+        for (piece, scores) in pieces.iter().zip(scores.chunks_exact_mut(LANES)) {
+            let mut sums = [0.0; LANES];
+            for (keys, &query) in piece[..half].chunks_exact(LANES).zip(call.queries[index]) {
+                let (low, high) = unpack(query);
+                for (sum, &key) in sums.iter_mut().zip(keys) {
+                    let (key_low, key_high) = unpack(key);
+                    *sum += key_low * low + key_high * high;
+                }
+            }
+            scores.copy_from_slice(&sums);
+        }
+        scores[visible..].fill(f32::NEG_INFINITY);
+
+        let mut most = [f32::NEG_INFINITY; LANES];
+        for scores in scores.chunks_exact(LANES).take(pieces.len()) {
+            most = lanes::zip(most, lanes::load(scores), lanes::greater);
+        }
+        let most = lanes::fold(most, lanes::greater);
+        let mut weights = [0.0; LANES];
+        for scores in scores.chunks_exact_mut(LANES).take(pieces.len()) {
+            for (weight, score) in weights.iter_mut().zip(scores) {
+                *score = from_bf16(to_bf16(lanes::exp2(*score - most)));
+                *weight += *score;
+            }
+        }
+
+        let (values, totals) = out.split_at_mut(call.width);
+        values.fill(0.0);
+        for (piece, weights) in pieces.iter().zip(scores.chunks_exact(LANES)) {
+            for (row, weights) in piece[half..].chunks_exact(call.width).zip(weights.chunks_exact(2)) {
+                for (value, &word) in values.iter_mut().zip(row) {
+                    let (even, odd) = unpack(word);
+                    *value += even * weights[0] + odd * weights[1];
+                }
+            }
+        }
+        totals[0] = most;
+        totals[1] = lanes::sum(weights);
+    }
+}
+
+per_isa! {
+    pub(super) fn segment(call: &Call<'_>, out: &mut [f32]) = segment_body;
+}

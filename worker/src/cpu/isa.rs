@@ -1,0 +1,94 @@
+//! Which instruction set the kernels run on, found at run time.
+
+use std::fmt;
+
+/// An instruction set that this processor has: only [`Isa::all`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// AVX-512 with VNNI, and its bf16 dot products if `bf16`.
+    #[cfg(target_arch = "x86_64")]
+    Avx512 {
+        bf16: bool,
+    },
+    /// AVX2 with FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Plain,
+}
+
+impl Isa {
+    /// What this processor has, best first.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vnni");
+            if avx2 && avx512 {
+                if is_x86_feature_detected!("avx512bf16") {
+                    found.push(Self::Avx512 { bf16: true });
+                }
+                found.push(Self::Avx512 { bf16: false });
+            }
+            if avx2 {
+                found.push(Self::Avx2);
+            }
+        }
+        found.push(Self::Plain);
+        found
+    }
+
+    pub(crate) fn best() -> Self {
+        Self::all()[0]
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 { bf16: true } => "avx512-vnni-bf16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 { bf16: false } => "avx512-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            Self::Plain => "plain",
+        })
+    }
+}
+
+/// Defines functions that compile the body of an `#[inline(always)]` function once per instruction set.
+macro_rules! per_isa {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:path;) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments, reason = "the body's arguments and the instruction set")]
+        $vis fn $name(isa: $crate::cpu::isa::Isa, $($arg: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+            fn avx512($($arg: $type),*) {
+                $body($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $type),*) {
+                $body($($arg),*)
+            }
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `Isa` holds what the processor was found to have.
+                $crate::cpu::isa::Isa::Avx512 { .. } => unsafe { avx512($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                $crate::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::cpu::isa::Isa::Plain => $body($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use per_isa;

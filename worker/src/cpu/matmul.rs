@@ -1,0 +1,90 @@
+//! Rows times a matrix, one tile of 16 outputs and up to eight rows a call.
+//!
+//! `out[r][o] = sum over runs of (dot of bytes) * scale * row scale + min * row sum`, the runs in order: the same
+//! operations for one row as for eight, so a row's result does not depend on its company.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod plain;
+
+use super::acts::{ActRun, Acts, Dense, GROUP};
+use super::blocks::RUN;
+use super::isa::Isa;
+use super::lanes::Lanes;
+use super::tile::Matrix;
+
+/// Results of one call: `[row][output]`.
+pub(crate) type Out = [Lanes; GROUP];
+
+/// A quantised tile and the rows that meet it.
+#[derive(Clone, Copy)]
+struct Quantised<'a> {
+    /// Weights of all runs, then their scales, then their minima.
+    tile: &'a [u8],
+    rows: &'a [ActRun],
+    /// Value that stands for 0; ignored where there are minima.
+    zero: f32,
+}
+
+/// A dense tile and the rows that meet it.
+#[derive(Clone, Copy)]
+struct Floats<'a> {
+    tile: &'a [u8],
+    rows: &'a [Dense],
+}
+
+/// Multiplies `rows` (1..=8) rows of group `group` with tile `tile`.
+#[inline]
+pub(crate) fn tile(isa: Isa, matrix: &Matrix, tile: usize, acts: &Acts, group: usize, rows: usize, out: &mut Out) {
+    debug_assert!(acts.width == matrix.width && (1..=GROUP).contains(&rows));
+    let tile = matrix.tile(tile);
+    if matrix.kind.is_quantised() {
+        let runs = matrix.width / RUN;
+        let zero = f32::from(matrix.kind.zero().unwrap_or(0));
+        let call = Quantised { tile, rows: &acts.runs[group * runs..][..runs], zero };
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Isa` holds what the processor was found to have; the tile has the layout of its kind.
+            Isa::Avx512 { .. } => unsafe { avx512::quantised(matrix.kind, call, rows, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::quantised(matrix.kind, call, rows, out) },
+            Isa::Plain => plain::quantised(matrix.kind, call, rows, out),
+        }
+    } else {
+        let call = Floats { tile, rows: &acts.dense[group * matrix.width..][..matrix.width] };
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 { .. } => unsafe { avx512::floats(matrix.kind, call, rows, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2::floats(matrix.kind, call, rows, out) },
+            Isa::Plain => plain::floats(matrix.kind, call, rows, out),
+        }
+    }
+}
+
+/// Calls `$kernel::<R, ..>` with the number of rows as a constant, so that all sums live in registers.
+macro_rules! for_rows {
+    ($rows:expr, $kernel:ident :: <$($arg:tt),*> ($($value:expr),*)) => {
+        match $rows {
+            1 => $kernel::<1, $($arg),*>($($value),*),
+            2 => $kernel::<2, $($arg),*>($($value),*),
+            3 => $kernel::<3, $($arg),*>($($value),*),
+            4 => $kernel::<4, $($arg),*>($($value),*),
+            5 => $kernel::<5, $($arg),*>($($value),*),
+            6 => $kernel::<6, $($arg),*>($($value),*),
+            7 => $kernel::<7, $($arg),*>($($value),*),
+            8 => $kernel::<8, $($arg),*>($($value),*),
+            other => unreachable!("{other} rows in one call"),
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+use for_rows;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! AVX2: products of bytes by way of 16-bit pairs. A tile's 16 lanes are two registers of eight.
+
+use std::arch::x86_64::*;
+
+use super::{Floats, Out, Quantised, for_rows};
+use crate::cpu::acts::ActRun;
+use crate::cpu::blocks::RUN;
+use crate::cpu::lanes::LANES;
+use crate::cpu::tile::Kind;
+
+/// # Safety
+/// The processor has the features, and the tile has the layout of `kind` for as many runs as there are.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn quantised(kind: Kind, call: Quantised<'_>, rows: usize, out: &mut Out) {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        match kind {
+            Kind::NibbleMin => for_rows!(rows, runs::<true, true, false>(call, out)),
+            Kind::Nibble => for_rows!(rows, runs::<true, false, false>(call, out)),
+            Kind::ByteMin => for_rows!(rows, runs::<false, true, false>(call, out)),
+            Kind::Byte { .. } => for_rows!(rows, runs::<false, false, false>(call, out)),
+            Kind::ByteHalves => for_rows!(rows, runs::<false, false, true>(call, out)),
+            Kind::F32 | Kind::F16 | Kind::BF16 => unreachable!("{kind:?} is not quantised"),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALVES: bool>(
+    call: Quantised<'_>,
+    out: &mut Out,
+) {
+    let count = call.rows.len();
+    let bytes = if NIBBLES { RUN * LANES / 2 } else { RUN * LANES };
+    let scale_bytes = if HALVES { LANES * 4 } else { LANES * 2 };
+    let (weights, rest) = call.tile.split_at(count * bytes);
+    let (scales, mins) = rest.split_at(count * scale_bytes);
+    assert!(!MINS || mins.len() >= count * LANES * 2);
+    let zero = _mm256_set1_ps(-call.zero);
+    // The two registers one after the other: eight sums and the weights of a run do not fit for both at once.
+    for side in 0..2 {
+        let mut sums = [_mm256_setzero_ps(); R];
+        for (index, run) in call.rows.iter().enumerate() {
+            // SAFETY: `index` is below `count`, for which all three parts are long enough.
+            let (scale, second, min) = unsafe {
+                let at = scales.as_ptr().add(index * scale_bytes + side * 16);
+                let scale = _mm256_cvtph_ps(_mm_loadu_si128(at.cast()));
+                let second = if HALVES { _mm256_cvtph_ps(_mm_loadu_si128(at.add(LANES * 2).cast())) } else { scale };
+                let min = if MINS {
+                    _mm256_cvtph_ps(_mm_loadu_si128(mins.as_ptr().add(index * LANES * 2 + side * 16).cast()))
+                } else {
+                    _mm256_mul_ps(scale, zero)
+                };
+                (scale, second, min)
+            };
+            let weights = &weights[index * bytes..][..bytes];
+            for (r, sum) in sums.iter_mut().enumerate() {
+                let row_scale = _mm256_set1_ps(run.scale[r]);
+                // SAFETY: `weights` is one whole run.
+                let (a, b) = unsafe {
+                    (dot::<NIBBLES, MINS>(weights, run, r, side, 0), dot::<NIBBLES, MINS>(weights, run, r, side, 4))
+                };
+                if HALVES {
+                    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(a), _mm256_mul_ps(scale, row_scale), *sum);
+                    *sum = _mm256_fmadd_ps(min, _mm256_set1_ps(run.halves[0][r]), *sum);
+                    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(b), _mm256_mul_ps(second, row_scale), *sum);
+                    let min = _mm256_mul_ps(second, zero);
+                    *sum = _mm256_fmadd_ps(min, _mm256_set1_ps(run.halves[1][r]), *sum);
+                } else {
+                    let d = _mm256_cvtepi32_ps(_mm256_add_epi32(a, b));
+                    *sum = _mm256_fmadd_ps(d, _mm256_mul_ps(scale, row_scale), *sum);
+                    *sum = _mm256_fmadd_ps(min, _mm256_set1_ps(run.sum[r]), *sum);
+                }
+            }
+        }
+        for (sum, out) in sums.iter().zip(out.iter_mut()) {
+            // SAFETY: eight floats of sixteen.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(side * 8), *sum) };
+        }
+    }
+}
+
+/// Dot products of four groups of four inputs from group `first` (0 or 4) on, for eight outputs.
+///
+/// # Safety
+/// `weights` is one run.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn dot<const NIBBLES: bool, const MINS: bool>(
+    weights: &[u8],
+    run: &ActRun,
+    r: usize,
+    side: usize,
+    first: usize,
+) -> __m256i {
+    let ones = _mm256_set1_epi16(1);
+    let mut sum = _mm256_setzero_si256();
+    for group in first..first + 4 {
+        let q = &run.q[r][group * 4..][..4];
+        let four = _mm256_set1_epi32(i32::from_ne_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]));
+        let at = if NIBBLES { group % 4 } else { group } * 64 + side * 32;
+        // SAFETY: within the run.
+        let loaded = unsafe { _mm256_loadu_si256(weights.as_ptr().add(at).cast()) };
+        let pairs = if NIBBLES {
+            let shifted = if first == 0 { loaded } else { _mm256_srli_epi16::<4>(loaded) };
+            _mm256_maddubs_epi16(_mm256_and_si256(shifted, _mm256_set1_epi8(15)), four)
+        } else {
+            // Two products of full bytes overflow 16 bits, of seven bits they do not: the top bit is added apart.
+            let (seven, top) = (_mm256_set1_epi8(127), _mm256_set1_epi8(-128));
+            let high = _mm256_and_si256(_mm256_srli_epi16::<7>(_mm256_and_si256(loaded, top)), _mm256_set1_epi8(1));
+            let high = _mm256_madd_epi16(_mm256_maddubs_epi16(high, four), ones);
+            sum = _mm256_add_epi32(sum, _mm256_slli_epi32::<7>(high));
+            _mm256_maddubs_epi16(_mm256_and_si256(loaded, seven), four)
+        };
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+    }
+    sum
+}
+
+/// # Safety
+/// As of [`quantised`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut Out) {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        match kind {
+            Kind::F32 => for_rows!(rows, inputs::<0>(call, out)),
+            Kind::F16 => for_rows!(rows, inputs::<1>(call, out)),
+            _ => for_rows!(rows, inputs::<2>(call, out)),
+        }
+    }
+}
+
+/// `TYPE`: 0 float32, 1 float16, 2 bfloat16.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn inputs<const R: usize, const TYPE: usize>(call: Floats<'_>, out: &mut Out) {
+    let bytes = if TYPE == 0 { 4 } else { 2 };
+    for side in 0..2 {
+        let mut sums = [_mm256_setzero_ps(); R];
+        for (weights, row) in call.tile.chunks_exact(LANES * bytes).zip(call.rows) {
+            // SAFETY: eight of sixteen weights.
+            let w = unsafe {
+                let at = weights.as_ptr().add(side * 8 * bytes);
+                match TYPE {
+                    0 => _mm256_loadu_ps(at.cast()),
+                    1 => _mm256_cvtph_ps(_mm_loadu_si128(at.cast())),
+                    _ => {
+                        let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast()));
+                        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+                    }
+                }
+            };
+            for (sum, &value) in sums.iter_mut().zip(row) {
+                *sum = _mm256_fmadd_ps(w, _mm256_set1_ps(value), *sum);
+            }
+        }
+        for (sum, out) in sums.iter().zip(out.iter_mut()) {
+            // SAFETY: eight floats of sixteen.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(side * 8), *sum) };
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! AVX-512 with VNNI: 64 products of bytes an instruction. The weights are the unsigned operand.
+
+use std::arch::x86_64::*;
+
+use super::{Floats, Out, Quantised, for_rows};
+use crate::cpu::acts::ActRun;
+use crate::cpu::blocks::RUN;
+use crate::cpu::lanes::LANES;
+use crate::cpu::tile::Kind;
+
+/// # Safety
+/// The processor has the features, and the tile has the layout of `kind` for as many runs as there are.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn quantised(kind: Kind, call: Quantised<'_>, rows: usize, out: &mut Out) {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        match kind {
+            Kind::NibbleMin => for_rows!(rows, runs::<true, true, false>(call, out)),
+            Kind::Nibble => for_rows!(rows, runs::<true, false, false>(call, out)),
+            Kind::ByteMin => for_rows!(rows, runs::<false, true, false>(call, out)),
+            Kind::Byte { .. } => for_rows!(rows, runs::<false, false, false>(call, out)),
+            Kind::ByteHalves => for_rows!(rows, runs::<false, false, true>(call, out)),
+            Kind::F32 | Kind::F16 | Kind::BF16 => unreachable!("{kind:?} is not quantised"),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALVES: bool>(
+    call: Quantised<'_>,
+    out: &mut Out,
+) {
+    let count = call.rows.len();
+    let bytes = if NIBBLES { RUN * LANES / 2 } else { RUN * LANES };
+    let scale_bytes = if HALVES { LANES * 4 } else { LANES * 2 };
+    let (weights, rest) = call.tile.split_at(count * bytes);
+    let (scales, mins) = rest.split_at(count * scale_bytes);
+    assert!(!MINS || mins.len() >= count * LANES * 2);
+    let (low, zero) = (_mm512_set1_epi8(15), _mm512_set1_ps(-call.zero));
+    let mut sums = [_mm512_setzero_ps(); R];
+    for (index, run) in call.rows.iter().enumerate() {
+        // SAFETY: `index` is below `count`, for which all three parts are long enough.
+        let (w, scale, second, min) = unsafe {
+            let at = weights.as_ptr().add(index * bytes);
+            let mut w = [_mm512_setzero_si512(); 8];
+            for i in 0..if NIBBLES { 4 } else { 8 } {
+                let loaded = _mm512_loadu_si512(at.add(i * 64).cast());
+                if NIBBLES {
+                    w[i] = _mm512_and_si512(loaded, low);
+                    w[i + 4] = _mm512_and_si512(_mm512_srli_epi16::<4>(loaded), low);
+                } else {
+                    w[i] = loaded;
+                }
+            }
+            let at = scales.as_ptr().add(index * scale_bytes);
+            let scale = _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()));
+            let second = if HALVES { _mm512_cvtph_ps(_mm256_loadu_si256(at.add(LANES * 2).cast())) } else { scale };
+            let min = if MINS {
+                _mm512_cvtph_ps(_mm256_loadu_si256(mins.as_ptr().add(index * LANES * 2).cast()))
+            } else {
+                _mm512_mul_ps(scale, zero)
+            };
+            (w, scale, second, min)
+        };
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let row_scale = _mm512_set1_ps(run.scale[r]);
+            if HALVES {
+                let (a, b) = (dot::<4>(&w, run, r, 0), dot::<4>(&w, run, r, 4));
+                *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), _mm512_mul_ps(scale, row_scale), *sum);
+                *sum = _mm512_fmadd_ps(min, _mm512_set1_ps(run.halves[0][r]), *sum);
+                *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(b), _mm512_mul_ps(second, row_scale), *sum);
+                let min = _mm512_mul_ps(second, zero);
+                *sum = _mm512_fmadd_ps(min, _mm512_set1_ps(run.halves[1][r]), *sum);
+            } else {
+                let d = dot::<8>(&w, run, r, 0);
+                *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), _mm512_mul_ps(scale, row_scale), *sum);
+                *sum = _mm512_fmadd_ps(min, _mm512_set1_ps(run.sum[r]), *sum);
+            }
+        }
+    }
+    for (sum, out) in sums.iter().zip(out) {
+        // SAFETY: sixteen floats.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *sum) };
+    }
+}
+
+/// Dot products of `N` groups of four inputs from group `first` on, for 16 outputs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot<const N: usize>(w: &[__m512i; 8], run: &ActRun, r: usize, first: usize) -> __m512i {
+    let mut sum = _mm512_setzero_si512();
+    for group in first..first + N {
+        let q = &run.q[r][group * 4..][..4];
+        let four = i32::from_ne_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]);
+        sum = _mm512_dpbusd_epi32(sum, w[group], _mm512_set1_epi32(four));
+    }
+    sum
+}
+
+/// # Safety
+/// As of [`quantised`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut Out) {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        match kind {
+            Kind::F32 => for_rows!(rows, inputs::<0>(call, out)),
+            Kind::F16 => for_rows!(rows, inputs::<1>(call, out)),
+            _ => for_rows!(rows, inputs::<2>(call, out)),
+        }
+    }
+}
+
+/// `TYPE`: 0 float32, 1 float16, 2 bfloat16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn inputs<const R: usize, const TYPE: usize>(call: Floats<'_>, out: &mut Out) {
+    let bytes = if TYPE == 0 { LANES * 4 } else { LANES * 2 };
+    let mut sums = [_mm512_setzero_ps(); R];
+    for (weights, row) in call.tile.chunks_exact(bytes).zip(call.rows) {
+        let at = weights.as_ptr();
+        // SAFETY: `bytes` bytes are there.
+        let w = unsafe {
+            match TYPE {
+                0 => _mm512_loadu_ps(at.cast()),
+                1 => _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())),
+                _ => {
+                    let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+                }
+            }
+        };
+        for (sum, &value) in sums.iter_mut().zip(row) {
+            *sum = _mm512_fmadd_ps(w, _mm512_set1_ps(value), *sum);
+        }
+    }
+    for (sum, out) in sums.iter().zip(out) {
+        // SAFETY: sixteen floats.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *sum) };
+    }
+}

@@ -1,0 +1,218 @@
+//! Threads for work of a few microseconds: they spin a little for the next job, then park.
+//!
+//! A job is a number of chunks that whoever is awake takes one by one from a shared counter; the caller takes part. So
+//! a thread that the system has put aside holds up nobody unless it sits on a chunk, and which thread does a chunk has
+//! no influence on the result.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+
+/// Turns of the spin loop before a thread parks: about 50 us, several times the gap between two jobs of one step.
+const SPINS: u32 = 2_000;
+const INDEX_BITS: u32 = 32;
+
+type Job = *const (dyn Fn(usize) + Sync);
+
+struct Board {
+    /// Chunks of the current job in the high half, next chunk to take in the low half.
+    word: AtomicU64,
+    /// Valid as long as a chunk of it is taken and not done.
+    job: UnsafeCell<Option<Job>>,
+    done: AtomicUsize,
+    /// The caller has parked and wants to be woken by the last chunk.
+    caller_parked: AtomicBool,
+    caller: Mutex<Option<Thread>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    sleepers: AtomicUsize,
+    stop: AtomicBool,
+}
+
+// SAFETY: `job` is written by the caller only while no chunk is out, and read only by holders of a chunk.
+unsafe impl Sync for Board {}
+// SAFETY: the raw job pointer is used as described above.
+unsafe impl Send for Board {}
+
+impl Board {
+    /// Takes the next chunk of the current job and runs it. False if there is none.
+    fn work(&self) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        if word as u32 >= (word >> INDEX_BITS) as u32 {
+            return false;
+        }
+        let word = self.word.fetch_add(1, Ordering::AcqRel);
+        let (chunks, chunk) = ((word >> INDEX_BITS) as u32, word as u32);
+        if chunk >= chunks {
+            return false;
+        }
+        // SAFETY: we hold a chunk that is not done, so the caller waits in `run`: it neither replaces the job nor
+        // leaves the frame that the closure lives in.
+        let job = unsafe { (*self.job.get()).map(|job| &*job) };
+        if let Some(job) = job
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(chunk as usize)))
+        {
+            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+        }
+        if self.done.fetch_add(1, Ordering::SeqCst) + 1 == chunks as usize
+            && self.caller_parked.load(Ordering::SeqCst)
+            && let Some(caller) = &*self.caller.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            caller.unpark();
+        }
+        true
+    }
+
+    fn has_work(&self) -> bool {
+        let word = self.word.load(Ordering::SeqCst);
+        (word as u32) < (word >> INDEX_BITS) as u32
+    }
+
+    fn serve(&self) {
+        while !self.stop.load(Ordering::Acquire) {
+            let mut spins = 0;
+            while !self.work() {
+                spins += 1;
+                if spins < SPINS {
+                    std::hint::spin_loop();
+                    continue;
+                }
+                self.sleepers.fetch_add(1, Ordering::SeqCst);
+                if !self.has_work() && !self.stop.load(Ordering::SeqCst) {
+                    thread::park();
+                }
+                self.sleepers.fetch_sub(1, Ordering::SeqCst);
+                break;
+            }
+        }
+    }
+}
+
+/// A fixed set of threads; dropped, it ends them.
+pub(crate) struct Pool {
+    board: Arc<Board>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({} threads)", self.threads())
+    }
+}
+
+impl Pool {
+    /// `threads` counts the caller, so 1 starts none.
+    pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
+        let board = Arc::new(Board {
+            word: AtomicU64::new(0),
+            job: UnsafeCell::new(None),
+            done: AtomicUsize::new(0),
+            caller_parked: AtomicBool::new(false),
+            caller: Mutex::new(None),
+            panic: Mutex::new(None),
+            sleepers: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let mut pool = Self { board, workers: Vec::new() };
+        for index in 1..threads {
+            let board = Arc::clone(&pool.board);
+            pool.workers.push(thread::Builder::new().name(format!("cpu-{index}")).spawn(move || board.serve())?);
+        }
+        Ok(pool)
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `job(0)` to `job(chunks - 1)`, in any order and at the same time, and returns when all are done.
+    pub(crate) fn run(&mut self, chunks: usize, job: &(dyn Fn(usize) + Sync)) {
+        if chunks <= 1 || self.workers.is_empty() {
+            (0..chunks).for_each(job);
+            return;
+        }
+        assert!(chunks < 1 << 31, "{chunks} chunks");
+        let board = &*self.board;
+        // SAFETY: only the lifetime is erased. No chunk is out (the last `run` waited for all), so nobody reads `job`
+        // now, and this frame is not left before all chunks of it are done.
+        unsafe {
+            *board.job.get() =
+                Some(std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(std::ptr::from_ref(job)));
+        }
+        board.done.store(0, Ordering::Relaxed);
+        board.word.store((chunks as u64) << INDEX_BITS, Ordering::SeqCst);
+        // Pairs with the sleeper's increment: either we see it asleep or it sees the word.
+        fence(Ordering::SeqCst);
+        if board.sleepers.load(Ordering::SeqCst) > 0 {
+            self.workers.iter().for_each(|worker| worker.thread().unpark());
+        }
+        while board.work() {}
+        self.wait(chunks);
+        let panic = board.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+
+    fn wait(&self, chunks: usize) {
+        let board = &*self.board;
+        let is_done = || board.done.load(Ordering::SeqCst) == chunks;
+        for _ in 0..SPINS {
+            if is_done() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        *board.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
+        board.caller_parked.store(true, Ordering::SeqCst);
+        while !is_done() {
+            thread::park();
+        }
+        board.caller_parked.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.board.stop.store(true, Ordering::SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches the panics of its jobs, so it cannot have died of one.
+            worker.join().ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_chunk_runs_once_whatever_the_number_of_threads() {
+        for threads in [1, 2, 5] {
+            let mut pool = Pool::new(threads).unwrap();
+            for chunks in [0, 1, 2, 7, 300].repeat(40) {
+                let runs: Vec<AtomicUsize> = (0..chunks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(chunks, &|chunk| {
+                    runs[chunk].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(runs.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{threads} threads, {chunks}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_chunk_reaches_the_caller_and_the_pool_lives_on() {
+        let mut pool = Pool::new(3).unwrap();
+        let caught = catch_unwind(AssertUnwindSafe(|| pool.run(50, &|chunk| assert_ne!(chunk, 33))));
+        assert!(caught.is_err());
+        let sum = AtomicUsize::new(0);
+        pool.run(50, &|chunk| {
+            sum.fetch_add(chunk, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 49 * 50 / 2);
+    }
+}

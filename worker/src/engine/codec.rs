@@ -1,0 +1,51 @@
+//! What the engine asks of a model besides its logits: how messages become tokens, and tokens text.
+
+use std::fmt::Debug;
+
+use llguidance::toktrie::TokEnv;
+use longhand_proto::task::{Message, ModelInfo};
+
+use crate::model::Model;
+
+/// Messages to tokens, tokens to text.
+pub trait Codec: Send + Sync + Debug {
+    /// The model for records; `device` and `engine` are left to the engine.
+    fn info(&self) -> ModelInfo;
+    /// The prompt that `messages` make, up to where the model's answer begins; an error says what the template refused.
+    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, String>;
+    /// What the token adds to the text; nothing for special tokens.
+    fn token_bytes(&self, token: u32) -> &[u8];
+    /// Tokens that end a text.
+    fn eos(&self) -> &[u32];
+    /// True for tokens that are no text; they are never chosen, unless they end a text.
+    fn is_special(&self, token: u32) -> bool;
+    /// The vocabulary for grammars.
+    fn tok_env(&self) -> TokEnv;
+}
+
+impl Codec for Model {
+    fn info(&self) -> ModelInfo {
+        self.info()
+    }
+
+    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, String> {
+        let text = self.chat_template().render(messages).map_err(|error| error.to_string())?;
+        Ok(self.tokenizer().encode(&text, true))
+    }
+
+    fn token_bytes(&self, token: u32) -> &[u8] {
+        self.tokenizer().token_bytes(token)
+    }
+
+    fn eos(&self) -> &[u32] {
+        self.tokenizer().eos()
+    }
+
+    fn is_special(&self, token: u32) -> bool {
+        self.tokenizer().is_special(token)
+    }
+
+    fn tok_env(&self) -> TokEnv {
+        self.tokenizer().tok_env()
+    }
+}

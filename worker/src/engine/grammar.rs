@@ -1,0 +1,148 @@
+//! Grammars that a text must belong to. What is allowed next is worked out off the device thread, while the device
+//! decodes other sequences.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{InferenceCapabilities, TokEnv};
+use llguidance::{Matcher, ParserFactory, panic_utils};
+use longhand_proto::task::Constraint;
+
+/// Compiles grammars for one tokenizer.
+pub(crate) struct Grammars {
+    factory: ParserFactory,
+    /// Words of a mask: the device's vocabulary may be larger than the tokenizer's.
+    mask_words: usize,
+}
+
+impl std::fmt::Debug for Grammars {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grammars").field("mask_words", &self.mask_words).finish_non_exhaustive()
+    }
+}
+
+/// A text's place in its grammar.
+pub(crate) struct Grammar {
+    matcher: Matcher,
+    mask_words: usize,
+}
+
+impl std::fmt::Debug for Grammar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grammar").finish_non_exhaustive()
+    }
+}
+
+/// What the grammar says after some tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Next {
+    /// Tokens that must come now; the model is not asked.
+    pub(crate) forced: Vec<u32>,
+    pub(crate) then: Then,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Then {
+    /// The model chooses among these: bit t of word t/32.
+    Choose(Arc<[u32]>),
+    /// The text is complete; nothing can follow.
+    Complete,
+}
+
+/// A grammar and its tokens disagree, or the grammar is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct GrammarError(String);
+
+fn refused(error: impl std::fmt::Display) -> GrammarError {
+    GrammarError(format!("{error:#}"))
+}
+
+impl Grammars {
+    pub(crate) fn new(tokens: &TokEnv, vocab: usize) -> Result<Self, GrammarError> {
+        // Forced tokens are cut as the tokenizer would cut them; a tokenizer that cannot say so forces none.
+        let able = InferenceCapabilities { ff_tokens: tokens.tokenize_is_canonical(), ..Default::default() };
+        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
+        let mut factory = ParserFactory::new(tokens, able, &slices).map_err(refused)?;
+        factory.quiet();
+        Ok(Self { factory, mask_words: vocab.div_ceil(32) })
+    }
+
+    /// The grammar before the first token. A bad one is an error, whatever way the compiler fails.
+    pub(crate) fn compile(&self, constraint: &Constraint) -> Result<Grammar, GrammarError> {
+        let grammar = match constraint {
+            Constraint::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
+            Constraint::JsonSchema(text) => {
+                let schema = serde_json::from_str(text).map_err(refused)?;
+                TopLevelGrammar::from_json_schema(schema)
+            }
+        };
+        let parser =
+            panic_utils::catch_unwind(AssertUnwindSafe(|| self.factory.create_parser(grammar))).map_err(refused)?;
+        let matcher = Matcher::new(Ok(parser));
+        match matcher.get_error() {
+            Some(error) => Err(GrammarError(error)),
+            None => Ok(Grammar { matcher, mask_words: self.mask_words }),
+        }
+    }
+}
+
+impl Grammar {
+    /// What must and may come next. Forced tokens are taken as written.
+    pub(crate) fn next(&mut self) -> Result<Next, GrammarError> {
+        let mut forced = Vec::new();
+        while !self.matcher.is_stopped() {
+            let more = self.matcher.consume_ff_tokens();
+            if more.is_empty() {
+                break;
+            }
+            forced.extend(more);
+        }
+        if let Some(error) = self.matcher.get_error() {
+            return Err(GrammarError(error));
+        }
+        if self.matcher.is_stopped() {
+            return Ok(Next { forced, then: Then::Complete });
+        }
+        let mask = self.matcher.compute_mask().map_err(refused)?;
+        let mut words = mask.as_slice().to_vec();
+        words.resize(self.mask_words, 0);
+        Ok(Next { forced, then: Then::Choose(words.into()) })
+    }
+
+    /// Takes a token that the model chose.
+    pub(crate) fn advance(&mut self, token: u32) -> Result<(), GrammarError> {
+        self.matcher.consume_token(token).map_err(refused)
+    }
+
+    /// Takes the tokens of a checkpoint the way they were written, forced and chosen; returns what comes after them,
+    /// or none if they were not written under this grammar. Forced tokens that the checkpoint lacks come first.
+    pub(crate) fn replay(&mut self, tokens: &[u32]) -> Result<Option<Next>, GrammarError> {
+        let mut at = 0;
+        loop {
+            let next = self.next()?;
+            let left = &tokens[at..];
+            let known = left.len().min(next.forced.len());
+            if left[..known] != next.forced[..known] {
+                return Ok(None);
+            }
+            at += known;
+            if at == tokens.len() {
+                return Ok(Some(Next { forced: next.forced[known..].to_vec(), then: next.then }));
+            }
+            match next.then {
+                Then::Complete => return Ok(None),
+                Then::Choose(mask) => {
+                    let token = tokens[at];
+                    let allowed = mask.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1);
+                    if !allowed {
+                        return Ok(None);
+                    }
+                    self.advance(token)?;
+                    at += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A task inside the engine: its tokens, its place in the KV pool, its text in the making, and who waits for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use longhand_proto::DocumentId;
+use longhand_proto::clock;
+use longhand_proto::task::{Failure, FinishReason, Output, Sampling, Timings, Usage};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::Span;
+
+use super::block_manager::{BlockHash, BlockTable};
+use super::codec::Codec;
+use super::draft::{Draft, End};
+use super::grammar::{Grammar, Next, Then};
+use super::outlet::Outlet;
+use crate::device::{RngKey, SampleParams};
+
+/// Who says which tokens may come next.
+#[derive(Debug, Clone)]
+pub(crate) enum Choice {
+    /// No grammar.
+    Free,
+    /// A grammar: bit t of word t/32.
+    Among(Arc<[u32]>),
+    /// A grammar that is being asked: no token can be chosen yet.
+    Asked,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    /// Order of arrival.
+    pub(crate) id: u64,
+    pub(crate) document: DocumentId,
+    pub(crate) sampling: Sampling,
+    pub(crate) key: RngKey,
+    /// Prompt and text.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) usage: Usage,
+    /// Hashes of the full blocks of `tokens`.
+    pub(crate) hashes: Vec<BlockHash>,
+    pub(crate) table: BlockTable,
+    /// Leading tokens whose keys and values are in the pool.
+    pub(crate) computed: usize,
+    pub(crate) draft: Draft,
+    pub(crate) choice: Choice,
+    /// Away while it is asked.
+    pub(crate) grammar: Option<Box<Grammar>>,
+    pub(crate) outlet: Outlet,
+    pub(crate) watch: Watch,
+    /// Its place in the engine's bounded queue.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+impl Sequence {
+    /// Tokens to compute before the next one can be chosen; at least one.
+    pub(crate) fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// True if a grammar has yet to say what may come next.
+    pub(crate) fn asked(&self) -> bool {
+        matches!(self.choice, Choice::Asked)
+    }
+
+    /// Takes a token of the text, chosen or forced; says why the text ends with it, if it does.
+    fn push(&mut self, token: u32, codec: &dyn Codec, context: usize) -> Option<FinishReason> {
+        self.tokens.push(token);
+        BlockHash::extend(&mut self.hashes, &self.tokens);
+        self.usage.generated += 1;
+        let full = (self.tokens.len() >= context).then_some(FinishReason::Length);
+        self.draft.push(token, codec.token_bytes(token)).or(full)
+    }
+
+    /// Takes tokens up to the one that ends the text, if one does, and hands them out.
+    pub(crate) fn push_all(&mut self, tokens: &[u32], codec: &dyn Codec, context: usize) -> Option<FinishReason> {
+        let old = self.tokens.len();
+        let ended = tokens.iter().find_map(|token| self.push(*token, codec, context));
+        self.outlet.tokens(&self.tokens[old..]);
+        ended
+    }
+
+    /// Takes what a grammar says comes next; says why the text ends, if it does.
+    pub(crate) fn follow(&mut self, next: Next, codec: &dyn Codec, context: usize) -> Option<FinishReason> {
+        let whole = self.tokens.len() + next.forced.len();
+        let ended = self.push_all(&next.forced, codec, context);
+        match next.then {
+            // A bound that is reached with the last token cuts nothing.
+            Then::Complete if self.tokens.len() == whole => Some(FinishReason::Stop),
+            Then::Complete => ended,
+            Then::Choose(mask) => {
+                self.choice = Choice::Among(mask);
+                ended
+            }
+        }
+    }
+
+    /// How to choose the next token. `never` are the tokens that are no text.
+    pub(crate) fn params(&self, never: &[u32], eos: &[u32]) -> SampleParams {
+        let (bias, mask) = match &self.choice {
+            // The grammar alone decides, the end included.
+            Choice::Among(mask) => (Vec::new(), Some(Arc::clone(mask))),
+            Choice::Free | Choice::Asked => (self.bias(never, eos), None),
+        };
+        SampleParams {
+            sampling: self.sampling,
+            key: self.key,
+            position: self.draft.len() as u32,
+            penalised: self.draft.penalised().to_vec(),
+            bias,
+            mask,
+        }
+    }
+
+    fn bias(&self, never: &[u32], eos: &[u32]) -> Vec<(u32, f32)> {
+        let end = match self.draft.end() {
+            End::Forbidden => f32::NEG_INFINITY,
+            End::Bias(bias) => bias,
+        };
+        let forbid = never.iter().chain(self.draft.forbidden()).map(|token| (*token, f32::NEG_INFINITY));
+        if end == 0.0 { forbid.collect() } else { forbid.chain(eos.iter().map(|token| (*token, end))).collect() }
+    }
+
+    /// Ends the sequence with its text. The block table must have been given back.
+    pub(crate) fn done(self, finish_reason: FinishReason) {
+        let timings = self.watch.end(self.usage.generated, finish_reason.as_str());
+        drop(self.place);
+        self.outlet.done(Output { text: self.draft.into_text(), finish_reason, usage: self.usage, timings });
+    }
+
+    /// Ends the sequence with an error. The block table must have been given back.
+    pub(crate) fn failed(self, failure: Failure) {
+        self.watch.end(self.usage.generated, &failure.class);
+        drop(self.place);
+        self.outlet.failed(failure);
+    }
+}
+
+/// Times and spans of a task: queued, then prefill, then decode.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// The span under which the task was started.
+    parent: Span,
+    since: Instant,
+    phase: Phase,
+    /// Of the phase; open only during it.
+    span: Span,
+    timings: Timings,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Queued,
+    Prefill,
+    Decode,
+}
+
+impl Watch {
+    pub(crate) fn start(parent: Span) -> Self {
+        let (since, timings) = (clock::now(), Timings::default());
+        Self { parent, since, phase: Phase::Queued, span: Span::none(), timings }
+    }
+
+    /// The prompt is being computed, except for `cached` tokens; true the first time. Preemption begins no phase anew.
+    pub(crate) fn prefill(&mut self, cached: usize, computed: usize) -> bool {
+        let first = self.phase == Phase::Queued;
+        if first {
+            self.timings.queue_ms = self.lap();
+            self.phase = Phase::Prefill;
+            self.span = self.below(|parent| tracing::info_span!(parent: parent, "prefill", cached, computed));
+        }
+        first
+    }
+
+    /// The first token was chosen.
+    pub(crate) fn decode(&mut self) {
+        if self.phase == Phase::Prefill {
+            self.timings.prefill_ms = self.lap();
+            self.phase = Phase::Decode;
+            self.span = self.below(|parent| {
+                let empty = tracing::field::Empty;
+                tracing::info_span!(parent: parent, "decode", tokens = empty, finish_reason = empty)
+            });
+        }
+    }
+
+    fn end(mut self, tokens: u32, reason: &str) -> Timings {
+        let lap = self.lap();
+        match self.phase {
+            Phase::Queued => self.timings.queue_ms = lap,
+            Phase::Prefill => self.timings.prefill_ms = lap,
+            Phase::Decode => self.timings.decode_ms = lap,
+        }
+        // A span of another phase has no such fields and takes none.
+        self.span.record("tokens", tokens).record("finish_reason", reason);
+        self.timings
+    }
+
+    fn lap(&mut self) -> u64 {
+        let now = clock::now();
+        let lap = now.duration_since(self.since).as_millis() as u64;
+        self.since = now;
+        lap
+    }
+
+    /// Makes a span under the parent, with the parent's subscriber: the device thread has none of its own.
+    fn below(&self, make: impl FnOnce(&Span) -> Span) -> Span {
+        let dispatch = self.parent.with_subscriber(|(_, dispatch)| dispatch.clone());
+        match dispatch {
+            Some(dispatch) => tracing::dispatcher::with_default(&dispatch, || make(&self.parent)),
+            None => Span::none(),
+        }
+    }
+}

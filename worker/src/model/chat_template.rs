@@ -1,0 +1,122 @@
+//! The model's chat template: a conversation becomes the text that the model was trained to continue.
+//!
+//! Templates are programs from strangers, so they run with bounded fuel and recursion, and without any access to the
+//! machine.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use longhand_proto::task::Message;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
+use minijinja::{Environment, ErrorKind, context};
+
+use super::error::ModelError;
+use super::tokenizer::{NamedTokens, Tokenizer};
+
+/// Instructions of one rendering. The largest published templates use a few thousand for a conversation of two turns, and
+/// a few dozen for each message more.
+const FUEL: u64 = 1_000_000;
+/// Depth of nested loops and macros, in the units of minijinja: 1 a loop, 10 and more a macro. Published templates stay
+/// below 60.
+const RECURSION: usize = 200;
+const NAME: &str = "chat";
+
+/// A compiled chat template.
+pub struct ChatTemplate {
+    file: PathBuf,
+    environment: Environment<'static>,
+    tokens: NamedTokens,
+}
+
+impl ChatTemplate {
+    /// Compiles `source`, found in `file`, and renders a conversation of two turns with it, so that a template that cannot
+    /// work is found before the first document.
+    pub(super) fn new(file: &Path, source: &str, tokenizer: &Tokenizer) -> Result<Self, ModelError> {
+        let mut environment = Environment::new();
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(RECURSION);
+        // What the Python library that templates are written for sets.
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| refuse(file, &error))?);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        let template = environment.add_template_owned(NAME, source.to_owned());
+        template.map_err(|error| refuse(file, &error))?;
+        let this = Self { file: file.to_owned(), environment, tokens: tokenizer.named().clone() };
+        let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        this.render(&[message("user", "one"), message("assistant", "two"), message("user", "three")])?;
+        Ok(this)
+    }
+
+    /// The prompt for `messages`, up to where the model's answer begins. Encode it with special tokens.
+    pub fn render(&self, messages: &[Message]) -> Result<String, ModelError> {
+        let messages: Vec<Value> =
+            messages.iter().map(|Message { role, content }| context! { role, content }).collect();
+        let context = context! {
+            messages,
+            add_generation_prompt => true,
+            // A section is text for a reader: models that can think aloud are asked not to.
+            enable_thinking => false,
+            tools => (),
+            documents => (),
+            bos_token => &self.tokens.bos,
+            eos_token => &self.tokens.eos,
+            pad_token => &self.tokens.pad,
+            unk_token => &self.tokens.unk,
+        };
+        let template = self.environment.get_template(NAME).map_err(|error| refuse(&self.file, &error))?;
+        template.render(context).map_err(|error| refuse(&self.file, &error))
+    }
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTemplate").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+fn refuse(file: &Path, error: &minijinja::Error) -> ModelError {
+    let line = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
+    let remedy = match error.kind() {
+        ErrorKind::OutOfFuel => "; it runs for ever, or is made to",
+        _ => "",
+    };
+    ModelError::Template { file: file.to_owned(), what: format!("{line}{error:#}{remedy}") }
+}
+
+fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// Templates that state the date get a fixed one: the same document must give the same prompt on every day and on every
+/// worker. It is the one that Llama 3's own templates fall back to.
+fn strftime_now(format: &str) -> String {
+    let mut date = String::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            date.push(letter);
+            continue;
+        }
+        match letters.next() {
+            Some('d') => date.push_str("26"),
+            Some('m') => date.push_str("07"),
+            Some('b') => date.push_str("Jul"),
+            Some('B') => date.push_str("July"),
+            Some('Y') => date.push_str("2024"),
+            Some('y') => date.push_str("24"),
+            Some('A') => date.push_str("Friday"),
+            Some('a') => date.push_str("Fri"),
+            Some('j') => date.push_str("208"),
+            Some('H' | 'I') => date.push_str("12"),
+            Some('M' | 'S') => date.push_str("00"),
+            Some('p') => date.push_str("PM"),
+            Some('%') => date.push('%'),
+            Some(other) => date.extend(['%', other]),
+            None => date.push('%'),
+        }
+    }
+    date
+}

@@ -1,0 +1,188 @@
+//! The CPU device against references that others computed, and against itself in other company.
+
+mod fixtures;
+
+use longhand_worker::cpu::{CpuDevice, CpuOptions, reference};
+use longhand_worker::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, SeqStep, StepBatch};
+use longhand_worker::model::Model;
+
+const ISAS: [&str; 4] = ["avx512-vnni-bf16", "avx512-vnni", "avx2", "plain"];
+
+fn options(threads: usize) -> CpuOptions {
+    CpuOptions { threads: Some(threads), kv_blocks: 512, max_batch_tokens: 256 }
+}
+
+fn open(name: &str) -> Model {
+    Model::open(&fixtures::tiny(name)).unwrap()
+}
+
+fn part(start: usize, len: usize, blocks: &[BlockId]) -> SeqStep {
+    SeqStep { len, start, blocks: blocks.to_vec(), sample: None }
+}
+
+/// Logits of all tokens of one sequence, read in chunks of `chunk`.
+fn alone(device: &mut CpuDevice, tokens: &[u32], chunk: usize, blocks: &[BlockId]) -> Vec<f32> {
+    let mut out = Vec::new();
+    for (index, tokens) in tokens.chunks(chunk).enumerate() {
+        let sequences = vec![part(index * chunk, tokens.len(), blocks)];
+        out.extend(device.logits(&StepBatch { tokens: tokens.to_vec(), sequences }).unwrap());
+    }
+    out
+}
+
+/// Root of the mean square difference in units of the reference's spread: what a shift of all logits does not change.
+fn distance(got: &[f32], want: &[f32]) -> f64 {
+    let mean = |x: &[f32]| x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
+    let (got_mean, want_mean) = (mean(got), mean(want));
+    let squares = |difference: &dyn Fn(usize) -> f64| (0..got.len()).map(|i| difference(i).powi(2)).sum::<f64>();
+    let error = squares(&|i| f64::from(got[i]) - got_mean - f64::from(want[i]) + want_mean);
+    (error / squares(&|i| f64::from(want[i]) - want_mean)).sqrt()
+}
+
+fn best(logits: &[f32]) -> usize {
+    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best })
+}
+
+#[test]
+fn the_slow_twin_agrees_with_transformers_on_every_family_and_type() {
+    for name in fixtures::TINY {
+        let model = open(name);
+        for fixture in fixtures::tiny_reference(name) {
+            let got = reference::logits(&model, &fixture.tokens).unwrap();
+            let vocab = model.config().vocab;
+            let first = fixture.tokens.len() - fixture.rows.len();
+            for (got, want) in got.chunks_exact(vocab).skip(first).zip(&fixture.rows) {
+                let distance = distance(got, want);
+                assert!(distance < 1e-4, "{name}: {distance}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_device_agrees_with_transformers_on_every_family_type_and_instruction_set() {
+    for name in fixtures::TINY {
+        let model = open(name);
+        // Keys and values are bf16 everywhere. Rows that meet quantised weights are rounded to 8 bits per 32.
+        let quantised = name.contains('q') && name.ends_with(".gguf") || name.starts_with("k_");
+        let bound = if quantised { 0.03 } else { 0.01 };
+        for isa in ISAS {
+            let Some(device) = CpuDevice::load_on(&model, &options(2), isa) else { continue };
+            let mut device = device.unwrap();
+            let (mut agreed, mut rows, mut worst) = (0, 0, 0.0_f64);
+            for fixture in fixtures::tiny_reference(name) {
+                let blocks: Vec<BlockId> = (0..64).collect();
+                let got = alone(&mut device, &fixture.tokens, 100, &blocks);
+                let first = fixture.tokens.len() - fixture.rows.len();
+                for (got, want) in got.chunks_exact(device.vocab()).skip(first).zip(&fixture.rows) {
+                    worst = worst.max(distance(got, want));
+                    rows += 1;
+                    agreed += usize::from(best(got) == best(want));
+                }
+            }
+            println!("{name} on {isa}: distance {worst:.5}, top-1 {agreed}/{rows}");
+            assert!(worst < bound, "{name} on {isa}: {worst}");
+            assert!(agreed * 100 >= rows * 90, "{name} on {isa}: {agreed} of {rows} likeliest tokens");
+        }
+    }
+}
+
+#[test]
+fn the_device_agrees_with_transformers_on_twenty_prompts_of_the_real_model() {
+    let model = Model::open(&fixtures::small_model()).unwrap();
+    let mut device = CpuDevice::load(&model, &options(2)).unwrap();
+    let vocab = device.vocab();
+    let blocks: Vec<BlockId> = (0..512).collect();
+    let (mut agreed, mut decided, mut worst) = (0, 0, 0.0_f64);
+    for prompt in fixtures::small_model_prompts() {
+        let tokens: Vec<u32> = prompt.tokens.iter().chain(&prompt.greedy).copied().collect();
+        let got = alone(&mut device, &tokens, 256, &blocks);
+        let rows: Vec<&[f32]> = got.chunks_exact(vocab).skip(prompt.tokens.len() - 1).collect();
+        let (got, want): (Vec<f32>, Vec<f32>) = prompt.top.iter().map(|(id, want)| (rows[0][*id as usize], *want)).unzip();
+        worst = worst.max(distance(&got, &want));
+        for ((row, token), lead) in rows.iter().zip(&prompt.greedy).zip(&prompt.lead) {
+            // Leads below this are smaller than the rounding of rows to bytes.
+            if *lead > 0.5 {
+                decided += 1;
+                agreed += usize::from(best(row) == *token as usize);
+            }
+        }
+    }
+    println!("distance {worst:.4}, likeliest tokens {agreed}/{decided}");
+    assert!(worst < 0.2, "{worst}");
+    assert!(agreed * 100 >= decided * 98, "{agreed} of {decided} likeliest tokens");
+}
+
+/// A sequence alone token by token; then in chunks, in other blocks, among others, with other threads.
+fn invariance(model: &Model, length: usize, others: usize) {
+    let vocab = model.config().vocab as u32;
+    let tokens = |seed: u32, len: usize| -> Vec<u32> {
+        (0..len as u32).map(|i| (i * 7919 + seed * 104_729 + i * i * 31) % vocab).collect()
+    };
+    let ours = tokens(1, length);
+    let blocks: Vec<BlockId> = (0..64).collect();
+    let scattered: Vec<BlockId> = (0..64).map(|i| 511 - i * 5).collect();
+    let want = alone(&mut CpuDevice::load(model, &options(1)).unwrap(), &ours, 1, &blocks);
+    for threads in [1, 2, 3] {
+        let mut device = CpuDevice::load(model, &options(threads)).unwrap();
+        for chunk in [3, 7, 61, 256] {
+            let got = alone(&mut device, &ours, chunk, &scattered);
+            assert!(got == want, "{threads} threads, chunks of {chunk}: other bits");
+        }
+        // One step for each token of ours; the others start at other times and read chunks of other sizes.
+        let mut read = vec![0; others];
+        for (at, token) in ours.iter().enumerate() {
+            let mut batch = StepBatch::default();
+            let mut row = 0;
+            for (other, read) in read.iter_mut().enumerate() {
+                if other == others / 2 {
+                    row = batch.tokens.len();
+                    batch.tokens.push(*token);
+                    batch.sequences.push(part(at, 1, &scattered));
+                }
+                let len = if at % 3 == 0 { 1 + other % 5 } else { 1 };
+                if *read + len <= 64 && at > other {
+                    let table: Vec<BlockId> = (0..4).map(|i| (other * 4 + i) as BlockId).collect();
+                    batch.tokens.extend(&tokens(other as u32 + 2, 64)[*read..*read + len]);
+                    batch.sequences.push(part(*read, len, &table));
+                    *read += len;
+                }
+            }
+            let logits = device.logits(&batch).unwrap();
+            let vocab = vocab as usize;
+            assert!(logits[row * vocab..][..vocab] == want[at * vocab..][..vocab], "{threads} threads, token {at}: other bits");
+        }
+    }
+}
+
+#[test]
+fn a_sequence_gives_the_same_bits_whatever_else_runs() {
+    for name in ["qwen2-q4_1.gguf", "k_mix.gguf", "qwen3", "f16.gguf"] {
+        invariance(&open(name), 530, 16);
+    }
+}
+
+#[test]
+fn a_sequence_of_the_real_model_gives_the_same_bits_whatever_else_runs() {
+    let model = Model::open(&fixtures::small_model()).unwrap();
+    invariance(&model, 40, 16);
+}
+
+#[test]
+fn a_step_that_cannot_be_run_is_refused_and_the_device_lives_on() {
+    let mut device = CpuDevice::load(&open("q4_0.gguf"), &options(1)).unwrap();
+    let mut refused = |tokens: Vec<u32>, sequences: Vec<SeqStep>| {
+        let result = device.step(&StepBatch { tokens, sequences }, &mut Vec::new());
+        match result {
+            Err(DeviceError::Step(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(refused(vec![1; 300], vec![part(0, 300, &[0; 64])]).contains("300 tokens"));
+    assert!(refused(vec![99_999], vec![part(0, 1, &[0])]).contains("vocabulary"));
+    assert!(refused(vec![1, 2], vec![part(0, 1, &[0])]).contains("2 tokens"));
+    assert!(refused(vec![1], vec![part(BLOCK_TOKENS, 1, &[0])]).contains("2 blocks"));
+    assert!(refused(vec![1], vec![part(0, 1, &[4000])]).contains("block 4000"));
+    assert!(refused(vec![1, 2], vec![part(0, 1, &[7]), part(0, 1, &[7])]).contains("block 7"));
+    device.step(&StepBatch { tokens: vec![1], sequences: vec![part(0, 1, &[7])] }, &mut Vec::new()).unwrap();
+}

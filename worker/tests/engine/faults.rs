@@ -1,0 +1,97 @@
+//! What a reader learns when something breaks, and what is given back.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use longhand_worker::engine::local::{EngineOptions, LocalEngine};
+use longhand_worker::engine::{Engine, Event};
+
+use crate::fake::{Bytes, Fault, HashDevice};
+use crate::invariance::engine;
+use crate::tasks::{length, read, task, write};
+
+fn start(device: HashDevice, options: &EngineOptions) -> LocalEngine {
+    LocalEngine::start(Arc::new(Bytes::new(4096)), Box::new(device), options).unwrap()
+}
+
+#[tokio::test]
+async fn a_lost_device_fails_every_task_and_the_engine_says_so() {
+    for fault in [Fault::Lost { step: 5 }, Fault::Panic { step: 5 }] {
+        let options = EngineOptions { max_sequences: 2, ..EngineOptions::default() };
+        let engine = start(HashDevice::new(64, 64).fault(fault), &options);
+        assert!(engine.dead().now_or_never().is_none(), "it is well until then");
+        let tasks: Vec<_> = (0..4).map(|n| task(n, "Write.")).collect();
+        for seen in write(&engine, &tasks).await {
+            assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("engine_dead", false));
+        }
+        let error = engine.dead().await;
+        assert!(error.contains("unplugged") || error.contains("a broken kernel"), "{error}");
+        let late = read(engine.start(task(9, "Write."), None)).await;
+        assert_eq!(late.failure().class, "engine_dead");
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_cannot_be_done_fails_its_tasks_only() {
+    let engine = start(HashDevice::new(64, 64).fault(Fault::Step { step: 5 }), &EngineOptions::default());
+    let seen = read(engine.start(task(1, "Write."), None)).await;
+    assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("step_failed", false));
+    assert!(read(engine.start(task(1, "Write."), None)).await.end.is_ok());
+    assert_eq!(engine.stats().kv_blocks_used, 0);
+}
+
+#[tokio::test]
+async fn a_dropped_generation_gives_its_blocks_back() {
+    let (device, gate) = HashDevice::new(64, 64).gated();
+    let engine = start(device, &EngineOptions::default());
+    let mut long = task(1, "Write.");
+    (long.max_tokens, long.length) = (900, Some(length(900)));
+    let mut generation = engine.start(long, None);
+    gate.send(()).unwrap();
+    assert!(matches!(generation.events.recv().await, Some(Event::Tokens(_))));
+    drop(generation);
+    drop(gate);
+    // Whatever comes next sees it gone.
+    let next = read(engine.start(task(2, "Write."), None)).await;
+    assert!(next.end.is_ok());
+    let stats = engine.stats();
+    assert_eq!((stats.running, stats.kv_blocks_used), (0, 0));
+    assert!(stats.generated_tokens < 900, "the long text was not written to its end");
+}
+
+#[tokio::test]
+async fn a_full_queue_is_an_answer_and_not_a_wait() {
+    let (device, gate) = HashDevice::new(64, 64).gated();
+    let engine = start(device, &EngineOptions { max_sequences: 1, max_waiting: 2, ..EngineOptions::default() });
+    let taken: Vec<_> = (0..3).map(|n| engine.start(task(n, "Write."), None)).collect();
+    let refused = read(engine.start(task(9, "Write."), None)).await;
+    assert_eq!((refused.failure().class.as_str(), refused.failure().permanent), ("overloaded", false));
+    drop(gate);
+    for generation in taken {
+        assert!(read(generation).await.end.is_ok());
+    }
+    assert!(read(engine.start(task(9, "Write."), None)).await.end.is_ok(), "there is room again");
+}
+
+#[tokio::test]
+async fn a_slow_reader_loses_nothing_and_holds_nobody_up() {
+    let engine = engine(64, 64);
+    let slow = engine.start(task(1, "Write."), None);
+    let quick = read(engine.start(task(2, "Write."), None)).await;
+    assert!(quick.end.is_ok());
+    let seen = read(slow).await;
+    assert_eq!(seen.tokens.len(), seen.output().usage.generated as usize);
+}
+
+#[tokio::test]
+async fn dropping_the_engine_answers_its_tasks() {
+    let (device, gate) = HashDevice::new(64, 64).gated();
+    let engine = start(device, &EngineOptions::default());
+    let generation = engine.start(task(1, "Write."), None);
+    gate.send(()).unwrap();
+    drop(gate);
+    drop(engine);
+    let seen = read(generation).await;
+    // It may have been quick enough to end; it never just stops.
+    assert!(seen.end.is_ok() || seen.failure().class == "engine_dead");
+}

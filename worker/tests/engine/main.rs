@@ -1,0 +1,12 @@
+//! The engine: what a text may not depend on, what it must obey, and how it ends.
+
+mod bounds;
+mod fake;
+mod faults;
+mod grammar;
+mod invariance;
+mod mock;
+mod real;
+mod reuse;
+mod spans;
+mod tasks;

@@ -1,0 +1,110 @@
+//! Opening models: what their files say is what the engine gets.
+
+mod fixtures;
+
+use longhand_proto::task::Message;
+use longhand_worker::model::{DType, Family, Model, RopeScaling, RopeStyle, dequantize};
+
+fn user(text: &str) -> Message {
+    Message { role: "user".into(), content: text.into() }
+}
+
+#[test]
+fn the_small_model_opens_as_what_it_is() {
+    let model = Model::open(&fixtures::small_model()).unwrap();
+    let config = model.config();
+    assert_eq!((config.family, config.rope_style), (Family::Llama, RopeStyle::Interleaved));
+    assert_eq!((config.layers, config.dim, config.ffn), (30, 576, 1536));
+    assert_eq!((config.heads, config.kv_heads, config.head_dim), (9, 3, 64));
+    assert_eq!((config.vocab, config.context, config.rope_base), (49152, 8192, 100_000.0));
+    assert!(config.tied && !config.qkv_bias && !config.qk_norm && config.rope_scaling.is_none());
+
+    let q = model.tensor("blk.29.attn_q.weight").unwrap();
+    assert_eq!((q.dtype, &q.shape[..], q.data.len()), (DType::Q4_1, &[576, 576][..], 576 * 576 / 32 * 20));
+    assert_eq!(model.tensor("token_embd.weight").unwrap().dtype, DType::Q8_0);
+    let error = model.tensor("output.weight").unwrap_err();
+    assert_eq!(error.to_string(), "no weight is named output.weight");
+
+    let tokenizer = model.tokenizer();
+    assert_eq!(tokenizer.eos(), [2, 0]);
+    assert_eq!(tokenizer.tok_env().tok_trie().vocab_size(), 49152);
+    let prompt = model.chat_template().render(&[user("Hi")]).unwrap();
+    let want = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
+                <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(prompt, want);
+    let tokens = tokenizer.encode(&prompt, true);
+    assert_eq!((tokens[0], tokenizer.is_special(tokens[0])), (1, true));
+    assert_eq!(tokens.iter().filter(|&&token| token == 1).count(), 3);
+    assert!(!tokenizer.encode(&prompt, false).contains(&1), "without special tokens they are plain text");
+
+    let info = model.info();
+    assert_eq!((info.licence.as_str(), info.context), ("apache-2.0", 8192));
+    assert_eq!(info.weights_hash, "5f4fa13bfc6dd4a91fd00e22974a9c4e9ed628fd7d7f307398ddf30260d6b2c3");
+    assert_eq!(info.tokenizer_hash.len(), 64);
+}
+
+#[test]
+fn every_tiny_model_opens_with_its_tokenizer_and_template() {
+    for name in fixtures::TINY {
+        let model = Model::open(&fixtures::tiny(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let prompt = model.chat_template().render(&[user("in the 时")]).unwrap();
+        assert_eq!(prompt, "<|im_start|>user\nin the 时<|im_end|>\n<|im_start|>assistant\n", "{name}");
+        let tokens = model.tokenizer().encode(&prompt, true);
+        assert_eq!(tokens.iter().filter(|&&token| token == 1).count(), 2, "{name}");
+        assert_eq!(model.tokenizer().decode(&tokens), "user\nin the 时\nassistant\n", "{name}");
+        assert_eq!(model.tokenizer().eos(), [2, 0], "{name}");
+        assert_eq!(model.tokenizer().vocab(), 288, "{name}");
+        assert!(model.tokenizer().is_special(287), "{name}: padding is no text");
+        assert_eq!(model.tokenizer().tok_env().tok_trie().vocab_size(), 288, "{name}");
+        for reference in fixtures::tiny_reference(name) {
+            assert!(reference.rows.iter().all(|row| row.len() == model.config().vocab), "{name}");
+        }
+    }
+}
+
+#[test]
+fn one_vocabulary_has_one_hash_whatever_the_file() {
+    let hash = |name| Model::open(&fixtures::tiny(name)).unwrap().info().tokenizer_hash;
+    assert_eq!(hash("qwen2"), hash("qwen2-q4_1.gguf"));
+    assert_eq!(hash("llama3"), hash("k_mix.gguf"));
+}
+
+#[test]
+fn families_differ_where_they_must() {
+    let open = |name| Model::open(&fixtures::tiny(name)).unwrap();
+    let llama3 = open("llama3");
+    let scaling =
+        RopeScaling::Llama3 { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64 };
+    assert_eq!(llama3.config().rope_scaling, Some(scaling));
+    assert_eq!((llama3.config().layers, llama3.config().tied), (2, false));
+    assert_eq!(llama3.tensor("output.weight").unwrap().shape, [288, 96]);
+    assert!(matches!(&open("llama3-q5_1.gguf").config().rope_scaling, Some(RopeScaling::Factors(f)) if f.len() == 16));
+    assert_eq!(open("llama-linear").config().rope_scaling, Some(RopeScaling::Linear { factor: 2.0 }));
+    assert_eq!(open("mistral").config().context, 256, "the sliding window caps the context");
+    for name in ["qwen2", "qwen2-q4_1.gguf"] {
+        let model = open(name);
+        assert!(model.config().qkv_bias && model.config().rope_style == RopeStyle::Half, "{name}");
+        assert_eq!(model.tensor("blk.0.attn_k.bias").unwrap().shape, [32], "{name}");
+    }
+    for name in ["qwen3", "qwen3-q8_0.gguf"] {
+        let model = open(name);
+        assert!(model.config().qk_norm && model.config().head_dim == 64, "{name}");
+        assert_eq!(model.tensor("blk.0.attn_q_norm.weight").unwrap().shape, [64], "{name}");
+    }
+}
+
+#[test]
+fn every_type_of_weight_is_unpacked_like_the_reference() {
+    let bytes = std::fs::read(fixtures::path("dequantize.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for dtype in DType::ALL {
+        let want = fixtures::floats(file.tensor(&format!("{}.numbers", dtype.name())).unwrap().data());
+        let mut got = vec![0.0; want.len()];
+        dequantize(dtype, file.tensor(&format!("{}.data", dtype.name())).unwrap().data(), &mut got).unwrap();
+        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+            // The reference multiplies in another order for some types: one rounding apart.
+            assert!((got - want).abs() <= want.abs() * 2e-7 + 1e-9, "{dtype:?} number {i}: {got} is not {want}");
+        }
+        assert!(dequantize(dtype, &[0], &mut got).is_err(), "{dtype:?}");
+    }
+}

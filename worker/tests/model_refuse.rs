@@ -1,0 +1,179 @@
+//! Models that cannot be run: the message names the file, the key, the value and the remedy, before any document is begun.
+
+mod fixtures;
+
+use std::path::{Path, PathBuf};
+
+use longhand_worker::model::Model;
+use tempfile::TempDir;
+
+/// The message that opening `path` ends in; it must name the file.
+fn refusal(path: &Path) -> String {
+    match Model::open(path) {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.starts_with(&*path.to_string_lossy()), "the file is not named first: {message}");
+            message
+        }
+    }
+}
+
+/// Opens a copy of a tiny GGUF file in which each of `changes` replaces bytes by as many others.
+fn refusal_of_gguf(name: &str, changes: &[(&[u8], &[u8])]) -> String {
+    let mut bytes = std::fs::read(fixtures::tiny(name)).unwrap();
+    for (from, to) in changes {
+        assert_eq!(from.len(), to.len());
+        let at = bytes.windows(from.len()).position(|window| window == *from).expect("the bytes to replace are there");
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    refusal_of_bytes(&bytes)
+}
+
+fn refusal_of_bytes(bytes: &[u8]) -> String {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("model.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    refusal(&path)
+}
+
+/// Opens a copy of a tiny folder after `change`.
+fn refusal_of_folder(name: &str, change: impl FnOnce(&Path)) -> String {
+    let copy = TempDir::new().unwrap();
+    for entry in std::fs::read_dir(fixtures::tiny(name)).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    change(copy.path());
+    refusal(copy.path())
+}
+
+fn edit(file: PathBuf, from: &str, to: &str) {
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(from), "{} has no {from}", file.display());
+    std::fs::write(file, text.replace(from, to)).unwrap();
+}
+
+#[track_caller]
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "no {part:?} in: {message}");
+    }
+}
+
+#[test]
+fn nothing_there() {
+    says(&refusal(Path::new("/no/such/model.gguf")), &["No such file", "check the path"]);
+    let folder = TempDir::new().unwrap();
+    says(&refusal(folder.path()), &["no config.json", "give a .gguf file"]);
+}
+
+#[test]
+fn damaged_gguf_files() {
+    says(&refusal_of_bytes(b""), &["does not begin with the four letters GGUF"]);
+    says(&refusal_of_bytes(b"PK\x03\x04 something else"), &["GGUF", "give a .gguf file"]);
+    let whole = std::fs::read(fixtures::tiny("q4_0.gguf")).unwrap();
+    for len in [4, 20, 1000, 5000, whole.len() - 1] {
+        says(&refusal_of_bytes(&whole[..len]), &["damaged or cut off", "fetch it again"]);
+    }
+    says(&refusal_of_gguf("q4_0.gguf", &[(b"GGUF\x03", b"GGUF\x01")]), &["GGUF version is 1", "convert"]);
+    says(&refusal_of_gguf("q4_0.gguf", &[(b"GGUF\x03\0\0\0", b"GGUF\0\0\0\x03")]), &["3 (big-endian)"]);
+    says(
+        &refusal_of_gguf("q4_0.gguf", &[(b"blk.0.attn_v.weight", b"blk.0.attn_w.weight")]),
+        &["weight blk.0.attn_v.weight is missing", "fetch it again"],
+    );
+    says(
+        &refusal_of_gguf("f32.gguf", &[(b"llama.block_count\x04\0\0\0\x01", b"llama.block_count\x04\0\0\0\0")]),
+        &["number of layers is 0"],
+    );
+}
+
+#[test]
+fn gguf_files_of_other_kinds() {
+    says(
+        &refusal_of_gguf("q4_0.gguf", &[(b"llama", b"mamba")]),
+        &["general.architecture is mamba", "llama, qwen2 or qwen3"],
+    );
+    says(
+        &refusal_of_gguf("q4_0.gguf", &[(b"smollm", b"tekken")]),
+        &["tokenizer.ggml.pre is tekken", "gpt-2, smollm, llama-bpe or qwen2"],
+    );
+    says(&refusal_of_gguf("q4_0.gguf", &[(b"gpt2", b"bert")]), &["tokenizer.ggml.model is bert", "gpt2"]);
+    // Two dimensions, 96 by 96, then the type: 2 is Q4_0, 10 is Q2_K.
+    let info = |kind: u8| [&b"blk.0.attn_q.weight\x02\0\0\0\x60\0\0\0\0\0\0\0\x60\0\0\0\0\0\0\0"[..], &[kind]].concat();
+    says(
+        &refusal_of_gguf("q4_0.gguf", &[(&info(2), &info(10))]),
+        &["the type of tensor blk.0.attn_q.weight is Q2_K", "Q4_K"],
+    );
+    says(
+        &refusal_of_gguf("qwen2-q4_1.gguf", &[(b"qwen2.feed_forward_length", b"qwen2.feed_forward_lengtX")]),
+        &["qwen2.feed_forward_length is missing"],
+    );
+}
+
+#[test]
+fn chat_templates_that_cannot_work() {
+    says(
+        &refusal_of_gguf("q4_0.gguf", &[(b"tokenizer.chat_template", b"tokenizer.chat_templatX")]),
+        &["tokenizer.chat_template is missing", "instruction-tuned"],
+    );
+    says(&refusal_of_gguf("q4_0.gguf", &[(b"{% endfor %}", b"{% endfro %}")]), &["chat template: line", "endfro"]);
+    let with = |text: &'static str| {
+        refusal_of_folder("qwen3", |folder| std::fs::write(folder.join("chat_template.jinja"), text).unwrap())
+    };
+    says(&with("{{ raise_exception('only one turn') }}"), &["chat_template.jinja", "only one turn"]);
+    says(&with("{% for i in range(10000) %}{% for j in range(10000) %}x{% endfor %}{% endfor %}"), &["fuel"]);
+    says(&with("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}"), &["recursion"]);
+}
+
+#[test]
+fn folders_of_other_kinds() {
+    let config = |from: &'static str, to: &'static str| move |folder: &Path| edit(folder.join("config.json"), from, to);
+    let refuse = |change: Box<dyn FnOnce(&Path)>| refusal_of_folder("llama3", change);
+    says(
+        &refuse(Box::new(config("LlamaForCausalLM", "GemmaForCausalLM"))),
+        &["architectures is \"GemmaForCausalLM\"", "Qwen3ForCausalLM"],
+    );
+    says(
+        &refuse(Box::new(config("\"llama3\"", "\"yarn\""))),
+        &["rope_scaling.rope_type is \"yarn\"", "linear or llama3"],
+    );
+    says(&refuse(Box::new(config("\"silu\"", "\"gelu\""))), &["hidden_act is \"gelu\""]);
+    says(
+        &refuse(Box::new(config("\"hidden_size\": 96", "\"hidden_size\": 64"))),
+        &["weight blk.0.attn_k.weight has the shape [32, 96], its configuration asks for [32, 64]"],
+    );
+    says(
+        &refuse(Box::new(config("{", "{\"quantization_config\":{\"quant_method\":\"gptq\"},"))),
+        &["is \"gptq\"", "GGUF"],
+    );
+    says(&refuse(Box::new(config("\"architectures\"", "architectures"))), &["config.json", "line"]);
+    says(
+        &refuse(Box::new(|folder| std::fs::remove_file(folder.join("tokenizer.json")).unwrap())),
+        &["tokenizer.json is missing", "fetch the whole model folder"],
+    );
+    says(
+        &refuse(Box::new(|folder| {
+            edit(folder.join("tokenizer.json"), "\"ByteLevel\",\"add_prefix_space\":true", "\"Fuse\",\"x\":true")
+        })),
+        &["decoder is \"Fuse\""],
+    );
+    says(
+        &refuse(Box::new(|folder| std::fs::remove_file(folder.join("model.safetensors")).unwrap())),
+        &["neither model.safetensors nor", "safetensors form"],
+    );
+    says(
+        &refuse(Box::new(|folder| {
+            let path = folder.join("model.safetensors");
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(path, &bytes[..bytes.len() - 2]).unwrap();
+        })),
+        &["model.safetensors", "fetch it again"],
+    );
+    says(
+        &refusal_of_folder("mistral", |folder| {
+            std::fs::remove_file(folder.join("model-00002-of-00002.safetensors")).unwrap()
+        }),
+        &["model-00002-of-00002.safetensors", "No such file"],
+    );
+}
