@@ -36,7 +36,10 @@ pub(crate) fn dry_run(args: &RunArgs, recipe: &Recipe) -> Result<Code> {
         recipe: recipe.name.clone(),
         recipe_hash: recipe.hash(),
         documents,
-        prompt_tokens: prompt.as_deref().zip(model.as_ref()).map(|(prompt, model)| model.tokenizer().encode(prompt, true).len()),
+        prompt_tokens: prompt
+            .as_deref()
+            .zip(model.as_ref())
+            .map(|(prompt, model)| model.tokenizer().encode(prompt, true).len()),
         prompt,
         input,
     };

@@ -79,7 +79,11 @@ impl Job {
                 pipeline.stop().await?;
                 self.flush().await?;
                 let text = "stopped; the same command goes on where this one ended";
-                self.display.event("interrupted", text, json!({ "run": self.folder.identity.run, "output": self.folder.dir() }))?;
+                self.display.event(
+                    "interrupted",
+                    text,
+                    json!({ "run": self.folder.identity.run, "output": self.folder.dir() }),
+                )?;
                 Ok(Code::Interrupted)
             }
         }

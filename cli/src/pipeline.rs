@@ -83,7 +83,9 @@ impl Pipeline {
         self.stop_worker.cancel();
         let report = (&mut self.worker).await;
         self.stop_rest.cancel();
-        for (part, ended) in [("sweeper", (&mut self.sweeper).await.err()), ("coordinator", (&mut self.server).await.err())] {
+        for (part, ended) in
+            [("sweeper", (&mut self.sweeper).await.err()), ("coordinator", (&mut self.server).await.err())]
+        {
             if let Some(error) = ended {
                 tracing::warn!(%error, "the {part} crashed");
             }

@@ -58,13 +58,11 @@ impl Telemetry {
 }
 
 fn exporter() -> Result<SdkTracerProvider, String> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .build()
-        .map_err(|e| format!("OTEL_EXPORTER_OTLP_ENDPOINT: {e}; want a URL such as http://localhost:4317, or unset it"))?;
-    let batches = BatchConfigBuilder::default()
-        .with_max_queue_size(queue(env::var("OTEL_BSP_MAX_QUEUE_SIZE").ok()))
-        .build();
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build().map_err(|e| {
+        format!("OTEL_EXPORTER_OTLP_ENDPOINT: {e}; want a URL such as http://localhost:4317, or unset it")
+    })?;
+    let batches =
+        BatchConfigBuilder::default().with_max_queue_size(queue(env::var("OTEL_BSP_MAX_QUEUE_SIZE").ok())).build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
     let mut resource = Resource::builder();
     if !names_service(|name| env::var(name).ok()) {

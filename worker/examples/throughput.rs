@@ -1,10 +1,10 @@
-//! Tokens per second of the CPU device: `cargo run --release --example throughput -- MODEL [THREADS]`.
+//! Tokens per second of the CPU device: `cargo run --release --example throughput -- MODEL [THREADS]`. With one thread
+//! times are the thread's own, so that other work on the machine counts less.
 #![allow(clippy::print_stdout, reason = "prints its table")]
 
 use std::error::Error;
 use std::path::Path;
 
-use longhand_proto::clock;
 use longhand_proto::task::Sampling;
 use longhand_worker::cpu::{CpuDevice, CpuOptions};
 use longhand_worker::device::{BLOCK_TOKENS, Device, RngKey, SampleParams, SeqStep, StepBatch};
@@ -17,9 +17,23 @@ struct Bench {
     device: CpuDevice,
     /// Blocks of each stream.
     per_stream: usize,
+    own_time: bool,
+}
+
+/// Since some moment; of this process alone if `own`.
+fn seconds(own: bool) -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let clock = if own { libc::CLOCK_PROCESS_CPUTIME_ID } else { libc::CLOCK_MONOTONIC };
+    // SAFETY: the pointer is to a local of the right type.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 impl Bench {
+    fn seconds(&self) -> f64 {
+        seconds(self.own_time)
+    }
+
     fn sequence(&self, stream: usize, start: usize, len: usize) -> SeqStep {
         let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
         let key = RngKey { seed: 0, stream: 0 };
@@ -31,26 +45,27 @@ impl Bench {
 
     /// Seconds to read `tokens` tokens into a stream.
     fn prefill(&mut self, stream: usize, tokens: usize) -> Result<f64, Box<dyn Error>> {
-        let begin = clock::now();
+        let begin = self.seconds();
         let mut out = Vec::new();
         for start in (0..tokens).step_by(BATCH) {
             let len = BATCH.min(tokens - start);
             let ids = (start..start + len).map(|at| (at * 7919 % 40_000 + 100) as u32).collect();
-            self.device.step(&StepBatch { tokens: ids, sequences: vec![self.sequence(stream, start, len)] }, &mut out)?;
+            self.device
+                .step(&StepBatch { tokens: ids, sequences: vec![self.sequence(stream, start, len)] }, &mut out)?;
         }
-        Ok(begin.elapsed().as_secs_f64())
+        Ok(self.seconds() - begin)
     }
 
     /// Seconds for `steps` tokens in each of `streams` streams from `start` on.
     fn decode(&mut self, streams: usize, start: usize, steps: usize) -> Result<f64, Box<dyn Error>> {
-        let begin = clock::now();
+        let begin = self.seconds();
         let mut tokens = vec![100; streams];
         for step in 0..steps {
             let sequences = (0..streams).map(|stream| self.sequence(stream, start + step, 1)).collect();
             let batch = StepBatch { tokens: std::mem::take(&mut tokens), sequences };
             self.device.step(&batch, &mut tokens)?;
         }
-        Ok(begin.elapsed().as_secs_f64())
+        Ok(self.seconds() - begin)
     }
 }
 
@@ -58,14 +73,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let path = args.next().ok_or("usage: throughput MODEL [THREADS]")?;
     let threads = args.next().map(|threads| threads.parse()).transpose()?;
-    let begin = clock::now();
+    let begin = seconds(threads == Some(1));
     let model = Model::open(Path::new(&path))?;
-    println!("open {:.3} s", begin.elapsed().as_secs_f64());
+    println!("open {:.3} s", seconds(threads == Some(1)) - begin);
     let per_stream = 4096 / BLOCK_TOKENS;
-    let begin = clock::now();
+    let begin = seconds(threads == Some(1));
     let options = CpuOptions { threads, kv_blocks: STREAMS * per_stream, max_batch_tokens: BATCH };
-    let mut bench = Bench { device: CpuDevice::load(&model, &options)?, per_stream };
-    println!("load {:.3} s, {}", begin.elapsed().as_secs_f64(), bench.device.name());
+    let mut bench = Bench { device: CpuDevice::load(&model, &options)?, per_stream, own_time: threads == Some(1) };
+    println!("load {:.3} s, {}", seconds(threads == Some(1)) - begin, bench.device.name());
     let best = |runs: usize, work: &mut dyn FnMut() -> Result<f64, Box<dyn Error>>| -> Result<f64, Box<dyn Error>> {
         (0..runs).map(|_| work()).try_fold(f64::INFINITY, |best, time| Ok(best.min(time?)))
     };

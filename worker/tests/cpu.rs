@@ -51,9 +51,9 @@ fn the_slow_twin_agrees_with_transformers_on_every_family_and_type() {
             let got = reference::logits(&model, &fixture.tokens).unwrap();
             let vocab = model.config().vocab;
             let first = fixture.tokens.len() - fixture.rows.len();
-            for (got, want) in got.chunks_exact(vocab).skip(first).zip(&fixture.rows) {
+            for (row, (got, want)) in got.chunks_exact(vocab).skip(first).zip(&fixture.rows).enumerate() {
                 let distance = distance(got, want);
-                assert!(distance < 1e-4, "{name}: {distance}");
+                assert!(distance < 1e-4, "{name}: {} tokens, row {row}: {distance}", fixture.tokens.len());
             }
         }
     }
@@ -98,7 +98,8 @@ fn the_device_agrees_with_transformers_on_twenty_prompts_of_the_real_model() {
         let tokens: Vec<u32> = prompt.tokens.iter().chain(&prompt.greedy).copied().collect();
         let got = alone(&mut device, &tokens, 256, &blocks);
         let rows: Vec<&[f32]> = got.chunks_exact(vocab).skip(prompt.tokens.len() - 1).collect();
-        let (got, want): (Vec<f32>, Vec<f32>) = prompt.top.iter().map(|(id, want)| (rows[0][*id as usize], *want)).unzip();
+        let (got, want): (Vec<f32>, Vec<f32>) =
+            prompt.top.iter().map(|(id, want)| (rows[0][*id as usize], *want)).unzip();
         worst = worst.max(distance(&got, &want));
         for ((row, token), lead) in rows.iter().zip(&prompt.greedy).zip(&prompt.lead) {
             // Leads below this are smaller than the rounding of rows to bytes.
@@ -150,7 +151,10 @@ fn invariance(model: &Model, length: usize, others: usize) {
             }
             let logits = device.logits(&batch).unwrap();
             let vocab = vocab as usize;
-            assert!(logits[row * vocab..][..vocab] == want[at * vocab..][..vocab], "{threads} threads, token {at}: other bits");
+            assert!(
+                logits[row * vocab..][..vocab] == want[at * vocab..][..vocab],
+                "{threads} threads, token {at}: other bits"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Opening models: what their files say is what the engine gets.
+#![allow(clippy::unwrap_used, reason = "a broken fixture ends the test that needs it")]
 
 mod fixtures;
 

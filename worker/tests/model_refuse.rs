@@ -1,4 +1,5 @@
 //! Models that cannot be run: the message names the file, the key, the value and the remedy, before any document is begun.
+#![allow(clippy::unwrap_used, reason = "a broken fixture ends the test that needs it")]
 
 mod fixtures;
 

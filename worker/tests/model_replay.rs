@@ -1,5 +1,6 @@
 //! The readers of weight files against the fuzzer's corpus and mutations of it: a damaged download is an error, never a
 //! crash.
+#![allow(clippy::unwrap_used, reason = "a broken fixture ends the test that needs it")]
 
 #[path = "../fuzz/checks.rs"]
 mod checks;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::program::{Ended, model, run};
 
-const GOOD: &str = r#"{"id": "good", "prompt": "Write about tea in 600 words.", "length": 600}"#;
+const GOOD: &str = r#"{"id": "good", "prompt": "Write about tea in 2,000 words.", "length": 2000}"#;
 
 /// A folder with an input file of these lines.
 struct Case {
@@ -58,7 +58,7 @@ impl Case {
             if path.extension().is_some_and(|e| e == "jsonl") {
                 for line in fs::read_to_string(path).unwrap().lines() {
                     let record: serde_json::Value = serde_json::from_str(line).unwrap();
-                    ids.push(record["instruction_id"].as_str().or(record["id"].as_str()).unwrap().to_owned());
+                    ids.push(record["instruction_id"].as_str().unwrap().to_owned());
                 }
             }
         }
@@ -90,7 +90,9 @@ fn an_empty_or_missing_file_is_refused_before_anything_starts() {
 fn seven_rows(bad: &[u8]) -> Vec<u8> {
     let mut rows = Vec::new();
     for number in 1..=6 {
-        let row = format!("{{\"id\": \"row-{number}\", \"prompt\": \"Write about tea, part {number}.\", \"length\": 600}}\n");
+        let row = format!(
+            "{{\"id\": \"row-{number}\", \"prompt\": \"Write about tea, part {number}.\", \"length\": 2000}}\n"
+        );
         rows.extend_from_slice(row.as_bytes());
     }
     rows.extend_from_slice(bad);
@@ -197,12 +199,17 @@ fn a_store_that_cannot_be_reached_is_named_without_its_password() {
 fn no_model_or_one_that_is_no_model() {
     let case = Case::new(GOOD);
     let with_model = |path: &Path| {
-        let args = ["run".as_ref(), case.input.as_os_str(), "-o".as_ref(), case.dir.path().join("out").into_os_string().leak()];
+        let args = [
+            "run".as_ref(),
+            case.input.as_os_str(),
+            "-o".as_ref(),
+            case.dir.path().join("out").into_os_string().leak(),
+        ];
         run(args.into_iter().chain(["--model".as_ref(), path.as_os_str()]))
     };
     let missing = case.dir.path().join("none.gguf");
     says(&with_model(&missing), 2, &["none.gguf"]);
-    says(&with_model(&case.file("text.gguf", "this is no model, whatever its name says")), 2, &["text.gguf", "magic"]);
+    says(&with_model(&case.file("text.gguf", "this is no model, whatever its name says")), 2, &["text.gguf", "GGUF"]);
     says(&with_model(case.dir.path()), 2, &["config.json"]);
     let unnamed = run(["run".as_ref(), case.input.as_os_str(), "-o".as_ref(), case.out().as_os_str()]);
     says(&unnamed, 2, &["--model", "LONGHAND_MODEL"]);
@@ -246,6 +253,26 @@ fn a_model_that_is_cut_or_holds_what_nobody_knows() {
     let at = after(b"blk.0.attn_q.weight") + 20;
     changed[at..at + 4].copy_from_slice(&999u32.to_le_bytes());
     refused("quantisation.gguf", &changed, &["999"]);
+}
+
+/// With the real model: its context holds 8,192 tokens, and the second instruction alone is longer.
+#[test]
+fn a_document_that_does_not_fit_the_context_fails_alone() {
+    let long = "tea and water ".repeat(4_000);
+    let rows = format!(
+        "{{\"id\": \"short\", \"prompt\": \"Describe a cup of tea.\", \"length\": 200}}\n{{\"id\": \"long\", \"prompt\": \"{long}\"}}"
+    );
+    let case = Case::new(rows);
+    let recipe = case.file("r.toml", "[plan]\nmax_words = 220\n");
+    let (model, out) = (model(), case.out());
+    let args = ["run".as_ref(), case.input.as_os_str(), "-o".as_ref(), out.as_os_str(), "--recipe".as_ref()];
+    let ended = run(args.into_iter().chain([recipe.as_os_str(), "--model".as_ref(), model.as_os_str()]));
+    says(&ended, 3, &["context_too_small"]);
+    let failed = case.read("failed.jsonl");
+    assert_eq!(failed.lines().count(), 1, "{failed}");
+    assert!(failed.contains("\"instruction_id\":\"long\""), "{failed}");
+    // Whatever the filters say of the other one, it was written.
+    assert_eq!(case.accepted().len() + case.read("rejected.jsonl").lines().count(), 1);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Tests that run the `longhand` program as its users do.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
 mod crash;
+mod examples;
 mod program;
 mod stop_and_go;
 mod traces;

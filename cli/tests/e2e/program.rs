@@ -42,9 +42,9 @@ pub(crate) fn model() -> PathBuf {
     let path = match std::env::var_os("LONGHAND_TEST_MODEL") {
         Some(path) => PathBuf::from(path),
         None => {
-            let cache = std::env::var_os("LONGHAND_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-                PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache").join("longhand")
-            });
+            let cache = std::env::var_os("LONGHAND_CACHE")
+                .map(PathBuf::from)
+                .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache").join("longhand"));
             cache.join("models").join("SmolLM2-135M-Instruct.Q4_1.gguf")
         }
     };

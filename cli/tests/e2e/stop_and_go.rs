@@ -24,7 +24,9 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let input = dir.path().join("in.jsonl");
         let rows: Vec<String> = (0..DOCUMENTS)
-            .map(|n| format!("{{\"id\": \"row-{n}\", \"prompt\": \"Write part {n} of a book on tea.\", \"length\": 2000}}"))
+            .map(|n| {
+                format!("{{\"id\": \"row-{n}\", \"prompt\": \"Write part {n} of a book on tea.\", \"length\": 2000}}")
+            })
             .collect();
         fs::write(&input, rows.join("\n")).unwrap();
         let out = dir.path().join("out");
@@ -155,8 +157,7 @@ fn a_killed_run_goes_on_at_once_and_poisons_nothing() {
 impl Place {
     /// As `start_slowly`, but content with documents that are in work.
     fn start_slowly_from_anywhere(&self) -> Running {
-        let mut child =
-            self.command(&["--mock-tokens-per-second", "20"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = self.command(&["--mock-tokens-per-second", "20"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut running = Running { events: BufReader::new(child.stdout.take().unwrap()), child };
         while running.event()["running"].as_u64().unwrap_or(0) == 0 {}
         running

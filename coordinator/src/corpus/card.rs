@@ -38,11 +38,16 @@ fn write(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&ModelI
     ] {
         writeln!(out, "| {name} | {count} |")?;
     }
-    let languages: Vec<String> = stats.languages.iter().map(|(language, count)| format!("{count} {language}")).collect();
+    let languages: Vec<String> =
+        stats.languages.iter().map(|(language, count)| format!("{count} {language}")).collect();
     if !languages.is_empty() {
         writeln!(out, "\nBy language: {}.", languages.join(", "))?;
     }
-    writeln!(out, "\nWords of a document: mean {:.0}, least {}, most {}.", stats.words.mean, stats.words.min, stats.words.max)?;
+    writeln!(
+        out,
+        "\nWords of a document: mean {:.0}, least {}, most {}.",
+        stats.words.mean, stats.words.min, stats.words.max
+    )?;
     if let Some(score) = stats.score_length {
         writeln!(out, "Length score S_l of those that state a length: mean {score:.1} of 100.")?;
     }

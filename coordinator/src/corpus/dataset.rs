@@ -67,9 +67,10 @@ impl Dataset {
 
     /// Adds a record, given as its line of JSON without the end.
     pub(super) fn add(&mut self, line: &[u8]) -> Result<()> {
-        if let Some(part) = self.part.take_if(|part| {
-            part.records >= self.limits.records || part.bytes + line.len() as u64 >= self.limits.bytes
-        }) {
+        if let Some(part) = self
+            .part
+            .take_if(|part| part.records >= self.limits.records || part.bytes + line.len() as u64 >= self.limits.bytes)
+        {
             part.finish()?;
             self.parts += 1;
         }
@@ -80,8 +81,8 @@ impl Dataset {
         self.part.insert(part).add(line)
     }
 
-    /// Completes the last file and gives all of them their names. A corpus without records is one empty file: loaders
-    /// refuse a folder with none.
+    /// Completes the last file and gives all of them their names. A corpus without records is one pair of
+    /// empty files, with all columns.
     pub(super) fn finish(mut self) -> Result<()> {
         // A part begins with a record to put into it, so only an empty corpus has no last part.
         let last = match self.part.take() {
@@ -168,12 +169,10 @@ fn row(line: &[u8], path: &Path) -> Result<Value> {
 
 fn failed(path: &Path, error: ParquetError) -> CorpusError {
     let path = path.with_extension("parquet");
-    match error {
-        ParquetError::External(error) => match error.downcast::<io::Error>() {
-            Ok(error) => CorpusError::io(&path, *error),
-            Err(error) => CorpusError::io(&path, io::Error::other(error)),
-        },
-        error => CorpusError::io(&path, io::Error::other(error)),
+    let ParquetError::External(error) = error else { return CorpusError::io(&path, io::Error::other(error)) };
+    match error.downcast::<io::Error>() {
+        Ok(error) => CorpusError::io(&path, *error),
+        Err(error) => CorpusError::io(&path, io::Error::other(error)),
     }
 }
 

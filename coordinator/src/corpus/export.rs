@@ -177,7 +177,9 @@ impl Export {
         }
         let mut json = serde_json::to_vec_pretty(stats).map_err(|e| CorpusError::io(&folder, e.into()))?;
         json.push(b'\n');
-        for (name, content) in [("stats.json", json.as_slice()), ("recipe.toml", recipe.as_bytes()), ("README.md", card.as_bytes())] {
+        for (name, content) in
+            [("stats.json", json.as_slice()), ("recipe.toml", recipe.as_bytes()), ("README.md", card.as_bytes())]
+        {
             atomic::write(&folder, name, |out| io::Write::write_all(out, content))?;
         }
         Ok(())

@@ -74,10 +74,8 @@ fn at_line(line: u64) -> String {
 impl CorpusError {
     fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
-            _ => Self::Io { path, source },
-        }
+        let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if full { Self::Full { path } } else { Self::Io { path, source } }
     }
 
     fn damaged(file: &Path, line: u64, remedy: &str) -> Self {
@@ -128,8 +126,7 @@ impl Corpus {
                 return Err(CorpusError::damaged(&path, 0, REBUILD));
             }
         }
-        let mut corpus =
-            Self { dir, run, recipe, manifest, entries: Vec::new(), held: HashMap::new(), next: 1 };
+        let mut corpus = Self { dir, run, recipe, manifest, entries: Vec::new(), held: HashMap::new(), next: 1 };
         entries.into_iter().for_each(|entry| corpus.take(entry));
         Ok(corpus)
     }

@@ -53,10 +53,7 @@ impl Index {
     pub(super) fn add(&mut self, folder: &Path, entry: &Entry) -> Result<()> {
         let path = folder.join(&entry.file);
         let damaged = |line: u64| CorpusError::damaged(&path, line, super::REBUILD);
-        let mut reader = BufReader::new(File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => damaged(0),
-            _ => CorpusError::io(&path, error),
-        })?);
+        let mut reader = BufReader::new(File::open(&path).map_err(|error| CorpusError::io(&path, error))?);
         let mut hash = blake3::Hasher::new();
         let (mut line, mut start) = (Vec::new(), 0);
         for (held, number) in entry.ids.iter().zip(1..) {

@@ -129,8 +129,7 @@ impl Stats {
         self.tokens.cached += u64::from(usage.cached);
         self.tokens.reusable += u64::from(usage.reusable);
         self.tokens.generated += u64::from(usage.generated);
-        self.prefix_reuse =
-            (self.tokens.reusable > 0).then(|| self.tokens.cached as f64 / self.tokens.reusable as f64);
+        self.prefix_reuse = (self.tokens.reusable > 0).then(|| self.tokens.cached as f64 / self.tokens.reusable as f64);
         for attempt in attempts {
             match attempt.end {
                 AttemptEnd::Completed => self.attempts.completed += 1,

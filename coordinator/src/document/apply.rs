@@ -194,7 +194,8 @@ impl Document {
             return Applied::NextTask;
         }
         let (run, id) = (&self.run, self.id);
-        let span = tracing::info_span!("assemble", longhand.run = %run, longhand.document = %id, longhand.section = written);
+        let span =
+            tracing::info_span!("assemble", longhand.run = %run, longhand.document = %id, longhand.section = written);
         let text = span.in_scope(|| assemble(&sections));
         let verdict = if truncated > allowed {
             Verdict::Rejected {

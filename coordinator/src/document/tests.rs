@@ -2,7 +2,9 @@
 
 mod random;
 
-use longhand_proto::task::{Constraint, Failure, FinishReason, Message, ModelInfo, Output, Task, TaskKind, Timings, Usage};
+use longhand_proto::task::{
+    Constraint, Failure, FinishReason, Message, ModelInfo, Output, Task, TaskKind, Timings, Usage,
+};
 use longhand_proto::{RunId, WorkerId};
 
 use super::*;
@@ -207,7 +209,11 @@ fn a_bad_plan_is_repaired_once_with_the_error_named() {
     let mut second = document.clone();
     assert_eq!(second.apply(&recipe, good(&plan_text(2))), Applied::NextTask);
     let ended = document.apply(&recipe, written(&plan_text(2), FinishReason::Length));
-    assert_eq!(ended, Applied::Ended { state: State::Failed, reason: "bad_plan".into() }, "a plan that was cut is no plan");
+    assert_eq!(
+        ended,
+        Applied::Ended { state: State::Failed, reason: "bad_plan".into() },
+        "a plan that was cut is no plan"
+    );
 }
 
 #[test]
@@ -225,14 +231,15 @@ fn budgets_are_scaled_to_the_length_and_one_out_of_reach_fails_at_once() {
 #[test]
 fn an_empty_or_looping_section_is_tried_again_and_then_fails_with_what_was_written() {
     let recipe = Recipe::builtin();
-    for (bad, class) in
-        [(good(" \n "), "empty_section"), (written("la la la", FinishReason::Repetition), "repetition")]
+    for (bad, class) in [(good(" \n "), "empty_section"), (written("la la la", FinishReason::Repetition), "repetition")]
     {
         let mut document = planned(3);
         assert_eq!(document.apply(&recipe, good(&prose(1))), Applied::NextTask);
         for errors in 1..recipe.retry.max_errors {
             let applied = document.apply(&recipe, bad.clone());
-            assert!(matches!(&applied, Applied::Retry { errors: n, failure } if *n == errors && failure.class == class));
+            assert!(
+                matches!(&applied, Applied::Retry { errors: n, failure } if *n == errors && failure.class == class)
+            );
         }
         let ended = document.apply(&recipe, bad);
         assert_eq!(ended, Applied::Ended { state: State::Failed, reason: class.into() });

@@ -86,8 +86,9 @@ fn identifier_removed(line: &str, leading: bool, last: bool) -> String {
         return String::new();
     }
     // "**Paragraph 3: The storm**" loses the opening stars with the mark: the closing ones go as well.
-    let opened = line[mark.range.clone()].trim_start().bytes().take_while(|byte| *byte == b'*').count();
-    let closed = line[mark.range.clone()].matches('*').count() > opened;
+    let taken = line[mark.range].trim_start();
+    let opened = taken.bytes().take_while(|byte| *byte == b'*').count();
+    let closed = taken.matches('*').count() > opened;
     let stars = "*".repeat(opened);
     match rest.trim_end().strip_suffix(stars.as_str()) {
         Some(inner) if opened > 0 && !closed && !inner.contains('*') => format!("{head}{stars}{inner}{stars}"),

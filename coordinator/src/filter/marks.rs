@@ -19,7 +19,7 @@ pub(super) enum Sure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) sure: Sure,
-    /// Bytes of the line that belong to it, separator included; `head` before them is a heading's "## ".
+    /// Bytes of the line that belong to it, separator included; a heading's "## " stands before them.
     pub(super) range: Range<usize>,
     /// The rest of the line is the plan's wording too, not text.
     pub(super) plan_line: bool,
@@ -31,7 +31,7 @@ fn regex(pattern: &str) -> Regex {
 
 const NUMBER: &str = r"(?:\d{1,3}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[ivx]{1,5})";
 const ZH_NUMBER: &str = r"(?:\d{1,3}|[一二三四五六七八九十百两零]{1,5})";
-const SEPARATOR: &str = r"(?:[*_\])】]{0,3}\s*(?P<sep>[:：]|[-–—]+\s|[-–—]+$|$)[*_\])】]{0,3}\s*)";
+const SEPARATOR: &str = r"(?:[*_\])】]{0,3}\s*(?P<sep>[:：]|[-–—]+\s|[-–—]+$|】|\]\s|$)[*_\])】]{0,3}\s*)";
 
 /// "Paragraph 3:", "**Section 2**", "Step 4 - ", "[Paragraph 3 of 9]".
 static EN: LazyLock<Regex> = LazyLock::new(|| {
@@ -49,12 +49,16 @@ static ZH: LazyLock<Regex> = LazyLock::new(|| {
 
 /// "Main Point:", "**主要内容**：".
 static LABEL: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r"(?i)^\s*(?P<mark>[-–—*_#\[\s]{0,6}(?:main point|key point|主要内容|主要观点|要点|主旨)\s*[*_\]]{0,3}\s*[:：][*_\]]{0,3}\s*)")
+    regex(
+        r"(?i)^\s*(?P<mark>[-–—*_#\[\s]{0,6}(?:main point|key point|主要内容|主要观点|要点|主旨)\s*[*_\]]{0,3}\s*[:：][*_\]]{0,3}\s*)",
+    )
 });
 
 /// The whole of a plan's line: what is left of it after "Paragraph 3 - " still names its point or its count.
 static PLAN_LINE: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r"(?i)(?:[-–—*_]+\s*(?:word count|words|字数(?:要求)?)[*_]*\s*[:：][*_]*\s*(?:约|about|approximately)?\s*\d[\d,]*\s*(?:words?|字|词)?[.。*_]*\s*$)")
+    regex(
+        r"(?i)(?:[-–—*_]+\s*(?:word count|words|字数(?:要求)?)[*_]*\s*[:：][*_]*\s*(?:约|about|approximately)?\s*\d[\d,]*\s*(?:words?|字|词)?[.。*_]*\s*$)",
+    )
 });
 
 /// The mark that `line` begins with.
@@ -62,7 +66,7 @@ pub(super) fn at_start(line: &str) -> Option<Mark> {
     if let Some(found) = EN.captures(line) {
         let paragraph = found["word"].eq_ignore_ascii_case("paragraph");
         let heading = found.name("head").is_some();
-        let dash = found["sep"].starts_with(['-', '–', '—']) || found["sep"].is_empty();
+        let dash = !found["sep"].starts_with([':', '：']);
         let step = found["word"].eq_ignore_ascii_case("step");
         let plan_line = PLAN_LINE.is_match(line);
         return match (paragraph || plan_line, heading, dash && !step) {
@@ -99,7 +103,7 @@ static COUNT: LazyLock<Regex> = LazyLock::new(|| {
     let number = r"(?:~|约|大约|about |approximately |approx\.? )?\s*\d[\d,]*\s*(?:words?|字|词|个字)?";
     let label = r"(?:(?:total |final |current |approximate )?word\s*count|字数统计|总字数|字数|词数)";
     regex(&format!(
-        r"(?i)(?P<a>[ \t]*[*_]{{0,2}}[(\[（【]\s*{label}\s*[:：=]?\s*{number}\s*[)\]）】][*_]{{0,2}})|(?P<b>(?:^|[.!?。！？…”’」])[*_]*\s*)(?P<c>[*_]{{0,2}}[(\[（【]\s*(?:~|约|大约|共|about |approximately |approx\.? )?\s*\d[\d,]*\s*(?:words?|字|词)\s*[)\]）】][*_]{{0,2}}\s*$)|(?P<d>(?:^|[.!?。！？…”’」])[*_]*\s*)(?P<e>[-–—]*\s*[*_]{{0,3}}{label}[*_]{{0,3}}\s*[:：=][*_]{{0,3}}\s*{number}[*_]{{0,3}}[.。]?\s*$)"
+        r"(?i)(?P<a>[ \t]*[*_]{{0,2}}[(\[（【]\s*{label}\s*[:：=]?\s*{number}\s*[)\]）】][*_]{{0,2}})|(?P<b>^|[.!?。！？…”’」][*_]*\s*)(?P<c>[*_]{{0,2}}[(\[（【]\s*(?:~|约|大约|共|about |approximately |approx\.? )?\s*\d[\d,]*\s*(?:words?|字|词)\s*[)\]）】][*_]{{0,2}}\s*$)|(?P<d>^|[.!?。！？…”’」][*_]*\s*)(?P<e>[-–—]*\s*[*_]{{0,3}}{label}[*_]{{0,3}}\s*[:：=][*_]{{0,3}}\s*{number}[*_]{{0,3}}[.。]?\s*$)"
     ))
 });
 
@@ -143,9 +147,7 @@ impl Fence {
         match (self.0, mark) {
             (None, Some(mark)) if width >= 3 => self.0 = Some((mark, width)),
             (None, _) => return false,
-            (Some((open, least)), Some(mark))
-                if mark == open && width >= least && line[width..].trim().is_empty() =>
-            {
+            (Some((open, least)), Some(mark)) if mark == open && width >= least && line[width..].trim().is_empty() => {
                 self.0 = None;
             }
             (Some(_), _) => {}

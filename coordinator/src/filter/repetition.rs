@@ -39,14 +39,12 @@ pub(super) fn between(filters: &Filters, document: &Assembled<'_>) -> Option<Mea
 }
 
 fn sentence_prints(text: &str) -> Vec<u64> {
-    units::sentences(text)
-        .filter(|sentence| units::count(sentence) >= SHORT_SENTENCE)
-        .map(units::fingerprint)
-        .collect()
+    units::sentences(text).filter(|sentence| units::count(sentence) >= SHORT_SENTENCE).map(units::fingerprint).collect()
 }
 
 fn worst(rule: &'static str, threshold: f64, shares: impl Iterator<Item = f64>, what: &str) -> Measured {
-    let (at, value) = shares.enumerate().fold((0, 0.0), |best, (k, share)| if share > best.1 { (k, share) } else { best });
+    let (at, value) =
+        shares.enumerate().fold((0, 0.0), |best, (k, share)| if share > best.1 { (k, share) } else { best });
     let detail =
         if value > 0.0 { format!("section {}: {:.0} % of it {what}", at + 1, value * 100.0) } else { String::new() };
     Measured { rule, value, threshold, fired: value > threshold, detail }

@@ -18,8 +18,7 @@ pub(super) fn too_many(filters: &Filters, document: &Assembled<'_>) -> Option<Me
             known => u64::from(known),
         })
         .sum();
-    let asked: u64 =
-        document.instruction.messages.iter().map(|message| estimate(&message.content) + PER_MESSAGE).sum();
+    let asked: u64 = document.instruction.messages.iter().map(|message| estimate(&message.content) + PER_MESSAGE).sum();
     let value = (written + asked) as f64;
     let threshold = f64::from(filters.max_tokens);
     Some(Measured {

@@ -104,7 +104,23 @@ fn sentence_end(line: &str) -> usize {
 pub(super) const fn is_end(c: char) -> bool {
     matches!(
         c,
-        '.' | '!' | '?' | '。' | '！' | '？' | '…' | '"' | '\'' | '”' | '’' | '」' | '』' | '）' | ')' | '*' | '_' | '》'
+        '.' | '!'
+            | '?'
+            | '。'
+            | '！'
+            | '？'
+            | '…'
+            | '"'
+            | '\''
+            | '”'
+            | '’'
+            | '」'
+            | '』'
+            | '）'
+            | ')'
+            | '*'
+            | '_'
+            | '》'
     )
 }
 
@@ -121,12 +137,10 @@ mod tests {
     #[test]
     fn sentences_in_both_languages() {
         let of = |text| sentences(text).collect::<Vec<_>>();
-        assert_eq!(of("It rained. \"Run!\" she said.  No one did"), [
-            "It rained.",
-            "\"Run!\"",
-            "she said.",
-            "No one did"
-        ]);
+        assert_eq!(
+            of("It rained. \"Run!\" she said.  No one did"),
+            ["It rained.", "\"Run!\"", "she said.", "No one did"]
+        );
         assert_eq!(of("下雨了。“快跑！”她说。没有人动"), ["下雨了。", "“快跑！”", "她说。", "没有人动"]);
         assert_eq!(of("Version 1.5 is out.\nNew line"), ["Version 1.5 is out.", "New line"]);
         assert!(of(" \n ").is_empty());

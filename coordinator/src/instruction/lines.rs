@@ -10,7 +10,10 @@ pub const MAX_LINE_BYTES: usize = 8 << 20;
 pub(super) enum Line {
     Whole(Vec<u8>),
     /// Over [`MAX_LINE_BYTES`].
-    TooLong { bytes: u64, hash: String },
+    TooLong {
+        bytes: u64,
+        hash: String,
+    },
 }
 
 /// The next line, or none at the end.

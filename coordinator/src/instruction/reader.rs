@@ -24,7 +24,10 @@ pub fn read(path: impl AsRef<Path>) -> Result<Reader, InputError> {
             Box::new(BufReader::new(decoder))
         }
         b"PAR1" => parquet_rows(file).map_err(|error| {
-            format(format!("not a Parquet file that can be read: {error}"), "write it again, or convert it to JSON Lines")
+            format(
+                format!("not a Parquet file that can be read: {error}"),
+                "write it again, or convert it to JSON Lines",
+            )
         })?,
         [b'P', b'K', 3, 4] => return Err(format("a zip archive".into(), "unpack it first")),
         _ => Box::new(BufReader::new(file)),
@@ -131,7 +134,12 @@ impl Reader {
                 Err(error) => {
                     self.input = None;
                     let problem = format!("reading failed here, and no row from here on was read: {error}");
-                    return Some(Err(self.bad("", problem, "fetch the file again and run the same command", String::new())));
+                    return Some(Err(self.bad(
+                        "",
+                        problem,
+                        "fetch the file again and run the same command",
+                        String::new(),
+                    )));
                 }
             };
             if bytes.trim_ascii().is_empty() {

@@ -34,9 +34,8 @@ pub(super) fn parse(bytes: &[u8], line: u64) -> Result<Instruction, Fault> {
             "convert the file to UTF-8, for example with `iconv -t UTF-8`",
         )
     })?;
-    let row: Value = serde_json::from_str(text).map_err(|error| {
-        fault("", format!("broken JSON: {error}"), "write one whole JSON object on each line")
-    })?;
+    let row: Value = serde_json::from_str(text)
+        .map_err(|error| fault("", format!("broken JSON: {error}"), "write one whole JSON object on each line"))?;
     let Value::Object(row) = row else {
         return Err(fault("", format!("{} instead of an object", kind(&row)), "write one JSON object on each line"));
     };
@@ -103,11 +102,9 @@ fn messages(row: &Map<String, Value>) -> Result<Vec<Message>, Fault> {
             None => Err(fault("body.messages", "is missing", "an OpenAI batch line holds its turns there")),
         },
         Some(other) => Err(wrong_type("body", other, "an object with `messages`")),
-        None => Err(fault(
-            "",
-            "the row has no text",
-            "add one of `prompt`, `instruction`, `messages` or `body.messages`",
-        )),
+        None => {
+            Err(fault("", "the row has no text", "add one of `prompt`, `instruction`, `messages` or `body.messages`"))
+        }
     }
 }
 
@@ -152,7 +149,9 @@ fn text_of(key: &str, value: &Value) -> Result<String, Fault> {
         Value::String(text) => text.clone(),
         Value::Array(parts) => {
             let parts: Option<Vec<&str>> = parts.iter().map(|part| part.get("text").and_then(Value::as_str)).collect();
-            parts.ok_or_else(|| fault(key, "holds a part that is not text", "only text can be written about"))?.join("\n")
+            parts
+                .ok_or_else(|| fault(key, "holds a part that is not text", "only text can be written about"))?
+                .join("\n")
         }
         other => return Err(wrong_type(key, other, "a string")),
     };

@@ -46,14 +46,13 @@ fn each_shape_of_row_gives_its_text() {
 
 #[test]
 fn earlier_turns_stand_before_the_request_and_later_answers_are_dropped() {
-    let row = one(
-        r#"{"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Name a city."},
+    let row =
+        one(r#"{"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Name a city."},
            {"role": "assistant", "content": "Lima."}, {"role": "user", "content": "Write 900 words on it."},
            {"role": "assistant", "content": "An old answer"}]}"#
             .replace('\n', " ")
-            .as_str(),
-    )
-    .unwrap();
+            .as_str())
+        .unwrap();
     assert_eq!(row.messages.len(), 4);
     assert_eq!(row.required_words, Some(900));
     assert_eq!(
@@ -73,7 +72,10 @@ fn stated_fields_come_before_what_the_text_says() {
     )
     .unwrap();
     assert_eq!((row.required_words, row.language), (Some(3000), Language::En));
-    assert_eq!(row.context.iter().map(|c| (c.id.as_str(), c.text.as_str())).collect::<Vec<_>>(), [("1", "a"), ("k", "b")]);
+    assert_eq!(
+        row.context.iter().map(|c| (c.id.as_str(), c.text.as_str())).collect::<Vec<_>>(),
+        [("1", "a"), ("k", "b")]
+    );
     assert_eq!(row.metadata["source"], "x");
     let row = one(r#"{"prompt": "写一篇500字的文章", "length": null}"#).unwrap();
     assert_eq!((row.required_words, row.language), (Some(500), Language::Zh));
@@ -91,7 +93,9 @@ fn a_bad_row_names_line_key_and_remedy_and_the_others_are_read() {
     let bad = rows[6].as_ref().unwrap_err();
     assert_eq!(bad.line, 7);
     let message = bad.to_string();
-    assert!(message.contains("rows.jsonl:7: broken JSON") && message.ends_with("write one whole JSON object on each line"));
+    assert!(
+        message.contains("rows.jsonl:7: broken JSON") && message.ends_with("write one whole JSON object on each line")
+    );
     assert_eq!(rows[8].as_ref().unwrap().line, 9);
 }
 
@@ -102,13 +106,25 @@ fn each_fault_is_told() {
         (r#"{"prompt": "  "}"#, "1: `prompt`: is empty; write the instruction there"),
         (r#"{"prompt": 5}"#, "1: `prompt`: is a number; want a string"),
         ("[1]", "1: a list instead of an object; write one JSON object on each line"),
-        (r#"{"prompt": "x", "length": 5}"#, "1: `length`: 5 is out of range; give whole words, 10 to 1000000, or leave the key out"),
-        (r#"{"prompt": "x", "length": "long"}"#, "1: `length`: \"long\" is out of range; give whole words, 10 to 1000000, or leave the key out"),
-        (r#"{"prompt": "x", "language": "de"}"#, "1: `language`: unknown language \"de\"; use `en` or `zh`, or leave the key out"),
+        (
+            r#"{"prompt": "x", "length": 5}"#,
+            "1: `length`: 5 is out of range; give whole words, 10 to 1000000, or leave the key out",
+        ),
+        (
+            r#"{"prompt": "x", "length": "long"}"#,
+            "1: `length`: \"long\" is out of range; give whole words, 10 to 1000000, or leave the key out",
+        ),
+        (
+            r#"{"prompt": "x", "language": "de"}"#,
+            "1: `language`: unknown language \"de\"; use `en` or `zh`, or leave the key out",
+        ),
         (r#"{"prompt": "x", "metadata": 1}"#, "1: `metadata`: is a number; want an object"),
         (r#"{"prompt": "x", "context": [{}]}"#, "1: `context[0].text`: is missing; give each text its `text`"),
         (r#"{"messages": []}"#, "1: `messages`: no turn is the user's; add the instruction as a turn with role `user`"),
-        (r#"{"messages": [{"role": "bot", "content": "x"}]}"#, "1: `messages[0].role`: unknown role \"bot\"; use system, user or assistant"),
+        (
+            r#"{"messages": [{"role": "bot", "content": "x"}]}"#,
+            "1: `messages[0].role`: unknown role \"bot\"; use system, user or assistant",
+        ),
         (r#"{"body": {}}"#, "1: `body.messages`: is missing; an OpenAI batch line holds its turns there"),
     ] {
         // A list as the first byte would be a JSON list of a file.
@@ -128,7 +144,9 @@ fn bytes_that_are_not_utf8_are_a_bad_row() {
 fn a_text_of_five_megabytes_is_refused_and_a_line_without_end_is_not_held() {
     let big = format!("{{\"prompt\": \"{}\"}}\n{{\"prompt\": \"good\"}}\n", "x".repeat(5 << 20));
     let rows = rows(big.as_bytes());
-    assert!(rows[0].as_ref().unwrap_err().to_string().contains("`prompt`: a text of 5242880 bytes; the limit is 1048576"));
+    assert!(
+        rows[0].as_ref().unwrap_err().to_string().contains("`prompt`: a text of 5242880 bytes; the limit is 1048576")
+    );
     assert!(rows[1].is_ok());
 
     let endless = "x".repeat(MAX_LINE_BYTES * 2 + 5) + "\n{}";
@@ -158,7 +176,9 @@ fn an_id_twice_is_one_document_or_a_bad_row() {
     assert_eq!(reader.repeated(), 2);
     let bad = rows[1].as_ref().unwrap_err();
     assert_eq!((bad.line, bad.key.as_str()), (3, "id"));
-    assert!(bad.to_string().contains("\"a\" is the id of line 1 too, with another content; give each row an id of its own"));
+    assert!(
+        bad.to_string().contains("\"a\" is the id of line 1 too, with another content; give each row an id of its own")
+    );
 }
 
 #[test]
@@ -168,7 +188,9 @@ fn compressed_files_are_read_by_content_not_by_name() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(text).unwrap();
     let gzip = gzip.finish().unwrap();
-    for bytes in [gzip.clone(), zstd::encode_all(&text[..], 0).unwrap(), text.to_vec(), [b"\xef\xbb\xbf", &text[..]].concat()] {
+    for bytes in
+        [gzip.clone(), zstd::encode_all(&text[..], 0).unwrap(), text.to_vec(), [b"\xef\xbb\xbf", &text[..]].concat()]
+    {
         let path = file(&folder, "rows", &bytes);
         let texts: Vec<String> = read(path).unwrap().map(|row| row.unwrap().text()).collect();
         assert_eq!(texts, ["one", "two"]);
@@ -187,7 +209,8 @@ fn parquet_rows_are_read_like_lines() {
     use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     let prompts: ArrayRef = std::sync::Arc::new(StringArray::from(vec![Some("one"), None, Some("写一篇")]));
     let lengths: ArrayRef = std::sync::Arc::new(Int64Array::from(vec![Some(700), Some(800), None]));
-    let batch = RecordBatch::try_from_iter_with_nullable([("prompt", prompts, true), ("length", lengths, true)]).unwrap();
+    let batch =
+        RecordBatch::try_from_iter_with_nullable([("prompt", prompts, true), ("length", lengths, true)]).unwrap();
     let mut bytes = Vec::new();
     let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();

@@ -38,7 +38,8 @@ static OTHER_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Said of a speed or of a part behind the figure.
 static OTHER_AFTER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^\s?(?:/|每|一[章段节页天]|的?(?:单词|词汇|生词|字典|词典|词表|字表|字帖|密码|字符))").expect("a constant expression")
+    Regex::new(r"^\s?(?:/|每|一[章段节页天]|的?(?:单词|词汇|生词|字典|词典|词表|字表|字帖|密码|字符))")
+        .expect("a constant expression")
 });
 
 /// 字 and 词 begin other words: 字节 byte, 字母 letter, 字体 font, 词语 word.
@@ -62,14 +63,28 @@ pub(super) fn figures(text: &str) -> Vec<Figure> {
         {
             continue;
         }
-        push(&mut figures, from.map(|from| from.as_str()), number.as_str(), before, after, found.name("more").is_some());
+        push(
+            &mut figures,
+            from.map(|from| from.as_str()),
+            number.as_str(),
+            before,
+            after,
+            found.name("more").is_some(),
+        );
     }
     for found in COUNT.captures_iter(text) {
         let (Some(whole), Some(after)) = (found.get(0), found.name("after")) else { continue };
         // With 字 behind it the other pattern has it already.
         if !after.as_str().contains(['字', '词', '章', '段', '页', '行', '条']) {
             let before = &text[..found.name("number").map_or(whole.start(), |number| number.start())];
-            push(&mut figures, found.name("from").map(|from| from.as_str()), &found["number"], before, &text[after.start()..], false);
+            push(
+                &mut figures,
+                found.name("from").map(|from| from.as_str()),
+                &found["number"],
+                before,
+                &text[after.start()..],
+                false,
+            );
         }
     }
     figures
@@ -85,9 +100,13 @@ fn push(figures: &mut Vec<Figure>, from: Option<&str>, number: &str, before: &st
     let begins = |words: &[&str]| words.iter().any(|word| after.trim_start().starts_with(word));
     let bound = if from.is_some() {
         Bound::About
-    } else if more || ends(&["不少于", "不低于", "至少", "不得少于", "超过", "大于", "最少", "起码"]) || begins(&["以上", "起"]) {
+    } else if more
+        || ends(&["不少于", "不低于", "至少", "不得少于", "超过", "大于", "最少", "起码"])
+        || begins(&["以上", "起"])
+    {
         Bound::Least
-    } else if ends(&["不超过", "不多于", "不得超过", "最多", "至多", "少于", "小于", "低于"]) || begins(&["以内", "以下", "之内", "内"])
+    } else if ends(&["不超过", "不多于", "不得超过", "最多", "至多", "少于", "小于", "低于"])
+        || begins(&["以内", "以下", "之内", "内"])
     {
         Bound::Most
     } else {

@@ -89,7 +89,9 @@ pub(super) fn figures(text: &str) -> Vec<Figure> {
             Bound::About
         } else if found.name("plus").is_some() || LEAST.is_match(before) || after.trim_start().starts_with("or more") {
             Bound::Least
-        } else if MOST.is_match(before) || ["or less", "or fewer", "max"].iter().any(|end| after.trim_start().starts_with(end)) {
+        } else if MOST.is_match(before)
+            || ["or less", "or fewer", "max"].iter().any(|end| after.trim_start().starts_with(end))
+        {
             Bound::Most
         } else {
             Bound::About

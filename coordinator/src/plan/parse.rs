@@ -15,13 +15,18 @@ const MAX_POINT_CHARS: usize = 1000;
 const QUOTED_CHARS: usize = 80;
 
 static EN: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)^paragraph\s+(\S+)\s*[-–—]\s*main point:\s*(.+?)\s*[-–—]\s*word count:\s*(\S+)\s+words?\.?$")
+    Regex::new(r"(?i)^paragraph\s+(\S+)\s*[-–—]\s*main point:\s*(.+)\s*[-–—]\s*word count:\s*(\S+)\s+words?\.?$")
         .expect("a constant expression")
 });
 static ZH: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^段落\s*(\S+?)\s*[-–—]\s*主要内容\s*[:：]\s*(.+?)\s*[-–—]\s*字数\s*[:：]\s*(\S+?)\s*字。?$")
+    Regex::new(r"^段落\s*(\S+?)\s*[-–—]\s*主要内容\s*[:：]\s*(.+)\s*[-–—]\s*字数\s*[:：]\s*(\S+?)\s*字。?$")
         .expect("a constant expression")
 });
+
+static EN_COUNT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?i)[-–—]\s+word count:").expect("a constant expression"));
+static ZH_COUNT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"[-–—]\s+字数\s*[:：]").expect("a constant expression"));
 
 /// Reads the plan in `text`: only numbered lines in the language's form, blank lines aside.
 pub fn parse(text: &str, rules: &PlanRules, language: Language) -> Result<Plan, PlanError> {
@@ -71,12 +76,13 @@ fn split(line: &str, language: Language) -> Option<(&str, &str, &str)> {
     };
     let (_, parts) = regex.captures(line)?.extract::<3>();
     let [number, point, words] = parts;
-    let marker = match language {
-        Language::En => "word count:",
-        Language::Zh => "字数：",
+    // Two word counts in one line: which one would hold?
+    let twice = match language {
+        Language::En => EN_COUNT.is_match(point),
+        Language::Zh => ZH_COUNT.is_match(point),
     };
-    let fits = point.chars().count() <= MAX_POINT_CHARS && !point.to_lowercase().contains(marker);
-    fits.then_some((number, point, words))
+    let fits = point.chars().count() <= MAX_POINT_CHARS && !twice;
+    fits.then_some((number, point.trim(), words))
 }
 
 /// A number written in ASCII digits only, without sign, separator or leading zero.

@@ -18,7 +18,9 @@ pub enum RecipeError {
     UnknownKey { file: String, line: usize, key: String, nearest: String },
     #[error("recipe {file}:{line}: `{key}` is {value}; want {range}")]
     OutOfRange { file: String, line: usize, key: String, value: String, range: String },
-    #[error("recipe {file}:{line}: `{key}` names the template {path}, which cannot be read: {problem}; paths are relative to the recipe")]
+    #[error(
+        "recipe {file}:{line}: `{key}` names the template {path}, which cannot be read: {problem}; paths are relative to the recipe"
+    )]
     Template { file: String, line: usize, key: String, path: String, problem: String },
     #[error(transparent)]
     Render(#[from] PromptError),

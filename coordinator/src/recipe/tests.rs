@@ -16,7 +16,11 @@ fn a_written_recipe_loads_as_the_same_wherever_it_lies() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("mine.j2"), "Write {{ main_point }} ''' \"\"\" \\ 'x'\n{{ text }}").unwrap();
     let path = folder.path().join("recipe.toml");
-    std::fs::write(&path, "name = \"mine\"\n[templates]\nsection_en = \"mine.j2\"\n[plan.sampling]\ntemperature = 0.3\n").unwrap();
+    std::fs::write(
+        &path,
+        "name = \"mine\"\n[templates]\nsection_en = \"mine.j2\"\n[plan.sampling]\ntemperature = 0.3\n",
+    )
+    .unwrap();
     let recipe = Recipe::load(&path).unwrap();
     assert!(recipe.templates.section_en.starts_with("Write {{ main_point }}"));
     assert_eq!(recipe.plan.sampling.temperature, 0.3);
@@ -57,7 +61,10 @@ fn a_value_out_of_range_is_named_with_its_range() {
         ("[plan]\n\nmin_steps = 60\n", "recipe (stored):3: `plan.min_steps` is 60; want 1 to 50"),
         ("[section]\nceiling = 0.5\n", "recipe (stored):2: `section.ceiling` is 0.5; want 1 to 10"),
         ("[section]\nhard = 1.1\n", "recipe (stored):2: `section.hard` is 1.1; want 1.15 to 20"),
-        ("[filters]\nmin_score_length = 101.0\n", "recipe (stored):2: `filters.min_score_length` is 101; want 0 to 100"),
+        (
+            "[filters]\nmin_score_length = 101.0\n",
+            "recipe (stored):2: `filters.min_score_length` is 101; want 0 to 100",
+        ),
         ("[retry]\nmax_errors = 0\n", "recipe (stored):2: `retry.max_errors` is 0; want 1 to 100"),
         ("[plan.sampling]\ntop_p = 1.5\n", "recipe (stored):2: `plan.sampling.top_p` is 1.5; want 0.01 to 1"),
         ("[plan.sampling]\ntemperature = nan\n", "recipe (stored):2: `plan.sampling.temperature` is NaN; want 0 to 5"),
@@ -84,7 +91,10 @@ fn templates_are_read_beside_the_recipe_and_tried_at_once() {
     for (template, want) in [
         ("one\n{{ instructoin }}", "template templates.section_zh: line 2: "),
         ("{% if %}", "template templates.section_zh: line 1: "),
-        ("{% for a in range(100000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}", "template templates.section_zh: "),
+        (
+            "{% for a in range(100000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}",
+            "template templates.section_zh: ",
+        ),
     ] {
         std::fs::write(folder.path().join("bad.j2"), template).unwrap();
         std::fs::write(&path, "[templates]\nsection_zh = \"bad.j2\"\n").unwrap();

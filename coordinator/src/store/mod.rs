@@ -12,196 +12,22 @@
 //! - Submitted ids end as exactly one of accepted, rejected, failed, cancelled.
 
 mod open;
+mod record;
 mod redis;
 mod sqlite;
 
 use std::fmt::Debug;
-use std::str::FromStr;
 
 use async_trait::async_trait;
 use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
-use serde::{Deserialize, Serialize};
 
 pub use self::open::open;
+pub use self::record::{
+    Attempt, AttemptEnd, Counters, Counts, Grant, NewDocument, Record, Run, State, Submitted, UnknownWord,
+};
 pub use self::redis::{RedisOptions, RedisStore};
 pub use self::sqlite::SqliteStore;
-
-/// Where a document waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// May be leased.
-    Ready,
-    /// A worker holds it.
-    Leased,
-    /// Waits out a back-off, then becomes ready.
-    Delayed,
-    Accepted,
-    Rejected,
-    Failed,
-    Cancelled,
-}
-
-impl State {
-    pub const ALL: [Self; 7] =
-        [Self::Ready, Self::Leased, Self::Delayed, Self::Accepted, Self::Rejected, Self::Failed, Self::Cancelled];
-
-    /// True for the four states in which nothing is left to do.
-    pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Accepted | Self::Rejected | Self::Failed | Self::Cancelled)
-    }
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Leased => "leased",
-            Self::Delayed => "delayed",
-            Self::Accepted => "accepted",
-            Self::Rejected => "rejected",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// A word that is none of those it could be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{word:?} is no {kind}")]
-pub struct UnknownWord {
-    kind: &'static str,
-    word: String,
-}
-
-impl FromStr for State {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> std::result::Result<Self, UnknownWord> {
-        let known = Self::ALL.into_iter().find(|state| state.as_str() == word);
-        known.ok_or_else(|| UnknownWord { kind: "state", word: word.to_owned() })
-    }
-}
-
-/// One submission: fixed when it is created.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Run {
-    pub id: RunId,
-    /// The recipe as used, TOML, with its templates inlined.
-    pub recipe: String,
-    pub recipe_hash: String,
-    pub seed: u64,
-    pub created_ms: u64,
-}
-
-/// A document as it is submitted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewDocument {
-    pub id: DocumentId,
-    /// JSON of a [`crate::document::Document`].
-    pub body: String,
-    /// Set if the row was bad: the document starts as failed for this reason (the error's class).
-    pub failed: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Submitted {
-    pub inserted: u64,
-    /// Already known, left as they were.
-    pub existing: u64,
-}
-
-/// How often a document was given back, and why. The three never mix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Counters {
-    /// Attempts of the current task that ended in an error.
-    pub errors: u32,
-    /// Leases that ran out on the current task: the worker died or hung.
-    pub losses: u32,
-    /// Leases given back by a draining worker. Free.
-    pub releases: u32,
-}
-
-/// A live lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grant {
-    pub id: LeaseId,
-    pub worker: WorkerId,
-    pub granted_ms: u64,
-    pub expires_ms: u64,
-    /// Last progress number that the worker reported, and when it last grew.
-    pub progress: u64,
-    pub progress_ms: u64,
-}
-
-/// A stored document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    pub id: DocumentId,
-    pub run: RunId,
-    pub state: State,
-    /// Rule of a rejected, error class of a failed document; else empty.
-    pub reason: String,
-    /// Grows by one with every change but a renewal, from 1.
-    pub version: u64,
-    /// Place in the order of submission, from 0.
-    pub seq: u64,
-    /// True once any task of it was leased: open documents are leased before new ones.
-    pub open: bool,
-    /// Time from which a delayed document is ready.
-    pub due_ms: u64,
-    pub counters: Counters,
-    pub lease: Option<Grant>,
-    pub checkpoint: Option<Checkpoint>,
-    pub body: String,
-    /// Accepted and written to a shard that the manifest names.
-    pub flushed: bool,
-}
-
-/// How one lease of one task ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AttemptEnd {
-    Completed,
-    Error,
-    Lost,
-    /// Given back by a draining worker, or taken back by hand.
-    Released,
-}
-
-impl AttemptEnd {
-    pub const ALL: [Self; 4] = [Self::Completed, Self::Error, Self::Lost, Self::Released];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Error => "error",
-            Self::Lost => "lost",
-            Self::Released => "released",
-        }
-    }
-}
-
-impl FromStr for AttemptEnd {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> std::result::Result<Self, UnknownWord> {
-        let known = Self::ALL.into_iter().find(|end| end.as_str() == word);
-        known.ok_or_else(|| UnknownWord { kind: "end of an attempt", word: word.to_owned() })
-    }
-}
-
-/// One lease of one task, after it ended. Kept for ever.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Attempt {
-    pub lease: LeaseId,
-    pub worker: WorkerId,
-    pub granted_ms: u64,
-    pub ended_ms: u64,
-    pub end: AttemptEnd,
-    /// JSON object of what the coordinator knows (task kind, section, usage, finish reason, error); `{}` for a lost one,
-    /// `{"revoked": state}` for one that a [`Swap`] took back.
-    pub detail: serde_json::Value,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseQuery {
@@ -358,53 +184,6 @@ pub struct Page {
     pub next: Option<u64>,
 }
 
-/// Documents by state, kept by the store as it goes: constant time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Counts {
-    pub ready: u64,
-    pub leased: u64,
-    pub delayed: u64,
-    pub accepted: u64,
-    pub rejected: u64,
-    pub failed: u64,
-    pub cancelled: u64,
-}
-
-impl Counts {
-    pub const fn of(&self, state: State) -> u64 {
-        match state {
-            State::Ready => self.ready,
-            State::Leased => self.leased,
-            State::Delayed => self.delayed,
-            State::Accepted => self.accepted,
-            State::Rejected => self.rejected,
-            State::Failed => self.failed,
-            State::Cancelled => self.cancelled,
-        }
-    }
-
-    pub const fn of_mut(&mut self, state: State) -> &mut u64 {
-        match state {
-            State::Ready => &mut self.ready,
-            State::Leased => &mut self.leased,
-            State::Delayed => &mut self.delayed,
-            State::Accepted => &mut self.accepted,
-            State::Rejected => &mut self.rejected,
-            State::Failed => &mut self.failed,
-            State::Cancelled => &mut self.cancelled,
-        }
-    }
-
-    /// Documents that are not in a terminal state.
-    pub const fn unfinished(&self) -> u64 {
-        self.ready + self.leased + self.delayed
-    }
-
-    pub const fn total(&self) -> u64 {
-        self.unfinished() + self.accepted + self.rejected + self.failed + self.cancelled
-    }
-}
-
 /// Indexes compared with the documents they index.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Audit {
@@ -500,7 +279,7 @@ pub trait Store: Send + Sync + Debug {
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted>;
 
     /// Leases up to `slots` ready documents: of the oldest run first, of a run the open ones first, then new ones, each
-    /// in order of submission. Delayed documents that are due count as ready. Each leased document's [`Record::lease`]
+    /// in order of submission. Delayed documents that are due become ready when their run is looked at. Each leased document's [`Record::lease`]
     /// is set.
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>>;
     /// Extends live leases to now + `ttl_ms`; returns those that are not live. The checkpoint is stored in the same step.

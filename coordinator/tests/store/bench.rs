@@ -1,5 +1,6 @@
 //! A store to test, with a clock that the test moves.
 
+use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -11,7 +12,6 @@ use longhand_coordinator::store::{
 use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::server::{Kind, Server};
 
@@ -26,8 +26,8 @@ pub(crate) const LIMITS: SweepLimits = SweepLimits { max_losses: 3, no_progress_
 pub(crate) struct Bench {
     pub(crate) store: Arc<dyn Store>,
     clock: Clock,
-    /// Given back after the store.
-    _place: Place,
+    /// The folder or the server, given back after the store.
+    place: Option<Box<dyn Debug + Send + Sync>>,
 }
 
 #[derive(Debug)]
@@ -38,15 +38,7 @@ enum Clock {
     Ahead(Arc<AtomicI64>),
 }
 
-#[derive(Debug)]
-#[expect(dead_code, reason = "held for what dropping it does")]
-enum Place {
-    Memory,
-    Folder(TempDir),
-    Server(Server),
-}
-
-pub(crate) fn hand() -> (Arc<AtomicU64>, impl Fn() -> u64 + Send + Sync + 'static) {
+fn hand() -> (Arc<AtomicU64>, impl Fn() -> u64 + Send + Sync + 'static) {
     let hand = Arc::new(AtomicU64::new(1_700_000_000_000));
     let clock = Arc::clone(&hand);
     (hand, move || clock.load(Ordering::SeqCst))
@@ -56,37 +48,42 @@ impl Bench {
     pub(crate) async fn memory() -> Self {
         let (hand, clock) = hand();
         let store = SqliteStore::in_memory(clock).unwrap();
-        Self { store: Arc::new(store), clock: Clock::Hand(hand), _place: Place::Memory }
+        Self { store: Arc::new(store), clock: Clock::Hand(hand), place: None }
     }
 
     pub(crate) async fn file() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (store, clock) = Self::file_in(folder.path());
-        Self { store, clock: Clock::Hand(clock), _place: Place::Folder(folder) }
+        Self::file_at(folder.path()).in_place(folder)
     }
 
-    pub(crate) fn file_in(folder: &Path) -> (Arc<dyn Store>, Arc<AtomicU64>) {
+    /// In a folder of the caller's.
+    pub(crate) fn file_at(folder: &Path) -> Self {
         let (hand, clock) = hand();
-        (Arc::new(SqliteStore::open(&folder.join("store.sqlite"), clock).unwrap()), hand)
+        let store = SqliteStore::open(&folder.join("store.sqlite"), clock).unwrap();
+        Self { store: Arc::new(store), clock: Clock::Hand(hand), place: None }
     }
 
     pub(crate) async fn redis() -> Self {
-        Self::of(Server::start(Kind::Redis)).await
+        let server = Server::start(Kind::Redis);
+        Self::of_server(&server).await.in_place(server)
     }
 
     pub(crate) async fn valkey() -> Self {
-        Self::of(Server::start(Kind::Valkey)).await
+        let server = Server::start(Kind::Valkey);
+        Self::of_server(&server).await.in_place(server)
     }
 
-    async fn of(server: Server) -> Self {
-        let (store, ahead) = Self::over(&server).await;
-        Self { store, clock: Clock::Ahead(ahead), _place: Place::Server(server) }
-    }
-
-    pub(crate) async fn over(server: &Server) -> (Arc<dyn Store>, Arc<AtomicI64>) {
+    /// On a server of the caller's.
+    pub(crate) async fn of_server(server: &Server) -> Self {
         let options = RedisOptions::default();
         let ahead = Arc::clone(&options.clock_offset_ms);
-        (Arc::new(RedisStore::open(&server.url(), options).await.unwrap()), ahead)
+        let store = RedisStore::open(&server.url(), options).await.unwrap();
+        Self { store: Arc::new(store), clock: Clock::Ahead(ahead), place: None }
+    }
+
+    fn in_place(mut self, place: impl Debug + Send + Sync + 'static) -> Self {
+        self.place = Some(Box::new(place));
+        self
     }
 
     /// Moves the store's clock.
@@ -167,7 +164,11 @@ pub(crate) fn document(run: &RunId, number: usize) -> DocumentId {
 }
 
 pub(crate) fn new(run: &RunId, number: usize) -> NewDocument {
-    NewDocument { id: document(run, number), body: json!({ "row": number, "text": "渡口 \u{0} end" }).to_string(), failed: None }
+    NewDocument {
+        id: document(run, number),
+        body: json!({ "row": number, "text": "渡口 \u{0} end" }).to_string(),
+        failed: None,
+    }
 }
 
 pub(crate) fn query(name: &str, request: &str, slots: u32) -> LeaseQuery {

@@ -1,0 +1,183 @@
+//! What only a server can do: be set up so that it loses data, run out of memory, forget its scripts, die and return.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, State, Store, StoreError, open};
+use redis::Commands;
+
+use crate::bench::*;
+use crate::server::{Kind, Server};
+
+async fn refusal(server: &Server) -> String {
+    match RedisStore::open(&server.url(), RedisOptions::default()).await {
+        Err(StoreError::Refused(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_would_lose_documents_is_refused() {
+    let server = Server::with(Kind::Redis, &["--appendonly", "no", "--maxmemory-policy", "noeviction"]);
+    assert!(refusal(&server).await.contains("appendonly yes"));
+    assert!(open(&server.url(), false).await.is_err());
+    open(&server.url(), true).await.unwrap();
+
+    let server = Server::with(Kind::Valkey, &["--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"]);
+    assert!(refusal(&server).await.contains("maxmemory-policy noeviction"));
+}
+
+#[tokio::test]
+async fn documents_of_a_newer_build_are_refused() {
+    let server = Server::start(Kind::Redis);
+    server.connect().set::<_, _, ()>("lh:schema", 99).unwrap();
+    assert!(refusal(&server).await.contains("schema 99"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_url_is_refused() {
+    let url = Server::start(Kind::Redis).url();
+    let gone = open(&url, false).await.unwrap_err();
+    assert!(matches!(&gone, StoreError::Unreachable(text) if text.contains("127.0.0.1:")), "{gone}");
+    for url in ["redis://", "rediss://user:secret@localhost"] {
+        let error = open(url, false).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Refused(_)), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_changes_nothing_and_goes_on_when_there_is_room() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let server = Server::start(kind);
+        let bench = Bench::of_server(&server).await;
+        let run = bench.run("r", 3).await;
+        let (_, lease) = bench.lease_one().await;
+        let before = bench.all(&run).await;
+        let mut beside = server.connect();
+        let memory = |bytes: &str, beside: &mut redis::Connection| {
+            redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(beside).unwrap();
+        };
+        memory("1", &mut beside);
+        for full in [
+            bench.store.commit(&commit(lease, ended(State::Accepted, ""))).await.map(drop),
+            bench.store.lease(&query("w", "q", 1)).await.map(drop),
+            bench.store.submit(&run, &[new(&run, 9)]).await.map(drop),
+        ] {
+            assert!(matches!(&full, Err(StoreError::Full(text)) if text.contains("maxmemory")), "{full:?}");
+        }
+        assert_eq!(bench.all(&run).await, before, "and it can still be read");
+        memory("0", &mut beside);
+        bench.end(lease, State::Accepted).await;
+        bench.assert_sound(&run).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_its_scripts_or_dropped_the_connection_is_served_on() {
+    let server = Server::start(Kind::Redis);
+    let bench = Bench::of_server(&server).await;
+    bench.run("r", 2).await;
+    let mut beside = server.connect();
+    let (_, lease) = bench.lease_one().await;
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut beside).unwrap();
+    bench.end(lease, State::Accepted).await;
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").exec(&mut beside).unwrap();
+    let (_, lease) = bench.lease_one().await;
+    bench.end(lease, State::Accepted).await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_comes_back_with_all_that_it_wrote() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let mut server = Server::start(kind);
+        let bench = Bench::of_server(&server).await;
+        // What `everysec` has not written yet may be lost; here nothing may.
+        redis::cmd("CONFIG").arg("SET").arg("appendfsync").arg("always").exec(&mut server.connect()).unwrap();
+        let run = bench.run("r", 3).await;
+        let (_, done) = bench.lease_one().await;
+        bench.end(done, State::Accepted).await;
+        let (_, live) = bench.lease_one().await;
+        let before = bench.all(&run).await;
+        server.restart();
+        assert_eq!(bench.all(&run).await, before);
+        assert_eq!(bench.commit(done, ended(State::Accepted, "")).await, Committed::Repeated(None));
+        assert_eq!(bench.commit(live, Next::Release).await, Committed::Done(None));
+        bench.assert_sound(&run).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_given_up_after_the_time_allowed() {
+    let server = Server::start(Kind::Redis);
+    let options = RedisOptions { response_timeout: Duration::from_millis(100), ..RedisOptions::default() };
+    let store = RedisStore::open(&server.url(), options).await.unwrap();
+    let mut beside = server.connect();
+    redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("ALL").exec(&mut beside).unwrap();
+    let error = store.runs().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable(_)), "the outcome is unknown: {error}");
+}
+
+#[tokio::test]
+async fn the_audit_finds_every_broken_index_and_repairs_it() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let server = Server::start(kind);
+        let bench = Bench::of_server(&server).await;
+        let run = bench.run("r", 5).await;
+        let (leased, lease) = bench.lease_one().await;
+        let (accepted, done) = bench.lease_one().await;
+        bench.end(done, State::Accepted).await;
+        let (_, failed) = bench.lease_one().await;
+        bench.commit(failed, ended(State::Failed, "poison")).await;
+        let right = bench.all(&run).await;
+
+        let mut beside = server.connect();
+        let names: BTreeSet<String> = beside.keys("lh:{r}:*").unwrap();
+        let ghost = "f".repeat(32);
+        let mut broken = 0;
+        for key in names.iter().filter_map(|key| key.strip_prefix("lh:{r}:")) {
+            let index = format!("lh:{{r}}:{key}");
+            match key.split(':').next().unwrap() {
+                // One entry lost, one too many.
+                "s" | "r" | "q" | "all" => {
+                    beside.zpopmin::<_, ()>(&index, 1).unwrap();
+                    beside.zadd::<_, _, _, ()>(&index, &ghost, 3).unwrap();
+                    broken += 2;
+                }
+                "leases" => {
+                    beside.hdel::<_, _, ()>(&index, lease.to_string()).unwrap();
+                    beside.hset::<_, _, _, ()>(&index, &ghost, accepted.id.to_string()).unwrap();
+                    broken += 2;
+                }
+                "run" | "d" | "b" | "a" | "req" => {}
+                other => panic!("{other} is a key that this test does not know"),
+            }
+        }
+        assert!(broken >= 20, "{names:?}");
+
+        let found = bench.store.audit(&run, false).await.unwrap();
+        assert_eq!((found.documents, found.mismatches.len(), found.repaired), (5, broken, 0), "{found:#?}");
+        assert_eq!(bench.store.audit(&run, true).await.unwrap().repaired, broken as u64);
+        bench.assert_sound(&run).await;
+        assert_eq!(bench.all(&run).await, right);
+        assert_eq!(bench.commit(lease, Next::Release).await, Committed::Done(None));
+        assert_eq!(bench.get(leased.id).await.counters.releases, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_document_takes_less_than_a_kilobyte_beside_its_body() {
+    let server = Server::start(Kind::Redis);
+    let bench = Bench::of_server(&server).await;
+    let used = |beside: &mut redis::Connection| -> i64 {
+        let info: String = redis::cmd("INFO").arg("memory").query(beside).unwrap();
+        info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
+    };
+    let mut beside = server.connect();
+    let run = bench.run("r", 0).await;
+    let before = used(&mut beside);
+    let documents: Vec<_> = (0..5000).map(|number| new(&run, number)).collect();
+    bench.store.submit(&run, &documents).await.unwrap();
+    let each = (used(&mut beside) - before) / 5000;
+    assert!(each < 1000, "{each} bytes a document");
+}

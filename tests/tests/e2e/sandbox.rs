@@ -87,7 +87,7 @@ impl Sandbox {
 
     pub(crate) async fn submit(&self, documents: usize) -> SubmitReport {
         let spec = RunSpec { id: run_id(), recipe: self.recipe.clone(), seed: 7, candidates: 1 };
-        let rows = (0..documents).map(|number| Ok(instruction(number, 1_500)));
+        let rows = (0..documents).map(|number| instruction(number, 1_500)).map(Ok);
         let report = submit(self.store.as_ref(), &spec, rows).await.unwrap();
         self.coordinator.wake(report.inserted as usize);
         report

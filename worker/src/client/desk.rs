@@ -355,7 +355,7 @@ impl Desk {
         self.options.grace = ABANDON;
         self.start_drain();
         let until = Instant::now() + ABANDON;
-        while !(self.held.is_empty() && !self.asking) {
+        while !self.held.is_empty() || self.asking {
             let Ok(Some(reply)) = tokio::time::timeout_at(until, self.calls.next()).await else { break };
             if let Err(error) = self.reply(reply) {
                 tracing::warn!(%error, "leases are left to run out");

@@ -1,6 +1,6 @@
 //! The pull loop: asks the coordinator for documents, has the engine write them, hands the texts in.
 //!
-//! One loop owns the state. [`Desk::next`](desk::Desk::next) awaits, [`Desk::apply`](desk::Desk::apply) changes it;
+//! One loop owns the state. `Desk::next` awaits, `Desk::apply` changes it;
 //! calls to the coordinator are futures that the loop holds, so nothing is shared and nothing is locked.
 //!
 //! ```text

@@ -106,18 +106,18 @@ fn quantise(run: &mut ActRun, lane: usize, values: &[f32]) {
     let halves: [Lanes; 2] = [lanes::load(values), lanes::load(&values[LANES..])];
     // Compared as bits, which order magnitudes as the floats do and put NaN above all: it must not get lost here.
     let mut most = 0;
-    for i in 0..LANES {
-        most = most.max(halves[0][i].to_bits() << 1).max(halves[1][i].to_bits() << 1);
+    for value in halves.as_flattened() {
+        most = most.max(value.to_bits() << 1);
     }
     let most = f32::from_bits(most >> 1);
     let (scale, inverse) = if most > 0.0 { (most / 127.0, 127.0 / most) } else { (most, 0.0) };
     let mut sums = [0.0; 2];
     for (half, values) in halves.iter().enumerate() {
         let mut sum = 0;
-        for i in 0..LANES {
-            let q = lanes::nearest(values[i] * inverse);
+        for (out, value) in run.q[lane][half * LANES..][..LANES].iter_mut().zip(values) {
+            let q = lanes::nearest(value * inverse);
             sum += q;
-            run.q[lane][half * LANES + i] = q as i8;
+            *out = q as i8;
         }
         sums[half] = sum as f32;
         run.halves[half][lane] = sums[half] * scale;

@@ -55,7 +55,9 @@ pub(crate) fn segment(isa: Isa, call: &Call<'_>, out: &mut [f32]) {
 fn fold_body(total: &mut [f32], part: &[f32]) {
     let width = total.len() - LANES;
     let (values, [greatest, weight, ..]) = total.split_at_mut(width) else { unreachable!("a partial result") };
-    let (part_values, [part_greatest, part_weight, ..]) = part.split_at(width) else { unreachable!("a partial result") };
+    let (part_values, [part_greatest, part_weight, ..]) = part.split_at(width) else {
+        unreachable!("a partial result")
+    };
     let most = lanes::greater(*greatest, *part_greatest);
     let (keep, add) = (lanes::exp2(*greatest - most), lanes::exp2(part_greatest - most));
     for (value, part) in values.iter_mut().zip(part_values) {

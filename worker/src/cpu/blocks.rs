@@ -72,9 +72,9 @@ pub(crate) fn runs(dtype: DType, row: &[u8], mut each: impl FnMut(Run)) {
         DType::F32 | DType::F16 | DType::BF16 => unreachable!("{dtype:?} is not quantised"),
         DType::Q4_0 => row.chunks_exact(18).for_each(|b| each(one(nibbles(&b[2..]), half_at(b, 0), 0.0))),
         DType::Q4_1 => row.chunks_exact(20).for_each(|b| each(one(nibbles(&b[4..]), half_at(b, 0), half_at(b, 2)))),
-        DType::Q5_0 => row
-            .chunks_exact(22)
-            .for_each(|b| each(one(fifth_bits(nibbles(&b[6..]), &b[2..6]), half_at(b, 0), 0.0))),
+        DType::Q5_0 => {
+            row.chunks_exact(22).for_each(|b| each(one(fifth_bits(nibbles(&b[6..]), &b[2..6]), half_at(b, 0), 0.0)))
+        }
         DType::Q5_1 => row
             .chunks_exact(24)
             .for_each(|b| each(one(fifth_bits(nibbles(&b[8..]), &b[4..8]), half_at(b, 0), half_at(b, 2)))),

@@ -8,7 +8,7 @@ use super::blocks::RUN;
 use super::buffer::{Buffer, Shared};
 use super::isa::Isa;
 use super::kv::{self, KvPool};
-use super::lanes::LANES;
+use super::lanes::{LANES, Lanes};
 use super::matmul::{self, Out};
 use super::norm;
 use super::pool::Pool;
@@ -258,15 +258,11 @@ fn for_tiles(pool: &mut Pool, units: usize, bytes: usize, rows: usize, each: &(d
     });
 }
 
-/// Multiplies rows with several matrices; `each(matrix, outputs, first row, results)` takes what a tile gave.
-fn multiply(
-    pool: &mut Pool,
-    isa: Isa,
-    matrices: &[&Matrix],
-    acts: &Acts,
-    rows: usize,
-    each: &(dyn Fn(usize, Range<usize>, usize, &[[f32; LANES]]) + Sync),
-) {
+/// Takes what a tile gave: which matrix, which of its outputs, the first row, the results of the rows.
+type Take<'a> = dyn Fn(usize, Range<usize>, usize, &[Lanes]) + Sync + 'a;
+
+/// Multiplies rows with several matrices.
+fn multiply(pool: &mut Pool, isa: Isa, matrices: &[&Matrix], acts: &Acts, rows: usize, each: &Take<'_>) {
     let tiles: usize = matrices.iter().map(|matrix| matrix.tiles()).sum();
     for_tiles(pool, tiles, matrices[0].tile_bytes(), rows, &|unit, groups| {
         let (mut part, mut tile) = (0, unit);
@@ -373,8 +369,7 @@ impl View<'_> {
             let skipped = start.saturating_sub(job.position) * share;
             for first in (skipped..count).step_by(QUERIES) {
                 let here = QUERIES.min(count - first);
-                let mut call =
-                    Call { queries: [&[]; QUERIES], visible: [0; QUERIES], count: here, pieces: &[], width };
+                let mut call = Call { queries: [&[]; QUERIES], visible: [0; QUERIES], count: here, pieces: &[], width };
                 for at in 0..here {
                     let (row, head) = query_at(first + at);
                     call.queries[at] = &self.queries[(row * heads + head) * (width / 2)..][..width / 2];

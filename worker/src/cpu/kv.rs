@@ -84,7 +84,7 @@ impl Writer<'_> {
         let row = &mut values[slot / 2 * self.width..][..value.len()];
         for (word, &value) in row.iter_mut().zip(value) {
             let bits = u32::from(to_bf16(value));
-            *word = if slot % 2 == 0 { bits } else { *word & 0xffff | bits << 16 };
+            *word = if slot.is_multiple_of(2) { bits } else { *word & 0xffff | bits << 16 };
         }
     }
 }

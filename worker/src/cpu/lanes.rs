@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn bf16_rounds_to_nearest_even() {
-        for x in [0.0, 1.0, -1.5, 3.140_625, 1.003_906_25, 1.011_718_75, f32::INFINITY, 1e-40] {
+        for x in [0.0, 1.0, -1.5, 3.140_625_2, 1.003_906_3, 1.011_718_8, f32::INFINITY, 1e-40] {
             assert_eq!(to_bf16(x), half::bf16::from_f32(x).to_bits(), "{x}");
         }
         assert!(from_bf16(to_bf16(f32::NAN)).is_nan());

@@ -10,8 +10,7 @@ pub fn logits(model: &Model, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
     let config = model.config();
     let embedding = floats(model, "token_embd.weight")?;
     let dim = config.dim;
-    let mut x: Vec<f32> =
-        tokens.iter().flat_map(|token| &embedding[*token as usize * dim..][..dim]).copied().collect();
+    let mut x: Vec<f32> = tokens.iter().flat_map(|token| &embedding[*token as usize * dim..][..dim]).copied().collect();
     let rope = Rope::new(config);
     for layer in 0..config.layers {
         let weight = |part: &str| floats(model, &format!("blk.{layer}.{part}"));

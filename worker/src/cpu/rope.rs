@@ -36,7 +36,8 @@ impl Rope {
     /// Rotates one head in place.
     #[inline]
     pub(crate) fn rotate(&self, head: &mut [f32], angles: &[[f32; 2]]) {
-        let turn = |a: &mut f32, b: &mut f32, [cos, sin]: [f32; 2]| (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+        let turn =
+            |a: &mut f32, b: &mut f32, [cos, sin]: [f32; 2]| (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
         match self.style {
             RopeStyle::Interleaved => {
                 for (pair, &angle) in head.chunks_exact_mut(2).zip(angles) {

@@ -98,7 +98,9 @@ pub(crate) fn check(batch: &StepBatch, max_tokens: usize, vocab: usize, blocks: 
         let needed = (start + len).div_ceil(BLOCK_TOKENS);
         if *len == 0 || table.len() < needed {
             let held = table.len();
-            return wrong(format!("sequence {index}: {len} tokens from {start} on need {needed} blocks, it has {held}"));
+            return wrong(format!(
+                "sequence {index}: {len} tokens from {start} on need {needed} blocks, it has {held}"
+            ));
         }
         if let Some(block) = table[..needed].iter().find(|block| **block as usize >= blocks) {
             return wrong(format!("sequence {index}: block {block} is beyond the pool of {blocks}"));

@@ -26,7 +26,9 @@ pub(crate) enum Kind {
     /// A byte, scales and minima.
     ByteMin,
     /// A byte, a zero point: 16 or 128.
-    Byte { zero: u8 },
+    Byte {
+        zero: u8,
+    },
     /// A byte, zero point 32, two scales per run.
     ByteHalves,
     F32,

@@ -105,7 +105,8 @@ impl Sampler {
     /// A logit that at least `count` logits reach: the `count`-th greatest of all strips' peaks.
     fn bound(&mut self, logits: &[f32], count: usize) -> f32 {
         self.peaks.clear();
-        self.peaks.extend(logits.chunks(STRIP).map(|strip| strip.iter().copied().fold(f32::NEG_INFINITY, lanes::greater)));
+        self.peaks
+            .extend(logits.chunks(STRIP).map(|strip| strip.iter().copied().fold(f32::NEG_INFINITY, lanes::greater)));
         if count > self.peaks.len() {
             return f32::NEG_INFINITY;
         }

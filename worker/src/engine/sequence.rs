@@ -167,7 +167,7 @@ impl Watch {
         if first {
             self.timings.queue_ms = self.lap();
             self.phase = Phase::Prefill;
-            self.span = self.below(|parent| tracing::info_span!(parent: parent, "prefill", cached, computed));
+            self.turn(|parent| tracing::info_span!(parent: parent, "prefill", cached, computed));
         }
         first
     }
@@ -177,7 +177,7 @@ impl Watch {
         if self.phase == Phase::Prefill {
             self.timings.prefill_ms = self.lap();
             self.phase = Phase::Decode;
-            self.span = self.below(|parent| {
+            self.turn(|parent| {
                 let empty = tracing::field::Empty;
                 tracing::info_span!(parent: parent, "decode", tokens = empty, finish_reason = empty)
             });
@@ -203,12 +203,18 @@ impl Watch {
         lap
     }
 
-    /// Makes a span under the parent, with the parent's subscriber: the device thread has none of its own.
-    fn below(&self, make: impl FnOnce(&Span) -> Span) -> Span {
-        let dispatch = self.parent.with_subscriber(|(_, dispatch)| dispatch.clone());
-        match dispatch {
-            Some(dispatch) => tracing::dispatcher::with_default(&dispatch, || make(&self.parent)),
-            None => Span::none(),
-        }
+    /// Ends the phase's span and makes the next one's, with the parent's subscriber: this thread may have none.
+    fn turn(&mut self, make: impl FnOnce(&Span) -> Span) {
+        let Some(dispatch) = self.parent.with_subscriber(|(_, dispatch)| dispatch.clone()) else { return };
+        tracing::dispatcher::with_default(&dispatch, || {
+            drop(std::mem::replace(&mut self.span, Span::none()));
+            self.span = make(&self.parent);
+        });
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.turn(|_| Span::none());
     }
 }

@@ -79,10 +79,7 @@ impl fmt::Debug for ChatTemplate {
 
 fn refuse(file: &Path, error: &minijinja::Error) -> ModelError {
     let line = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
-    let remedy = match error.kind() {
-        ErrorKind::OutOfFuel => "; it runs for ever, or is made to",
-        _ => "",
-    };
+    let remedy = if error.kind() == ErrorKind::OutOfFuel { "; it runs for ever, or is made to" } else { "" };
     ModelError::Template { file: file.to_owned(), what: format!("{line}{error:#}{remedy}") }
 }
 

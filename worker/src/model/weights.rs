@@ -66,7 +66,7 @@ fn expected(config: &ModelConfig) -> BTreeMap<String, Vec<usize>> {
     let ModelConfig { dim, ffn, head_dim, vocab, .. } = *config;
     let (q, kv) = (config.heads * head_dim, config.kv_heads * head_dim);
     let mut weights =
-        HashMap::from([(EMBEDDING.to_owned(), vec![vocab, dim]), ("output_norm.weight".to_owned(), vec![dim])]);
+        BTreeMap::from([(EMBEDDING.to_owned(), vec![vocab, dim]), ("output_norm.weight".to_owned(), vec![dim])]);
     if !config.tied {
         weights.insert("output.weight".to_owned(), vec![vocab, dim]);
     }

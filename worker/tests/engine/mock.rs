@@ -18,7 +18,10 @@ fn faulty(faults: Faults) -> MockEngine {
 
 #[tokio::test]
 async fn a_plan_has_the_asked_words_in_the_asked_language() {
-    let mut task = task(1, "Plan a 2,400-word essay about the sea.");
+    let mut task = task(
+        1,
+        "Plan an essay about the sea. Each paragraph has 200 to 3000 words. The whole text has about 2,400 words.",
+    );
     task.kind = TaskKind::Plan;
     let seen = read(mock().start(task.clone(), None)).await;
     let lines: Vec<&str> = seen.output().text.lines().collect();
@@ -27,7 +30,7 @@ async fn a_plan_has_the_asked_words_in_the_asked_language() {
         let rest = line.strip_prefix(&format!("Paragraph {} - Main Point: ", n + 1)).unwrap();
         assert!(rest.ends_with(" - Word Count: 300 words"), "{line}");
     }
-    task.messages[0].content = "请为一篇3000字的文章写一个计划。".into();
+    task.messages[0].content = "请为一篇3000字的文章写一个计划。每段200到9000字。".into();
     let seen = read(mock().start(task, None)).await;
     assert!(seen.output().text.starts_with("段落1 - 主要内容："), "{}", seen.output().text);
     assert!(seen.output().text.ends_with("字数：300字"));

@@ -94,7 +94,8 @@ async fn died_inside_the_manifest_line() {
         fs::write(state.join("manifest.jsonl"), &manifest[..cut]).unwrap();
         let mut corpus = open(dir.path(), &shelf).await;
         assert_eq!(corpus.len(), if cut + 1 < manifest.len() { 2 } else { 3 }, "cut at {cut}");
-        corpus.write(&shelf.records.lock().unwrap().clone()).await.unwrap();
+        let records = shelf.records.lock().unwrap().clone();
+        corpus.write(&records).await.unwrap();
         drop(corpus);
         let corpus = open(dir.path(), &shelf).await;
         assert_eq!(corpus.entries().iter().map(|entry| entry.records).sum::<u64>(), 3, "cut at {cut}");
@@ -155,7 +156,7 @@ async fn a_full_disk_leaves_no_half_file_and_the_next_try_goes_on() {
 }
 
 #[tokio::test]
-async fn a_full_disk_during_an_export_leaves_the_old_one() {
+async fn an_export_that_cannot_be_written_leaves_the_old_one() {
     let (dir, mut documents) = (tempfile::tempdir().unwrap(), documents(2));
     let shelf = Shelf::of(&documents);
     let mut corpus = open(dir.path(), &shelf).await;

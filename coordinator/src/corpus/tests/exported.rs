@@ -34,8 +34,7 @@ fn reject(document: &mut Document, name: &str) {
 
 fn fail(document: &mut Document, class: &str) {
     let sections = document.sections().to_vec();
-    document.progress =
-        Progress::Failed { class: class.into(), message: "why it failed".into(), plan: None, sections };
+    document.progress = Progress::Failed { class: class.into(), message: "why it failed".into(), plan: None, sections };
 }
 
 fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
@@ -137,19 +136,22 @@ async fn large_corpora_are_split_and_no_file_of_the_export_before_stays() {
     let limits = Limits { records: 10, bytes: u64::MAX };
     export(&shelf, dir.path(), &Options { limits, ..Options::default() }).await;
     let names = || files(dir.path()).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-    assert_eq!(names(), [
-        "README.md",
-        "data/train-00000-of-00003.jsonl",
-        "data/train-00000-of-00003.parquet",
-        "data/train-00001-of-00003.jsonl",
-        "data/train-00001-of-00003.parquet",
-        "data/train-00002-of-00003.jsonl",
-        "data/train-00002-of-00003.parquet",
-        "failed.jsonl",
-        "recipe.toml",
-        "rejected.jsonl",
-        "stats.json",
-    ]);
+    assert_eq!(
+        names(),
+        [
+            "README.md",
+            "data/train-00000-of-00003.jsonl",
+            "data/train-00000-of-00003.parquet",
+            "data/train-00001-of-00003.jsonl",
+            "data/train-00001-of-00003.parquet",
+            "data/train-00002-of-00003.jsonl",
+            "data/train-00002-of-00003.parquet",
+            "failed.jsonl",
+            "recipe.toml",
+            "rejected.jsonl",
+            "stats.json",
+        ]
+    );
     let limits = Limits { records: u64::MAX, bytes: 10_000 };
     export(&shelf, dir.path(), &Options { limits, ..Options::default() }).await;
     let count = names().len();
@@ -162,7 +164,7 @@ async fn large_corpora_are_split_and_no_file_of_the_export_before_stays() {
 }
 
 #[tokio::test]
-async fn a_corpus_without_a_document_can_be_loaded() {
+async fn a_corpus_without_a_document_is_a_whole_folder_too() {
     let dir = tempfile::tempdir().unwrap();
     let stats = export(&Shelf::default(), dir.path(), &Options::default()).await;
     assert_eq!(stats.documents.total(), 0);

@@ -8,7 +8,7 @@ use longhand_proto::{DocumentId, LeaseId, RunId};
 use crate::document::{Document, Progress, Verdict};
 use crate::store::{
     Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Record, Renewal, Result,
-    Run, State, Store, StoreError, Submitted, Swap, SweepLimits, Swapped, Swept,
+    Run, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
 };
 
 #[derive(Debug, Default)]

@@ -12,7 +12,9 @@ enum Event {
     /// The holder writes something that cannot be used.
     WriteBadly(Fault),
     /// The holder reports an error.
-    Fail { permanent: bool },
+    Fail {
+        permanent: bool,
+    },
     /// The lease runs out.
     Lose,
     /// The holder drains.

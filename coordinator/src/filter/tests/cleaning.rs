@@ -45,6 +45,7 @@ fn identifiers_and_artefacts_go() {
         ("第2部分：船开了。", "船开了。"),
         ("【第三段】船开了。", "船开了。"),
         ("段落3：船开了。", "船开了。"),
+        ("[Paragraph 3] The ship sailed.", "The ship sailed."),
         ("第三段（300字）：船开了。", "船开了。"),
         ("主要内容：暴风雨\n\n下雨了。", "下雨了。"),
         ("第三段 - 主要内容：暴风雨 - 字数：300字\n\n下雨了。", "下雨了。"),
@@ -73,6 +74,7 @@ fn ordinary_text_stays_as_it_is() {
         "The token is `<|im_end|>`, and it ends a turn.",
         "```python\n# Paragraph 3: setup\nprint('<|im_end|>')  \n```",
         "The word count was 240 words",
+        "[Section 2](#two) tells of ships.",
         "- one\n- two\n    - three",
         "The ship sailed into the",
         "第三段旅程从上海开始。",
@@ -92,7 +94,8 @@ fn ordinary_text_stays_as_it_is() {
 #[test]
 fn text_of_earlier_sections_goes() {
     let first = EARLIER.lines().next().unwrap();
-    let sentence = "The old ship sailed slowly past the lighthouse while the keeper counted the waves and wrote them down.";
+    let sentence =
+        "The old ship sailed slowly past the lighthouse while the keeper counted the waves and wrote them down.";
     for (text, want) in [
         (format!("{EARLIER}\n\nThen it rained."), "Then it rained."),
         (format!("It began.\n\n{first}\n\nThen it rained."), "It began.\n\nThen it rained."),

@@ -8,7 +8,8 @@ use crate::recipe::Filters;
 
 #[test]
 fn length_scores_as_published() {
-    for (share, score) in [(0.5, 50.0), (0.8, 87.5), (0.9, 94.4), (1.0, 100.0), (1.1, 96.7), (1.25, 91.7), (1.5, 83.3)] {
+    for (share, score) in [(0.5, 50.0), (0.8, 87.5), (0.9, 94.4), (1.0, 100.0), (1.1, 96.7), (1.25, 91.7), (1.5, 83.3)]
+    {
         let written = (f64::from(2_000) * share).round() as u32;
         assert!((score_length(2_000, written) - score).abs() < 0.05, "{share}: {}", score_length(2_000, written));
     }
@@ -222,7 +223,7 @@ fn prose_with_refrains_and_lists_is_no_repetition() {
         (Language::Zh, "是。不是。是。不是。".into()),
         (Language::Zh, "只有一句话。".into()),
     ] {
-        let measured = Owned::new(language, &[text.clone()]).measure("repetition_within");
+        let measured = Owned::new(language, std::slice::from_ref(&text)).measure("repetition_within");
         assert!(!measured.fired, "{text}: {measured:?}");
     }
 }

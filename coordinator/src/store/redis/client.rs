@@ -71,7 +71,8 @@ impl Client {
             .set_number_of_retries(4)
             .set_max_delay(Duration::from_secs(1))
             .set_pipeline_buffer_size(PIPELINE);
-        let connection = ConnectionManager::new_with_config(client, config).await.map_err(|error| at(&address, &error))?;
+        let connection =
+            ConnectionManager::new_with_config(client, config).await.map_err(|error| at(&address, &error))?;
         let client = Self { connection, clock_offset_ms: options.clock_offset_ms, address };
         let info: String = client.command(redis::cmd("INFO").arg("everything")).await?;
         Server::parse(&info).check(options.allow_volatile)?;
@@ -142,10 +143,9 @@ fn broken(error: &RedisError) -> bool {
 fn at(address: &str, error: &RedisError) -> StoreError {
     match explain(error) {
         StoreError::Unreachable(why) => StoreError::Unreachable(format!("{address}: {why}")),
-        other @ (StoreError::Full(_)
-        | StoreError::Refused(_)
-        | StoreError::NotFound { .. }
-        | StoreError::Other(_)) => other,
+        other @ (StoreError::Full(_) | StoreError::Refused(_) | StoreError::NotFound { .. } | StoreError::Other(_)) => {
+            other
+        }
     }
 }
 

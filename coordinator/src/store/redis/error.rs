@@ -25,7 +25,9 @@ pub(super) fn explain(error: &RedisError) -> StoreError {
 }
 
 fn denied(error: &RedisError) -> StoreError {
-    StoreError::Refused(format!("{error}; give user and password of a user that may run scripts: redis://USER:PASSWORD@HOST"))
+    StoreError::Refused(format!(
+        "{error}; give user and password of a user that may run scripts: redis://USER:PASSWORD@HOST"
+    ))
 }
 
 /// An answer that does not read as what the step returns: the keys were written by something else.

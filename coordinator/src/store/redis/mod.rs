@@ -6,6 +6,7 @@
 mod audit;
 mod client;
 mod error;
+mod lease;
 mod record;
 mod routes;
 mod start;
@@ -16,8 +17,8 @@ use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId};
 use redis::{FromRedisValue, Value};
 
-use self::client::{Client, key};
 pub use self::client::RedisOptions;
+use self::client::{Client, key};
 use self::error::unreadable;
 use self::record::{Envelope, RawRecord, RawSwept};
 use self::routes::Routes;
@@ -32,8 +33,6 @@ const RUNS: &str = "lh:runs";
 /// Limits of one step, so that none holds the server up: documents, and bytes of their bodies.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 4 << 20;
-/// Most slots served in one call; a worker has tens.
-const MAX_SLOTS: u32 = 1024;
 
 /// Documents in a Redis or Valkey server.
 #[derive(Debug)]
@@ -94,19 +93,6 @@ impl RedisStore {
         let run = runs.swap_remove(place);
         self.routes.learn(id, &run);
         Ok(Some(run))
-    }
-
-    /// One step of [`Store::lease`]; says too whether the request was known.
-    async fn lease_in(&self, run: &RunId, query: &LeaseQuery, slots: usize) -> Result<(bool, Vec<Record>)> {
-        let fresh: Vec<String> = (0..slots).map(|_| LeaseId::mint().to_string()).collect();
-        let mut call = self.client.step(&step::LEASE, run);
-        call.arg(query.worker.as_str()).arg(&query.request_id).arg(query.ttl_ms.min(MAX_DELAY_MS)).arg(fresh);
-        let (known, raw): (bool, Vec<RawRecord>) = self.client.invoke(&call).await?;
-        let records = record::records(run, raw)?;
-        for grant in records.iter().filter_map(|record| record.lease.as_ref()) {
-            self.routes.learn(grant.id.as_bytes(), run);
-        }
-        Ok((known, records))
     }
 
     /// Documents of one index; none without the run.
@@ -208,43 +194,7 @@ impl Store for RedisStore {
     }
 
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
-        let slots = query.slots.min(MAX_SLOTS) as usize;
-        let runs = self.run_ids().await?;
-        if let [run] = runs.as_slice() {
-            return Ok(self.lease_in(run, query, slots).await?.1);
-        }
-        if runs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let request = format!("req:{}:{}", query.worker, query.request_id);
-        let mut ask = redis::pipe();
-        for run in &runs {
-            ask.cmd("EXISTS").arg(key(run, &request));
-            ask.cmd("EXISTS").arg(key(run, "q:ready")).arg(key(run, "q:delayed"));
-        }
-        let found: Vec<u64> = self.client.pipeline(&ask).await?;
-        let looks: Vec<(&RunId, bool, bool)> =
-            runs.iter().zip(found.chunks_exact(2)).map(|(run, found)| (run, found[0] > 0, found[1] > 0)).collect();
-
-        // A repeated request is answered from the runs that served it first, before any run gives it more.
-        let mut repeated = None;
-        for (run, _, _) in looks.iter().filter(|(_, served, _)| *served) {
-            let (known, records) = self.lease_in(run, query, 0).await?;
-            if known {
-                repeated.get_or_insert_with(Vec::new).extend(records);
-            }
-        }
-        if let Some(records) = repeated {
-            return Ok(records);
-        }
-        let mut leased = Vec::new();
-        for (run, _, _) in looks.iter().filter(|(_, _, waiting)| *waiting) {
-            if leased.len() >= slots {
-                break;
-            }
-            leased.extend(self.lease_in(run, query, slots - leased.len()).await?.1);
-        }
-        Ok(leased)
+        self.lease_over_runs(query).await
     }
 
     async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>> {

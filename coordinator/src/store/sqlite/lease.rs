@@ -17,13 +17,13 @@ pub(super) fn lease(tx: &Transaction<'_>, query: &LeaseQuery, now: u64) -> Resul
     if let Some(records) = repeat(tx, query)? {
         return Ok(records);
     }
-    wake_delayed(tx, now)?;
     let mut leased = Vec::new();
-    for run in runs_with_ready(tx)? {
+    for run in runs_with_work(tx)? {
         let room = query.slots as usize - leased.len();
         if room == 0 {
             break;
         }
+        wake_delayed(tx, run, now)?;
         // The literal state lets the planner take the partial index, which holds the order too.
         let picked = row::select(
             tx,
@@ -55,9 +55,12 @@ fn repeat(tx: &Transaction<'_>, query: &LeaseQuery) -> Result<Option<Vec<Record>
     Ok(Some(records))
 }
 
-fn wake_delayed(tx: &Transaction<'_>, now: u64) -> Result<()> {
-    let due =
-        row::select(tx, "WHERE state = 'delayed' AND due_ms <= ?1 ORDER BY due_ms LIMIT ?2", (int(now), DUE_BATCH))?;
+fn wake_delayed(tx: &Transaction<'_>, run: i64, now: u64) -> Result<()> {
+    let due = row::select(
+        tx,
+        "WHERE document.run = ?1 AND state = 'delayed' AND due_ms <= ?2 ORDER BY due_ms LIMIT ?3",
+        (run, int(now), DUE_BATCH),
+    )?;
     for mut envelope in due {
         envelope.record.state = State::Ready;
         envelope.record.due_ms = 0;
@@ -66,10 +69,12 @@ fn wake_delayed(tx: &Transaction<'_>, now: u64) -> Result<()> {
     Ok(())
 }
 
-fn runs_with_ready(tx: &Transaction<'_>) -> Result<Vec<i64>> {
+/// Oldest first.
+fn runs_with_work(tx: &Transaction<'_>) -> Result<Vec<i64>> {
     tx.prepare_cached(
-        "SELECT run.key FROM run JOIN tally ON tally.run = run.key
-         WHERE tally.state = 'ready' AND n > 0 ORDER BY run.created_ms, run.id",
+        "SELECT key FROM run
+         WHERE EXISTS (SELECT 1 FROM tally WHERE tally.run = key AND state IN ('ready', 'delayed') AND n > 0)
+         ORDER BY created_ms, id",
     )?
     .query_map([], |row| row.get(0))?
     .collect()

@@ -55,11 +55,7 @@ impl SqliteStore {
     /// room to create it.
     pub fn open(path: &Path, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
         let connection = schema::open(path)?;
-        Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
-            path: Some(path.to_owned()),
-            clock: Arc::new(clock),
-        })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), path: Some(path.to_owned()), clock: Arc::new(clock) })
     }
 
     /// A store that ends with its last clone.
@@ -80,11 +76,9 @@ impl SqliteStore {
         let clock = Arc::clone(&self.clock);
         match self.path.clone() {
             None => transact(&mut connection, Path::new(":memory:"), access, &clock, step),
-            Some(path) => {
-                tokio::task::spawn_blocking(move || transact(&mut connection, &path, access, &clock, step))
-                    .await
-                    .map_err(|error| StoreError::Other(format!("a step of the store did not end: {error}")))?
-            }
+            Some(path) => tokio::task::spawn_blocking(move || transact(&mut connection, &path, access, &clock, step))
+                .await
+                .map_err(|error| StoreError::Other(format!("a step of the store did not end: {error}")))?,
         }
     }
 
@@ -214,10 +208,8 @@ impl Store for SqliteStore {
     }
 
     async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
-        self.read(move |tx| {
-            Ok(document::attempts(tx, document)?.ok_or_else(|| StoreError::no_document(document))?)
-        })
-        .await
+        self.read(move |tx| Ok(document::attempts(tx, document)?.ok_or_else(|| StoreError::no_document(document))?))
+            .await
     }
 
     async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
@@ -248,5 +240,57 @@ impl Store for SqliteStore {
 
     async fn now_ms(&self) -> Result<u64> {
         Ok((self.clock)())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_proto::clock;
+
+    use super::*;
+
+    fn run() -> Run {
+        Run { id: "r".parse().unwrap(), recipe: String::new(), recipe_hash: String::new(), seed: 0, created_ms: 1 }
+    }
+
+    fn document(number: u32) -> NewDocument {
+        let id = DocumentId::derive(&run().id, &number.to_string(), 0);
+        NewDocument { id, body: "x".repeat(10_000), failed: None }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_changes_nothing_and_the_store_goes_on_when_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("store.sqlite"), clock::unix_ms).unwrap();
+        store.create_run(&run()).await.unwrap();
+        store.submit(&run().id, &[document(0)]).await.unwrap();
+        let limit = async |pages: i64| {
+            let connection = store.connection.lock().await;
+            connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+        };
+
+        // As little as the file has: SQLite answers as it would on a disk without room.
+        limit(1).await;
+        let batch: Vec<NewDocument> = (0..20).map(document).collect();
+        let full = store.submit(&run().id, &batch).await.unwrap_err();
+        assert!(matches!(&full, StoreError::Full(text) if text.contains("store.sqlite")), "{full}");
+        assert_eq!(store.counts(&run().id).await.unwrap().total(), 1, "none of the batch was written");
+        assert_eq!(store.audit(&run().id, false).await.unwrap().mismatches, Vec::<String>::new());
+
+        limit(1_000_000).await;
+        assert_eq!(store.submit(&run().id, &batch).await.unwrap().inserted, 19);
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_caller_went_away_still_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("store.sqlite"), clock::unix_ms).unwrap();
+        store.create_run(&run()).await.unwrap();
+        let id = run().id;
+        let batch = [document(0)];
+        let mut submit = Box::pin(store.submit(&id, &batch));
+        assert!(futures::poll!(&mut submit).is_pending());
+        drop(submit);
+        assert_eq!(store.counts(&id).await.unwrap().total(), 1, "written whole, and the connection is free again");
     }
 }

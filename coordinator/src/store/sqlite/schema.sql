@@ -43,7 +43,7 @@ CREATE UNIQUE INDEX document_by_seq ON document (run, seq);
 CREATE INDEX document_by_state ON document (run, state, seq);
 CREATE INDEX document_by_reason ON document (run, state, reason, seq);
 CREATE INDEX document_ready ON document (run, open DESC, seq) WHERE state = 'ready';
-CREATE INDEX document_delayed ON document (due_ms) WHERE state = 'delayed';
+CREATE INDEX document_delayed ON document (run, due_ms) WHERE state = 'delayed';
 CREATE INDEX document_expiring ON document (expires_ms) WHERE state = 'leased';
 CREATE INDEX document_stalling ON document (progress_ms) WHERE state = 'leased';
 CREATE INDEX document_unflushed ON document (run, seq) WHERE state = 'accepted' AND flushed = 0;

@@ -17,7 +17,8 @@ async fn every_attempt_keeps_its_worker_times_and_detail(bench: &Bench) {
     let (record, lease) = bench.lease_one().await;
     let granted = record.lease.unwrap();
     bench.pass(MINUTE);
-    let detail = json!({ "kind": "section", "error": { "message": "a \"quoted\"\nline, 中文, \u{1}" }, "n": [1, 2.5, null] });
+    let detail =
+        json!({ "kind": "section", "error": { "message": "a \"quoted\"\nline, 中文, \u{1}" }, "n": [1, 2.5, null] });
     let mut failed = commit(lease, ended(State::Failed, "context_too_small"));
     failed.detail = detail.clone();
     bench.store.commit(&failed).await.unwrap();

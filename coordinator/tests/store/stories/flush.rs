@@ -5,10 +5,7 @@ use longhand_proto::DocumentId;
 
 use crate::bench::*;
 
-on_every_store!(
-    an_accepted_document_waits_until_a_shard_holds_it,
-    only_accepted_documents_of_the_run_can_be_marked,
-);
+on_every_store!(an_accepted_document_waits_until_a_shard_holds_it, only_accepted_documents_of_the_run_can_be_marked,);
 
 async fn an_accepted_document_waits_until_a_shard_holds_it(bench: &Bench) {
     let run = bench.run("r", 4).await;

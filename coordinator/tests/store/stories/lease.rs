@@ -75,6 +75,11 @@ async fn a_repeated_complete_still_finds_the_lease_it_was_given(bench: &Bench) {
     let Committed::Done(Some(grant)) = given else { panic!("{given:?}") };
     assert_eq!(grant.id, minted);
 
+    let late = Renewal { lease: first, progress: 9, checkpoint: Some(checkpoint(&[6])) };
+    assert_eq!(bench.store.renew(&[late], TTL).await.unwrap(), [first], "a committed lease renews nothing");
+    assert_eq!(bench.get(record.id).await.lease.as_ref(), Some(&grant));
+    assert_eq!(bench.get(record.id).await.checkpoint, None);
+
     // The caller repeats with another fresh id, as a retry through another replica would.
     let again = Next::Continue { lease: Some(LeaseId::mint()) };
     assert_eq!(bench.commit(first, again.clone()).await, Committed::Repeated(Some(grant)));

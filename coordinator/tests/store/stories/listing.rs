@@ -4,6 +4,8 @@ use longhand_coordinator::store::{Counts, Filter, State, StoreError};
 
 use crate::bench::*;
 
+const NONE: [u64; 0] = [];
+
 on_every_store!(
     a_listing_goes_page_by_page_in_the_order_of_submission,
     documents_are_found_by_state_and_by_reason,
@@ -29,7 +31,12 @@ async fn a_listing_goes_page_by_page_in_the_order_of_submission(bench: &Bench) {
 
 async fn documents_are_found_by_state_and_by_reason(bench: &Bench) {
     let run = bench.run("r", 6).await;
-    let ends = [(State::Rejected, "too_short"), (State::Rejected, "refusal"), (State::Rejected, "too_short"), (State::Accepted, "")];
+    let ends = [
+        (State::Rejected, "too_short"),
+        (State::Rejected, "refusal"),
+        (State::Rejected, "too_short"),
+        (State::Accepted, ""),
+    ];
     for (state, reason) in ends {
         let (_, lease) = bench.lease_one().await;
         bench.commit(lease, ended(state, reason)).await;
@@ -42,12 +49,12 @@ async fn documents_are_found_by_state_and_by_reason(bench: &Bench) {
     };
     assert_eq!(find(Some(State::Rejected), None).await, [0, 1, 2]);
     assert_eq!(find(Some(State::Rejected), Some("too_short")).await, [0, 2]);
-    assert_eq!(find(Some(State::Rejected), Some("")).await, []);
+    assert_eq!(find(Some(State::Rejected), Some("")).await, NONE);
     assert_eq!(find(Some(State::Accepted), Some("")).await, [3]);
     assert_eq!(find(Some(State::Leased), None).await, [4]);
     assert_eq!(find(Some(State::Leased), Some("")).await, [4]);
-    assert_eq!(find(Some(State::Ready), Some("too_short")).await, []);
-    assert_eq!(find(Some(State::Failed), None).await, []);
+    assert_eq!(find(Some(State::Ready), Some("too_short")).await, NONE);
+    assert_eq!(find(Some(State::Failed), None).await, NONE);
     assert_eq!(find(None, None).await, [0, 1, 2, 3, 4, 5]);
     let counts = bench.store.counts(&run).await.unwrap();
     assert_eq!(counts, Counts { ready: 1, leased: 1, accepted: 1, rejected: 3, ..Counts::default() });

@@ -76,8 +76,7 @@ unsafe fn score<const Q: usize, const N: usize>(call: &Call<'_>, piece: usize, s
     for pair in 0..call.width / 2 {
         // SAFETY: a piece's keys are `width / 2` registers, a query as many words.
         unsafe {
-            let keys: [__m512i; N] =
-                std::array::from_fn(|n| _mm512_loadu_si512(keys[n].add(pair * LANES).cast()));
+            let keys: [__m512i; N] = std::array::from_fn(|n| _mm512_loadu_si512(keys[n].add(pair * LANES).cast()));
             for q in 0..Q {
                 let query = as_bf16(_mm512_set1_epi32(*queries[q].add(pair) as i32));
                 for n in 0..N {

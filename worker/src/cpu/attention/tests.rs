@@ -50,7 +50,13 @@ fn run(isa: Isa, case: &Case, queries: &[Vec<u32>], seen: &[usize]) -> Vec<Vec<f
     let most = *seen.iter().max().unwrap();
     for start in (0..most).step_by(SEGMENT) {
         let active: Vec<usize> = (0..queries.len()).filter(|q| seen[*q] > start).collect();
-        let mut call = Call { queries: [&[]; QUERIES], visible: [0; QUERIES], count: active.len(), pieces: &[], width: case.width };
+        let mut call = Call {
+            queries: [&[]; QUERIES],
+            visible: [0; QUERIES],
+            count: active.len(),
+            pieces: &[],
+            width: case.width,
+        };
         for (at, q) in active.iter().enumerate() {
             (call.queries[at], call.visible[at]) = (&queries[*q], SEGMENT.min(seen[*q] - start));
         }

@@ -126,7 +126,8 @@ pub(super) unsafe fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut
         match kind {
             Kind::F32 => for_rows!(rows, inputs::<0>(call, out)),
             Kind::F16 => for_rows!(rows, inputs::<1>(call, out)),
-            _ => for_rows!(rows, inputs::<2>(call, out)),
+            Kind::BF16 => for_rows!(rows, inputs::<2>(call, out)),
+            kind => unreachable!("{kind:?} is quantised"),
         }
     }
 }

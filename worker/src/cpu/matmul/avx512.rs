@@ -89,10 +89,10 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn dot<const N: usize>(w: &[__m512i; 8], run: &ActRun, r: usize, first: usize) -> __m512i {
     let mut sum = _mm512_setzero_si512();
-    for group in first..first + N {
+    for (group, weights) in w.iter().enumerate().skip(first).take(N) {
         let q = &run.q[r][group * 4..][..4];
         let four = i32::from_ne_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]);
-        sum = _mm512_dpbusd_epi32(sum, w[group], _mm512_set1_epi32(four));
+        sum = _mm512_dpbusd_epi32(sum, *weights, _mm512_set1_epi32(four));
     }
     sum
 }
@@ -106,7 +106,8 @@ pub(super) unsafe fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut
         match kind {
             Kind::F32 => for_rows!(rows, inputs::<0>(call, out)),
             Kind::F16 => for_rows!(rows, inputs::<1>(call, out)),
-            _ => for_rows!(rows, inputs::<2>(call, out)),
+            Kind::BF16 => for_rows!(rows, inputs::<2>(call, out)),
+            kind => unreachable!("{kind:?} is quantised"),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn quantised(kind: Kind, call: Quantised<'_>, rows: usize, out: &mut 
         for half in 0..halves {
             let scales = &scales[(index * halves + half) * LANES * 2..][..LANES * 2];
             let groups = half * 4..if halves == 2 { half * 4 + 4 } else { 8 };
-            for r in 0..rows {
+            for (r, out) in out[..rows].iter_mut().enumerate() {
                 let sum = if halves == 2 { run.halves[half][r] } else { run.sum[r] };
                 let mut dots = [0_i32; LANES];
                 for group in groups.clone() {
@@ -44,7 +44,7 @@ pub(super) fn quantised(kind: Kind, call: Quantised<'_>, rows: usize, out: &mut 
                         Some(_) => -call.zero * scale,
                         None => half_at(&mins[index * LANES * 2..], lane),
                     };
-                    out[r][lane] += dots[lane] as f32 * (scale * run.scale[r]) + min * sum;
+                    out[lane] += dots[lane] as f32 * (scale * run.scale[r]) + min * sum;
                 }
             }
         }
@@ -60,7 +60,8 @@ pub(super) fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut Out) {
             match kind {
                 Kind::F32 => f32::from_le_bytes([at[0], at[1], at[2], at[3]]),
                 Kind::F16 => f16::from_le_bytes([at[0], at[1]]).to_f32(),
-                _ => bf16::from_le_bytes([at[0], at[1]]).to_f32(),
+                Kind::BF16 => bf16::from_le_bytes([at[0], at[1]]).to_f32(),
+                kind => unreachable!("{kind:?} is quantised"),
             }
         });
         for r in 0..rows {

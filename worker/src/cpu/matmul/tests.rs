@@ -30,7 +30,11 @@ fn rounded(acts: &Acts, quantised: bool, row: usize) -> Vec<f32> {
     (0..acts.width)
         .map(|i| {
             let run = &acts.runs[(group * acts.width + i) / RUN];
-            if quantised { f32::from(run.q[lane][i % RUN]) * run.scale[lane] } else { acts.dense[group * acts.width + i][lane] }
+            if quantised {
+                f32::from(run.q[lane][i % RUN]) * run.scale[lane]
+            } else {
+                acts.dense[group * acts.width + i][lane]
+            }
         })
         .collect()
 }
@@ -59,7 +63,10 @@ fn kernels_agree_with_their_slow_twin() {
                             // The zero point of full bytes adds terms that cancel, up to the greatest weight each.
                             let size: f64 = products.iter().map(|x| x.abs()).sum();
                             let error = (f64::from(out[row % GROUP][output % LANES]) - want).abs();
-                            assert!(error < 3e-6 * size.max(1.0), "{isa} {dtype:?} {count}x{outputs}x{inputs}: {error}");
+                            assert!(
+                                error < 3e-6 * size.max(1.0),
+                                "{isa} {dtype:?} {count}x{outputs}x{inputs}: {error}"
+                            );
                         }
                     }
                 }

@@ -130,7 +130,7 @@ pub(super) fn write(task: &Task, variant: u32, ratio: f32) -> String {
     }
 }
 
-/// Numbers that stand before "word" or "字" in a prompt.
+/// Numbers that stand before "word" or "字" in a prompt. The upper end of a range is none: it bounds the paragraphs.
 fn numbers(prompt: &str) -> impl Iterator<Item = u32> {
     prompt.char_indices().filter_map(|(i, c)| {
         let before = &prompt[..i];
@@ -143,6 +143,10 @@ fn numbers(prompt: &str) -> impl Iterator<Item = u32> {
             let width = before[at..].chars().next().map_or(0, char::len_utf8);
             &before[at + width..]
         });
+        let ahead = before[..before.len() - digits.len()].trim_end();
+        if ahead.ends_with(" to") || ahead.ends_with('到') {
+            return None;
+        }
         digits.replace(',', "").parse().ok()
     })
 }

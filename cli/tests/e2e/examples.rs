@@ -1,0 +1,36 @@
+//! The files in `examples/` are what a stranger tries first.
+
+use std::path::PathBuf;
+
+use longhand_coordinator::document::Language;
+use longhand_coordinator::instruction;
+use longhand_coordinator::recipe::Recipe;
+
+fn examples() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join("examples")
+}
+
+#[test]
+fn the_recipe_that_spells_out_the_defaults_is_the_built_in_one() {
+    let spelled = Recipe::load(examples().join("recipes/longwriter.toml")).unwrap();
+    assert_eq!(spelled, Recipe::builtin());
+}
+
+#[test]
+fn the_recipe_of_the_demo_can_be_used() {
+    assert_eq!(Recipe::load(examples().join("recipes/demo.toml")).unwrap().name, "demo");
+}
+
+#[test]
+fn every_example_row_is_good_and_its_text_asks_for_the_length_it_states() {
+    for (file, language, rows) in [("instructions.jsonl", Language::En, 8), ("instructions.zh.jsonl", Language::Zh, 3)]
+    {
+        let instructions: Vec<_> = instruction::read(examples().join(file)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(instructions.len(), rows, "{file}");
+        for instruction in instructions {
+            assert_eq!(instruction.language, language, "{:?}", instruction.id);
+            let stated = longhand_coordinator::length::required(&instruction.text());
+            assert!(stated.is_some() && stated == instruction.required_words, "{:?}: {stated:?}", instruction.id);
+        }
+    }
+}
