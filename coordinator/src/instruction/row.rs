@@ -153,7 +153,9 @@ fn text_of(key: &str, value: &Value) -> Result<String, Fault> {
                 .ok_or_else(|| fault(key, "holds a part that is not text", "only text can be written about"))?
                 .join("\n")
         }
-        other => return Err(wrong_type(key, other, "a string")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+            return Err(wrong_type(key, value, "a string"));
+        }
     };
     if text.trim().is_empty() {
         return Err(fault(key, "is empty", "write the instruction there"));
@@ -169,8 +171,8 @@ fn context(row: &Map<String, Value>) -> Result<Vec<Context>, Fault> {
     };
     let context = texts.iter().enumerate().map(|(index, text)| {
         let key = format!("context[{index}]");
-        match text {
-            Value::Object(object) => Ok(Context {
+        match text.as_object() {
+            Some(object) => Ok(Context {
                 id: match present(object, "id") {
                     Some(Value::String(id)) => id.clone(),
                     Some(Value::Number(id)) => id.to_string(),
@@ -182,7 +184,7 @@ fn context(row: &Map<String, Value>) -> Result<Vec<Context>, Fault> {
                     None => return Err(fault(&format!("{key}.text"), "is missing", "give each text its `text`")),
                 },
             }),
-            other => Ok(Context { id: (index + 1).to_string(), text: text_of(&key, other)? }),
+            None => Ok(Context { id: (index + 1).to_string(), text: text_of(&key, text)? }),
         }
     });
     context.collect()

@@ -17,10 +17,10 @@ fn rows(bytes: &[u8]) -> Vec<Result<Instruction, BadRow>> {
     read(file(&folder, "rows.jsonl", bytes)).unwrap().collect()
 }
 
-fn one(row: &str) -> Result<Instruction, BadRow> {
+fn one(row: &str) -> Result<Instruction, Box<BadRow>> {
     let mut rows = rows(row.as_bytes());
     assert_eq!(rows.len(), 1);
-    rows.remove(0)
+    rows.remove(0).map_err(Box::new)
 }
 
 /// Key, problem and remedy of the only row.
@@ -188,9 +188,7 @@ fn compressed_files_are_read_by_content_not_by_name() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(text).unwrap();
     let gzip = gzip.finish().unwrap();
-    for bytes in
-        [gzip.clone(), zstd::encode_all(&text[..], 0).unwrap(), text.to_vec(), [b"\xef\xbb\xbf", &text[..]].concat()]
-    {
+    for bytes in [gzip, zstd::encode_all(&text[..], 0).unwrap(), text.to_vec(), [b"\xef\xbb\xbf", &text[..]].concat()] {
         let path = file(&folder, "rows", &bytes);
         let texts: Vec<String> = read(path).unwrap().map(|row| row.unwrap().text()).collect();
         assert_eq!(texts, ["one", "two"]);

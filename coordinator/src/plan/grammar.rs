@@ -55,7 +55,7 @@ fn number_between(min: u32, max: u32) -> String {
     while from <= max {
         // The longest run from `from` of the form: a prefix, one digit range, then any digits.
         let mut unit = 1;
-        while from % (unit * 10) == 0 && from + unit * 10 - 1 <= max && from > 0 {
+        while from.is_multiple_of(unit * 10) && from + unit * 10 - 1 <= max && from > 0 {
             unit *= 10;
         }
         let digit = from / unit % 10;

@@ -160,10 +160,8 @@ impl Source<'_> {
         for name in key.split('.') {
             let Some((found, value)) = table.iter().find(|(found, _)| found.get_ref() == name) else { break };
             line = self.line_at(found.span().start);
-            match value.get_ref() {
-                DeValue::Table(inner) => table = inner,
-                _ => break,
-            }
+            let DeValue::Table(inner) = value.get_ref() else { break };
+            table = inner;
         }
         line
     }

@@ -178,7 +178,7 @@ pub struct Attempt {
     pub ended_ms: u64,
     pub end: AttemptEnd,
     /// JSON object of what the coordinator knows (task kind, section, usage, finish reason, error); `{}` for a lost one,
-    /// `{"revoked": state}` for one that a [`Swap`] took back.
+    /// `{"revoked": state}` for one that a [`Swap`](super::Swap) took back.
     pub detail: serde_json::Value,
 }
 

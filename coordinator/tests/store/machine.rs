@@ -133,7 +133,7 @@ impl Tested {
         let store = &self.bench.store;
         match op {
             Op::Submit { run, rows, bad } => {
-                let new: Vec<NewDocument> = rows.iter().map(|row| self.new(*run, *row, *bad)).collect();
+                let new: Vec<NewDocument> = rows.iter().map(|row| self.row(*run, *row, *bad)).collect();
                 let submitted = store.submit(&self.runs[*run], &new).await.unwrap();
                 assert_eq!(submitted.inserted + submitted.existing, rows.len() as u64);
                 Answer::Submitted { inserted: submitted.inserted }
@@ -239,7 +239,7 @@ impl Tested {
         }
     }
 
-    fn new(&self, run: usize, row: usize, bad: bool) -> NewDocument {
+    fn row(&self, run: usize, row: usize, bad: bool) -> NewDocument {
         NewDocument { id: self.id((run, row)), body: text(0), failed: bad.then(|| "bad_row".into()) }
     }
 

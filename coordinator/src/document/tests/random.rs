@@ -218,10 +218,8 @@ proptest! {
         let mut shelf = Shelf::new();
         for fault in &faults {
             shelf.apply(&Event::Lease);
-            match fault {
-                Event::WriteBadly(_) | Event::Fail { .. } => shelf.apply(fault),
-                _ => shelf.apply(&Event::Fail { permanent: false }),
-            }
+            let fails = matches!(fault, Event::WriteBadly(_) | Event::Fail { .. });
+            shelf.apply(if fails { fault } else { &Event::Fail { permanent: false } });
         }
         let (state, _) = shelf.ended.unwrap();
         prop_assert!(matches!(state, State::Failed | State::Rejected));

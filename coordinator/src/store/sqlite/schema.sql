@@ -46,7 +46,8 @@ CREATE INDEX document_ready ON document (run, open DESC, seq) WHERE state = 'rea
 CREATE INDEX document_delayed ON document (run, due_ms) WHERE state = 'delayed';
 CREATE INDEX document_expiring ON document (expires_ms) WHERE state = 'leased';
 CREATE INDEX document_stalling ON document (progress_ms) WHERE state = 'leased';
-CREATE INDEX document_unflushed ON document (run, seq) WHERE state = 'accepted' AND flushed = 0;
+-- More columns than its condition needs, or the planner would walk document_by_state past all that are flushed.
+CREATE INDEX document_unflushed ON document (run, state, flushed, seq) WHERE state = 'accepted' AND flushed = 0;
 CREATE UNIQUE INDEX document_by_lease ON document (lease) WHERE lease IS NOT NULL;
 CREATE INDEX document_by_last_lease ON document (last_lease) WHERE last_lease IS NOT NULL;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use longhand_coordinator::store::{Committed, Lookup, Next, Renewal, State};
+use longhand_coordinator::store::{Committed, Lookup, NewDocument, Next, Renewal, State, Swap};
 use longhand_proto::LeaseId;
 
 use crate::bench::*;
@@ -171,17 +171,26 @@ async fn workers_that_ask_together_never_share_a_document(bench: &Bench) {
 }
 
 async fn open_documents_come_before_new_ones_and_old_runs_before_young_ones(bench: &Bench) {
-    let old = bench.run("old", 3).await;
+    let old = bench.run("old", 0).await;
+    let bad = NewDocument { failed: Some("bad_row".into()), ..new(&old, 0) };
+    bench.store.submit(&old, &[bad, new(&old, 1), new(&old, 2), new(&old, 3)]).await.unwrap();
     let young = run("young");
     bench.store.create_run(&a_run("young", 8)).await.unwrap();
     bench.store.submit(&young, &[new(&young, 0)]).await.unwrap();
 
     let leased = bench.lease("w", "q1", 2).await;
-    assert_eq!(ids(&leased), [document(&old, 0), document(&old, 1)]);
+    assert_eq!(ids(&leased), [document(&old, 1), document(&old, 2)]);
     bench.commit(lease_of(&leased[1]), Next::Continue { lease: None }).await;
     bench.commit(lease_of(&leased[0]), Next::Release).await;
+    // The first row is mended and put back: new, though it was submitted first.
+    let mended = bench.get(document(&old, 0)).await;
+    let requeue =
+        Swap { document: mended.id, version: mended.version, state: State::Ready, reason: String::new(), body: None };
+    bench.store.swap(&requeue).await.unwrap();
     let leased = bench.lease("w", "q2", 9).await;
-    assert_eq!(ids(&leased), [document(&old, 0), document(&old, 1), document(&old, 2), document(&young, 0)]);
+    let order = [1, 2, 0, 3].map(|number| document(&old, number));
+    assert_eq!(ids(&leased[..4]), order);
+    assert_eq!(ids(&leased[4..]), [document(&young, 0)]);
 }
 
 async fn a_lease_that_ran_out_lives_until_a_sweep_has_seen_it(bench: &Bench) {

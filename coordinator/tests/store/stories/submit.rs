@@ -49,7 +49,7 @@ async fn submitting_a_file_twice_changes_nothing(bench: &Bench) {
 async fn a_bad_row_starts_as_failed_and_is_counted(bench: &Bench) {
     let run = bench.run("r", 1).await;
     let bad = NewDocument { failed: Some("bad_row".into()), ..new(&run, 1) };
-    bench.store.submit(&run, &[bad.clone()]).await.unwrap();
+    bench.store.submit(&run, std::slice::from_ref(&bad)).await.unwrap();
     let record = bench.get(bad.id).await;
     assert_eq!((record.state, record.reason.as_str(), &record.body), (State::Failed, "bad_row", &bad.body));
     let counts = bench.store.counts(&run).await.unwrap();

@@ -6,6 +6,13 @@ use super::{Call, QUERIES, SEGMENT, partial_len};
 use crate::cpu::kv::piece_words;
 use crate::cpu::lanes::{self, LANES};
 
+/// The same 64 bytes as another type.
+macro_rules! as_bf16 {
+    ($words:expr) => {
+        std::mem::transmute::<__m512i, __m512bh>($words)
+    };
+}
+
 /// # Safety
 /// The processor has the features, and the call was checked by [`super::segment`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
@@ -76,11 +83,14 @@ unsafe fn score<const Q: usize, const N: usize>(call: &Call<'_>, piece: usize, s
     for pair in 0..call.width / 2 {
         // SAFETY: a piece's keys are `width / 2` registers, a query as many words.
         unsafe {
-            let keys: [__m512i; N] = std::array::from_fn(|n| _mm512_loadu_si512(keys[n].add(pair * LANES).cast()));
+            let mut loaded = [_mm512_setzero_si512(); N];
+            for (loaded, keys) in loaded.iter_mut().zip(keys) {
+                *loaded = _mm512_loadu_si512(keys.add(pair * LANES).cast());
+            }
             for q in 0..Q {
-                let query = as_bf16(_mm512_set1_epi32(*queries[q].add(pair) as i32));
+                let query = as_bf16!(_mm512_set1_epi32(*queries[q].add(pair) as i32));
                 for n in 0..N {
-                    sums[q][n] = _mm512_dpbf16_ps(sums[q][n], as_bf16(keys[n]), query);
+                    sums[q][n] = _mm512_dpbf16_ps(sums[q][n], as_bf16!(loaded[n]), query);
                 }
             }
         }
@@ -137,14 +147,16 @@ unsafe fn values<const Q: usize, const N: usize>(
     for (index, piece) in call.pieces.iter().enumerate() {
         let rows = piece[piece_words(call.width) / 2..].as_ptr();
         for row in 0..LANES / 2 {
-            // SAFETY: a piece's values are eight rows of `width` words.
-            let values: [__m512i; N] = unsafe {
-                std::array::from_fn(|n| _mm512_loadu_si512(rows.add(row * call.width + first + n * LANES).cast()))
-            };
-            for q in 0..Q {
-                let weight = as_bf16(_mm512_set1_epi32(weights[q][index * (LANES / 2) + row] as i32));
-                for n in 0..N {
-                    sums[q][n] = _mm512_dpbf16_ps(sums[q][n], as_bf16(values[n]), weight);
+            let mut values = [_mm512_setzero_si512(); N];
+            for (n, values) in values.iter_mut().enumerate() {
+                // SAFETY: a piece's values are eight rows of `width` words.
+                *values = unsafe { _mm512_loadu_si512(rows.add(row * call.width + first + n * LANES).cast()) };
+            }
+            for (sums, weights) in sums.iter_mut().zip(weights) {
+                let weight = _mm512_set1_epi32(weights[index * (LANES / 2) + row] as i32);
+                for (sum, values) in sums.iter_mut().zip(values) {
+                    // SAFETY: two names for 64 plain bytes.
+                    unsafe { *sum = _mm512_dpbf16_ps(*sum, as_bf16!(values), as_bf16!(weight)) };
                 }
             }
         }
@@ -155,11 +167,4 @@ unsafe fn values<const Q: usize, const N: usize>(
             unsafe { _mm512_storeu_ps(out[q * len + first + n * LANES..][..LANES].as_mut_ptr(), *sum) };
         }
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn as_bf16(words: __m512i) -> __m512bh {
-    // SAFETY: two types for the same 64 bytes.
-    unsafe { std::mem::transmute::<__m512i, __m512bh>(words) }
 }

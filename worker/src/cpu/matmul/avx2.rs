@@ -3,10 +3,29 @@
 use std::arch::x86_64::*;
 
 use super::{Floats, Out, Quantised, for_rows};
-use crate::cpu::acts::ActRun;
 use crate::cpu::blocks::RUN;
 use crate::cpu::lanes::LANES;
 use crate::cpu::tile::Kind;
+
+/// Adds the dot products of one group of four inputs, for eight outputs, to `$sum`. A macro, as a function is not inlined
+/// reliably and a call costs as much as the products.
+macro_rules! add_dot {
+    ($sum:ident, $weights:ident, $q:ident, $nibbles:ident, $ones:ident, $($group:literal)*) => {$({
+        let four = _mm256_set1_epi32($q.add($group).read_unaligned());
+        let loaded = _mm256_loadu_si256($weights.add(if $nibbles { $group % 4 } else { $group } * 64).cast());
+        let pairs = if $nibbles {
+            let shifted = if $group < 4 { loaded } else { _mm256_srli_epi16::<4>(loaded) };
+            _mm256_maddubs_epi16(_mm256_and_si256(shifted, _mm256_set1_epi8(15)), four)
+        } else {
+            // Two products of full bytes overflow 16 bits, of seven bits they do not: the top bit is added apart.
+            let top = _mm256_and_si256(_mm256_srli_epi16::<7>(loaded), _mm256_set1_epi8(1));
+            let top = _mm256_madd_epi16(_mm256_maddubs_epi16(top, four), $ones);
+            $sum = _mm256_add_epi32($sum, _mm256_slli_epi32::<7>(top));
+            _mm256_maddubs_epi16(_mm256_and_si256(loaded, _mm256_set1_epi8(127)), four)
+        };
+        $sum = _mm256_add_epi32($sum, _mm256_madd_epi16(pairs, $ones));
+    })*};
+}
 
 /// # Safety
 /// The processor has the features, and the tile has the layout of `kind` for as many runs as there are.
@@ -36,7 +55,7 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
     let (weights, rest) = call.tile.split_at(count * bytes);
     let (scales, mins) = rest.split_at(count * scale_bytes);
     assert!(!MINS || mins.len() >= count * LANES * 2);
-    let zero = _mm256_set1_ps(-call.zero);
+    let (zero, ones) = (_mm256_set1_ps(-call.zero), _mm256_set1_epi16(1));
     // The two registers one after the other: eight sums and the weights of a run do not fit for both at once.
     for side in 0..2 {
         let mut sums = [_mm256_setzero_ps(); R];
@@ -56,10 +75,14 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
             let weights = &weights[index * bytes..][..bytes];
             for (r, sum) in sums.iter_mut().enumerate() {
                 let row_scale = _mm256_set1_ps(run.scale[r]);
-                // SAFETY: `weights` is one whole run.
-                let (a, b) = unsafe {
-                    (dot::<NIBBLES, MINS>(weights, run, r, side, 0), dot::<NIBBLES, MINS>(weights, run, r, side, 4))
-                };
+                let q: *const i32 = run.q[r].as_ptr().cast();
+                let at = weights[side * 32..].as_ptr();
+                let (mut a, mut b) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+                // SAFETY: `weights` is one whole run, and a row of a run is eight groups of four bytes.
+                unsafe {
+                    add_dot!(a, at, q, NIBBLES, ones, 0 1 2 3);
+                    add_dot!(b, at, q, NIBBLES, ones, 4 5 6 7);
+                }
                 if HALVES {
                     *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(a), _mm256_mul_ps(scale, row_scale), *sum);
                     *sum = _mm256_fmadd_ps(min, _mm256_set1_ps(run.halves[0][r]), *sum);
@@ -80,43 +103,6 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
     }
 }
 
-/// Dot products of four groups of four inputs from group `first` (0 or 4) on, for eight outputs.
-///
-/// # Safety
-/// `weights` is one run.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn dot<const NIBBLES: bool, const MINS: bool>(
-    weights: &[u8],
-    run: &ActRun,
-    r: usize,
-    side: usize,
-    first: usize,
-) -> __m256i {
-    let ones = _mm256_set1_epi16(1);
-    let mut sum = _mm256_setzero_si256();
-    for group in first..first + 4 {
-        let q = &run.q[r][group * 4..][..4];
-        let four = _mm256_set1_epi32(i32::from_ne_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]));
-        let at = if NIBBLES { group % 4 } else { group } * 64 + side * 32;
-        // SAFETY: within the run.
-        let loaded = unsafe { _mm256_loadu_si256(weights.as_ptr().add(at).cast()) };
-        let pairs = if NIBBLES {
-            let shifted = if first == 0 { loaded } else { _mm256_srli_epi16::<4>(loaded) };
-            _mm256_maddubs_epi16(_mm256_and_si256(shifted, _mm256_set1_epi8(15)), four)
-        } else {
-            // Two products of full bytes overflow 16 bits, of seven bits they do not: the top bit is added apart.
-            let (seven, top) = (_mm256_set1_epi8(127), _mm256_set1_epi8(-128));
-            let high = _mm256_and_si256(_mm256_srli_epi16::<7>(_mm256_and_si256(loaded, top)), _mm256_set1_epi8(1));
-            let high = _mm256_madd_epi16(_mm256_maddubs_epi16(high, four), ones);
-            sum = _mm256_add_epi32(sum, _mm256_slli_epi32::<7>(high));
-            _mm256_maddubs_epi16(_mm256_and_si256(loaded, seven), four)
-        };
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
-    }
-    sum
-}
-
 /// # Safety
 /// As of [`quantised`].
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -127,7 +113,9 @@ pub(super) unsafe fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut
             Kind::F32 => for_rows!(rows, inputs::<0>(call, out)),
             Kind::F16 => for_rows!(rows, inputs::<1>(call, out)),
             Kind::BF16 => for_rows!(rows, inputs::<2>(call, out)),
-            kind => unreachable!("{kind:?} is quantised"),
+            Kind::NibbleMin | Kind::Nibble | Kind::ByteMin | Kind::Byte { .. } | Kind::ByteHalves => {
+                unreachable!("{kind:?} is quantised")
+            }
         }
     }
 }

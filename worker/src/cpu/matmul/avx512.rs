@@ -3,10 +3,19 @@
 use std::arch::x86_64::*;
 
 use super::{Floats, Out, Quantised, for_rows};
-use crate::cpu::acts::ActRun;
 use crate::cpu::blocks::RUN;
 use crate::cpu::lanes::LANES;
 use crate::cpu::tile::Kind;
+
+/// Dot products of the named groups of four inputs, for 16 outputs. A macro, as a function is not inlined reliably and
+/// a call costs as much as the products.
+macro_rules! dot {
+    ($w:ident, $q:ident, $($group:literal)*) => {{
+        let mut sum = _mm512_setzero_si512();
+        $(sum = _mm512_dpbusd_epi32(sum, $w[$group], _mm512_set1_epi32($q.add($group).read_unaligned()));)*
+        sum
+    }};
+}
 
 /// # Safety
 /// The processor has the features, and the tile has the layout of `kind` for as many runs as there are.
@@ -64,15 +73,18 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
         };
         for (r, sum) in sums.iter_mut().enumerate() {
             let row_scale = _mm512_set1_ps(run.scale[r]);
+            let q: *const i32 = run.q[r].as_ptr().cast();
             if HALVES {
-                let (a, b) = (dot::<4>(&w, run, r, 0), dot::<4>(&w, run, r, 4));
+                // SAFETY: a row of a run is eight groups of four bytes.
+                let (a, b) = unsafe { (dot!(w, q, 0 1 2 3), dot!(w, q, 4 5 6 7)) };
                 *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), _mm512_mul_ps(scale, row_scale), *sum);
                 *sum = _mm512_fmadd_ps(min, _mm512_set1_ps(run.halves[0][r]), *sum);
                 *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(b), _mm512_mul_ps(second, row_scale), *sum);
                 let min = _mm512_mul_ps(second, zero);
                 *sum = _mm512_fmadd_ps(min, _mm512_set1_ps(run.halves[1][r]), *sum);
             } else {
-                let d = dot::<8>(&w, run, r, 0);
+                // SAFETY: as above.
+                let d = unsafe { dot!(w, q, 0 1 2 3 4 5 6 7) };
                 *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), _mm512_mul_ps(scale, row_scale), *sum);
                 *sum = _mm512_fmadd_ps(min, _mm512_set1_ps(run.sum[r]), *sum);
             }
@@ -82,19 +94,6 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
         // SAFETY: sixteen floats.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *sum) };
     }
-}
-
-/// Dot products of `N` groups of four inputs from group `first` on, for 16 outputs.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn dot<const N: usize>(w: &[__m512i; 8], run: &ActRun, r: usize, first: usize) -> __m512i {
-    let mut sum = _mm512_setzero_si512();
-    for (group, weights) in w.iter().enumerate().skip(first).take(N) {
-        let q = &run.q[r][group * 4..][..4];
-        let four = i32::from_ne_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]);
-        sum = _mm512_dpbusd_epi32(sum, *weights, _mm512_set1_epi32(four));
-    }
-    sum
 }
 
 /// # Safety
@@ -107,7 +106,9 @@ pub(super) unsafe fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut
             Kind::F32 => for_rows!(rows, inputs::<0>(call, out)),
             Kind::F16 => for_rows!(rows, inputs::<1>(call, out)),
             Kind::BF16 => for_rows!(rows, inputs::<2>(call, out)),
-            kind => unreachable!("{kind:?} is quantised"),
+            Kind::NibbleMin | Kind::Nibble | Kind::ByteMin | Kind::Byte { .. } | Kind::ByteHalves => {
+                unreachable!("{kind:?} is quantised")
+            }
         }
     }
 }

@@ -61,7 +61,9 @@ pub(super) fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut Out) {
                 Kind::F32 => f32::from_le_bytes([at[0], at[1], at[2], at[3]]),
                 Kind::F16 => f16::from_le_bytes([at[0], at[1]]).to_f32(),
                 Kind::BF16 => bf16::from_le_bytes([at[0], at[1]]).to_f32(),
-                kind => unreachable!("{kind:?} is quantised"),
+                Kind::NibbleMin | Kind::Nibble | Kind::ByteMin | Kind::Byte { .. } | Kind::ByteHalves => {
+                    unreachable!("{kind:?} is quantised")
+                }
             }
         });
         for r in 0..rows {
