@@ -64,24 +64,36 @@ fn the_slow_twin_agrees_with_transformers_on_every_family_and_type() {
 fn the_device_agrees_with_transformers_on_every_family_type_and_instruction_set() {
     for name in fixtures::TINY {
         let model = open(name);
-        // Keys and values are bf16 everywhere. Rows that meet quantised weights are rounded to 8 bits per 32.
-        let quantised = name.contains('q') && name.ends_with(".gguf") || name.starts_with("k_");
-        let bound = if quantised { 0.03 } else { 0.01 };
+        // Keys and values are bf16 everywhere. Rows that meet quantised weights are rounded to 8 bits per 32; where the
+        // weights have minima, a minimum times the sum of 32 rounding errors comes on top. That the kernels do no more
+        // than this rounding is shown by their own tests, to 3e-6.
+        let has = |types: &[&str]| name.ends_with(".gguf") && types.iter().any(|part| name.contains(part));
+        let bound = match (has(&["q4_1", "q5_1", "k_mix"]), has(&["q4_0", "q5_0", "q8_0"])) {
+            (true, _) => 0.06,
+            (_, true) => 0.03,
+            _ => 0.01,
+        };
+        let mut of_best: Vec<Vec<f32>> = Vec::new();
         for isa in ISAS {
             let Some(device) = CpuDevice::load_on(&model, &options(2), isa) else { continue };
             let mut device = device.unwrap();
-            let (mut agreed, mut rows, mut worst) = (0, 0, 0.0_f64);
-            for fixture in fixtures::tiny_reference(name) {
+            let (mut agreed, mut rows) = (0, 0);
+            for (index, fixture) in fixtures::tiny_reference(name).iter().enumerate() {
                 let blocks: Vec<BlockId> = (0..64).collect();
                 let got = alone(&mut device, &fixture.tokens, 100, &blocks);
                 let first = fixture.tokens.len() - fixture.rows.len();
                 for (got, want) in got.chunks_exact(device.vocab()).skip(first).zip(&fixture.rows) {
-                    worst = worst.max(distance(got, want));
+                    let distance = distance(got, want);
+                    assert!(distance < bound, "{name} on {isa}: {distance}");
                     rows += 1;
                     agreed += usize::from(best(got) == best(want));
                 }
+                match of_best.get(index) {
+                    // Only the order of float32 sums and fused operations differ.
+                    Some(best) => assert!(distance(&got, best) < 2e-3, "{name}: {isa} is apart from {}", ISAS[0]),
+                    None => of_best.push(got),
+                }
             }
-            assert!(worst < bound, "{name} on {isa}: {worst}");
             assert!(agreed * 100 >= rows * 90, "{name} on {isa}: {agreed} of {rows} likeliest tokens");
         }
     }

@@ -43,9 +43,10 @@ pub fn grammar(rules: &PlanRules, language: Language, required: Option<u32>) -> 
     text
 }
 
-/// A main point: its first character, then so many others.
+/// A main point: its first character, so many others, and perhaps a full stop. It is one sentence: a stop stands inside
+/// only where no space follows, as in 3.5. A small model would otherwise ramble on to the bound, and be cut in a word.
 fn point(first: &str, (min, max): (u32, u32)) -> String {
-    format!(r"{first}([^\n\r\-–—]|[\-–—][^\n\r \-–—]){{{min},{max}}}")
+    format!(r"{first}([^\n\r\-–—.!?。！？]|[\-–—.!?][^\n\r \-–—.!?。！？]){{{min},{max}}}[.!?。！？]?")
 }
 
 /// A regular expression for the decimal numbers from `min` to `max`, without leading zeros.

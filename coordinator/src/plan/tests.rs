@@ -81,6 +81,7 @@ fn the_grammar_refuses_what_the_parser_would_refuse() {
         good.replace("town 0", &"town ".repeat(60)),
         render(&plan(&[300; 51]), Language::En),
         render(&plan_zh(&[300]), Language::Zh),
+        good.replace("town 0", "town. It goes on 0"),
         // Two word counts in one line: which one would hold?
         good.replace("town 0", "town - Word Count: 400 words"),
     ] {

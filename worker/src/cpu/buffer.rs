@@ -1,9 +1,12 @@
-//! Zeroed memory on cache lines, in huge pages where the system gives them: weights, keys and values, scratch.
+//! Zeroed memory, in huge pages where the system gives them: weights, keys and values, scratch.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
+use std::io;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+
+use memmap2::MmapMut;
 
 /// Types for which all-zero bytes are a value.
 ///
@@ -21,61 +24,50 @@ unsafe impl Plain for f32 {}
 // SAFETY: an array of plain numbers.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
-const HUGE: usize = 2 << 20;
-
-/// A fixed number of `T`, zero at first. Large buffers are touched (and so taken from the system) only when written.
+/// A fixed number of `T`, zero at first. The system gives the memory page by page as it is first written.
 pub(crate) struct Buffer<T: Plain> {
-    start: NonNull<T>,
+    pages: MmapMut,
     len: usize,
-    layout: Layout,
+    type_: PhantomData<T>,
 }
 
-// SAFETY: the buffer owns its memory as `Box<[T]>` would.
-unsafe impl<T: Plain> Send for Buffer<T> {}
-// SAFETY: shared access gives shared slices only.
-unsafe impl<T: Plain> Sync for Buffer<T> {}
-
 impl<T: Plain> Buffer<T> {
+    /// For sizes that follow from a model that is in memory already.
     pub(crate) fn new(len: usize) -> Self {
-        let bytes = (len * size_of::<T>()).max(1);
-        let align = if bytes >= HUGE { HUGE } else { 64 };
-        let layout = Layout::from_size_align(bytes.next_multiple_of(align), align).expect("a buffer fits in memory");
-        // SAFETY: the layout's size is not zero.
-        let raw = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(raw.cast::<T>()) else { handle_alloc_error(layout) };
+        Self::try_new(len).unwrap_or_else(|error| panic!("{len} x {} bytes: {error}", size_of::<T>()))
+    }
+
+    /// For sizes that a user asks for.
+    pub(crate) fn try_new(len: usize) -> io::Result<Self> {
+        let too_much = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(too_much)?;
+        let pages = MmapMut::map_anon(bytes.max(1))?;
         #[cfg(target_os = "linux")]
-        if align == HUGE {
-            // SAFETY: the range is ours. The call is advice: where it fails, the pages stay small.
-            unsafe { libc::madvise(raw.cast(), layout.size(), libc::MADV_HUGEPAGE) };
+        if bytes >= 2 << 20 {
+            // Advice: where it is not taken, the pages stay small and the kernels a little slower.
+            pages.advise(memmap2::Advice::HugePage).ok();
         }
-        Self { start, len, layout }
+        Ok(Self { pages, len, type_: PhantomData })
     }
 
     /// Mutable access from several threads, each to its own part.
     pub(crate) fn shared(&mut self) -> Shared<'_, T> {
-        Shared { start: self.start, len: self.len, life: std::marker::PhantomData }
-    }
-}
-
-impl<T: Plain> Drop for Buffer<T> {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) }
+        Shared::new(self)
     }
 }
 
 impl<T: Plain> Deref for Buffer<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: `len` values, initialised with zeros, of a type for which zeros are a value.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        // SAFETY: pages are aligned for any of the types, hold `len` values, and were zero at first, which is a value.
+        unsafe { std::slice::from_raw_parts(self.pages.as_ptr().cast(), self.len) }
     }
 }
 
 impl<T: Plain> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.pages.as_mut_ptr().cast(), self.len) }
     }
 }
 
@@ -90,7 +82,7 @@ impl<T: Plain> fmt::Debug for Buffer<T> {
 pub(crate) struct Shared<'a, T> {
     start: NonNull<T>,
     len: usize,
-    life: std::marker::PhantomData<&'a mut [T]>,
+    life: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: all access goes through `part`, whose caller promises that ranges do not meet.
@@ -100,7 +92,7 @@ unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        Self { start: NonNull::from(&mut *slice).cast(), len: slice.len(), life: std::marker::PhantomData }
+        Self { start: NonNull::from(&mut *slice).cast(), len: slice.len(), life: PhantomData }
     }
 
     /// `count` values from `first`.

@@ -63,14 +63,14 @@ pub(crate) struct Forward {
 pub(crate) const HEAD_ROWS: usize = 32;
 
 impl Forward {
-    pub(crate) fn new(config: ModelConfig, isa: Isa, pool: Pool, weights: Weights, blocks: usize, rows: usize) -> Self {
+    pub(crate) fn new(config: ModelConfig, isa: Isa, pool: Pool, weights: Weights, kv: KvPool, rows: usize) -> Self {
         let layers = &weights.layers;
         let width = kv::padded(config.head_dim);
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (q, k) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let acts = |width: usize, forms| Acts::new(rows, width.next_multiple_of(RUN), forms);
         let scratch = Scratch {
             x: Buffer::new(rows * config.dim),
-            qkv: Buffer::new(rows * (q + 2 * kv)),
+            qkv: Buffer::new(rows * (q + 2 * k)),
             queries: Buffer::new(rows * config.heads * width / 2),
             partials: Vec::new(),
             angles: Vec::new(),
@@ -80,7 +80,6 @@ impl Forward {
             down_in: acts(config.ffn, forms(layers.iter().map(|layer| &layer.down))),
             head_in: Acts::new(HEAD_ROWS, config.dim.next_multiple_of(RUN), forms([weights.head()])),
         };
-        let kv = KvPool::new(config.layers, blocks, config.kv_heads, config.head_dim);
         Self { rope: Rope::new(&config), config, isa, pool, weights, kv, scratch }
     }
 

@@ -4,6 +4,8 @@
 //! numbers of the head in each word, `[head_dim / 2][16]`; then the values, the head in the lanes and two positions in
 //! each word, `[8][head_dim]`. So both products of attention run along words, and nothing is added across lanes.
 
+use std::io;
+
 use super::buffer::{Buffer, Shared};
 use super::lanes::{LANES, to_bf16};
 use crate::device::{BLOCK_TOKENS, BlockId};
@@ -34,9 +36,10 @@ pub(crate) struct KvPool {
 }
 
 impl KvPool {
-    pub(crate) fn new(layers: usize, blocks: usize, heads: usize, head_dim: usize) -> Self {
+    pub(crate) fn new(layers: usize, blocks: usize, heads: usize, head_dim: usize) -> io::Result<Self> {
         let width = padded(head_dim);
-        Self { blocks, heads, width, words: Buffer::new(layers * blocks * heads * piece_words(width)) }
+        let words = (layers * heads * piece_words(width)).saturating_mul(blocks);
+        Ok(Self { blocks, heads, width, words: Buffer::try_new(words)? })
     }
 
     fn piece_at(&self, layer: usize, block: BlockId, head: usize) -> usize {

@@ -21,7 +21,7 @@ pub(crate) type Out = [Lanes; GROUP];
 /// A quantised tile and the rows that meet it.
 #[derive(Clone, Copy)]
 struct Quantised<'a> {
-    /// Weights of all runs, then their scales, then their minima.
+    /// Runs, as `tile` describes them.
     tile: &'a [u8],
     rows: &'a [ActRun],
     /// Value that stands for 0; ignored where there are minima.

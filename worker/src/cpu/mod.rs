@@ -24,6 +24,7 @@ use std::thread::available_parallelism;
 
 use self::forward::{Forward, HEAD_ROWS};
 use self::isa::Isa;
+use self::kv::KvPool;
 use self::pool::Pool;
 use self::weights::Weights;
 use crate::device::{BLOCK_TOKENS, Device, DeviceError, StepBatch};
@@ -47,6 +48,8 @@ pub enum CpuError {
     Model(#[from] ModelError),
     #[error("cannot start {threads} threads: {source}; ask for fewer with --threads")]
     Threads { threads: usize, source: std::io::Error },
+    #[error("no memory for {blocks} KV blocks: {source}; ask for fewer")]
+    Memory { blocks: usize, source: std::io::Error },
     #[error("{0}")]
     Options(&'static str),
 }
@@ -88,7 +91,9 @@ impl CpuDevice {
         let mut pool = Pool::new(threads).map_err(|source| CpuError::Threads { threads, source })?;
         let weights = Weights::load(model, &mut pool)?;
         let config = model.config().clone();
-        let forward = Forward::new(config, isa, pool, weights, options.kv_blocks, options.max_batch_tokens);
+        let kv = KvPool::new(config.layers, options.kv_blocks, config.kv_heads, config.head_dim)
+            .map_err(|source| CpuError::Memory { blocks: options.kv_blocks, source })?;
+        let forward = Forward::new(config, isa, pool, weights, kv, options.max_batch_tokens);
         Ok(Self { forward, max_batch_tokens: options.max_batch_tokens, logits: Vec::new(), samplers: Vec::new() })
     }
 

@@ -2,9 +2,10 @@
 //!
 //! A matrix `[outputs, inputs]` is cut into tiles of 16 outputs. A tile is contiguous and runs along the inputs, its
 //! outputs lie in the vector lanes, so every output is one sequential sum whose order does not depend on how many rows
-//! are multiplied at once. Per 32 inputs a quantised tile holds 8 groups of 16 outputs x 4 inputs, one byte each (the
-//! operand of a 4-way byte dot product); with four-bit weights group j shares its bytes with group j + 4. Then follow the scales
-//! of all runs, 16 half floats each, then the minima. A dense tile holds 16 outputs of an input after the other.
+//! are multiplied at once. A quantised tile is a row of runs of 32 inputs: 8 groups of 16
+//! outputs x 4 inputs, one byte each (the operand of a 4-way byte dot product; with four-bit weights group j shares its
+//! bytes with group j + 4), then the run's scales, 16 half floats each, then its minima. A dense tile holds 16 outputs
+//! of one input after the other. Tiles follow one another, so a product reads memory straight through.
 
 use std::fmt;
 
@@ -146,21 +147,18 @@ impl Matrix {
             Kind::NibbleMin | Kind::Nibble | Kind::ByteMin | Kind::Byte { .. } | Kind::ByteHalves => {}
         }
         let (weights, scales, mins) = self.kind.run_bytes();
-        let (runs, run, inner) = (self.inputs / RUN, i / RUN, i % RUN);
-        let (group, at) = (inner / 4, run * weights + lane * 4 + inner % 4);
-        let q = match weights == RUN * LANES {
-            true => tile[at + group * 64],
-            false => tile[at + group % 4 * 64] >> (group / 4 * 4) & 15,
-        };
-        let at_scale = runs * weights + run * scales + if scales > LANES * 2 { inner / 16 * LANES * 2 } else { 0 };
-        let scale = f16::from_le_bytes(two(at_scale + lane * 2)).to_f32();
-        let q = f32::from(q);
+        let (inner, stride) = (i % RUN, weights + scales + mins);
+        let run = &tile[i / RUN * stride..][..stride];
+        let two = |at: usize| f16::from_le_bytes([run[at + lane * 2], run[at + lane * 2 + 1]]).to_f32();
+        let (group, at) = (inner / 4, lane * 4 + inner % 4);
+        let q = f32::from(match weights == RUN * LANES {
+            true => run[at + group * 64],
+            false => run[at + group % 4 * 64] >> (group / 4 * 4) & 15,
+        });
+        let scale = two(weights + if scales > LANES * 2 { inner / 16 * LANES * 2 } else { 0 });
         match self.kind.zero() {
             Some(zero) => (q - f32::from(zero)) * scale,
-            None => {
-                let at = runs * (weights + scales) + run * mins + lane * 2;
-                q * scale + f16::from_le_bytes(two(at)).to_f32()
-            }
+            None => q * scale + two(weights + scales),
         }
     }
 }
@@ -186,14 +184,12 @@ fn pack_row(dtype: DType, kind: Kind, row: &[u8], inputs: usize, tile: &mut [u8]
         return;
     }
     let (weights, scales, mins) = kind.run_bytes();
-    let (weights_part, rest) = tile.split_at_mut(inputs / RUN * weights);
-    let (scales_part, mins_part) = rest.split_at_mut(inputs / RUN * scales);
-    let put = |part: &mut [u8], at: usize, x: f32| {
-        part[at + lane * 2..][..2].copy_from_slice(&f16::from_f32(x).to_le_bytes());
+    let put = |run: &mut [u8], at: usize, x: f32| {
+        run[at + lane * 2..][..2].copy_from_slice(&f16::from_f32(x).to_le_bytes());
     };
-    let mut index = 0;
+    let mut out_runs = tile.chunks_exact_mut(weights + scales + mins);
     blocks::runs(dtype, row, |run| {
-        let out = &mut weights_part[index * weights..][..weights];
+        let Some(out) = out_runs.next() else { unreachable!("a row has the tile's width") };
         if weights == RUN * LANES {
             for (group, four) in run.q.chunks_exact(4).enumerate() {
                 out[group * 64 + lane * 4..][..4].copy_from_slice(four);
@@ -207,12 +203,11 @@ fn pack_row(dtype: DType, kind: Kind, row: &[u8], inputs: usize, tile: &mut [u8]
             }
         }
         for half in 0..scales / (LANES * 2) {
-            put(scales_part, index * scales + half * LANES * 2, run.scale[half]);
+            put(out, weights + half * LANES * 2, run.scale[half]);
         }
         if mins > 0 {
-            put(mins_part, index * mins, run.min);
+            put(out, weights + scales, run.min);
         }
-        index += 1;
     });
 }
 

@@ -29,8 +29,13 @@ impl Codec for Model {
     }
 
     fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, String> {
-        let text = self.chat_template().render(messages).map_err(|error| error.to_string())?;
-        Ok(self.tokenizer().encode(&text, true))
+        let guarded = |message: &Message| Message {
+            role: message.role.clone(),
+            content: self.tokenizer().guard(&message.content).into_owned(),
+        };
+        let messages: Vec<Message> = messages.iter().map(guarded).collect();
+        let text = self.chat_template().render(&messages).map_err(|error| error.to_string())?;
+        Ok(self.tokenizer().encode_prompt(&text))
     }
 
     fn token_bytes(&self, token: u32) -> &[u8] {

@@ -27,7 +27,7 @@ fn case(head_dim: usize, seed: u64) -> Case {
     };
     let (queries, keys) = (rows(QUERIES, 2.0, seed), rows(POSITIONS, 2.0, seed + 1));
     let values = rows(POSITIONS, 1.0, seed + 2);
-    let mut pool = KvPool::new(2, 44, 3, head_dim);
+    let mut pool = KvPool::new(2, 44, 3, head_dim).unwrap();
     let writer = pool.writer(1);
     for (position, (key, value)) in keys.iter().zip(&values).enumerate() {
         // SAFETY: one thread.

@@ -49,30 +49,28 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
     call: Quantised<'_>,
     out: &mut Out,
 ) {
-    let count = call.rows.len();
     let bytes = if NIBBLES { RUN * LANES / 2 } else { RUN * LANES };
     let scale_bytes = if HALVES { LANES * 4 } else { LANES * 2 };
-    let (weights, rest) = call.tile.split_at(count * bytes);
-    let (scales, mins) = rest.split_at(count * scale_bytes);
-    assert!(!MINS || mins.len() >= count * LANES * 2);
+    let stride = bytes + scale_bytes + if MINS { LANES * 2 } else { 0 };
+    assert!(call.tile.len() >= call.rows.len() * stride);
     let (zero, ones) = (_mm256_set1_ps(-call.zero), _mm256_set1_epi16(1));
     // The two registers one after the other: eight sums and the weights of a run do not fit for both at once.
     for side in 0..2 {
         let mut sums = [_mm256_setzero_ps(); R];
         for (index, run) in call.rows.iter().enumerate() {
-            // SAFETY: `index` is below `count`, for which all three parts are long enough.
+            // SAFETY: the tile has as many runs as the rows.
             let (scale, second, min) = unsafe {
-                let at = scales.as_ptr().add(index * scale_bytes + side * 16);
+                let at = call.tile.as_ptr().add(index * stride + bytes + side * 16);
                 let scale = _mm256_cvtph_ps(_mm_loadu_si128(at.cast()));
                 let second = if HALVES { _mm256_cvtph_ps(_mm_loadu_si128(at.add(LANES * 2).cast())) } else { scale };
                 let min = if MINS {
-                    _mm256_cvtph_ps(_mm_loadu_si128(mins.as_ptr().add(index * LANES * 2 + side * 16).cast()))
+                    _mm256_cvtph_ps(_mm_loadu_si128(at.add(scale_bytes).cast()))
                 } else {
                     _mm256_mul_ps(scale, zero)
                 };
                 (scale, second, min)
             };
-            let weights = &weights[index * bytes..][..bytes];
+            let weights = &call.tile[index * stride..][..bytes];
             for (r, sum) in sums.iter_mut().enumerate() {
                 let row_scale = _mm256_set1_ps(run.scale[r]);
                 let q: *const i32 = run.q[r].as_ptr().cast();

@@ -7,6 +7,10 @@ use crate::cpu::blocks::RUN;
 use crate::cpu::lanes::LANES;
 use crate::cpu::tile::Kind;
 
+/// Bytes that are fetched in advance: what memory gives while it is waited for. The hardware's own fetching stops at the
+/// end of each page.
+const AHEAD: usize = 4096;
+
 /// Dot products of the named groups of four inputs, for 16 outputs. A macro, as a function is not inlined reliably and
 /// a call costs as much as the products.
 macro_rules! dot {
@@ -39,18 +43,19 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
     call: Quantised<'_>,
     out: &mut Out,
 ) {
-    let count = call.rows.len();
     let bytes = if NIBBLES { RUN * LANES / 2 } else { RUN * LANES };
     let scale_bytes = if HALVES { LANES * 4 } else { LANES * 2 };
-    let (weights, rest) = call.tile.split_at(count * bytes);
-    let (scales, mins) = rest.split_at(count * scale_bytes);
-    assert!(!MINS || mins.len() >= count * LANES * 2);
+    let stride = bytes + scale_bytes + if MINS { LANES * 2 } else { 0 };
+    assert!(call.tile.len() >= call.rows.len() * stride);
     let (low, zero) = (_mm512_set1_epi8(15), _mm512_set1_ps(-call.zero));
     let mut sums = [_mm512_setzero_ps(); R];
     for (index, run) in call.rows.iter().enumerate() {
-        // SAFETY: `index` is below `count`, for which all three parts are long enough.
+        // SAFETY: the tile has as many runs as the rows.
         let (w, scale, second, min) = unsafe {
-            let at = weights.as_ptr().add(index * bytes);
+            let at = call.tile.as_ptr().add(index * stride);
+            for line in 0..stride.div_ceil(64) {
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line * 64).cast());
+            }
             let mut w = [_mm512_setzero_si512(); 8];
             for i in 0..if NIBBLES { 4 } else { 8 } {
                 let loaded = _mm512_loadu_si512(at.add(i * 64).cast());
@@ -61,11 +66,11 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
                     w[i] = loaded;
                 }
             }
-            let at = scales.as_ptr().add(index * scale_bytes);
+            let at = at.add(bytes);
             let scale = _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()));
             let second = if HALVES { _mm512_cvtph_ps(_mm256_loadu_si256(at.add(LANES * 2).cast())) } else { scale };
             let min = if MINS {
-                _mm512_cvtph_ps(_mm256_loadu_si256(mins.as_ptr().add(index * LANES * 2).cast()))
+                _mm512_cvtph_ps(_mm256_loadu_si256(at.add(scale_bytes).cast()))
             } else {
                 _mm512_mul_ps(scale, zero)
             };

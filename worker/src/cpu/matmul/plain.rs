@@ -15,13 +15,14 @@ pub(super) fn quantised(kind: Kind, call: Quantised<'_>, rows: usize, out: &mut 
     let nibbles = matches!(kind, Kind::Nibble | Kind::NibbleMin);
     let halves = if kind == Kind::ByteHalves { 2 } else { 1 };
     let bytes = if nibbles { RUN * LANES / 2 } else { RUN * LANES };
-    let (weights, rest) = call.tile.split_at(call.rows.len() * bytes);
-    let (scales, mins) = rest.split_at(call.rows.len() * LANES * 2 * halves);
+    let scale_bytes = LANES * 2 * halves;
+    let stride = bytes + scale_bytes + if kind.zero().is_none() { LANES * 2 } else { 0 };
     out[..rows].fill([0.0; LANES]);
-    for (index, run) in call.rows.iter().enumerate() {
-        let weights = &weights[index * bytes..][..bytes];
+    for (run, tile) in call.rows.iter().zip(call.tile.chunks_exact(stride)) {
+        let (weights, rest) = tile.split_at(bytes);
+        let (scales, mins) = rest.split_at(scale_bytes);
         for half in 0..halves {
-            let scales = &scales[(index * halves + half) * LANES * 2..][..LANES * 2];
+            let scales = &scales[half * LANES * 2..][..LANES * 2];
             let groups = half * 4..if halves == 2 { half * 4 + 4 } else { 8 };
             for (r, out) in out[..rows].iter_mut().enumerate() {
                 let sum = if halves == 2 { run.halves[half][r] } else { run.sum[r] };
@@ -42,7 +43,7 @@ pub(super) fn quantised(kind: Kind, call: Quantised<'_>, rows: usize, out: &mut 
                     let scale = half_at(scales, lane);
                     let min = match kind.zero() {
                         Some(_) => -call.zero * scale,
-                        None => half_at(&mins[index * LANES * 2..], lane),
+                        None => half_at(mins, lane),
                     };
                     out[lane] += dots[lane] as f32 * (scale * run.scale[r]) + min * sum;
                 }

@@ -19,6 +19,7 @@ mod bytes;
 mod from_gguf;
 mod from_json;
 mod grammar;
+mod guard;
 
 pub(super) use from_json::Roles;
 
