@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use longhand_coordinator::store::{AttemptEnd, Filter, Record, SqliteStore, Store
 use longhand_proto::{DocumentId, RunId, clock};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::program::{Ended, longhand};
+use crate::program::{Ended, accepted, longhand};
 
 const DOCUMENTS: usize = 40;
 const KILLS: usize = 20;
@@ -139,22 +138,7 @@ async fn twenty_kills_lose_nothing_double_nothing_and_write_nothing_again() {
     let again: Vec<_> = end.completed.iter().filter(|&(_, &times)| times > 1).collect();
     assert!(again.is_empty(), "written again after it was acknowledged: {again:?}");
 
-    let ids = corpus(&victim.out);
+    let ids = accepted(&victim.out);
     assert_eq!(ids.len(), DOCUMENTS, "{ids:?}");
     assert!(ids.values().all(|&records| records == 1), "{ids:?}");
-}
-
-/// Number of records of each instruction in the exported corpus.
-fn corpus(out: &Path) -> BTreeMap<String, usize> {
-    let mut ids = BTreeMap::new();
-    for entry in fs::read_dir(out.join("data")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            for line in fs::read_to_string(path).unwrap().lines() {
-                let record: Value = serde_json::from_str(line).unwrap();
-                *ids.entry(record["id"].as_str().unwrap().to_owned()).or_default() += 1;
-            }
-        }
-    }
-    ids
 }

@@ -1,8 +1,12 @@
 //! The program under test.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
 
 /// The built program, deaf to the environment that the tests run in.
 pub(crate) fn longhand() -> Command {
@@ -35,6 +39,21 @@ impl From<Output> for Ended {
 /// Runs the program to its end.
 pub(crate) fn run<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Ended {
     longhand().args(args).output().unwrap().into()
+}
+
+/// Number of records of each instruction in the exported corpus.
+pub(crate) fn accepted(out: &Path) -> BTreeMap<String, usize> {
+    let mut ids = BTreeMap::new();
+    for entry in fs::read_dir(out.join("data")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            for line in fs::read_to_string(path).unwrap().lines() {
+                let record: Value = serde_json::from_str(line).unwrap();
+                *ids.entry(record["id"].as_str().unwrap().to_owned()).or_default() += 1;
+            }
+        }
+    }
+    ids
 }
 
 /// The real model that `make model` fetches.

@@ -1,15 +1,15 @@
 //! Stopping a run and going on with it: what a person does with Ctrl-C, a full disk, and a second terminal.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use longhand_tests::server::{Kind, Server};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::{Ended, longhand};
+use crate::program::{Ended, accepted, longhand};
 
 const DOCUMENTS: usize = 6;
 
@@ -40,13 +40,9 @@ impl Place {
     }
 
     /// Starts a run that would take minutes, and waits until sections are being written.
-    fn start_slowly(&self) -> Running {
-        let mut child = self
-            .command(&["--mock-tokens-per-second", "400"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn start_slowly(&self, more: &[&str]) -> Running {
+        let mut command = self.command(&["--mock-tokens-per-second", "400"]);
+        let mut child = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut running = Running { events: BufReader::new(child.stdout.take().unwrap()), child };
         while running.event()["sections"].as_u64().unwrap_or(0) == 0 {}
         running
@@ -84,21 +80,6 @@ impl Running {
     }
 }
 
-/// Number of records for each instruction id.
-fn accepted(out: &Path) -> BTreeMap<String, usize> {
-    let mut ids = BTreeMap::new();
-    for entry in fs::read_dir(out.join("data")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            for line in fs::read_to_string(path).unwrap().lines() {
-                let record: Value = serde_json::from_str(line).unwrap();
-                *ids.entry(record["id"].as_str().unwrap().to_owned()).or_default() += 1;
-            }
-        }
-    }
-    ids
-}
-
 #[track_caller]
 fn complete(place: &Place, ended: &Ended) {
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
@@ -111,7 +92,7 @@ fn complete(place: &Place, ended: &Ended) {
 fn ctrl_c_hands_work_in_says_how_to_go_on_and_the_same_command_does() {
     for signal in ["INT", "TERM"] {
         let place = Place::new();
-        let running = place.start_slowly();
+        let running = place.start_slowly(&[]);
         running.signal(signal);
         let ended = running.end();
         assert_eq!(ended.code, Some(130), "{ended:?}");
@@ -134,7 +115,7 @@ fn a_run_that_is_complete_stays_as_it_is() {
 #[test]
 fn a_second_run_on_the_same_folder_is_refused_while_the_first_works() {
     let place = Place::new();
-    let running = place.start_slowly();
+    let running = place.start_slowly(&[]);
     let second = place.finish();
     assert_eq!(second.code, Some(2), "{second:?}");
     assert!(second.stderr.contains("another `longhand run` is at work"), "{}", second.stderr);
@@ -152,6 +133,19 @@ fn a_killed_run_goes_on_at_once_and_poisons_nothing() {
         running.child.wait().unwrap();
     }
     complete(&place, &place.finish());
+}
+
+#[test]
+fn a_run_on_redis_goes_on_when_the_server_was_killed_and_is_back() {
+    let place = Place::new();
+    let mut server = Server::start(Kind::Redis);
+    let mut running = place.start_slowly(&["--store", &server.url()]);
+    let before = running.event()["sections"].as_u64();
+    server.restart();
+    let ended = running.end();
+    assert!(before < Some(5 * DOCUMENTS as u64), "the run was nearly over before the server was killed: {before:?}");
+    complete(&place, &ended);
+    assert!(!place.out.join(".longhand").join("store.sqlite").exists());
 }
 
 impl Place {

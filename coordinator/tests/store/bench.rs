@@ -13,7 +13,7 @@ use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use serde_json::json;
 
-use crate::server::{Kind, Server};
+use longhand_tests::server::{Kind, Server};
 
 pub(crate) const SECOND: u64 = 1000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;

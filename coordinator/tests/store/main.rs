@@ -9,6 +9,5 @@ mod bench;
 mod machine;
 mod model;
 mod redis_only;
-mod server;
 mod sqlite_only;
 mod stories;

@@ -7,7 +7,7 @@ use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, Sta
 use redis::Commands;
 
 use crate::bench::*;
-use crate::server::{Kind, Server};
+use longhand_tests::server::{Kind, Server};
 
 async fn refusal(server: &Server) -> String {
     match RedisStore::open(&server.url(), RedisOptions::default()).await {

@@ -86,5 +86,48 @@ macro_rules! for_rows {
 #[cfg(target_arch = "x86_64")]
 use for_rows;
 
+/// The entries of a file of vector kernels: `runs::<R, NIBBLES, MINS, HALVES>` for quantised tiles and
+/// `inputs::<R, TYPE>` for dense ones (0 float32, 1 float16, 2 bfloat16), compiled for the features.
+#[cfg(target_arch = "x86_64")]
+macro_rules! entries {
+    ($features:literal) => {
+        /// # Safety
+        /// The processor has the features, and the tile has the layout of `kind` for as many runs as there are.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn quantised(kind: Kind, call: Quantised<'_>, rows: usize, out: &mut Out) {
+            // SAFETY: the caller vouches for both.
+            unsafe {
+                match kind {
+                    Kind::NibbleMin => for_rows!(rows, runs::<true, true, false>(call, out)),
+                    Kind::Nibble => for_rows!(rows, runs::<true, false, false>(call, out)),
+                    Kind::ByteMin => for_rows!(rows, runs::<false, true, false>(call, out)),
+                    Kind::Byte { .. } => for_rows!(rows, runs::<false, false, false>(call, out)),
+                    Kind::ByteHalves => for_rows!(rows, runs::<false, false, true>(call, out)),
+                    Kind::F32 | Kind::F16 | Kind::BF16 => unreachable!("{kind:?} is not quantised"),
+                }
+            }
+        }
+
+        /// # Safety
+        /// As of [`quantised`].
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut Out) {
+            // SAFETY: the caller vouches for both.
+            unsafe {
+                match kind {
+                    Kind::F32 => for_rows!(rows, inputs::<0>(call, out)),
+                    Kind::F16 => for_rows!(rows, inputs::<1>(call, out)),
+                    Kind::BF16 => for_rows!(rows, inputs::<2>(call, out)),
+                    Kind::NibbleMin | Kind::Nibble | Kind::ByteMin | Kind::Byte { .. } | Kind::ByteHalves => {
+                        unreachable!("{kind:?} is quantised")
+                    }
+                }
+            }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+use entries;
+
 #[cfg(test)]
 mod tests;

@@ -60,17 +60,26 @@ impl Kind {
 
     /// Bytes of weights, scales and minima per run of 32 inputs (16 outputs).
     fn run_bytes(self) -> (usize, usize, usize) {
-        const SCALES: usize = LANES * 2;
         match self {
-            Kind::NibbleMin => (RUN * LANES / 2, SCALES, SCALES),
-            Kind::Nibble => (RUN * LANES / 2, SCALES, 0),
-            Kind::ByteMin => (RUN * LANES, SCALES, SCALES),
-            Kind::Byte { .. } => (RUN * LANES, SCALES, 0),
-            Kind::ByteHalves => (RUN * LANES, 2 * SCALES, 0),
+            Kind::NibbleMin => run_bytes(true, true, false),
+            Kind::Nibble => run_bytes(true, false, false),
+            Kind::ByteMin => run_bytes(false, true, false),
+            Kind::Byte { .. } => run_bytes(false, false, false),
+            Kind::ByteHalves => run_bytes(false, false, true),
             Kind::F32 => (RUN * LANES * 4, 0, 0),
             Kind::F16 | Kind::BF16 => (RUN * LANES * 2, 0, 0),
         }
     }
+}
+
+/// Bytes of the weights, scales and minima of a quantised run.
+pub(crate) const fn run_bytes(nibbles: bool, mins: bool, halves: bool) -> (usize, usize, usize) {
+    const SCALES: usize = LANES * 2;
+    (
+        if nibbles { RUN * LANES / 2 } else { RUN * LANES },
+        if halves { 2 * SCALES } else { SCALES },
+        if mins { SCALES } else { 0 },
+    )
 }
 
 /// A repacked weight matrix.

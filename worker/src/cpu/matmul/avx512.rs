@@ -2,10 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{Floats, Out, Quantised, for_rows};
-use crate::cpu::blocks::RUN;
+use super::{Floats, Out, Quantised, entries, for_rows};
 use crate::cpu::lanes::LANES;
-use crate::cpu::tile::Kind;
+use crate::cpu::tile::{Kind, run_bytes};
 
 /// Bytes that are fetched in advance: what memory gives while it is waited for. The hardware's own fetching stops at the
 /// end of each page.
@@ -21,31 +20,15 @@ macro_rules! dot {
     }};
 }
 
-/// # Safety
-/// The processor has the features, and the tile has the layout of `kind` for as many runs as there are.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn quantised(kind: Kind, call: Quantised<'_>, rows: usize, out: &mut Out) {
-    // SAFETY: the caller vouches for both.
-    unsafe {
-        match kind {
-            Kind::NibbleMin => for_rows!(rows, runs::<true, true, false>(call, out)),
-            Kind::Nibble => for_rows!(rows, runs::<true, false, false>(call, out)),
-            Kind::ByteMin => for_rows!(rows, runs::<false, true, false>(call, out)),
-            Kind::Byte { .. } => for_rows!(rows, runs::<false, false, false>(call, out)),
-            Kind::ByteHalves => for_rows!(rows, runs::<false, false, true>(call, out)),
-            Kind::F32 | Kind::F16 | Kind::BF16 => unreachable!("{kind:?} is not quantised"),
-        }
-    }
-}
+entries!("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALVES: bool>(
     call: Quantised<'_>,
     out: &mut Out,
 ) {
-    let bytes = if NIBBLES { RUN * LANES / 2 } else { RUN * LANES };
-    let scale_bytes = if HALVES { LANES * 4 } else { LANES * 2 };
-    let stride = bytes + scale_bytes + if MINS { LANES * 2 } else { 0 };
+    let (bytes, scale_bytes, min_bytes) = run_bytes(NIBBLES, MINS, HALVES);
+    let stride = bytes + scale_bytes + min_bytes;
     assert!(call.tile.len() >= call.rows.len() * stride);
     let (low, zero) = (_mm512_set1_epi8(15), _mm512_set1_ps(-call.zero));
     let mut sums = [_mm512_setzero_ps(); R];
@@ -101,24 +84,6 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
     }
 }
 
-/// # Safety
-/// As of [`quantised`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn floats(kind: Kind, call: Floats<'_>, rows: usize, out: &mut Out) {
-    // SAFETY: the caller vouches for both.
-    unsafe {
-        match kind {
-            Kind::F32 => for_rows!(rows, inputs::<0>(call, out)),
-            Kind::F16 => for_rows!(rows, inputs::<1>(call, out)),
-            Kind::BF16 => for_rows!(rows, inputs::<2>(call, out)),
-            Kind::NibbleMin | Kind::Nibble | Kind::ByteMin | Kind::Byte { .. } | Kind::ByteHalves => {
-                unreachable!("{kind:?} is quantised")
-            }
-        }
-    }
-}
-
-/// `TYPE`: 0 float32, 1 float16, 2 bfloat16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn inputs<const R: usize, const TYPE: usize>(call: Floats<'_>, out: &mut Out) {
     let bytes = if TYPE == 0 { LANES * 4 } else { LANES * 2 };

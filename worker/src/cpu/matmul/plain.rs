@@ -3,9 +3,8 @@
 use half::{bf16, f16};
 
 use super::{Floats, Out, Quantised};
-use crate::cpu::blocks::RUN;
 use crate::cpu::lanes::LANES;
-use crate::cpu::tile::Kind;
+use crate::cpu::tile::{Kind, run_bytes};
 
 fn half_at(bytes: &[u8], lane: usize) -> f32 {
     f16::from_le_bytes([bytes[lane * 2], bytes[lane * 2 + 1]]).to_f32()
@@ -14,9 +13,8 @@ fn half_at(bytes: &[u8], lane: usize) -> f32 {
 pub(super) fn quantised(kind: Kind, call: Quantised<'_>, rows: usize, out: &mut Out) {
     let nibbles = matches!(kind, Kind::Nibble | Kind::NibbleMin);
     let halves = if kind == Kind::ByteHalves { 2 } else { 1 };
-    let bytes = if nibbles { RUN * LANES / 2 } else { RUN * LANES };
-    let scale_bytes = LANES * 2 * halves;
-    let stride = bytes + scale_bytes + if kind.zero().is_none() { LANES * 2 } else { 0 };
+    let (bytes, scale_bytes, min_bytes) = run_bytes(nibbles, kind.zero().is_none(), halves == 2);
+    let stride = bytes + scale_bytes + min_bytes;
     out[..rows].fill([0.0; LANES]);
     for (run, tile) in call.rows.iter().zip(call.tile.chunks_exact(stride)) {
         let (weights, rest) = tile.split_at(bytes);

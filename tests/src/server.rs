@@ -12,8 +12,9 @@ use tempfile::TempDir;
 /// A loaded machine may need a while; one that hangs is given up.
 const START: Duration = Duration::from_secs(30);
 
+/// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Redis,
     Valkey,
 }
@@ -53,8 +54,9 @@ impl Kind {
     }
 }
 
+/// A running server.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     kind: Kind,
     port: u16,
@@ -64,11 +66,11 @@ pub(crate) struct Server {
 const DURABLE: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"];
 
 impl Server {
-    pub(crate) fn start(kind: Kind) -> Self {
+    pub fn start(kind: Kind) -> Self {
         Self::with(kind, &DURABLE)
     }
 
-    pub(crate) fn with(kind: Kind, arguments: &[&str]) -> Self {
+    pub fn with(kind: Kind, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Another process may take the port between the look and the start.
         for _ in 0..5 {
@@ -80,17 +82,17 @@ impl Server {
         panic!("{} does not start: run it by hand to see why", kind.program());
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// A connection beside the store's own, to look at the server or to break things.
-    pub(crate) fn connect(&self) -> redis::Connection {
+    pub fn connect(&self) -> redis::Connection {
         redis::Client::open(self.url()).unwrap().get_connection().unwrap()
     }
 
     /// Kills the server and starts it again on what its disk holds.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.kill();
         self.child = spawn(self.kind, &self.folder, self.port, &DURABLE).expect("the server starts again");
     }
