@@ -38,8 +38,8 @@ impl Bench {
         let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
         let key = RngKey { seed: 0, stream: 0 };
         let sample = SampleParams { sampling, key, position: 0, penalised: vec![], bias: vec![], mask: None };
-        let first = stream * self.per_stream;
-        let blocks = (first..first + self.per_stream).map(|block| block as u32).collect();
+        // Interleaved, as streams that grow together get them.
+        let blocks = (0..self.per_stream).map(|block| (block * STREAMS + stream) as u32).collect();
         SeqStep { len, start, blocks, sample: Some(sample) }
     }
 
