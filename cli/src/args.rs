@@ -6,6 +6,9 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use longhand_proto::RunId;
 
+use crate::import::ImportArgs;
+use crate::select::SelectArgs;
+
 const ABOUT: &str = "Writes long documents with a language model, and keeps the good ones as training data";
 
 const LONG_ABOUT: &str = "\
@@ -83,6 +86,10 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Check a file of instructions: bad rows, languages, lengths
     Validate(ValidateArgs),
+    /// Make a file of instructions from a data set of conversations or prompts
+    Import(ImportArgs),
+    /// Choose instructions: language, length, rule lists, duplicates, quotas
+    Select(SelectArgs),
 }
 
 #[derive(Debug, Args)]

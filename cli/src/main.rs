@@ -5,6 +5,7 @@ mod display;
 mod dry_run;
 mod exit;
 mod folder;
+mod import;
 mod interrupt;
 mod job;
 mod memory;
@@ -12,6 +13,7 @@ mod output;
 mod pipeline;
 mod progress;
 mod run;
+mod select;
 mod summary;
 mod telemetry;
 mod validate;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
     let json = match &cli.command {
         Command::Run(args) => args.json,
         Command::Validate(args) => args.json,
+        Command::Import(args) => args.json,
+        Command::Select(args) => args.json,
     };
     let code = start(cli).unwrap_or_else(|failure| {
         eprintln!("error: {failure}");
@@ -70,5 +74,7 @@ async fn command(cli: Cli) -> Result<Code> {
     match cli.command {
         Command::Run(args) => run::run(&args).await,
         Command::Validate(args) => validate::validate(&args),
+        Command::Import(args) => import::import(&args),
+        Command::Select(args) => select::select(&args),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use longhand_coordinator::instruction::BadRow;
 use serde::Serialize;
 
 use crate::exit::{Failure, Result};
@@ -36,6 +37,19 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
             if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
         });
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The bad rows of a file, one a line, how many were not kept, and a blank line; nothing if there are none.
+pub(crate) fn bad_rows(kept: &[BadRow], all: u64) -> String {
+    let mut text: String = kept.iter().map(|bad| format!("{bad}\n")).collect();
+    let unlisted = all - kept.len() as u64;
+    if unlisted > 0 {
+        text.push_str(&format!("and {} more bad rows\n", grouped(unlisted)));
+    }
+    if all > 0 {
         text.push('\n');
     }
     text

@@ -18,17 +18,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<Code> {
 }
 
 fn text(summary: &Summary) -> String {
-    let mut text = String::new();
-    for bad in &summary.bad_rows {
-        text.push_str(&format!("{bad}\n"));
-    }
-    let unlisted = summary.bad - summary.bad_rows.len() as u64;
-    if unlisted > 0 {
-        text.push_str(&format!("and {} more bad rows\n", output::grouped(unlisted)));
-    }
-    if summary.bad > 0 {
-        text.push('\n');
-    }
+    let mut text = output::bad_rows(&summary.bad_rows, summary.bad);
     let count = |name: &str, number: u64| vec![name.to_owned(), output::grouped(number)];
     let mut rows = vec![
         count("good rows", summary.rows),

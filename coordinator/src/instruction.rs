@@ -1,6 +1,6 @@
 //! The border: rows of an input file become instructions, and what cannot be read becomes a bad row that says why.
 //!
-//! JSON Lines (plain, gzip or zstd) and Parquet, told apart by their first bytes. A row is one of
+//! JSON Lines, a JSON list (both plain, gzip or zstd) and Parquet, told apart by their first bytes. A row is one of
 //! - `{"prompt": "..."}`
 //! - `{"instruction": "...", "input": "..."}`, the input optional
 //! - `{"messages": [{"role": "user", "content": "..."}]}`
@@ -10,18 +10,26 @@
 //! keys are left alone: data sets carry all kinds of columns.
 
 mod lines;
+mod list;
+mod output;
 mod reader;
-mod row;
+pub(crate) mod row;
+mod rows;
 mod summary;
 #[cfg(test)]
 mod tests;
+pub(crate) mod turns;
 
 use std::path::PathBuf;
 
 pub use crate::document::Instruction;
 pub use lines::MAX_LINE_BYTES;
+pub use output::Output;
+pub(crate) use output::{Row, Text};
 pub use reader::{Reader, read};
 pub use row::{LENGTH_RANGE, MAX_TEXT_BYTES};
+pub(crate) use rows::Rows;
+pub(crate) use summary::as_texts;
 pub use summary::{LENGTH_BINS, Summary, validate};
 
 /// A row that could not be read. One never stops a run.
@@ -29,7 +37,7 @@ pub use summary::{LENGTH_BINS, Summary, validate};
 #[error("{}:{line}: {}{problem}; {remedy}", file.display(), key_prefix(key))]
 pub struct BadRow {
     pub file: PathBuf,
-    /// From 1. In a Parquet file the number of the row.
+    /// From 1. In a Parquet file or a JSON list the number of the row.
     pub line: u64,
     /// Key at fault, dotted; empty if the whole row is.
     pub key: String,

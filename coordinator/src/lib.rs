@@ -2,7 +2,9 @@
 
 pub mod corpus;
 pub mod document;
+pub mod duplicates;
 pub mod filter;
+pub mod import;
 pub mod instruction;
 pub mod language;
 pub mod length;
@@ -10,6 +12,8 @@ pub mod plan;
 pub mod prompt;
 pub mod recipe;
 pub mod run;
+pub mod select;
 pub mod service;
 pub mod store;
 pub mod sweeper;
+mod units;

@@ -9,29 +9,70 @@ use super::{CorpusError, Result};
 /// Ending of a file that is being written.
 const TEMPORARY: &str = ".tmp";
 
-/// Writes `folder/name` by `write`. If that fails, nothing of it is left, under no name.
-pub(super) fn write<T>(
-    folder: &Path,
-    name: &str,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
-) -> Result<T> {
-    let temporary = folder.join(format!("{name}{TEMPORARY}"));
-    let path = folder.join(name);
-    let written = (|| {
-        let mut file = BufWriter::new(File::create(&temporary)?);
-        let value = write(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        Ok(value)
-    })();
-    match written {
-        Ok(value) => sync_folder(folder).map(|()| value),
-        Err(error) => {
-            // The first error is the one to report; a temporary file that stays is removed at the next start.
-            drop(fs::remove_file(&temporary));
-            Err(CorpusError::io(&path, error))
+/// A file on its way: it has a temporary name until [`Pending::commit`], and is removed if that never comes.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    path: PathBuf,
+    temporary: PathBuf,
+    /// None once committed.
+    file: Option<BufWriter<File>>,
+}
+
+impl Pending {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(TEMPORARY);
+        let temporary = PathBuf::from(temporary);
+        let file = File::create(&temporary).map_err(|error| CorpusError::io(path, error))?;
+        Ok(Self { path: path.to_owned(), temporary, file: Some(BufWriter::new(file)) })
+    }
+
+    /// Makes the content durable, then the name.
+    pub(crate) fn commit(mut self) -> Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let durable = file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+        match durable.and_then(|()| fs::rename(&self.temporary, &self.path)) {
+            Ok(()) => {
+                sync_folder(self.path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")))
+            }
+            Err(error) => {
+                // The first error is the one to report; a temporary file that stays is removed at the next start.
+                drop(fs::remove_file(&self.temporary));
+                Err(CorpusError::io(&self.path, error))
+            }
         }
     }
+
+    fn file(&mut self) -> io::Result<&mut BufWriter<File>> {
+        self.file.as_mut().ok_or_else(|| io::Error::other("the file is complete"))
+    }
+}
+
+impl Write for Pending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file()?.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file()?.flush()
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // Nobody waits for it; one that stays is overwritten by the next try.
+            drop(fs::remove_file(&self.temporary));
+        }
+    }
+}
+
+/// Writes `folder/name` by `write`. If that fails, nothing of it is left, under no name.
+pub(super) fn write<T>(folder: &Path, name: &str, write: impl FnOnce(&mut Pending) -> io::Result<T>) -> Result<T> {
+    let path = folder.join(name);
+    let mut file = Pending::create(&path)?;
+    let value = write(&mut file).map_err(|error| CorpusError::io(&path, error))?;
+    file.commit().map(|()| value)
 }
 
 /// Makes the names in a folder durable.

@@ -10,7 +10,7 @@
 //! DIR/.longhand/export.{new,ready,old}    an export on its way; see `export::install`
 //! ```
 
-mod atomic;
+pub(crate) mod atomic;
 mod card;
 mod dataset;
 mod export;
@@ -72,7 +72,7 @@ fn at_line(line: u64) -> String {
 }
 
 impl CorpusError {
-    fn io(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         if full { Self::Full { path } } else { Self::Io { path, source } }

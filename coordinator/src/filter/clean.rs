@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::marks::{self, Fence, Sure};
-use super::units;
 use crate::document::Language;
+use crate::units;
 
 /// A paragraph that stands in an earlier section is removed from this many units on; shorter ones may be refrains.
 const LONG_PARAGRAPH: usize = 10;

@@ -10,7 +10,6 @@ mod repetition;
 #[cfg(test)]
 mod tests;
 mod tokens;
-mod units;
 
 use crate::document::{Assembled, Language, Verdict};
 use crate::recipe::Filters;

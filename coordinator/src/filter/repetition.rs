@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{Measured, units};
+use super::Measured;
 use crate::document::Assembled;
 use crate::recipe::Filters;
+use crate::units;
 
 /// Shares of fewer runs than this are noise: a section of one sentence repeats nothing and proves nothing.
 const FEW: usize = 20;

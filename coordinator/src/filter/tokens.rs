@@ -1,8 +1,9 @@
 //! The rule about documents that a trainer would skip.
 
-use super::{Measured, units};
+use super::Measured;
 use crate::document::Assembled;
 use crate::recipe::Filters;
+use crate::units;
 
 /// Tokens that a chat template adds around one message.
 const PER_MESSAGE: u64 = 8;

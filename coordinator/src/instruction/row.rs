@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use longhand_proto::task::Message;
 use serde_json::{Map, Value};
 
+use super::turns::{self, Turn};
 use crate::document::{Context, Instruction, Language};
 use crate::{language, length};
 
@@ -15,18 +16,23 @@ pub const LENGTH_RANGE: RangeInclusive<u64> = 10..=1_000_000;
 
 /// What is wrong with a row, without its place.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) key: String,
-    pub(super) problem: String,
-    pub(super) remedy: String,
+pub(crate) struct Fault {
+    pub(crate) key: String,
+    pub(crate) problem: String,
+    pub(crate) remedy: String,
 }
 
-fn fault(key: &str, problem: impl Into<String>, remedy: impl Into<String>) -> Fault {
+pub(crate) fn fault(key: &str, problem: impl Into<String>, remedy: impl Into<String>) -> Fault {
     Fault { key: key.into(), problem: problem.into(), remedy: remedy.into() }
 }
 
 /// Reads one line of JSON.
-pub(super) fn parse(bytes: &[u8], line: u64) -> Result<Instruction, Fault> {
+pub(crate) fn parse(bytes: &[u8], line: u64) -> Result<Instruction, Fault> {
+    instruction(object(bytes)?, line)
+}
+
+/// The JSON object of a row.
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         fault(
             "",
@@ -39,20 +45,12 @@ pub(super) fn parse(bytes: &[u8], line: u64) -> Result<Instruction, Fault> {
     let Value::Object(row) = row else {
         return Err(fault("", format!("{} instead of an object", kind(&row)), "write one JSON object on each line"));
     };
-    instruction(row, line)
+    Ok(row)
 }
 
 fn instruction(mut row: Map<String, Value>, line: u64) -> Result<Instruction, Fault> {
     let messages = messages(&row)?;
-    let size: usize = messages.iter().map(|message| message.content.len()).sum();
-    if size > MAX_TEXT_BYTES {
-        let key = ["prompt", "instruction", "messages"].into_iter().find(|key| row.contains_key(*key));
-        return Err(fault(
-            key.unwrap_or("body.messages"),
-            format!("a text of {size} bytes; the limit is {MAX_TEXT_BYTES}"),
-            "shorten it, or move material to draw on into `context`",
-        ));
-    }
+    size(&row, &messages)?;
     let request = messages.last().map_or("", |message| message.content.as_str());
     let language = match present(&row, "language") {
         None => language::detect(request),
@@ -77,6 +75,20 @@ fn instruction(mut row: Map<String, Value>, line: u64) -> Result<Instruction, Fa
         Some(other) => return Err(wrong_type("metadata", &other, "an object")),
     };
     Ok(Instruction { id, messages, language, required_words, context, metadata, line })
+}
+
+/// Refuses a text that is too long.
+pub(crate) fn size(row: &Map<String, Value>, messages: &[Message]) -> Result<(), Fault> {
+    let size: usize = messages.iter().map(|message| message.content.len()).sum();
+    if size > MAX_TEXT_BYTES {
+        let key = ["prompt", "instruction", "messages"].into_iter().find(|key| row.contains_key(*key));
+        return Err(fault(
+            key.unwrap_or("body.messages"),
+            format!("a text of {size} bytes; the limit is {MAX_TEXT_BYTES}"),
+            "shorten it, or move material to draw on into `context`",
+        ));
+    }
+    Ok(())
 }
 
 fn messages(row: &Map<String, Value>) -> Result<Vec<Message>, Fault> {
@@ -111,40 +123,16 @@ fn messages(row: &Map<String, Value>) -> Result<Vec<Message>, Fault> {
 /// The turns of a conversation up to the last one of the user's. Answers behind that are dropped: they are what is to be
 /// written.
 fn turns(key: &str, value: &Value) -> Result<Vec<Message>, Fault> {
-    let Value::Array(turns) = value else { return Err(wrong_type(key, value, "a list of turns")) };
-    let mut messages = Vec::new();
-    for (index, turn) in turns.iter().enumerate() {
-        let at = format!("{key}[{index}]");
-        let Value::Object(turn) = turn else { return Err(wrong_type(&at, turn, "an object with role and content")) };
-        let role = match present(turn, "role") {
-            Some(Value::String(role)) => match role.as_str() {
-                "user" | "human" => "user",
-                "assistant" | "gpt" => "assistant",
-                "system" | "developer" => "system",
-                other => {
-                    let problem = format!("unknown role {other:?}");
-                    return Err(fault(&format!("{at}.role"), problem, "use system, user or assistant"));
-                }
-            },
-            Some(other) => return Err(wrong_type(&format!("{at}.role"), other, "a string")),
-            None => return Err(fault(&format!("{at}.role"), "is missing", "use system, user or assistant")),
-        };
-        let content_key = format!("{at}.content");
-        let content = match present(turn, "content") {
-            Some(content) => text_of(&content_key, content)?,
-            None => return Err(fault(&content_key, "is missing", "give each turn its text")),
-        };
-        messages.push(Message { role: role.into(), content });
-    }
+    let mut messages = turns::of(key, value)?.iter().map(Turn::message).collect::<Result<Vec<_>, _>>()?;
     match messages.iter().rposition(|message| message.role == "user") {
         Some(last) => messages.truncate(last + 1),
-        None => return Err(fault(key, "no turn is the user's", "add the instruction as a turn with role `user`")),
+        None => return Err(turns::no_user(key)),
     }
     Ok(messages)
 }
 
 /// A text: a string, or a list of `{"type": "text", "text": "..."}` parts.
-fn text_of(key: &str, value: &Value) -> Result<String, Fault> {
+pub(crate) fn text_of(key: &str, value: &Value) -> Result<String, Fault> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Array(parts) => {
@@ -207,7 +195,7 @@ fn stated_length(value: &Value) -> Result<u32, Fault> {
 }
 
 /// The value of a key that is there and not null.
-fn present<'a>(row: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+pub(crate) fn present<'a>(row: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     row.get(key).filter(|value| !value.is_null())
 }
 
@@ -215,7 +203,7 @@ fn user(content: String) -> Message {
     Message { role: "user".into(), content }
 }
 
-fn wrong_type(key: &str, value: &Value, want: &str) -> Fault {
+pub(crate) fn wrong_type(key: &str, value: &Value, want: &str) -> Fault {
     fault(key, format!("is {}", kind(value)), format!("want {want}"))
 }
 

@@ -29,7 +29,7 @@ pub struct Summary {
     pub bad_rows: Vec<BadRow>,
 }
 
-fn as_texts<S: serde::Serializer>(rows: &[BadRow], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_texts<S: serde::Serializer>(rows: &[BadRow], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(rows.iter().map(ToString::to_string))
 }
 

@@ -127,8 +127,8 @@ fn each_fault_is_told() {
         ),
         (r#"{"body": {}}"#, "1: `body.messages`: is missing; an OpenAI batch line holds its turns there"),
     ] {
-        // A list as the first byte would be a JSON list of a file.
-        let row = format!(" {row}");
+        // A list as the first character would make the file a JSON list.
+        let row = if row.starts_with('[') { format!("[{row}]") } else { row.to_owned() };
         assert_eq!(fault(&row), want);
     }
 }
@@ -203,6 +203,26 @@ fn compressed_files_are_read_by_content_not_by_name() {
 }
 
 #[test]
+fn a_json_list_is_read_one_row_at_a_time() {
+    let list = r#"
+  [
+    {"prompt": "one, [two] and {three}", "metadata": {"a": [1, {"b": "\\\"], ["}]}},
+    {"prompt": "four\\"} , 5,
+    {
+      "prompt": "six"
+    }
+  ]
+"#;
+    let read = rows(list.as_bytes());
+    let texts: Vec<_> = read.iter().map(|row| row.as_ref().map(Instruction::text).unwrap_or_default()).collect();
+    assert_eq!(texts, ["one, [two] and {three}", "four\\", "", "six"]);
+    assert_eq!(read[2].as_ref().unwrap_err().line, 3);
+    let cut = rows(&list.as_bytes()[..list.len() - 20]);
+    assert_eq!(cut.iter().filter(|row| row.is_ok()).count(), 2);
+    assert!(cut.last().unwrap().as_ref().unwrap_err().to_string().contains("the JSON list has no end"));
+}
+
+#[test]
 fn parquet_rows_are_read_like_lines() {
     use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     let prompts: ArrayRef = std::sync::Arc::new(StringArray::from(vec![Some("one"), None, Some("写一篇")]));
@@ -229,7 +249,7 @@ fn a_file_that_cannot_be_used_says_why() {
     for empty in [&b""[..], b"\n \r\n\n"] {
         assert!(error(empty).contains("the file holds no rows; want one JSON object on each line"));
     }
-    assert!(error(b"[{\"prompt\": \"x\"}]").contains("a JSON list, not JSON Lines; convert it with `jq -c '.[]'`"));
+    assert!(error(b"[ ]").contains("no rows"));
     assert!(error(b"\xff\xfe{\0").contains("UTF-16"));
     assert!(error(b"PK\x03\x04zip").contains("a zip archive"));
     assert!(error(b"\x1f\x8bnot gzip").contains("rows"));

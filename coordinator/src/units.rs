@@ -1,7 +1,7 @@
-//! What texts are compared by: words (single characters where a script writes no spaces), their n-grams, sentences.
+//! What texts are compared by, in filters and in the search for duplicates: words (single characters where a script writes
+//! no spaces), their runs, sentences.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::document::Language;
 
@@ -15,59 +15,63 @@ const fn n(language: Language) -> usize {
 }
 
 /// True for scripts written without spaces, where one character is one unit.
-pub(super) const fn is_ideograph(c: char) -> bool {
+pub(crate) const fn is_ideograph(c: char) -> bool {
     matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}'
         | '\u{20000}'..='\u{3134f}')
 }
 
-/// Hashes of the units of `text` in order, blind to case, spaces and punctuation. They mean something within one
-/// process only.
-fn units(text: &str) -> Vec<u64> {
-    let mut units = Vec::new();
-    let mut word = String::new();
-    let end_word = |word: &mut String, units: &mut Vec<u64>| {
-        if !word.is_empty() {
-            units.push(hash(word.as_str()));
-            word.clear();
-        }
-    };
+/// Hashes of the units of `text` in order, blind to case, spaces and punctuation. The same in every process.
+pub(crate) fn units(text: &str) -> Vec<u64> {
+    let mut units = Vec::with_capacity(text.len() / 5);
+    let mut word: Option<u64> = None;
     for c in text.chars() {
-        if is_ideograph(c) {
-            end_word(&mut word, &mut units);
-            units.push(hash(&c));
+        if c.is_ascii_alphanumeric() {
+            word = Some(step(word.unwrap_or(BASIS), u64::from(c.to_ascii_lowercase())));
+        } else if c.is_ascii() {
+            if c != '\'' {
+                units.extend(word.take().map(mix));
+            }
+        } else if is_ideograph(c) {
+            units.extend(word.take().map(mix));
+            units.push(mix(step(BASIS, c.into())));
         } else if c.is_alphanumeric() {
-            word.extend(c.to_lowercase());
-        } else if !matches!(c, '\'' | '’') {
-            end_word(&mut word, &mut units);
+            word = Some(c.to_lowercase().fold(word.unwrap_or(BASIS), |word, c| step(word, c.into())));
+        } else if c != '’' {
+            units.extend(word.take().map(mix));
         }
     }
-    end_word(&mut word, &mut units);
+    units.extend(word.map(mix));
     units
 }
 
+/// One number for each run of `n` units, in order.
+pub(crate) fn runs(units: &[u64], n: usize) -> impl Iterator<Item = u64> {
+    units.windows(n).map(|run| mix(run.iter().fold(BASIS, |hash, unit| step(hash, *unit))))
+}
+
 /// Number of units of `text`.
-pub(super) fn count(text: &str) -> usize {
+pub(crate) fn count(text: &str) -> usize {
     units(text).len()
 }
 
 /// One number for a text, blind to case, spaces and punctuation.
-pub(super) fn fingerprint(text: &str) -> u64 {
-    hash(&units(text))
+pub(crate) fn fingerprint(text: &str) -> u64 {
+    mix(units(text).into_iter().fold(BASIS, step))
 }
 
 /// Hashes of all runs of `n` units, in order.
-pub(super) fn ngrams(text: &str, language: Language) -> Vec<u64> {
-    units(text).windows(n(language)).map(hash).collect()
+pub(crate) fn ngrams(text: &str, language: Language) -> Vec<u64> {
+    runs(&units(text), n(language)).collect()
 }
 
 /// Share of `items` that `seen` holds already or that came before among them. All items are added to `seen`.
-pub(super) fn share_seen(items: &[u64], seen: &mut HashSet<u64>) -> f64 {
+pub(crate) fn share_seen(items: &[u64], seen: &mut HashSet<u64>) -> f64 {
     let repeated = items.iter().filter(|item| !seen.insert(**item)).count();
     if items.is_empty() { 0.0 } else { repeated as f64 / items.len() as f64 }
 }
 
 /// The sentences of `text`, none empty; a line end ends a sentence too. Their ends keep punctuation and closing quotes.
-pub(super) fn sentences(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn sentences(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| {
         let mut rest = line;
         std::iter::from_fn(move || {
@@ -101,7 +105,7 @@ fn sentence_end(line: &str) -> usize {
 }
 
 /// What may follow the mark that ends a sentence.
-pub(super) const fn is_end(c: char) -> bool {
+pub(crate) const fn is_end(c: char) -> bool {
     matches!(
         c,
         '.' | '!'
@@ -124,10 +128,19 @@ pub(super) const fn is_end(c: char) -> bool {
     )
 }
 
-fn hash<T: Hash + ?Sized>(value: &T) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+const BASIS: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Takes one more value into a hash.
+const fn step(hash: u64, value: u64) -> u64 {
+    (hash.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95)
+}
+
+/// Spreads what a hash holds over all its bits.
+pub(crate) const fn mix(mut hash: u64) -> u64 {
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    hash ^= hash >> 32;
+    hash.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ (hash >> 29)
 }
 
 #[cfg(test)]

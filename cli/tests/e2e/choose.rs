@@ -1,0 +1,71 @@
+//! From somebody's data set to the instructions of a run: `import`, then `select`.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::program::run;
+
+#[test]
+fn a_data_set_becomes_chosen_instructions_that_run_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let talk =
+        |text: &str| json!({"conversation": [{"role": "user", "content": text}, {"role": "assistant", "content": ""}]});
+    let rows = json!([
+        talk("Write a 2,000-word essay on tides and harbours."),
+        talk("Write a 2,000-word essay on tides, and harbours!"),
+        talk("What time is it?"),
+        talk("写一篇三千字的散文，题目是老街的一天。"),
+        {"conversation": []},
+    ]);
+    fs::write(path("chats.json"), rows.to_string()).unwrap();
+
+    let imported = run(["import", &path("chats.json"), "-o", &path("in.jsonl"), "--licence", "odc-by"]);
+    assert_eq!(imported.code, Some(3), "{}{}", imported.stdout, imported.stderr);
+    assert!(imported.stdout.contains("chats.json:5") && imported.stdout.contains("no turn is the user's"));
+
+    let args = ["select", &path("in.jsonl"), "-o", &path("out.jsonl"), "--quota", "en=3000", "--json"];
+    let selected = run(args);
+    assert_eq!(selected.code, Some(0), "{}", selected.stderr);
+    let report: Value = serde_json::from_str(&selected.stdout).unwrap();
+    assert_eq!((&report["read"], &report["kept"], &report["chinese"]), (&json!(4), &json!(2), &json!(1)));
+    let dropped = fs::read_to_string(path("dropped.jsonl")).unwrap();
+    assert!(dropped.contains("\"near_duplicate\"") && dropped.contains("\"short\""), "{dropped}");
+
+    let valid = run(["validate", &path("out.jsonl")]);
+    assert_eq!(valid.code, Some(0), "{}", valid.stdout);
+    assert!(fs::read_to_string(path("out.jsonl")).unwrap().contains("odc-by"));
+}
+
+#[test]
+fn what_cannot_be_imported_or_selected_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("odd.jsonl"), "{\"question\": \"x\"}\n").unwrap();
+    let odd = run(["import", &path("odd.jsonl"), "-o", &path("out.jsonl")]);
+    assert_eq!(odd.code, Some(2));
+    assert!(odd.stderr.contains("`question`") && odd.stderr.contains("--field"), "{}", odd.stderr);
+
+    let select = |more: &[&str]| {
+        run(["select", &path("odd.jsonl"), "-o", &path("out.jsonl")].iter().copied().chain(more.iter().copied()))
+    };
+    for (args, word) in [
+        (&["--similarity", "1.5"][..], "out of range"),
+        (&["--languages", "de"][..], "want en or zh"),
+        (&["--quota", "en:3"][..], "want en=3000"),
+        (&["--min-length", "9", "--max-length", "3"][..], "no row could pass"),
+        (&["--rules", &path("nowhere")][..], "--write-rules"),
+        (&["--against", &path("nowhere")][..], "check the path"),
+        (&["--dropped", &path("out.jsonl")][..], "named twice"),
+    ] {
+        let ended = select(args);
+        assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(word), "{args:?}: {}", ended.stderr);
+    }
+    assert!(!dir.path().join("out.jsonl").exists() && !dir.path().join("dropped.jsonl").exists());
+
+    assert_eq!(run(["select", "--write-rules", &path("rules")]).code, Some(0));
+    assert!(fs::read_to_string(path("rules/toxic.txt")).unwrap().starts_with('#'));
+    assert_eq!(run(["select", "--write-rules", &path("rules")]).code, Some(2), "what is there is not written over");
+}

@@ -1,0 +1,62 @@
+//! Turns of a conversation: `role` and `content`, or `from` and `value` as ShareGPT names them.
+
+use longhand_proto::task::Message;
+use serde_json::{Map, Value};
+
+use super::row::{Fault, fault, present, text_of, wrong_type};
+
+/// One turn as it stands in a row.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    /// Where it stands: `messages[3]`.
+    at: String,
+    turn: &'a Map<String, Value>,
+    keys: (&'static str, &'static str),
+}
+
+/// The turns that `value` lists.
+pub(crate) fn of<'a>(key: &str, value: &'a Value) -> Result<Vec<Turn<'a>>, Fault> {
+    let Value::Array(turns) = value else { return Err(wrong_type(key, value, "a list of turns")) };
+    let turn = |(index, turn): (usize, &'a Value)| {
+        let at = format!("{key}[{index}]");
+        let Value::Object(turn) = turn else { return Err(wrong_type(&at, turn, "an object with role and content")) };
+        let sharegpt = present(turn, "role").is_none() && present(turn, "from").is_some();
+        let keys = if sharegpt { ("from", "value") } else { ("role", "content") };
+        Ok(Turn { at, turn, keys })
+    };
+    turns.iter().enumerate().map(turn).collect()
+}
+
+impl Turn<'_> {
+    /// `system`, `user` or `assistant`.
+    pub(crate) fn role(&self) -> Result<&'static str, Fault> {
+        let key = format!("{}.{}", self.at, self.keys.0);
+        match present(self.turn, self.keys.0) {
+            Some(Value::String(role)) => match role.as_str() {
+                "user" | "human" | "prompter" => Ok("user"),
+                "assistant" | "gpt" | "chatgpt" | "model" => Ok("assistant"),
+                "system" | "developer" => Ok("system"),
+                other => Err(fault(&key, format!("unknown role {other:?}"), "use system, user or assistant")),
+            },
+            Some(other) => Err(wrong_type(&key, other, "a string")),
+            None => Err(fault(&key, "is missing", "use system, user or assistant")),
+        }
+    }
+
+    pub(crate) fn content(&self) -> Result<String, Fault> {
+        let key = format!("{}.{}", self.at, self.keys.1);
+        match present(self.turn, self.keys.1) {
+            Some(content) => text_of(&key, content),
+            None => Err(fault(&key, "is missing", "give each turn its text")),
+        }
+    }
+
+    pub(crate) fn message(&self) -> Result<Message, Fault> {
+        Ok(Message { role: self.role()?.into(), content: self.content()? })
+    }
+}
+
+/// What is said of a conversation in which nobody asks anything.
+pub(crate) fn no_user(key: &str) -> Fault {
+    fault(key, "no turn is the user's", "add the instruction as a turn with role `user`")
+}
