@@ -6,7 +6,7 @@ use std::time::Duration;
 use longhand_coordinator::instruction;
 use longhand_coordinator::recipe::Recipe;
 use longhand_coordinator::run::{self, RunSpec, SubmitError, SubmitReport};
-use longhand_coordinator::store::{self, Commit, Filter, Next, State, Store, StoreError};
+use longhand_coordinator::store::{self, Commit, Filter, Next, State, Store, StoreError, Terms};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
 use serde_json::json;
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
     let folder = claim_folder(args, &recipe, engine.as_ref())?;
     let store = open_store(args, &folder).await?;
     let max_losses = recipe.retry.max_losses;
-    let spec = RunSpec { id: folder.identity.run.clone(), recipe, seed: args.seed, candidates: args.candidates };
+    let spec = RunSpec { id: folder.identity.run.clone(), recipe, seed: args.seed, candidates: args.candidates, terms: Terms::default() };
     let submitted = submit(args, store.as_ref(), &spec).await?;
 
     release_dead(store.as_ref(), &spec.id, &folder).await?;
@@ -96,7 +96,9 @@ async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<Sub
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     run::submit(store, spec, rows.take(limit)).await.map_err(|error| match error {
         SubmitError::Store(error) => out_of_store(&error),
-        error @ (SubmitError::Differs { .. } | SubmitError::Document { .. }) => Failure::refused(error),
+        error @ (SubmitError::Differs { .. } | SubmitError::Paused(_) | SubmitError::Document { .. }) => {
+            Failure::refused(error)
+        }
     })
 }
 

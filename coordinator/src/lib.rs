@@ -3,6 +3,7 @@
 pub mod corpus;
 pub mod document;
 pub mod filter;
+pub mod hand;
 pub mod instruction;
 pub mod language;
 pub mod length;

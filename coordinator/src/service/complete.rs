@@ -1,7 +1,7 @@
 //! The end of an attempt: what the document makes of it, written in one atomic step.
 
 use longhand_proto::task::{Checkpoint, Failure, Lease, Output};
-use longhand_proto::{LeaseId, WorkerId};
+use longhand_proto::{LeaseId, WorkerId, chance};
 use serde_json::{Map, Value, json};
 
 use super::{Coordinator, render};
@@ -89,7 +89,7 @@ impl Coordinator {
             Applied::NextTask => Next::Continue { lease: want_next.then(LeaseId::mint) },
             Applied::Retry { errors, failure } => {
                 detail.insert("error".into(), json!(failure));
-                Next::Retry { delay_ms: recipe.retry.delay_ms(errors, rand::random()) }
+                Next::Retry { delay_ms: recipe.retry.delay_ms(errors, chance::unit()) }
             }
             Applied::Ended { state, reason } => {
                 span.record("longhand.state", state.as_str());
