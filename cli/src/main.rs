@@ -1,13 +1,16 @@
 //! The `longhand` program.
 
 mod args;
+mod coordinator;
 mod display;
 mod dry_run;
 mod exit;
 mod folder;
 mod interrupt;
 mod job;
+mod link;
 mod memory;
+mod operator;
 mod output;
 mod pipeline;
 mod progress;
@@ -15,6 +18,7 @@ mod run;
 mod summary;
 mod telemetry;
 mod validate;
+mod worker;
 mod writer;
 
 use std::process::ExitCode;
@@ -36,6 +40,9 @@ fn main() -> ExitCode {
     let json = match &cli.command {
         Command::Run(args) => args.json,
         Command::Validate(args) => args.json,
+        Command::Coordinator(args) => args.json,
+        Command::Worker(args) => args.json,
+        Command::Operate(command) => command.json(),
     };
     let code = start(cli).unwrap_or_else(|failure| {
         eprintln!("error: {failure}");
@@ -70,5 +77,8 @@ async fn command(cli: Cli) -> Result<Code> {
     match cli.command {
         Command::Run(args) => run::run(&args).await,
         Command::Validate(args) => validate::validate(&args),
+        Command::Coordinator(args) => coordinator::coordinator(&args).await,
+        Command::Worker(args) => worker::worker(&args).await,
+        Command::Operate(command) => command.run().await,
     }
 }

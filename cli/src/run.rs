@@ -20,6 +20,7 @@ use crate::interrupt::Signals;
 use crate::job::Job;
 use crate::output::grouped;
 use crate::pipeline::{Options, Pipeline};
+use crate::worker::host;
 use crate::writer;
 
 /// Documents looked at in one call to the store.
@@ -35,7 +36,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
         return dry_run(args, &recipe);
     }
     check_input(args)?;
-    let engine = writer::open(args).await?;
+    let engine = writer::open(&args.engine).await?;
     let folder = claim_folder(args, &recipe, engine.as_ref())?;
     let store = open_store(args, &folder).await?;
     let max_losses = recipe.retry.max_losses;
@@ -50,7 +51,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
     announce(&display, &folder, &spec, &submitted, engine.as_ref())?;
     let signals = Signals::listen()?;
     let lease = Duration::from_secs(args.lease_seconds);
-    let options = Options { worker, slots: args.max_sequences, lease, max_losses };
+    let options = Options { worker, slots: args.engine.max_sequences, lease, max_losses };
     let job = Job::begin(folder, Arc::clone(&store), Arc::clone(&engine), display).await?;
     let pipeline = Pipeline::start(store, engine, options).await?;
     job.work(pipeline, signals).await
@@ -179,9 +180,4 @@ fn announce(
         "output": folder.dir(),
     });
     display.event("started", &text, fields)
-}
-
-/// For the name of the worker; only people read it.
-fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "local".to_owned(), |n| n.trim().to_owned())
 }

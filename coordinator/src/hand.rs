@@ -175,9 +175,11 @@ fn take_up(record: &Record, extent: Extent) -> Result<(Document, State, Amount),
 
 fn cancelled(record: &Record) -> Result<(Document, State, Amount), String> {
     let mut document = read(record)?;
-    document.cancel().map_err(told)?;
+    let Applied::Ended { state, .. } = document.cancel().map_err(told)? else {
+        return Err("it cannot be cancelled".into());
+    };
     let kept = document.sections().len() as u64;
-    Ok((document, State::Cancelled, (kept, 0)))
+    Ok((document, state, (kept, 0)))
 }
 
 fn told(refused: Refused) -> String {

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
+mod cluster;
 mod crash;
 mod examples;
+mod fleet;
 mod program;
+mod security;
 mod stop_and_go;
 mod traces;
