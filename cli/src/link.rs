@@ -13,8 +13,13 @@ use crate::exit::{Failure, Result};
 #[command(next_help_heading = "Coordinator")]
 pub(crate) struct LinkArgs {
     /// Address of the coordinator; several replicas with commas between
-    #[arg(long, value_name = "URL", env = "LONGHAND_COORDINATOR", value_delimiter = ',',
-          default_value = "http://127.0.0.1:7070")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LONGHAND_COORDINATOR",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7070"
+    )]
     pub(crate) coordinator: Vec<String>,
 
     /// File that holds the token to show, readable by you alone

@@ -40,7 +40,13 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
     let folder = claim_folder(args, &recipe, engine.as_ref())?;
     let store = open_store(args, &folder).await?;
     let max_losses = recipe.retry.max_losses;
-    let spec = RunSpec { id: folder.identity.run.clone(), recipe, seed: args.seed, candidates: args.candidates, terms: Terms::default() };
+    let spec = RunSpec {
+        id: folder.identity.run.clone(),
+        recipe,
+        seed: args.seed,
+        candidates: args.candidates,
+        terms: Terms::default(),
+    };
     let submitted = submit(args, store.as_ref(), &spec).await?;
 
     release_dead(store.as_ref(), &spec.id, &folder).await?;

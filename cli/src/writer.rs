@@ -10,7 +10,7 @@ use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
 use longhand_worker::model::Model;
 
-use crate::args::{EngineKind, EngineArgs};
+use crate::args::{EngineArgs, EngineKind};
 use crate::exit::{Failure, Result};
 use crate::memory;
 

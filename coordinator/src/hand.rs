@@ -17,7 +17,9 @@ pub enum Which {
     /// All that failed. Rows that could not be read are passed over: there is nothing to write from.
     Failed,
     /// All that this rule rejected.
-    Rejected { rule: String },
+    Rejected {
+        rule: String,
+    },
     One(DocumentId),
 }
 

@@ -7,8 +7,8 @@ use longhand_coordinator::corpus::Corpus;
 use longhand_proto::RunId;
 use serde_json::json;
 
-use super::source::Remote;
 use super::runs;
+use super::source::Remote;
 use crate::exit::{Code, Failure, Result};
 use crate::folder::{Claim, Folder};
 use crate::link::{LinkArgs, Office};

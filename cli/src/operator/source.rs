@@ -84,10 +84,9 @@ impl Source for Remote {
     async fn attempts(&self, document: DocumentId) -> store::Result<Vec<Attempt>> {
         let attempts = self.attempts.lock().await;
         let found = attempts.iter().find(|(id, _)| *id == document);
-        found.map(|(_, attempts)| attempts.clone()).ok_or_else(|| StoreError::NotFound {
-            kind: "document",
-            name: document.to_string(),
-        })
+        found
+            .map(|(_, attempts)| attempts.clone())
+            .ok_or_else(|| StoreError::NotFound { kind: "document", name: document.to_string() })
     }
 
     async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> store::Result<Page> {

@@ -158,6 +158,7 @@ fn wire(row: Result<Instruction, BadRow>) -> Result<(v1::Row, usize)> {
 fn name(input: &Path) -> Result<RunId> {
     let name = input.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = name.split('.').next().unwrap_or_default();
-    let id: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '-' }).collect();
+    let id: String =
+        stem.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '-' }).collect();
     id.parse().map_err(|e| Failure::refused(format!("{e}; name the run with --run-id")))
 }

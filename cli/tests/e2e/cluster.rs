@@ -136,9 +136,8 @@ fn a_worker_goes_on_with_another_coordinator_when_its_own_is_killed() {
     let second = other.event("listening")["url"].as_str().unwrap().to_owned();
     fleet.submit("ships", 4);
     let both = format!("{},{second}", fleet.url);
-    let worker = Process::start(&[
-        "worker", "--engine", "mock", "--mock-tokens-per-second", "1000", "--coordinator", &both,
-    ]);
+    let worker =
+        Process::start(&["worker", "--engine", "mock", "--mock-tokens-per-second", "1000", "--coordinator", &both]);
     worker.event("started");
     while counts(&fleet, "ships")["leased"] == 0 {
         std::thread::yield_now();

@@ -24,13 +24,8 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a command with `--json`.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = longhand()
-            .args(args)
-            .arg("--json")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child =
+            longhand().args(args).arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, events) = mpsc::sync_channel(1_024);
         std::thread::spawn(move || {

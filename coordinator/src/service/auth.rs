@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_token_ends_at_its_time_and_another_takes_its_place() {
-        let tokens = both("worker first-of-two-tokens 2001-01-01T00:00:00Z\nworker second-of-two-tokens 2101-01-01T00:00:00Z");
+        let tokens =
+            both("worker first-of-two-tokens 2001-01-01T00:00:00Z\nworker second-of-two-tokens 2101-01-01T00:00:00Z");
         assert_eq!(check(&tokens, "first-of-two-tokens", Role::Worker), Err(Denied::Expired));
         assert_eq!(check(&tokens, "second-of-two-tokens", Role::Worker), Ok(()));
     }

@@ -1,8 +1,8 @@
 //! Random calls, each made twice, on a store and on the model: after each pair both hold the same.
 
 use longhand_coordinator::store::{
-    AttemptEnd, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Next, Past, Record, Renewal, Run, State,
-    StoreError, Swap, SweepLimits, Terms,
+    AttemptEnd, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Next, Past, Record, Renewal, Run,
+    State, StoreError, Swap, SweepLimits, Terms,
 };
 use longhand_proto::{DocumentId, LeaseId, RunId};
 use proptest::prelude::*;
@@ -266,8 +266,11 @@ impl Tested {
                     attempts.iter().map(|attempt| (self.number(attempt.lease), attempt.end)).collect();
                 assert_eq!(attempts, doc.attempts);
                 let history = self.bench.store.history(id).await.unwrap();
-                let past = |(version, state, reason, body): &(u64, State, &str, u32)| {
-                    Past { version: *version, state: *state, reason: (*reason).into(), body: text(*body) }
+                let past = |(version, state, reason, body): &(u64, State, &str, u32)| Past {
+                    version: *version,
+                    state: *state,
+                    reason: (*reason).into(),
+                    body: text(*body),
                 };
                 assert_eq!(history, doc.past.iter().map(past).collect::<Vec<_>>());
                 *counts.of_mut(doc.state) += 1;

@@ -153,7 +153,13 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) const fn new() -> Self {
-        Self { now: 0, docs: [const { [const { None }; ROWS] }; RUNS], leases: 0, paused: [false; RUNS], requests: Vec::new() }
+        Self {
+            now: 0,
+            docs: [const { [const { None }; ROWS] }; RUNS],
+            leases: 0,
+            paused: [false; RUNS],
+            requests: Vec::new(),
+        }
     }
 
     pub(crate) fn docs(&self) -> impl Iterator<Item = ((usize, usize), &Doc)> {
@@ -295,8 +301,7 @@ impl Model {
         }
         let open = self.docs[run].iter().flatten().filter(|doc| doc.open && !doc.state.is_terminal()).count();
         let new = if MAX_OPEN[run] == 0 { ROWS } else { MAX_OPEN[run].saturating_sub(open) };
-        let mut ready: Vec<_> =
-            self.docs().filter(|((of, _), doc)| *of == run && doc.state == State::Ready).collect();
+        let mut ready: Vec<_> = self.docs().filter(|((of, _), doc)| *of == run && doc.state == State::Ready).collect();
         ready.sort_by_key(|(_, doc)| (!doc.open, doc.seq));
         let begun = ready.iter().filter(|(_, doc)| doc.open).count();
         ready.into_iter().take(begun + new).map(|(place, _)| place).collect()

@@ -86,7 +86,8 @@ impl Sandbox {
     }
 
     pub(crate) async fn submit(&self, documents: usize) -> SubmitReport {
-        let spec = RunSpec { id: run_id(), recipe: self.recipe.clone(), seed: 7, candidates: 1, terms: Terms::default() };
+        let spec =
+            RunSpec { id: run_id(), recipe: self.recipe.clone(), seed: 7, candidates: 1, terms: Terms::default() };
         let rows = (0..documents).map(|number| instruction(number, 1_500)).map(Ok);
         let report = submit(self.store.as_ref(), &spec, rows).await.unwrap();
         self.coordinator.wake(report.inserted as usize);
@@ -253,6 +254,8 @@ impl Peer {
             request_id: request_id.into(),
             slots,
             wait_ms: wait.as_millis() as u64,
+            model: "mock".into(),
+            weights_hash: "mock".into(),
         };
         let reply = within(self.client.clone().lease(request)).await.unwrap().into_inner();
         reply.leases.into_iter().map(|lease| lease.try_into().unwrap()).collect()

@@ -141,12 +141,7 @@ impl Link {
     }
 
     /// Makes the call until it is answered, with full jitter between tries.
-    pub async fn repeat<T, F>(
-        &self,
-        name: &str,
-        patience: Patience,
-        call: impl Fn(Wire) -> F,
-    ) -> Result<T, CallError>
+    pub async fn repeat<T, F>(&self, name: &str, patience: Patience, call: impl Fn(Wire) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
@@ -224,7 +219,7 @@ fn client_tls(tls: &Tls) -> ClientTlsConfig {
 
 /// A handshake that failed on a certificate will fail again: what to do about it, or none if it was something else.
 fn distrusts(status: &Status) -> Option<Status> {
-    let text = status.source().map(|source| chain(source)).unwrap_or_default();
+    let text = status.source().map(chain).unwrap_or_default();
     let remedy = if text.contains("invalid peer certificate") {
         "the coordinator's certificate is not trusted: give the CA that signed it with --tls-ca, and see that the \
          address is one that the certificate names"

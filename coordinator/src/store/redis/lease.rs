@@ -42,8 +42,7 @@ impl RedisStore {
         if let Some(records) = repeated {
             return Ok(records);
         }
-        let waiting: Vec<&RunId> =
-            looks.iter().filter(|(_, _, waiting)| *waiting).map(|(run, _, _)| *run).collect();
+        let waiting: Vec<&RunId> = looks.iter().filter(|(_, _, waiting)| *waiting).map(|(run, _, _)| *run).collect();
         match waiting.as_slice() {
             [] => Ok(Vec::new()),
             [run] => Ok(self.lease_in(run, query, slots).await?.1),

@@ -24,8 +24,8 @@ use self::record::{Envelope, RawRecord, RawSwept};
 use self::routes::Routes;
 use super::{
     Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Next, Page, Past,
-    Record, Renewal, Result, Run, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, Terms,
-    check_commit, check_filter, check_swap,
+    Record, Renewal, Result, Run, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
+    Terms, check_commit, check_filter, check_swap,
 };
 
 /// ZSET of run ids by time of creation: the only key that spans runs.

@@ -5,8 +5,8 @@ use rusqlite::{OptionalExtension, Result, Row, Transaction};
 
 use super::row::{self, Bytes, Envelope, int};
 use crate::store::{
-    Attempt, AttemptEnd, Counters, Counts, Filter, NewDocument, Page, Past, Record, Run, State, Submitted, Swap, Swapped,
-    Terms,
+    Attempt, AttemptEnd, Counters, Counts, Filter, NewDocument, Page, Past, Record, Run, State, Submitted, Swap,
+    Swapped, Terms,
 };
 
 const RUN: &str = "SELECT id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused FROM run";
@@ -147,12 +147,7 @@ pub(super) fn history(tx: &Transaction<'_>, document: DocumentId) -> Result<Opti
     let Some(envelope) = find(tx, document)? else { return Ok(None) };
     tx.prepare_cached("SELECT version, state, reason, body FROM past WHERE document = ?1 ORDER BY key")?
         .query_map([envelope.key], |row| {
-            Ok(Past {
-                version: row::time(row, 0)?,
-                state: row::state(row, 1)?,
-                reason: row.get(2)?,
-                body: row.get(3)?,
-            })
+            Ok(Past { version: row::time(row, 0)?, state: row::state(row, 1)?, reason: row.get(2)?, body: row.get(3)? })
         })?
         .collect::<Result<_>>()
         .map(Some)

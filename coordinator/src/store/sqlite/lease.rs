@@ -4,11 +4,11 @@ use longhand_proto::LeaseId;
 use rusqlite::{OptionalExtension, Result, Transaction};
 
 use super::row::{self, Bytes, Envelope, int};
+use crate::store::share::{Waiting, share};
 use crate::store::{
     AttemptEnd, Commit, Committed, Counters, Grant, LeaseQuery, Lookup, Next, Record, Renewal, State, SweepLimits,
     Swept, Terms, later,
 };
-use crate::store::share::{Waiting, share};
 
 /// Most delayed documents that one call makes ready.
 const DUE_BATCH: u32 = 1024;

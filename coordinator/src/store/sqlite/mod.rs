@@ -238,7 +238,8 @@ impl Store for SqliteStore {
     }
 
     async fn history(&self, document: DocumentId) -> Result<Vec<Past>> {
-        self.read(move |tx| Ok(document::history(tx, document)?.ok_or_else(|| StoreError::no_document(document))?)).await
+        self.read(move |tx| Ok(document::history(tx, document)?.ok_or_else(|| StoreError::no_document(document))?))
+            .await
     }
 
     async fn counts(&self, run: &RunId) -> Result<Counts> {
