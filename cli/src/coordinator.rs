@@ -41,7 +41,7 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct CoordinatorArgs {
-    /// Where documents live: redis://[USER:PASSWORD@]HOST:PORT/DB, rediss:// for TLS, or sqlite:PATH
+    /// Where documents live: redis://HOST:PORT/DB or sqlite:PATH
     #[arg(long, value_name = "URL", env = "LONGHAND_STORE", hide_env_values = true)]
     store: String,
 

@@ -140,7 +140,7 @@ pub struct Swap {
     /// Refused with [`Swapped::Changed`] if the version is another one by now.
     pub version: u64,
     /// Ready or a terminal state. A live lease is revoked, counters, checkpoint and flush mark are cleared. A document
-    /// that leaves its end keeps what it was, see [`Source::history`].
+    /// that leaves its end keeps what it was, see [`Store::history`].
     pub state: State,
     /// Kept for a terminal state only.
     pub reason: String,
