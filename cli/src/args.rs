@@ -6,8 +6,11 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use longhand_proto::RunId;
 
+use crate::coordinator::CoordinatorArgs;
 use crate::import::ImportArgs;
+use crate::operator::Operate;
 use crate::select::SelectArgs;
+use crate::worker::WorkerArgs;
 
 const ABOUT: &str = "Writes long documents with a language model, and keeps the good ones as training data";
 
@@ -90,6 +93,12 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Choose instructions: language, length, rule lists, duplicates, quotas
     Select(SelectArgs),
+    /// Decide over a store what each worker writes next
+    Coordinator(Box<CoordinatorArgs>),
+    /// Write documents for a coordinator
+    Worker(Box<WorkerArgs>),
+    #[command(flatten)]
+    Operate(Operate),
 }
 
 #[derive(Debug, Args)]
@@ -101,10 +110,6 @@ pub(crate) struct RunArgs {
     /// Output folder; made if missing, continued if it holds an unfinished run
     #[arg(short, long, value_name = "DIR", env = "LONGHAND_OUTPUT")]
     pub(crate) output: PathBuf,
-
-    /// Model: a GGUF file, or a Hugging Face folder with safetensors
-    #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL")]
-    pub(crate) model: Option<PathBuf>,
 
     /// Recipe (TOML): templates, sampling, length control, filters [default: the built-in recipe]
     #[arg(long, value_name = "FILE", env = "LONGHAND_RECIPE")]
@@ -147,6 +152,30 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) strict: bool,
 
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+
+    /// Time after which a silent worker loses its documents
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "LONGHAND_LEASE_SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) lease_seconds: u64,
+
+    /// Print events to stdout, one JSON object a line, instead of the progress display and the summary
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print neither progress nor summary
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+}
+
+/// The engine of a worker.
+#[derive(Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// Model: a GGUF file, or a Hugging Face folder with safetensors
+    #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL")]
+    pub(crate) model: Option<PathBuf>,
+
     /// What writes the text
     #[arg(long, value_enum, default_value_t = EngineKind::Local, env = "LONGHAND_ENGINE")]
     pub(crate) engine: EngineKind,
@@ -167,19 +196,6 @@ pub(crate) struct RunArgs {
     /// Documents written at the same time [default: as many as the memory for keys and values holds, at most 16]
     #[arg(long, value_name = "N", env = "LONGHAND_MAX_SEQUENCES", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) max_sequences: Option<u32>,
-
-    /// Time after which a silent worker loses its documents
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "LONGHAND_LEASE_SECONDS",
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) lease_seconds: u64,
-
-    /// Print events to stdout, one JSON object a line, instead of the progress display and the summary
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Print neither progress nor summary
-    #[arg(short, long, conflicts_with = "json")]
-    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]

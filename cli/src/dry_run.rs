@@ -26,7 +26,7 @@ struct Event {
 /// Prints the first prompt and the counts.
 pub(crate) fn dry_run(args: &RunArgs, recipe: &Recipe) -> Result<Code> {
     let input = instruction::validate(&args.input).map_err(Failure::refused)?;
-    let model = args.model.as_deref().map(Model::open).transpose().map_err(Failure::refused)?;
+    let model = args.engine.model.as_deref().map(Model::open).transpose().map_err(Failure::refused)?;
     let first = instruction::read(&args.input).map_err(Failure::refused)?.find_map(Result::ok);
     let task = first.map(|first| first_task(args, recipe, first)).transpose()?.flatten();
     let prompt = task.as_ref().map(|task| prompt(task, model.as_ref())).transpose()?;

@@ -1,6 +1,7 @@
 //! The `longhand` program.
 
 mod args;
+mod coordinator;
 mod display;
 mod dry_run;
 mod exit;
@@ -8,7 +9,9 @@ mod folder;
 mod import;
 mod interrupt;
 mod job;
+mod link;
 mod memory;
+mod operator;
 mod output;
 mod pipeline;
 mod progress;
@@ -17,6 +20,7 @@ mod select;
 mod summary;
 mod telemetry;
 mod validate;
+mod worker;
 mod writer;
 
 use std::process::ExitCode;
@@ -40,6 +44,9 @@ fn main() -> ExitCode {
         Command::Validate(args) => args.json,
         Command::Import(args) => args.json,
         Command::Select(args) => args.json,
+        Command::Coordinator(args) => args.json,
+        Command::Worker(args) => args.json,
+        Command::Operate(command) => command.json(),
     };
     let code = start(cli).unwrap_or_else(|failure| {
         eprintln!("error: {failure}");
@@ -76,5 +83,8 @@ async fn command(cli: Cli) -> Result<Code> {
         Command::Validate(args) => validate::validate(&args),
         Command::Import(args) => import::import(&args),
         Command::Select(args) => select::select(&args),
+        Command::Coordinator(args) => coordinator::coordinator(&args).await,
+        Command::Worker(args) => worker::worker(&args).await,
+        Command::Operate(command) => command.run().await,
     }
 }

@@ -8,7 +8,8 @@ use longhand_coordinator::service::{self, Coordinator, ServiceOptions};
 use longhand_coordinator::store::Store;
 use longhand_coordinator::sweeper::{self, SweeperOptions};
 use longhand_proto::WorkerId;
-use longhand_worker::client::{self, Worker, WorkerError, WorkerOptions, WorkerReport};
+use longhand_worker::client::link::{Credentials, Link, Tls};
+use longhand_worker::client::{Worker, WorkerError, WorkerOptions, WorkerReport};
 use longhand_worker::engine::Engine;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -51,9 +52,10 @@ impl Pipeline {
         let sweep = SweeperOptions { max_losses: options.max_losses, ..SweeperOptions::default() };
         let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), sweep, stop_rest.clone()));
 
-        let channel = client::endpoint(&format!("http://{address}")).map_err(Failure::refused)?.connect_lazy();
+        let link = Link::open(&[format!("http://{address}")], &Tls::default(), Credentials::default());
+        let link = link.map_err(Failure::refused)?;
         let worker = WorkerOptions { slots: options.slots, ..WorkerOptions::new(options.worker) };
-        let worker = tokio::spawn(Worker::new(channel, engine, worker).run(stop_worker.clone()));
+        let worker = tokio::spawn(Worker::new(link, engine, worker).run(stop_worker.clone()));
         Ok(Self { coordinator, worker, server, sweeper, stop_worker, stop_rest })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longhand_coordinator::instruction;
 use longhand_coordinator::recipe::Recipe;
 use longhand_coordinator::run::{self, RunSpec, SubmitError, SubmitReport};
-use longhand_coordinator::store::{self, Commit, Filter, Next, State, Store, StoreError};
+use longhand_coordinator::store::{self, Commit, Filter, Next, State, Store, StoreError, Terms};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
 use serde_json::json;
@@ -20,6 +20,7 @@ use crate::interrupt::Signals;
 use crate::job::Job;
 use crate::output::grouped;
 use crate::pipeline::{Options, Pipeline};
+use crate::worker::host;
 use crate::writer;
 
 /// Documents looked at in one call to the store.
@@ -35,11 +36,17 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
         return dry_run(args, &recipe);
     }
     check_input(args)?;
-    let engine = writer::open(args).await?;
+    let engine = writer::open(&args.engine).await?;
     let folder = claim_folder(args, &recipe, engine.as_ref())?;
     let store = open_store(args, &folder).await?;
     let max_losses = recipe.retry.max_losses;
-    let spec = RunSpec { id: folder.identity.run.clone(), recipe, seed: args.seed, candidates: args.candidates };
+    let spec = RunSpec {
+        id: folder.identity.run.clone(),
+        recipe,
+        seed: args.seed,
+        candidates: args.candidates,
+        terms: Terms::default(),
+    };
     let submitted = submit(args, store.as_ref(), &spec).await?;
 
     release_dead(store.as_ref(), &spec.id, &folder).await?;
@@ -50,7 +57,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
     announce(&display, &folder, &spec, &submitted, engine.as_ref())?;
     let signals = Signals::listen()?;
     let lease = Duration::from_secs(args.lease_seconds);
-    let options = Options { worker, slots: args.max_sequences, lease, max_losses };
+    let options = Options { worker, slots: args.engine.max_sequences, lease, max_losses };
     let job = Job::begin(folder, Arc::clone(&store), Arc::clone(&engine), display).await?;
     let pipeline = Pipeline::start(store, engine, options).await?;
     job.work(pipeline, signals).await
@@ -96,7 +103,9 @@ async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<Sub
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     run::submit(store, spec, rows.take(limit)).await.map_err(|error| match error {
         SubmitError::Store(error) => out_of_store(&error),
-        error @ (SubmitError::Differs { .. } | SubmitError::Document { .. }) => Failure::refused(error),
+        error @ (SubmitError::Differs { .. } | SubmitError::Paused(_) | SubmitError::Document { .. }) => {
+            Failure::refused(error)
+        }
     })
 }
 
@@ -177,9 +186,4 @@ fn announce(
         "output": folder.dir(),
     });
     display.event("started", &text, fields)
-}
-
-/// For the name of the worker; only people read it.
-fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "local".to_owned(), |n| n.trim().to_owned())
 }

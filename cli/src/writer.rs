@@ -10,7 +10,7 @@ use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
 use longhand_worker::model::Model;
 
-use crate::args::{EngineKind, RunArgs};
+use crate::args::{EngineArgs, EngineKind};
 use crate::exit::{Failure, Result};
 use crate::memory;
 
@@ -18,7 +18,7 @@ use crate::memory;
 const BATCH_TOKENS: usize = 512;
 
 /// Loads the model that the arguments name.
-pub(crate) async fn open(args: &RunArgs) -> Result<Arc<dyn Engine>> {
+pub(crate) async fn open(args: &EngineArgs) -> Result<Arc<dyn Engine>> {
     match args.engine {
         EngineKind::Local => {
             let settings = settings(args)?;
@@ -44,7 +44,7 @@ struct Settings {
     sequences: usize,
 }
 
-fn settings(args: &RunArgs) -> Result<Settings> {
+fn settings(args: &EngineArgs) -> Result<Settings> {
     let Some(model) = args.model.clone() else {
         return Err(Failure::refused(
             "no model is named: give --model PATH (a GGUF file, or a Hugging Face folder), or set LONGHAND_MODEL",

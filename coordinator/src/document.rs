@@ -178,6 +178,9 @@ pub enum Progress {
     Writing {
         plan: Plan,
         sections: Vec<Section>,
+        /// The sections after that step, where only that one is written anew; else empty.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<Section>,
     },
     /// All steps are written and judged.
     Finished {

@@ -4,6 +4,7 @@ pub mod corpus;
 pub mod document;
 pub mod duplicates;
 pub mod filter;
+pub mod hand;
 pub mod import;
 pub mod instruction;
 pub mod language;

@@ -5,7 +5,7 @@ use longhand_proto::RunId;
 use crate::document::{BAD_ROW, Document};
 use crate::instruction::{BadRow, Instruction};
 use crate::recipe::Recipe;
-use crate::store::{NewDocument, Run, Store, StoreError};
+use crate::store::{NewDocument, Run, Store, StoreError, Submitted, Terms};
 
 /// Documents written to the store in one step.
 const BATCH: usize = 256;
@@ -20,6 +20,7 @@ pub struct RunSpec {
     pub seed: u64,
     /// Documents written for each instruction.
     pub candidates: u32,
+    pub terms: Terms,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +39,8 @@ pub enum SubmitError {
         "run {run} was submitted with {what} {stored}, not {given}; give this submission another run id, or the {what} of the run"
     )]
     Differs { run: RunId, what: &'static str, stored: String, given: String },
+    #[error("run {0} is paused and takes no documents: `longhand resume {0}` first, or submit under another run id")]
+    Paused(RunId),
     #[error("document of line {line} cannot be stored: {source}")]
     Document { line: u64, source: serde_json::Error },
     #[error(transparent)]
@@ -60,7 +63,7 @@ pub async fn submit(
     let mut bytes = 0;
     for row in rows {
         report.bad_rows += u64::from(row.is_err());
-        for document in documents(spec, row)? {
+        for document in documents(&spec.id, spec.seed, spec.candidates, row)? {
             bytes += document.body.len();
             batch.push(document);
         }
@@ -73,13 +76,19 @@ pub async fn submit(
     Ok(report)
 }
 
-async fn create(store: &dyn Store, spec: &RunSpec) -> Result<(), SubmitError> {
+/// Creates the run unless it exists; returns it as it is stored.
+///
+/// # Errors
+/// A run of this id has another recipe or seed, or is paused (nothing was changed), or the store failed.
+pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitError> {
     let run = Run {
         id: spec.id.clone(),
         recipe: spec.recipe.to_toml(),
         recipe_hash: spec.recipe.hash(),
         seed: spec.seed,
         created_ms: store.now_ms().await?,
+        terms: spec.terms.clone(),
+        paused: false,
     };
     let stored = store.create_run(&run).await?;
     let differs = |what, stored: String, given: String| {
@@ -88,8 +97,33 @@ async fn create(store: &dyn Store, spec: &RunSpec) -> Result<(), SubmitError> {
         }
         Err(SubmitError::Differs { run: spec.id.clone(), what, stored, given })
     };
-    differs("recipe", stored.recipe_hash, run.recipe_hash)?;
-    differs("seed", stored.seed.to_string(), run.seed.to_string())
+    differs("recipe", stored.recipe_hash.clone(), run.recipe_hash)?;
+    differs("seed", stored.seed.to_string(), run.seed.to_string())?;
+    if stored.paused {
+        return Err(SubmitError::Paused(stored.id));
+    }
+    Ok(stored)
+}
+
+/// Adds the documents of some rows to a run that exists.
+///
+/// # Errors
+/// There is no such run, it is paused, or the store failed. What was added stays; the call may be repeated.
+pub async fn add_rows(
+    store: &dyn Store,
+    run: &RunId,
+    candidates: u32,
+    rows: impl IntoIterator<Item = Result<Instruction, BadRow>>,
+) -> Result<Submitted, SubmitError> {
+    let run = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
+    if run.paused {
+        return Err(SubmitError::Paused(run.id));
+    }
+    let mut new = Vec::new();
+    for row in rows {
+        new.extend(documents(&run.id, run.seed, candidates, row)?);
+    }
+    Ok(store.submit(&run.id, &new).await?)
 }
 
 async fn add(
@@ -109,17 +143,22 @@ async fn add(
 }
 
 /// The documents of one row: one for each candidate, or the one that says what was wrong with it.
-fn documents(spec: &RunSpec, row: Result<Instruction, BadRow>) -> Result<Vec<NewDocument>, SubmitError> {
+fn documents(
+    run: &RunId,
+    seed: u64,
+    candidates: u32,
+    row: Result<Instruction, BadRow>,
+) -> Result<Vec<NewDocument>, SubmitError> {
     let new = |document: &Document, failed| {
         let body = serde_json::to_string(document)
             .map_err(|source| SubmitError::Document { line: document.instruction.line, source })?;
         Ok(NewDocument { id: document.id, body, failed })
     };
     match row {
-        Err(bad) => Ok(vec![new(&Document::bad_row(&spec.id, &bad), Some(BAD_ROW.to_owned()))?]),
-        Ok(instruction) => (0..spec.candidates)
+        Err(bad) => Ok(vec![new(&Document::bad_row(run, &bad), Some(BAD_ROW.to_owned()))?]),
+        Ok(instruction) => (0..candidates)
             .map(|candidate| {
-                let mut document = Document::new(&spec.id, instruction.clone(), candidate, spec.seed, String::new());
+                let mut document = Document::new(run, instruction.clone(), candidate, seed, String::new());
                 document.traceparent = traceparent(&document);
                 new(&document, None)
             })

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use longhand_proto::chance;
 use tokio_util::sync::CancellationToken;
 
 use crate::document::Document;
-use crate::service::{Coordinator, jitter};
+use crate::service::Coordinator;
 use crate::store::{State, SweepLimits, Swept};
 
 /// Documents touched in one atomic step: long enough to be cheap, short enough not to hold up calls.
@@ -33,7 +34,7 @@ impl Default for SweeperOptions {
 pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: CancellationToken) {
     let mut pause = coordinator.options().lease.max(options.every);
     while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        pause = jitter(options.every);
+        pause = chance::around(options.every);
         match sweep(&coordinator, &options).await {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "leases taken away"),

@@ -99,7 +99,7 @@ impl DocumentId {
 impl LeaseId {
     /// A new random lease id.
     pub fn mint() -> Self {
-        Self(rand::random())
+        Self(crate::chance::bytes())
     }
 }
 
@@ -187,7 +187,7 @@ impl WorkerId {
     pub fn mint(host: &str) -> Self {
         let host: String =
             host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).take(32).collect();
-        Self(format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>()))
+        Self(format!("{host}-{}-{:08x}", std::process::id(), crate::chance::below(1 << 32)))
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Wire types stop at the coordinator's `service` and the worker's `client`; everything further in uses [`task`].
 
-/// Generated from `proto/longhand/v1/coordinator.proto`.
+/// Generated from `proto/longhand/v1/*.proto`.
 #[allow(
     missing_docs,
     missing_debug_implementations,
@@ -16,6 +16,7 @@ pub mod v1 {
     tonic::include_proto!("longhand.v1");
 }
 
+pub mod chance;
 pub mod clock;
 mod convert;
 pub mod id;
@@ -28,6 +29,8 @@ pub use id::{DocumentId, LeaseId, RunId, WorkerId};
 
 /// Raised whenever old and new sides would misread each other; the handshake refuses a different number.
 pub const PROTOCOL: u32 = 1;
+/// Metadata key under which every call states [`PROTOCOL`]: a client that moves to another replica says hello to none.
+pub const PROTOCOL_HEADER: &str = "longhand-protocol";
 /// Version of this build, stated in the handshake and in every record.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// gRPC message limit on both ends: a 32,000-word prompt is about 200 kB, a 5 MB instruction is refused at the border.

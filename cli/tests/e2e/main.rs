@@ -3,8 +3,11 @@
 
 mod bad_input;
 mod choose;
+mod cluster;
 mod crash;
 mod examples;
+mod fleet;
 mod program;
+mod security;
 mod stop_and_go;
 mod traces;

@@ -39,9 +39,9 @@ impl Place {
         command
     }
 
-    /// Starts a run that would take minutes, and waits until sections are being written.
-    fn start_slowly(&self, more: &[&str]) -> Running {
-        let mut command = self.command(&["--mock-tokens-per-second", "400"]);
+    /// Starts a run that takes a while, and waits until sections are being written.
+    fn start_slowly(&self, tokens_per_second: &str, more: &[&str]) -> Running {
+        let mut command = self.command(&["--mock-tokens-per-second", tokens_per_second]);
         let mut child = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut running = Running { events: BufReader::new(child.stdout.take().unwrap()), child };
         while running.event()["sections"].as_u64().unwrap_or(0) == 0 {}
@@ -92,7 +92,7 @@ fn complete(place: &Place, ended: &Ended) {
 fn ctrl_c_hands_work_in_says_how_to_go_on_and_the_same_command_does() {
     for signal in ["INT", "TERM"] {
         let place = Place::new();
-        let running = place.start_slowly(&[]);
+        let running = place.start_slowly("400", &[]);
         running.signal(signal);
         let ended = running.end();
         assert_eq!(ended.code, Some(130), "{ended:?}");
@@ -115,7 +115,7 @@ fn a_run_that_is_complete_stays_as_it_is() {
 #[test]
 fn a_second_run_on_the_same_folder_is_refused_while_the_first_works() {
     let place = Place::new();
-    let running = place.start_slowly(&[]);
+    let running = place.start_slowly("400", &[]);
     let second = place.finish();
     assert_eq!(second.code, Some(2), "{second:?}");
     assert!(second.stderr.contains("another `longhand run` is at work"), "{}", second.stderr);
@@ -139,7 +139,7 @@ fn a_killed_run_goes_on_at_once_and_poisons_nothing() {
 fn a_run_on_redis_goes_on_when_the_server_was_killed_and_is_back() {
     let place = Place::new();
     let mut server = Server::start(Kind::Redis);
-    let mut running = place.start_slowly(&["--store", &server.url()]);
+    let mut running = place.start_slowly("150", &["--store", &server.url()]);
     let before = running.event()["sections"].as_u64();
     server.restart();
     let ended = running.end();

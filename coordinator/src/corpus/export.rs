@@ -11,7 +11,7 @@ use super::lists::{Failed, Rejected};
 use super::shard::Index;
 use super::{Corpus, CorpusError, Result, Stats, Wall, atomic, blocking, card, install};
 use crate::document::Document;
-use crate::store::{Attempt, Filter, Record, State, Store};
+use crate::store::{Attempt, Filter, Record, Source, State};
 
 /// Documents of one page: about 8 MB of the longest ones.
 const PAGE: u32 = 32;
@@ -32,13 +32,13 @@ impl Options {
 
 impl Corpus {
     /// Flushes, then writes the whole export into the corpus's own folder, in the place of an earlier one.
-    pub async fn export(&mut self, store: &dyn Store) -> Result<Stats> {
+    pub async fn export(&mut self, store: &dyn Source) -> Result<Stats> {
         let dir = self.dir.clone();
         self.export_to(store, &dir, &Options::default()).await
     }
 
     /// The same into another folder.
-    pub async fn export_to(&mut self, store: &dyn Store, into: &Path, options: &Options) -> Result<Stats> {
+    pub async fn export_to(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
         self.flush(store).await?;
         let result = match self.build(store, into, options).await {
             Ok(stats) => {
@@ -55,7 +55,7 @@ impl Corpus {
     }
 
     /// Writes a whole export beside the one that stands.
-    pub(super) async fn build(&mut self, store: &dyn Store, into: &Path, options: &Options) -> Result<Stats> {
+    pub(super) async fn build(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
         let mut index = Index::default();
         let mut indexed = 0;
         let (dir, limits) = (into.to_owned(), options.limits);

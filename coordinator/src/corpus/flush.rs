@@ -4,7 +4,7 @@ use longhand_proto::DocumentId;
 
 use super::{Corpus, CorpusError, Record, Result, blocking, shard};
 use crate::document::Document;
-use crate::store::{self, Store};
+use crate::store::{self, Source};
 
 /// Most documents of one shard: about 16 MB of the longest ones.
 const BATCH: u32 = 64;
@@ -20,7 +20,7 @@ pub struct Flushed {
 
 impl Corpus {
     /// Writes all accepted documents that the corpus does not hold yet.
-    pub async fn flush(&mut self, store: &dyn Store) -> Result<Flushed> {
+    pub async fn flush(&mut self, store: &dyn Source) -> Result<Flushed> {
         let mut total = Flushed::default();
         loop {
             let Flushed { written, known } = self.flush_once(store).await?;
@@ -33,13 +33,13 @@ impl Corpus {
     }
 
     /// Writes up to one shard of accepted documents. Both numbers are 0 if nothing was left to do.
-    pub async fn flush_once(&mut self, store: &dyn Store) -> Result<Flushed> {
+    pub async fn flush_once(&mut self, store: &dyn Source) -> Result<Flushed> {
         let records = store.unflushed(&self.run.id, BATCH).await?;
         self.keep(store, &records).await
     }
 
     /// Shard, manifest, mark: in this order.
-    pub(super) async fn keep(&mut self, store: &dyn Store, stored: &[store::Record]) -> Result<Flushed> {
+    pub(super) async fn keep(&mut self, store: &dyn Source, stored: &[store::Record]) -> Result<Flushed> {
         if stored.is_empty() {
             return Ok(Flushed::default());
         }

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use longhand_proto::{DocumentId, RunId};
 
 use crate::recipe::Recipe;
-use crate::store::{Run, Store, StoreError};
+use crate::store::{Run, Source, StoreError};
 
 pub use export::Options;
 pub use flush::Flushed;
@@ -101,7 +101,7 @@ pub struct Corpus {
 
 impl Corpus {
     /// Opens the corpus of a run in `dir`, or begins one; finishes or clears away what a crash left.
-    pub async fn open(dir: &Path, run: &RunId, store: &dyn Store) -> Result<Self> {
+    pub async fn open(dir: &Path, run: &RunId, store: &dyn Source) -> Result<Self> {
         let run = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
         let recipe = Recipe::from_toml(&run.recipe).map_err(|error| StoreError::Refused(error.to_string()))?;
         let dir = dir.to_owned();

@@ -9,11 +9,19 @@ use longhand_proto::{DocumentId, RunId};
 
 use crate::document::{Document, Instruction, Language, Plan, Progress, Section, Step, Verdict};
 use crate::recipe::Recipe;
-use crate::store::Run;
+use crate::store::{Run, Terms};
 
 fn run() -> Run {
     let recipe = Recipe::default();
-    Run { id: run_id(), recipe: recipe.to_toml(), recipe_hash: recipe.hash(), seed: 7, created_ms: 0 }
+    Run {
+        id: run_id(),
+        recipe: recipe.to_toml(),
+        recipe_hash: recipe.hash(),
+        seed: 7,
+        created_ms: 0,
+        terms: Terms::default(),
+        paused: false,
+    }
 }
 
 fn run_id() -> RunId {

@@ -47,8 +47,9 @@ fn may_move(from: &Progress, to: &Progress) -> bool {
     match (from, to) {
         (Planning { repair: None }, Planning { repair: Some(_) }) => true,
         (Planning { .. }, Writing { sections, .. }) => sections.is_empty(),
-        (Writing { sections: old, .. }, Writing { sections: new, .. } | Finished { sections: new, .. }) => {
-            new.len() == old.len() + 1
+        (Writing { sections: old, .. }, Writing { sections: new, .. }) => new.len() == old.len() + 1,
+        (Writing { sections: old, kept, .. }, Finished { sections: new, .. }) => {
+            new.len() == old.len() + 1 + kept.len()
         }
         (Planning { .. } | Writing { .. }, Failed { .. } | Cancelled { .. }) => true,
         // Requeued. A row that could not be read has nothing to write from.
@@ -115,13 +116,43 @@ impl Document {
         };
         let next = match self.plan() {
             Some(plan) if from <= self.sections().len() && from < plan.steps.len() => {
-                Progress::Writing { plan: plan.clone(), sections: self.sections()[..from].to_vec() }
+                let sections = self.sections()[..from].to_vec();
+                Progress::Writing { plan: plan.clone(), sections, kept: Vec::new() }
             }
             None if from_section.is_none() => Progress::Planning { repair: None },
             _ => return refuse(self, "it has no such section to begin with; look at the sections that it has"),
         };
         self.take_up(next);
         Ok(Applied::NextTask)
+    }
+
+    /// Takes an ended document up again to write one section anew; those before and after it are kept as they are. Only
+    /// for a document that has all its sections: else those that are missing would have to be written too.
+    pub fn rewrite(&mut self, section: usize) -> Result<Applied, Refused> {
+        let refuse = |remedy| Err(Refused { state: self.state_word(), remedy });
+        if self.ended().is_none() {
+            return refuse("it is still being written; wait for its end or cancel it first");
+        }
+        let sections = self.sections();
+        let Some(plan) = self.plan().filter(|plan| plan.steps.len() == sections.len()) else {
+            return refuse("it does not have all its sections; leave --only out to go on from there");
+        };
+        if section >= sections.len() {
+            return refuse("it has no such section; look at the sections that it has");
+        }
+        let (before, after) = (sections[..section].to_vec(), sections[section + 1..].to_vec());
+        let next = Progress::Writing { plan: plan.clone(), sections: before, kept: after };
+        self.take_up(next);
+        Ok(Applied::NextTask)
+    }
+
+    /// Ends the document as failed, for a reason that none of its attempts could tell: its workers never came back.
+    /// Nothing if it is at an end already.
+    pub fn fail(&mut self, class: &str, message: &str) {
+        if self.ended().is_none() {
+            let (plan, sections) = (self.plan().cloned(), self.sections().to_vec());
+            self.move_to(Progress::Failed { class: class.into(), message: message.into(), plan, sections });
+        }
     }
 
     fn take_up(&mut self, next: Progress) {
@@ -133,7 +164,7 @@ impl Document {
     fn take_plan(&mut self, recipe: &Recipe, output: &Output, repaired: bool) -> Applied {
         match read_plan(recipe, output, &self.instruction) {
             Ok(plan) => {
-                self.move_to(Progress::Writing { plan, sections: Vec::new() });
+                self.move_to(Progress::Writing { plan, sections: Vec::new(), kept: Vec::new() });
                 self.errors = 0;
                 Applied::NextTask
             }
@@ -149,8 +180,10 @@ impl Document {
     }
 
     fn take_section(&mut self, recipe: &Recipe, output: Output, worker: WorkerId) -> Applied {
-        let Progress::Writing { plan, sections } = &self.progress else { unreachable!("only called while writing") };
-        let (mut sections, plan) = (sections.clone(), plan.clone());
+        let Progress::Writing { plan, sections, kept } = &self.progress else {
+            unreachable!("only called while writing")
+        };
+        let (mut sections, plan, kept) = (sections.clone(), plan.clone(), kept.clone());
         let (index, steps) = (sections.len(), plan.steps.len());
         let earlier: Vec<&str> = sections.iter().map(|section| section.text.as_str()).collect();
         let text = filter::clean_section(&output.text, self.instruction.language, &earlier).trim().to_owned();
@@ -181,6 +214,7 @@ impl Document {
             seed: self.task_seed(TaskKind::Section, index as u32),
             trace_id: self.trace_id(),
         });
+        sections.extend(kept);
         self.add_section(recipe, plan, sections)
     }
 
@@ -190,7 +224,7 @@ impl Document {
         let allowed = recipe.filters.max_truncated;
         let (written, steps) = (sections.len(), plan.steps.len());
         if truncated <= allowed && written < steps {
-            self.move_to(Progress::Writing { plan, sections });
+            self.move_to(Progress::Writing { plan, sections, kept: Vec::new() });
             return Applied::NextTask;
         }
         let (run, id) = (&self.run, self.id);

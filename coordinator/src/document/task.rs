@@ -18,7 +18,7 @@ impl Document {
     pub fn next_task(&self, recipe: &Recipe) -> Result<Option<Task>, PromptError> {
         match &self.progress {
             Progress::Planning { repair } => self.plan_task(recipe, repair.as_deref()).map(Some),
-            Progress::Writing { plan, sections } => self.section_task(recipe, plan, sections).map(Some),
+            Progress::Writing { plan, sections, .. } => self.section_task(recipe, plan, sections).map(Some),
             Progress::Finished { .. } | Progress::Failed { .. } | Progress::Cancelled { .. } => Ok(None),
         }
     }

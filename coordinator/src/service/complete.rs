@@ -1,7 +1,7 @@
 //! The end of an attempt: what the document makes of it, written in one atomic step.
 
 use longhand_proto::task::{Checkpoint, Failure, Lease, Output};
-use longhand_proto::{LeaseId, WorkerId};
+use longhand_proto::{LeaseId, WorkerId, chance};
 use serde_json::{Map, Value, json};
 
 use super::{Coordinator, render};
@@ -29,6 +29,8 @@ pub(super) enum Answer {
 impl Coordinator {
     pub(super) async fn complete(&self, report: Report) -> Result<Answer> {
         match self.inner.store.lookup(report.lease).await? {
+            // A worker completes only what it leases itself.
+            Lookup::Live(record) if !held_by(&record, &report.worker) => Ok(Answer::Stale),
             Lookup::Live(record) => self.record(*record, report).await,
             Lookup::Committed(_) => self.repeat(report.lease).await,
             Lookup::Stale => Ok(Answer::Stale),
@@ -89,7 +91,7 @@ impl Coordinator {
             Applied::NextTask => Next::Continue { lease: want_next.then(LeaseId::mint) },
             Applied::Retry { errors, failure } => {
                 detail.insert("error".into(), json!(failure));
-                Next::Retry { delay_ms: recipe.retry.delay_ms(errors, rand::random()) }
+                Next::Retry { delay_ms: recipe.retry.delay_ms(errors, chance::unit()) }
             }
             Applied::Ended { state, reason } => {
                 span.record("longhand.state", state.as_str());
@@ -133,6 +135,7 @@ impl Coordinator {
         checkpoint: Option<Checkpoint>,
     ) -> Result<bool> {
         let detail = match self.inner.store.lookup(lease).await? {
+            Lookup::Live(record) if !held_by(&record, worker) => return Ok(false),
             Lookup::Live(record) => match render::read(&record) {
                 Ok(document) => {
                     let (kind, section) = render::current(&document);
@@ -158,6 +161,10 @@ impl Coordinator {
     pub(super) fn lease_ms(&self) -> u64 {
         self.inner.options.lease.as_millis() as u64
     }
+}
+
+fn held_by(record: &Record, worker: &WorkerId) -> bool {
+    record.lease.as_ref().is_some_and(|lease| lease.worker == *worker)
 }
 
 /// What is kept of an attempt's result: everything but its text.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use longhand_proto::chance;
 use longhand_proto::task::Lease;
-use rand::Rng;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,7 @@ impl Coordinator {
             if let Some(leases) = self.lease_now(query).await? {
                 return Ok(leases);
             }
-            let look = Instant::now() + jitter(self.inner.options.poll);
+            let look = Instant::now() + chance::around(self.inner.options.poll);
             tokio::select! {
                 () = closing.cancelled() => return Ok(Vec::new()),
                 () = self.inner.ready.notified() => {}
@@ -58,9 +58,4 @@ impl Coordinator {
         self.changed();
         Ok(Some(leases))
     }
-}
-
-/// Between half of `mean` and one and a half, so that replicas do not look in step.
-pub(crate) fn jitter(mean: Duration) -> Duration {
-    mean.mul_f64(rand::rng().random_range(0.5..1.5))
 }

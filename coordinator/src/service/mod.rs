@@ -1,12 +1,15 @@
 //! The coordinator as workers see it: gRPC over a store. It keeps nothing that the store does not hold, so any number
 //! of replicas may serve one store, and any of them may die at any time.
 //!
-//! `rpc` converts, calls, converts; `lease` waits for work; `complete` ends attempts; `render` turns a stored document
-//! into a task.
+//! `gate` stands before all calls; `rpc` and `operator` convert, call, convert; `lease` waits for work; `complete` ends
+//! attempts; `render` turns a stored document into a task.
 
+mod auth;
 mod complete;
 mod error;
+mod gate;
 mod lease;
+mod operator;
 mod recipes;
 mod render;
 mod rpc;
@@ -17,14 +20,18 @@ use std::time::Duration;
 
 use longhand_proto::MAX_MESSAGE_BYTES;
 use longhand_proto::v1::coordinator_server::CoordinatorServer;
+use longhand_proto::v1::operator_server::OperatorServer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::transport::{Server, ServerTlsConfig};
 
 use crate::store::{Store, StoreError};
-pub(crate) use lease::jitter;
+pub use auth::{Role, TokenError, Tokens};
+use gate::{GateLayer, Rules};
+use operator::Operate;
 use recipes::Recipes;
 use rpc::Rpc;
 
@@ -32,6 +39,8 @@ use rpc::Rpc;
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Calls of one connection at a time: a worker has one for each slot that ends, one to ask and one to renew.
 const STREAMS_PER_CONNECTION: u32 = 1_024;
+/// Calls that may wait for each one that is worked on; more are answered `RESOURCE_EXHAUSTED`.
+const CALLS_WAITING: usize = 4;
 
 /// How a coordinator serves its store.
 #[derive(Debug, Clone)]
@@ -139,8 +148,15 @@ impl Coordinator {
     }
 }
 
-/// Serves workers on `listener` until `shutdown` resolves: then requests that wait for work are answered empty, and
-/// calls in flight get a few seconds.
+/// Who is let in, and whether what they say can be overheard.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// None lets everybody in.
+    pub tokens: Option<Tokens>,
+    pub tls: Option<ServerTlsConfig>,
+}
+
+/// Serves everybody who reaches `listener`: for one process that talks to itself, and for tests.
 ///
 /// # Errors
 /// The listener failed.
@@ -149,19 +165,57 @@ pub async fn serve(
     coordinator: Coordinator,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    serve_with(listener, coordinator, Access::default(), shutdown).await
+}
+
+/// Serves workers and operators on `listener` until `shutdown` resolves: then requests that wait for work are answered
+/// empty, and calls in flight get a few seconds.
+///
+/// # Errors
+/// The listener failed, or certificate and key cannot be used.
+pub async fn serve_with(
+    listener: TcpListener,
+    coordinator: Coordinator,
+    access: Access,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    serve_on(TcpIncoming::from(listener).with_nodelay(Some(true)), coordinator, access, shutdown).await
+}
+
+/// The same over connections that somebody else accepts.
+///
+/// # Errors
+/// As [`serve_with`].
+pub async fn serve_on<I, C>(
+    incoming: I,
+    coordinator: Coordinator,
+    access: Access,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error>
+where
+    I: futures::Stream<Item = std::io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let closing = CancellationToken::new();
-    let service = CoordinatorServer::new(Rpc::new(coordinator, closing.clone()))
+    let rules = Arc::new(Rules::new(access.tokens, coordinator.options().max_calls * (1 + CALLS_WAITING)));
+    let workers = CoordinatorServer::new(Rpc::new(coordinator.clone(), closing.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let server = Server::builder()
+    let operators = OperatorServer::new(Operate::new(coordinator))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let mut server = Server::builder();
+    if let Some(tls) = access.tls {
+        server = server.tls_config(tls)?;
+    }
+    let server = server
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
-        .add_service(service)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            closing.clone().cancelled_owned(),
-        );
+        .layer(GateLayer(rules))
+        .add_service(workers)
+        .add_service(operators)
+        .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
     tokio::pin!(server);
     tokio::select! {
         ended = &mut server => return ended,

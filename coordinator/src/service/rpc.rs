@@ -13,11 +13,15 @@ use tonic::{Request, Response, Status};
 use super::Coordinator;
 use super::complete::{Answer, Report};
 use super::error::status;
+use super::gate::other_protocol;
 use crate::document::Outcome;
 use crate::store::{LeaseQuery, Renewal};
 
-/// Most documents one request may lease, and most leases one call may renew.
+/// Most leases one call may renew.
 const MAX_SLOTS: u32 = 4_096;
+/// Most documents one request may lease; a worker with more slots asks again. All their prompts stand in one answer,
+/// which must stay below the message limit.
+const MAX_LEASES: u32 = 64;
 /// Error classes are counted by; messages are kept for ever. Neither is a place for a megabyte.
 const MAX_CLASS: usize = 64;
 const MAX_MESSAGE: usize = 2_000;
@@ -42,14 +46,11 @@ impl coordinator_server::Coordinator for Rpc {
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Result<Response<v1::HelloReply>, Status> {
         let request = request.into_inner();
         if request.protocol != PROTOCOL {
-            let older = if request.protocol < PROTOCOL { "worker" } else { "coordinator" };
-            return Err(Status::failed_precondition(format!(
-                "worker {} speaks protocol {} and coordinator {VERSION} speaks protocol {PROTOCOL}; update the {older}",
-                request.version, request.protocol,
-            )));
+            return Err(other_protocol("worker", request.protocol, &request.version));
         }
         let worker = worker_id(&request.worker)?;
         let model = request.model.ok_or(WireError::Missing("model"))?;
+        self.coordinator.expect_work(&model.name, &model.weights_hash).await?;
         tracing::info!(%worker, version = request.version, model = model.name, "worker connected");
         Ok(Response::new(v1::HelloReply {
             protocol: PROTOCOL,
@@ -59,15 +60,17 @@ impl coordinator_server::Coordinator for Rpc {
     }
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseReply>, Status> {
-        let v1::LeaseRequest { worker, request_id, slots, wait_ms } = request.into_inner();
+        let v1::LeaseRequest { worker, request_id, slots, wait_ms, model, weights_hash } = request.into_inner();
         if request_id.is_empty() || request_id.len() > MAX_CLASS {
             return Err(Status::invalid_argument("field `request_id` must have 1 to 64 bytes"));
         }
         let query = LeaseQuery {
             worker: worker_id(&worker)?,
             request_id,
-            slots: slots.min(MAX_SLOTS),
+            slots: slots.min(MAX_LEASES),
             ttl_ms: self.coordinator.lease_ms(),
+            model,
+            weights_hash,
         };
         // No permit: a request that waits costs no more than its connection.
         let wait = Duration::from_millis(wait_ms);

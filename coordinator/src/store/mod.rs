@@ -14,6 +14,7 @@
 mod open;
 mod record;
 mod redis;
+mod share;
 mod sqlite;
 
 use std::fmt::Debug;
@@ -24,7 +25,7 @@ use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 
 pub use self::open::open;
 pub use self::record::{
-    Attempt, AttemptEnd, Counters, Counts, Grant, NewDocument, Record, Run, State, Submitted, UnknownWord,
+    Attempt, AttemptEnd, Counters, Counts, Grant, NewDocument, Past, Record, Run, State, Submitted, Terms, UnknownWord,
 };
 pub use self::redis::{RedisOptions, RedisStore};
 pub use self::sqlite::SqliteStore;
@@ -38,6 +39,9 @@ pub struct LeaseQuery {
     /// Most documents to lease.
     pub slots: u32,
     pub ttl_ms: u64,
+    /// Name and weights hash of the worker's model: a run may ask for one, see [`Terms::model`].
+    pub model: String,
+    pub weights_hash: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +139,8 @@ pub struct Swap {
     pub document: DocumentId,
     /// Refused with [`Swapped::Changed`] if the version is another one by now.
     pub version: u64,
-    /// Ready or a terminal state. A live lease is revoked, counters, checkpoint and flush mark are cleared.
+    /// Ready or a terminal state. A live lease is revoked, counters, checkpoint and flush mark are cleared. A document
+    /// that leaves its end keeps what it was, see [`Store::history`].
     pub state: State,
     /// Kept for a terminal state only.
     pub reason: String,
@@ -264,13 +269,31 @@ fn later(now_ms: u64, delay_ms: u64) -> u64 {
 /// The largest number that Lua counts exactly.
 const LAST_MS: u64 = (1 << 53) - 1;
 
+/// What an export reads of a store. Another process may offer it over the wire.
 #[async_trait]
-pub trait Store: Send + Sync + Debug {
+pub trait Source: Send + Sync + Debug {
+    async fn run(&self, id: &RunId) -> Result<Option<Run>>;
+    /// In the order in which they ended.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without the document.
+    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>>;
+    /// Documents with `seq > after` (from the first if none), at most `limit`.
+    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page>;
+    /// Accepted documents that no shard holds yet, in order of submission.
+    async fn unflushed(&self, run: &RunId, limit: u32) -> Result<Vec<Record>>;
+    /// Marks accepted documents as held by a shard. Ids of documents in another state are ignored and returned.
+    async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>>;
+}
+
+#[async_trait]
+pub trait Store: Source {
     /// Creates the run, or returns the one that has this id already (the caller compares recipe and seed).
     async fn create_run(&self, run: &Run) -> Result<Run>;
-    async fn run(&self, id: &RunId) -> Result<Option<Run>>;
     /// Oldest first.
     async fn runs(&self) -> Result<Vec<Run>>;
+    /// While a run is paused nothing of it is leased; leases that live go on. Returns the run as it is now.
+    async fn pause(&self, run: &RunId, paused: bool) -> Result<Run>;
 
     /// Adds the documents that are not there yet.
     ///
@@ -278,9 +301,11 @@ pub trait Store: Send + Sync + Debug {
     /// [`StoreError::NotFound`] without the run, here and wherever a run is named.
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted>;
 
-    /// Leases up to `slots` ready documents: of the oldest run first, of a run the open ones first, then new ones, each
-    /// in order of submission. Delayed documents that are due become ready when their run is looked at. Each leased document's [`Record::lease`]
-    /// is set.
+    /// Leases up to `slots` ready documents. Runs that are paused or ask for another model are passed over; of the others
+    /// those of the highest priority come first, and among equals the one with the fewest documents in work, then the
+    /// oldest. Of a run the open documents come first, then new ones as far as [`Terms::max_open`] allows, each in order
+    /// of submission. Delayed documents that are due become ready when their run is looked at. Each leased document's
+    /// [`Record::lease`] is set.
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>>;
     /// Extends live leases to now + `ttl_ms`; returns those that are not live. The checkpoint is stored in the same step.
     /// Progress never shrinks.
@@ -297,19 +322,12 @@ pub trait Store: Send + Sync + Debug {
     /// [`StoreError::NotFound`] without the document, [`StoreError::Refused`] for another target state.
     async fn swap(&self, swap: &Swap) -> Result<Swapped>;
     async fn get(&self, document: DocumentId) -> Result<Option<Record>>;
-    /// In the order in which they ended.
+    /// What the document was at each end that a swap took it from, oldest first.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] without the document.
-    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>>;
-    /// Documents with `seq > after` (from the first if none), at most `limit`.
-    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page>;
+    async fn history(&self, document: DocumentId) -> Result<Vec<Past>>;
     async fn counts(&self, run: &RunId) -> Result<Counts>;
-
-    /// Accepted documents that no shard holds yet, in order of submission.
-    async fn unflushed(&self, run: &RunId, limit: u32) -> Result<Vec<Record>>;
-    /// Marks accepted documents as held by a shard. Ids of documents in another state are ignored and returned.
-    async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>>;
 
     /// Compares every index with the documents, and rebuilds those that differ if `repair`.
     async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit>;

@@ -61,7 +61,7 @@ impl FromStr for State {
     }
 }
 
-/// One submission: fixed when it is created.
+/// One submission: fixed when it is created, but for its being paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     pub id: RunId,
@@ -70,6 +70,27 @@ pub struct Run {
     pub recipe_hash: String,
     pub seed: u64,
     pub created_ms: u64,
+    pub terms: Terms,
+    /// Nothing of it is leased out; what is in work may be finished.
+    pub paused: bool,
+}
+
+/// How a run shares the workers with others.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Terms {
+    /// Runs of a higher number go first; equal ones share.
+    pub priority: u32,
+    /// Name or weights hash of the model that must write it; empty for any.
+    pub model: String,
+    /// Most documents that are begun and not at an end; 0 for no bound. An open document's text waits in the store.
+    pub max_open: u32,
+}
+
+impl Terms {
+    /// True if a worker with this model may write the run.
+    pub fn fits(&self, name: &str, weights_hash: &str) -> bool {
+        self.model.is_empty() || self.model == name || self.model == weights_hash
+    }
 }
 
 /// A document as it is submitted.
@@ -180,6 +201,16 @@ pub struct Attempt {
     /// JSON object of what the coordinator knows (task kind, section, usage, finish reason, error); `{}` for a lost one,
     /// `{"revoked": state}` for one that a [`Swap`](super::Swap) took back.
     pub detail: serde_json::Value,
+}
+
+/// What a document was before it was taken up again by hand. Kept for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// The version that it had.
+    pub version: u64,
+    pub state: State,
+    pub reason: String,
+    pub body: String,
 }
 
 /// Documents by state, kept by the store as it goes: constant time.

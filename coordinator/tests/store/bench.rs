@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use longhand_coordinator::store::{
     Commit, Committed, Filter, LeaseQuery, NewDocument, Next, Record, RedisOptions, RedisStore, Run, SqliteStore,
-    State, Store, SweepLimits, Swept,
+    State, Store, SweepLimits, Swept, Terms,
 };
 use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
@@ -100,8 +100,12 @@ impl Bench {
 
     /// A run with this many new documents.
     pub(crate) async fn run(&self, name: &str, documents: usize) -> RunId {
+        self.run_on(name, documents, Terms::default()).await
+    }
+
+    pub(crate) async fn run_on(&self, name: &str, documents: usize, terms: Terms) -> RunId {
         let run = run(name);
-        self.store.create_run(&a_run(name, 7)).await.unwrap();
+        self.store.create_run(&Run { terms, ..a_run(name, 7) }).await.unwrap();
         let new: Vec<NewDocument> = (0..documents).map(|number| new(&run, number)).collect();
         assert_eq!(self.store.submit(&run, &new).await.unwrap().inserted, documents as u64);
         run
@@ -152,7 +156,15 @@ pub(crate) fn run(name: &str) -> RunId {
 }
 
 pub(crate) fn a_run(name: &str, created_ms: u64) -> Run {
-    Run { id: run(name), recipe: "[plan]\n".into(), recipe_hash: "f00".into(), seed: u64::MAX, created_ms }
+    Run {
+        id: run(name),
+        recipe: "[plan]\n".into(),
+        recipe_hash: "f00".into(),
+        seed: u64::MAX,
+        created_ms,
+        terms: Terms::default(),
+        paused: false,
+    }
 }
 
 pub(crate) fn worker(name: &str) -> WorkerId {
@@ -172,7 +184,14 @@ pub(crate) fn new(run: &RunId, number: usize) -> NewDocument {
 }
 
 pub(crate) fn query(name: &str, request: &str, slots: u32) -> LeaseQuery {
-    LeaseQuery { worker: worker(name), request_id: request.into(), slots, ttl_ms: TTL }
+    LeaseQuery {
+        worker: worker(name),
+        request_id: request.into(),
+        slots,
+        ttl_ms: TTL,
+        model: "small".into(),
+        weights_hash: "w1".into(),
+    }
 }
 
 pub(crate) fn commit(lease: LeaseId, next: Next) -> Commit {

@@ -1,8 +1,8 @@
 //! Random calls, each made twice, on a store and on the model: after each pair both hold the same.
 
 use longhand_coordinator::store::{
-    AttemptEnd, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Next, Record, Renewal, State,
-    StoreError, Swap, SweepLimits,
+    AttemptEnd, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Next, Past, Record, Renewal, Run,
+    State, StoreError, Swap, SweepLimits, Terms,
 };
 use longhand_proto::{DocumentId, LeaseId, RunId};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::bench::{Bench, MINUTE, a_run, checkpoint, document, run, worker};
-use crate::model::{Answer, BACK_OFF, LEASE, Model, NO_PROGRESS, Op, ROWS, RUNS, Then};
+use crate::model::{Answer, BACK_OFF, LEASE, MAX_OPEN, Model, NO_PROGRESS, Op, ROWS, RUNS, Then};
 
 /// A half tick. Longer than any test takes on any machine.
 const HALF: u64 = 100 * MINUTE;
@@ -66,6 +66,7 @@ impl ReferenceStateMachine for Reference {
                 |(run, row, behind, state, reason, body)| Op::Swap { run, row, behind, state, reason, body }
             ),
             2 => (0..RUNS, rows()).prop_map(|(run, rows)| Op::Flush { run, rows }),
+            1 => (0..RUNS, any::<bool>()).prop_map(|(run, paused)| Op::Pause { run, paused }),
             3 => (1..4_u64).prop_map(|ticks| Op::Pass { ticks }),
         ]
         .boxed()
@@ -104,8 +105,9 @@ struct Tested {
 impl Tested {
     async fn start(bench: Bench) -> Self {
         let runs: Vec<RunId> = (0..RUNS).map(|number| run(&format!("run-{number}"))).collect();
-        for run in &runs {
-            bench.store.create_run(&a_run(run.as_str(), 1)).await.unwrap();
+        for (run, max_open) in runs.iter().zip(MAX_OPEN) {
+            let terms = Terms { max_open: max_open as u32, ..Terms::default() };
+            bench.store.create_run(&Run { terms, ..a_run(run.as_str(), 1) }).await.unwrap();
         }
         let start_ms = bench.store.now_ms().await.unwrap();
         Self { bench, runs, leases: Vec::new(), unknown: LeaseId::mint(), start_ms }
@@ -144,6 +146,8 @@ impl Tested {
                     request_id: request.to_string(),
                     slots: *slots as u32,
                     ttl_ms: LEASE * HALF,
+                    model: "small".into(),
+                    weights_hash: "w1".into(),
                 };
                 let leased = store.lease(&query).await.unwrap();
                 let mut answer = Vec::new();
@@ -232,6 +236,11 @@ impl Tested {
                 let ignored = store.mark_flushed(&self.runs[*run], &ids).await.unwrap();
                 Answer::Ignored(ignored.into_iter().map(|id| self.place(id).1).collect())
             }
+            Op::Pause { run, paused } => {
+                let run = store.pause(&self.runs[*run], *paused).await.unwrap();
+                assert_eq!(run.paused, *paused);
+                Answer::Nothing
+            }
             Op::Pass { ticks } => {
                 self.bench.pass(2 * ticks * HALF);
                 Answer::Nothing
@@ -256,6 +265,14 @@ impl Tested {
                 let attempts: Vec<(usize, AttemptEnd)> =
                     attempts.iter().map(|attempt| (self.number(attempt.lease), attempt.end)).collect();
                 assert_eq!(attempts, doc.attempts);
+                let history = self.bench.store.history(id).await.unwrap();
+                let past = |(version, state, reason, body): &(u64, State, &str, u32)| Past {
+                    version: *version,
+                    state: *state,
+                    reason: (*reason).into(),
+                    body: text(*body),
+                };
+                assert_eq!(history, doc.past.iter().map(past).collect::<Vec<_>>());
                 *counts.of_mut(doc.state) += 1;
                 record.run.clone_from(run);
                 expected.push(record);

@@ -5,6 +5,8 @@ use longhand_coordinator::store::{AttemptEnd, State, Swapped};
 /// Runs in the model, and rows of each.
 pub(crate) const RUNS: usize = 2;
 pub(crate) const ROWS: usize = 4;
+/// Most open documents of each run; 0 for no bound.
+pub(crate) const MAX_OPEN: [usize; RUNS] = [0, 2];
 /// Times of the model, in half ticks. Time passes in whole ticks and everything lasts some ticks and a half, so that
 /// the little time that a real server's clock goes on by itself never decides.
 pub(crate) const LEASE: u64 = 5;
@@ -51,6 +53,10 @@ pub(crate) enum Op {
     Flush {
         run: usize,
         rows: Vec<usize>,
+    },
+    Pause {
+        run: usize,
+        paused: bool,
     },
     Pass {
         ticks: u64,
@@ -112,6 +118,8 @@ pub(crate) struct Doc {
     pub(crate) body: u32,
     pub(crate) flushed: bool,
     pub(crate) attempts: Vec<(usize, AttemptEnd)>,
+    /// Version, state, reason and body at each end that it was taken up from.
+    pub(crate) past: Vec<(u64, State, &'static str, u32)>,
     last: Option<usize>,
     next: Option<usize>,
     swap: Option<(u64, Op)>,
@@ -139,12 +147,19 @@ pub(crate) struct Model {
     pub(crate) docs: [[Option<Doc>; ROWS]; RUNS],
     /// Leases given so far.
     pub(crate) leases: usize,
+    paused: [bool; RUNS],
     requests: Vec<Request>,
 }
 
 impl Model {
     pub(crate) const fn new() -> Self {
-        Self { now: 0, docs: [const { [const { None }; ROWS] }; RUNS], leases: 0, requests: Vec::new() }
+        Self {
+            now: 0,
+            docs: [const { [const { None }; ROWS] }; RUNS],
+            leases: 0,
+            paused: [false; RUNS],
+            requests: Vec::new(),
+        }
     }
 
     pub(crate) fn docs(&self) -> impl Iterator<Item = ((usize, usize), &Doc)> {
@@ -188,6 +203,10 @@ impl Model {
             Op::Sweep { max_losses } => self.sweep(*max_losses),
             Op::Swap { run, row, .. } => self.swap((*run, *row), op, version),
             Op::Flush { run, rows } => self.flush(*run, rows),
+            Op::Pause { run, paused } => {
+                self.paused[*run] = *paused;
+                Answer::Nothing
+            }
             Op::Pass { ticks } => {
                 self.now += 2 * ticks;
                 Answer::Nothing
@@ -217,6 +236,7 @@ impl Model {
                 body: 0,
                 flushed: false,
                 attempts: Vec::new(),
+                past: Vec::new(),
                 last: None,
                 next: None,
                 swap: None,
@@ -233,24 +253,20 @@ impl Model {
             let held = known.leases.iter().filter_map(|&lease| Some((self.holder(lease)?, lease)));
             return Answer::Leased(held.collect());
         }
-        let mut picked = Vec::new();
-        for run in 0..RUNS {
-            if picked.len() == slots {
-                break;
-            }
-            for doc in self.docs[run].iter_mut().flatten() {
-                if doc.state == State::Delayed && doc.due <= now {
-                    doc.state = State::Ready;
-                    doc.due = 0;
-                    doc.version += 1;
-                }
-            }
-            let mut ready: Vec<_> =
-                self.docs().filter(|((of, _), doc)| *of == run && doc.state == State::Ready).collect();
-            ready.sort_by_key(|(_, doc)| (!doc.open, doc.seq));
-            let room = slots - picked.len();
-            picked.extend(ready.into_iter().take(room).map(|(place, _)| place));
+        if slots == 0 {
+            return Answer::Leased(Vec::new());
         }
+        let mut queues: Vec<Vec<(usize, usize)>> = Vec::new();
+        for run in 0..RUNS {
+            queues.push(if self.paused[run] { Vec::new() } else { self.queue(run) });
+        }
+        let mut taken = [0; RUNS];
+        for _ in 0..slots {
+            let waiting = (0..RUNS).filter(|&run| taken[run] < queues[run].len());
+            let Some(run) = waiting.min_by_key(|&run| self.in_work(run) + taken[run]) else { break };
+            taken[run] += 1;
+        }
+        let picked: Vec<_> = queues.iter().zip(taken).flat_map(|(queue, taken)| queue[..taken].to_vec()).collect();
         let mut leased = Vec::new();
         for place in picked {
             let lease = self.leases;
@@ -267,6 +283,28 @@ impl Model {
             self.requests.push(Request { worker, request, until: now + LEASE, leases });
         }
         Answer::Leased(leased)
+    }
+
+    fn in_work(&self, run: usize) -> usize {
+        self.docs[run].iter().flatten().filter(|doc| doc.state == State::Leased).count()
+    }
+
+    /// What may be leased of a run, in order.
+    fn queue(&mut self, run: usize) -> Vec<(usize, usize)> {
+        let now = self.now;
+        for doc in self.docs[run].iter_mut().flatten() {
+            if doc.state == State::Delayed && doc.due <= now {
+                doc.state = State::Ready;
+                doc.due = 0;
+                doc.version += 1;
+            }
+        }
+        let open = self.docs[run].iter().flatten().filter(|doc| doc.open && !doc.state.is_terminal()).count();
+        let new = if MAX_OPEN[run] == 0 { ROWS } else { MAX_OPEN[run].saturating_sub(open) };
+        let mut ready: Vec<_> = self.docs().filter(|((of, _), doc)| *of == run && doc.state == State::Ready).collect();
+        ready.sort_by_key(|(_, doc)| (!doc.open, doc.seq));
+        let begun = ready.iter().filter(|(_, doc)| doc.open).count();
+        ready.into_iter().take(begun + new).map(|(place, _)| place).collect()
     }
 
     fn renew(&mut self, renewals: &[(usize, u64, Option<u32>)]) -> Answer {
@@ -378,6 +416,9 @@ impl Model {
         }
         let Op::Swap { state, reason, body, .. } = op else { return Answer::Unknown };
         doc.end(AttemptEnd::Released);
+        if doc.state.is_terminal() && !state.is_terminal() {
+            doc.past.push((doc.version, doc.state, doc.reason, doc.body));
+        }
         doc.version += 1;
         doc.state = *state;
         doc.reason = if state.is_terminal() { reason } else { "" };

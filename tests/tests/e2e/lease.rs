@@ -33,6 +33,16 @@ async fn a_result_that_comes_after_the_lease_ran_out_is_stale_and_thrown_away() 
 }
 
 #[tokio::test]
+async fn a_worker_cannot_complete_what_another_one_leases() {
+    let sandbox = Sandbox::start(1).await;
+    let (holder, thief) = (Peer::of(&sandbox), Peer::of(&sandbox));
+    let lease = holder.take().await;
+    let output = write(lease.task.clone()).await;
+    assert_eq!(thief.complete(lease.id, output.clone()).await, (Outcome::Stale, None));
+    assert_eq!(holder.complete(lease.id, output).await.0, Outcome::Recorded);
+}
+
+#[tokio::test]
 async fn a_repeated_complete_is_answered_as_the_first_with_the_same_next_lease() {
     let sandbox = Sandbox::start(1).await;
     let peer = Peer::of(&sandbox);

@@ -10,12 +10,12 @@ use longhand_coordinator::document::{Document, Instruction, Language};
 use longhand_coordinator::recipe::Recipe;
 use longhand_coordinator::run::{RunSpec, SubmitReport, submit};
 use longhand_coordinator::service::{Coordinator, ServiceOptions, serve};
-use longhand_coordinator::store::{Attempt, AttemptEnd, Counts, Record, SqliteStore, Store};
+use longhand_coordinator::store::{Attempt, AttemptEnd, Counts, Record, SqliteStore, Store, Terms};
 use longhand_coordinator::sweeper::{SweeperOptions, sweep};
 use longhand_proto::task::{Checkpoint, Failure, Lease, Message, ModelInfo, Output, Task};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId, clock, v1};
-use longhand_worker::client::{Worker, WorkerError, WorkerOptions, WorkerReport, endpoint};
+use longhand_worker::client::{Credentials, Link, Worker, WorkerError, WorkerOptions, WorkerReport, endpoint};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
 use longhand_worker::engine::{Engine, EngineStats, Event, Generation};
 use tokio::net::TcpListener;
@@ -86,7 +86,8 @@ impl Sandbox {
     }
 
     pub(crate) async fn submit(&self, documents: usize) -> SubmitReport {
-        let spec = RunSpec { id: run_id(), recipe: self.recipe.clone(), seed: 7, candidates: 1 };
+        let spec =
+            RunSpec { id: run_id(), recipe: self.recipe.clone(), seed: 7, candidates: 1, terms: Terms::default() };
         let rows = (0..documents).map(|number| instruction(number, 1_500)).map(Ok);
         let report = submit(self.store.as_ref(), &spec, rows).await.unwrap();
         self.coordinator.wake(report.inserted as usize);
@@ -135,7 +136,8 @@ impl Sandbox {
     }
 
     pub(crate) fn hire(&self, engine: Arc<dyn Engine>, options: WorkerOptions) -> Hired {
-        let worker = Worker::new(self.channel(), engine, options);
+        let link = Link::over(vec![self.channel()], Credentials::default()).unwrap();
+        let worker = Worker::new(link, engine, options);
         let stop = CancellationToken::new();
         Hired { work: tokio::spawn(worker.run(stop.clone())), stop }
     }
@@ -252,6 +254,8 @@ impl Peer {
             request_id: request_id.into(),
             slots,
             wait_ms: wait.as_millis() as u64,
+            model: "mock".into(),
+            weights_hash: "mock".into(),
         };
         let reply = within(self.client.clone().lease(request)).await.unwrap().into_inner();
         reply.leases.into_iter().map(|lease| lease.try_into().unwrap()).collect()

@@ -15,7 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
-use super::remote::{CallError, Completed, Leased, Remote, Renewal, Renewed};
+use super::link::CallError;
+use super::remote::{Completed, Leased, Remote, Renewal, Renewed};
 use super::{WorkerError, WorkerOptions, WorkerReport, span};
 use crate::engine::{Engine, Event};
 

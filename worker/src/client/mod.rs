@@ -13,6 +13,7 @@
 //! ```
 
 mod desk;
+pub mod link;
 mod remote;
 mod span;
 
@@ -21,10 +22,10 @@ use std::time::Duration;
 
 use longhand_proto::WorkerId;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::engine::Engine;
 use desk::{Desk, Flow};
+pub use link::{Credentials, Link, endpoint};
 use remote::Remote;
 
 /// How a worker behaves towards its coordinator.
@@ -96,9 +97,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// `channel` should come from an [`endpoint`], which sets keepalive.
-    pub fn new(channel: Channel, engine: Arc<dyn Engine>, options: WorkerOptions) -> Self {
-        Self { remote: Remote::new(channel, &options), engine, options }
+    pub fn new(link: Link, engine: Arc<dyn Engine>, options: WorkerOptions) -> Self {
+        Self { remote: Remote::new(link, engine.model(), &options), engine, options }
     }
 
     /// Works until `shutdown` is cancelled, then hands its work back inside the grace time. Dropping the future ends
@@ -130,18 +130,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// A coordinator's address with the settings that every link needs: without keepalive on both ends a half-open link
-/// would hang for ever.
-///
-/// # Errors
-/// `uri` is not an `http://` or `https://` address.
-pub fn endpoint(uri: &str) -> Result<Endpoint, tonic::transport::Error> {
-    Ok(Endpoint::from_shared(uri.to_owned())?
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true))
 }

@@ -1,31 +1,15 @@
-//! Calls to the coordinator. Each may be repeated with the same arguments, so each is, until it is answered: a lost
-//! reply, a time-out and a coordinator that restarts all look the same, and none of them is an outcome.
+//! The calls of a worker, each repeated over its [`Link`] until it is answered.
 
 use std::time::Duration;
 
 use longhand_proto::task::{Checkpoint, Failure, Lease, ModelInfo, Output};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, PROTOCOL, VERSION, WorkerId, v1};
-use rand::Rng;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
 
+use super::link::{CallError, Link, Patience, Wire};
 use super::{WorkerError, WorkerOptions};
-
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-/// A coordinator that is back is noticed within this time.
-const LAST_BACKOFF: Duration = Duration::from_secs(5);
-
-/// A call that ended without an answer that can be used.
-#[derive(Debug)]
-pub(super) enum CallError {
-    /// The coordinator will not do it, however often it is asked.
-    Refused(Status),
-    /// Nobody answered for as long as the options allow.
-    Unanswered(Status),
-}
 
 /// One lease's renewal.
 #[derive(Debug)]
@@ -57,20 +41,22 @@ pub(super) enum Completed {
 /// The coordinator as a worker sees it.
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
-    client: CoordinatorClient<Channel>,
+    link: Link,
     worker: WorkerId,
+    model: String,
+    weights_hash: String,
     wait: Duration,
     call_timeout: Duration,
     give_up: Duration,
 }
 
 impl Remote {
-    pub(super) fn new(channel: Channel, options: &WorkerOptions) -> Self {
+    pub(super) fn new(link: Link, model: &ModelInfo, options: &WorkerOptions) -> Self {
         Self {
-            client: CoordinatorClient::new(channel)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            link,
             worker: options.worker.clone(),
+            model: model.name.clone(),
+            weights_hash: model.weights_hash.clone(),
             wait: options.wait,
             call_timeout: options.call_timeout,
             give_up: options.give_up,
@@ -84,9 +70,9 @@ impl Remote {
             worker: self.worker.to_string(),
             model: Some(model.clone().into()),
         };
-        let call = || {
-            let (mut client, request) = (self.client.clone(), request.clone());
-            async move { client.hello(request).await }
+        let call = |wire| {
+            let request = request.clone();
+            async move { client(wire).hello(request).await }
         };
         self.repeat("hello", self.call_timeout, call).await.map_err(|error| error.into_worker_error(self.give_up))
     }
@@ -110,10 +96,12 @@ impl Remote {
             request_id: id.to_owned(),
             slots,
             wait_ms: wait.as_millis() as u64,
+            model: self.model.clone(),
+            weights_hash: self.weights_hash.clone(),
         };
-        let call = || {
-            let (mut client, request) = (self.client.clone(), request.clone());
-            async move { client.lease(request).await }
+        let call = |wire| {
+            let request = request.clone();
+            async move { client(wire).lease(request).await }
         };
         self.repeat("lease", wait + self.call_timeout, call).await
     }
@@ -128,9 +116,9 @@ impl Remote {
             })
             .collect();
         let request = v1::RenewRequest { worker: self.worker.to_string(), renewals };
-        let call = || {
-            let (mut client, request) = (self.client.clone(), request.clone());
-            async move { client.renew(request).await }
+        let call = |wire| {
+            let request = request.clone();
+            async move { client(wire).renew(request).await }
         };
         let reply = self.repeat("renew", self.call_timeout, call).await?;
         Ok(Renewed { lost: reply.lost.iter().filter_map(|id| id.parse().ok()).collect(), drain: reply.drain })
@@ -155,12 +143,12 @@ impl Remote {
             want_next,
             model: Some(model.into()),
         };
-        let call = || {
-            let (mut client, mut request) = (self.client.clone(), Request::new(request.clone()));
+        let call = |wire| {
+            let mut request = Request::new(request.clone());
             if let Ok(value) = traceparent.parse() {
                 request.metadata_mut().insert("traceparent", value);
             }
-            async move { client.complete(request).await }
+            async move { client(wire).complete(request).await }
         };
         let reply = self.repeat("complete", self.call_timeout, call).await?;
         match reply.outcome() {
@@ -172,6 +160,13 @@ impl Remote {
         }
     }
 
+    async fn repeat<T, F>(&self, name: &str, timeout: Duration, call: impl Fn(Wire) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        self.link.repeat(name, Patience { call: timeout, give_up: self.give_up }, call).await
+    }
+
     /// Gives a document back; a stored checkpoint stays if `checkpoint` is none. False if the lease was lost before.
     pub(super) async fn release(&self, lease: LeaseId, checkpoint: Option<Checkpoint>) -> Result<bool, CallError> {
         let request = v1::ReleaseRequest {
@@ -179,37 +174,12 @@ impl Remote {
             lease_id: lease.to_string(),
             checkpoint: checkpoint.map(Into::into),
         };
-        let call = || {
-            let (mut client, request) = (self.client.clone(), request.clone());
-            async move { client.release(request).await }
+        let call = |wire| {
+            let request = request.clone();
+            async move { client(wire).release(request).await }
         };
         let reply = self.repeat("release", self.call_timeout, call).await?;
         Ok(reply.outcome() == v1::Outcome::Recorded)
-    }
-
-    /// Makes the call until it is answered, with full jitter between tries, at most for the time of `give_up`.
-    async fn repeat<T, F>(&self, name: &str, timeout: Duration, call: impl Fn() -> F) -> Result<T, CallError>
-    where
-        F: Future<Output = Result<tonic::Response<T>, Status>>,
-    {
-        // The runtime's clock, not the machine's: a simulation can own it.
-        let begin = Instant::now();
-        let mut backoff = FIRST_BACKOFF;
-        loop {
-            let status = match tokio::time::timeout(timeout, call()).await {
-                Ok(Ok(reply)) => return Ok(reply.into_inner()),
-                Ok(Err(status)) if refuses(status.code()) => return Err(CallError::Refused(status)),
-                Ok(Err(status)) => status,
-                Err(_) => Status::deadline_exceeded(format!("no answer within {} ms", timeout.as_millis())),
-            };
-            if begin.elapsed() >= self.give_up {
-                return Err(CallError::Unanswered(status));
-            }
-            tracing::debug!(call = name, code = ?status.code(), error = status.message(), "will be repeated");
-            let pause = rand::rng().random_range(Duration::ZERO..=backoff);
-            tokio::time::sleep(pause).await;
-            backoff = (backoff * 2).min(LAST_BACKOFF);
-        }
     }
 }
 
@@ -220,35 +190,12 @@ impl CallError {
             Self::Unanswered(status) => WorkerError::Unreachable { after, last: status.message().to_owned() },
         }
     }
-
-    pub(super) fn status(&self) -> &Status {
-        match self {
-            Self::Refused(status) | Self::Unanswered(status) => status,
-        }
-    }
 }
 
-/// True if asking again cannot help. Everything else may be a link or a server that will be back.
-fn refuses(code: Code) -> bool {
-    match code {
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::FailedPrecondition
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::DataLoss => true,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::ResourceExhausted
-        | Code::Aborted
-        | Code::Internal
-        | Code::Unavailable => false,
-    }
+fn client(wire: Wire) -> CoordinatorClient<Wire> {
+    CoordinatorClient::new(wire)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 /// A lease that cannot be read is left to run out; the handshake makes it all but impossible.

@@ -3,13 +3,10 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use longhand_proto::{DocumentId, LeaseId, RunId};
+use longhand_proto::{DocumentId, RunId};
 
 use crate::document::{Document, Progress, Verdict};
-use crate::store::{
-    Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Record, Renewal, Result,
-    Run, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
-};
+use crate::store::{Attempt, Filter, Page, Record, Result, Run, Source, State, StoreError};
 
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
@@ -61,7 +58,7 @@ impl Shelf {
 }
 
 #[async_trait]
-impl Store for Shelf {
+impl Source for Shelf {
     async fn run(&self, _: &RunId) -> Result<Option<Run>> {
         Ok(Some(super::run()))
     }
@@ -94,45 +91,5 @@ impl Store for Shelf {
     async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
         let attempts = self.attempts.lock().unwrap();
         Ok(attempts.iter().filter(|(id, _)| *id == document).map(|(_, attempt)| attempt.clone()).collect())
-    }
-
-    async fn create_run(&self, _: &Run) -> Result<Run> {
-        unreachable!("the corpus does not create runs")
-    }
-    async fn runs(&self) -> Result<Vec<Run>> {
-        unreachable!("the corpus knows its run")
-    }
-    async fn submit(&self, _: &RunId, _: &[NewDocument]) -> Result<Submitted> {
-        unreachable!("the corpus submits nothing")
-    }
-    async fn lease(&self, _: &LeaseQuery) -> Result<Vec<Record>> {
-        unreachable!("the corpus leases nothing")
-    }
-    async fn renew(&self, _: &[Renewal], _: u64) -> Result<Vec<LeaseId>> {
-        unreachable!("the corpus leases nothing")
-    }
-    async fn lookup(&self, _: LeaseId) -> Result<Lookup> {
-        unreachable!("the corpus leases nothing")
-    }
-    async fn commit(&self, _: &Commit) -> Result<Committed> {
-        unreachable!("the corpus leases nothing")
-    }
-    async fn sweep(&self, _: &SweepLimits) -> Result<Vec<Swept>> {
-        unreachable!("the corpus leases nothing")
-    }
-    async fn swap(&self, _: &Swap) -> Result<Swapped> {
-        unreachable!("the corpus changes no document")
-    }
-    async fn get(&self, _: DocumentId) -> Result<Option<Record>> {
-        unreachable!("the corpus reads pages")
-    }
-    async fn counts(&self, _: &RunId) -> Result<Counts> {
-        unreachable!("the corpus counts what it lists")
-    }
-    async fn audit(&self, _: &RunId, _: bool) -> Result<Audit> {
-        unreachable!("the corpus audits nothing")
-    }
-    async fn now_ms(&self) -> Result<u64> {
-        unreachable!("the corpus has no clock")
     }
 }

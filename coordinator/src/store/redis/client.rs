@@ -15,7 +15,7 @@ use super::start::Server;
 use crate::store::{Result, StoreError};
 
 /// Raised with every change of the keys' meaning; a server that holds a higher one is refused.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 const SCHEMA_KEY: &str = "lh:schema";
 /// Tries of one call over a connection that breaks. Every call of a store may be repeated.
 const TRIES: u32 = 4;

@@ -2,10 +2,10 @@
 --
 -- KEYS[1] is the run's hash, lh:{RUN}:run. All other keys of the run begin as it does, so they live in one hash slot;
 -- which of them a step touches depends on what it finds, so they are made here:
---   run                 HASH    the run, and next_seq
+--   run                 HASH    the run, its terms, `paused` if it is, and next_seq
 --   d:ID                HASH    a document's envelope; a field that is false, empty or 0 is absent
 --   b:ID, c:ID          STRING  its body and its checkpoint, JSON
---   a:ID                LIST    its attempts, JSON
+--   a:ID, h:ID          LIST    its attempts, and what it was before each time it was taken up again, JSON
 --   all, s:STATE, r:STATE:REASON              ZSET of ids by seq, to list
 --   q:ready, q:delayed, q:expiry, q:progress, q:unflushed   ZSET of ids in the order in which they are taken
 --   leases              HASH    lease id to document id, of live leases and of those committed last
@@ -170,6 +170,41 @@ local function end_lease(id, doc, now, how, detail)
   doc.expires_ms = nil
   doc.progress = nil
   doc.progress_ms = nil
+end
+
+-- Delayed documents that are due become ready, at most so many in one step.
+local function wake(now)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', RUN .. 'q:delayed', '-inf', int(now), 'LIMIT', 0, 1024)) do
+    local doc = read(id)
+    if doc and doc.state == 'delayed' then
+      local ready = copy(doc)
+      ready.state = 'ready'
+      ready.due_ms = nil
+      change(id, doc, ready)
+    else
+      -- An entry that an earlier fault left behind.
+      redis.call('ZREM', RUN .. 'q:delayed', id)
+    end
+  end
+end
+
+-- What may be leased to a worker with this model: how many documents in all, and how many of them new ones.
+local function leasable(now, model, weights)
+  local terms = redis.call('HMGET', KEYS[1], 'paused', 'model', 'max_open')
+  local wanted = terms[2] or ''
+  if terms[1] or (wanted ~= '' and wanted ~= model and wanted ~= weights) then
+    return 0, 0
+  end
+  wake(now)
+  local ready = redis.call('ZCARD', RUN .. 'q:ready')
+  local bound = tonumber(terms[3] or 0)
+  if bound == 0 then
+    return ready, ready
+  end
+  local begun = redis.call('ZCOUNT', RUN .. 'q:ready', '-inf', '(' .. int(NEW))
+  local open = begun + redis.call('ZCARD', RUN .. 's:leased') + redis.call('ZCARD', RUN .. 's:delayed')
+  local new = math.max(math.min(bound - open, ready - begun), 0)
+  return begun + new, new
 end
 
 -- The document that lives under a lease, or that was committed under it last: id, envelope; or nothing.

@@ -1,5 +1,6 @@
 -- Leases ready documents: open ones first, then new ones, each in order of submission.
--- ARGV: clock offset, worker, request id, time to live, then a fresh lease id for each slot
+-- ARGV: clock offset, worker, request id, time to live, the worker's model and its weights hash, then a fresh lease id
+--       for each slot
 -- Returns 1 and the records that this request was given before and still holds; or 0 and the records leased now.
 
 local worker, ttl = ARGV[2], tonumber(ARGV[4])
@@ -18,33 +19,25 @@ if known[1] and tonumber(known[1]) > now then
   return { 1, held }
 end
 
-local slots = #ARGV - 4
+local slots = #ARGV - 6
 if slots == 0 then
   return { 0, {} }
 end
--- Gives the document if it is where the index says; an entry that an earlier fault left behind is dropped.
-local function take(index, id, state)
-  local doc = read(id)
-  if doc and doc.state == state then
-    return doc
-  end
-  redis.call('ZREM', RUN .. index, id)
-end
-
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', RUN .. 'q:delayed', '-inf', int(now), 'LIMIT', 0, 1024)) do
-  local doc = take('q:delayed', id, 'delayed')
-  if doc then
-    local ready = copy(doc)
-    ready.state = 'ready'
-    ready.due_ms = nil
-    change(id, doc, ready)
-  end
+local room, new = leasable(now, ARGV[5], ARGV[6])
+if room == 0 then
+  return { 0, {} }
 end
 local leased, given = {}, { request, int(now + ttl) }
-for _, id in ipairs(redis.call('ZRANGE', RUN .. 'q:ready', 0, slots - 1)) do
-  local doc = take('q:ready', id, 'ready')
-  if doc then
-    local lease = ARGV[5 + #leased]
+for _, id in ipairs(redis.call('ZRANGE', RUN .. 'q:ready', 0, math.min(slots, room) - 1)) do
+  local doc = read(id)
+  if not doc or doc.state ~= 'ready' then
+    -- An entry that an earlier fault left behind.
+    redis.call('ZREM', RUN .. 'q:ready', id)
+  elseif doc.open or new > 0 then
+    if not doc.open then
+      new = new - 1
+    end
+    local lease = ARGV[7 + #leased]
     local held = copy(doc)
     give_lease(held, lease, worker, now, now + ttl)
     held.open = '1'

@@ -1,10 +1,11 @@
-//! Leasing over runs: each run is one atomic step, and the oldest comes first.
+//! Leasing over runs: each run is one atomic step, and `share` says how much each may give.
 
 use longhand_proto::{LeaseId, RunId};
 
 use super::client::key;
 use super::record::{self, RawRecord};
 use super::{MAX_DELAY_MS, RedisStore, step};
+use crate::store::share::{Waiting, share};
 use crate::store::{LeaseQuery, Record, Result};
 
 /// Most slots served in one call; a worker has tens.
@@ -41,12 +42,29 @@ impl RedisStore {
         if let Some(records) = repeated {
             return Ok(records);
         }
+        let waiting: Vec<&RunId> = looks.iter().filter(|(_, _, waiting)| *waiting).map(|(run, _, _)| *run).collect();
+        match waiting.as_slice() {
+            [] => Ok(Vec::new()),
+            [run] => Ok(self.lease_in(run, query, slots).await?.1),
+            runs => self.lease_shared(runs, query, slots).await,
+        }
+    }
+
+    /// What one run turns out not to have goes to the next.
+    async fn lease_shared(&self, runs: &[&RunId], query: &LeaseQuery, slots: usize) -> Result<Vec<Record>> {
+        let mut looks = Vec::with_capacity(runs.len());
+        for run in runs {
+            let mut call = self.client.step(&step::LOOK, run);
+            call.arg(&query.model).arg(&query.weights_hash);
+            let (priority, leased, ready): (u32, u64, u64) = self.client.invoke(&call).await?;
+            looks.push(Waiting { priority, leased, ready });
+        }
         let mut leased = Vec::new();
-        for (run, _, _) in looks.iter().filter(|(_, _, waiting)| *waiting) {
-            if leased.len() >= slots {
-                break;
-            }
-            leased.extend(self.lease_in(run, query, slots - leased.len()).await?.1);
+        let mut spare = 0;
+        for (run, share) in runs.iter().zip(share(&looks, slots)).filter(|(_, share)| *share > 0) {
+            let records = self.lease_in(run, query, share + spare).await?.1;
+            spare = (share + spare).saturating_sub(records.len());
+            leased.extend(records);
         }
         Ok(leased)
     }
@@ -55,7 +73,8 @@ impl RedisStore {
     async fn lease_in(&self, run: &RunId, query: &LeaseQuery, slots: usize) -> Result<(bool, Vec<Record>)> {
         let fresh: Vec<String> = (0..slots).map(|_| LeaseId::mint().to_string()).collect();
         let mut call = self.client.step(&step::LEASE, run);
-        call.arg(query.worker.as_str()).arg(&query.request_id).arg(query.ttl_ms.min(MAX_DELAY_MS)).arg(fresh);
+        call.arg(query.worker.as_str()).arg(&query.request_id).arg(query.ttl_ms.min(MAX_DELAY_MS));
+        call.arg(&query.model).arg(&query.weights_hash).arg(fresh);
         let (known, raw): (bool, Vec<RawRecord>) = self.client.invoke(&call).await?;
         let records = record::records(run, raw)?;
         for grant in records.iter().filter_map(|record| record.lease.as_ref()) {

@@ -23,9 +23,9 @@ use self::error::unreadable;
 use self::record::{Envelope, RawRecord, RawSwept};
 use self::routes::Routes;
 use super::{
-    Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Next, Page, Record,
-    Renewal, Result, Run, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, check_commit,
-    check_filter, check_swap,
+    Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Next, Page, Past,
+    Record, Renewal, Result, Run, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
+    Terms, check_commit, check_filter, check_swap,
 };
 
 /// ZSET of run ids by time of creation: the only key that spans runs.
@@ -95,6 +95,15 @@ impl RedisStore {
         Ok(Some(run))
     }
 
+    /// What is kept of a document in a list of JSON.
+    async fn entries<T: serde::de::DeserializeOwned>(&self, document: DocumentId, list: &str) -> Result<Vec<T>> {
+        let run = self.run_of_document(document).await?.ok_or_else(|| StoreError::no_document(document))?;
+        let mut ask = redis::cmd("LRANGE");
+        ask.arg(key(&run, &format!("{list}:{document}"))).arg(0).arg(-1);
+        let entries: Vec<String> = self.client.command(&ask).await?;
+        entries.iter().map(|json| serde_json::from_str(json).map_err(unreadable)).collect()
+    }
+
     /// Documents of one index; none without the run.
     async fn page(&self, run: &RunId, index: &str, after: Option<u64>, limit: u64) -> Result<Vec<Record>> {
         let bound = after.map_or_else(|| "-inf".to_owned(), |seq| format!("({seq}"));
@@ -134,6 +143,56 @@ fn index(filter: &Filter) -> Option<String> {
 }
 
 #[async_trait]
+impl Source for RedisStore {
+    async fn run(&self, id: &RunId) -> Result<Option<Run>> {
+        record::run(id, self.client.command(redis::cmd("HGETALL").arg(key(id, "run"))).await?)
+    }
+
+    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
+        self.entries(document, "a").await
+    }
+
+    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
+        check_filter(filter)?;
+        // No index holds what cannot be; the run must exist all the same.
+        let index = index(filter).unwrap_or_else(|| "none".to_owned());
+        // One more than asked for, to know whether there is a next page.
+        let limit = limit.max(1);
+        let mut records = self.page(run, &index, after, u64::from(limit) + 1).await?;
+        if records.len() <= limit as usize {
+            return Ok(Page { records, next: None });
+        }
+        records.truncate(limit as usize);
+        let next = records.last().map(|record| record.seq);
+        Ok(Page { records, next })
+    }
+
+    async fn unflushed(&self, run: &RunId, limit: u32) -> Result<Vec<Record>> {
+        self.page(run, "q:unflushed", None, u64::from(limit)).await
+    }
+
+    async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
+        let mut ignored = Vec::new();
+        let mut rest = documents;
+        loop {
+            let (batch, after) = rest.split_at(rest.len().min(BATCH));
+            let mut call = self.client.step(&step::MARK_FLUSHED, run);
+            for document in batch {
+                call.arg(document.to_string());
+            }
+            let answer: Option<Vec<String>> = self.client.invoke(&call).await?;
+            for id in answer.ok_or_else(|| StoreError::no_run(run))? {
+                ignored.push(record::document_id(&id)?);
+            }
+            rest = after;
+            if rest.is_empty() {
+                return Ok(ignored);
+            }
+        }
+    }
+}
+
+#[async_trait]
 impl Store for RedisStore {
     async fn create_run(&self, run: &Run) -> Result<Run> {
         // Listed first: a run that is listed and does not exist is passed over, one that exists unlisted would be lost.
@@ -141,13 +200,21 @@ impl Store for RedisStore {
         list.arg(RUNS).arg("NX").arg(run.created_ms).arg(run.id.as_str());
         self.client.command::<()>(&list).await?;
         let mut call = self.client.step(&step::CREATE_RUN, &run.id);
-        call.arg(&run.recipe).arg(&run.recipe_hash).arg(run.seed).arg(run.created_ms);
+        let Terms { priority, model, max_open } = &run.terms;
+        call.arg("recipe").arg(&run.recipe).arg("recipe_hash").arg(&run.recipe_hash).arg("seed").arg(run.seed);
+        call.arg("created_ms").arg(run.created_ms).arg("priority").arg(priority);
+        call.arg("model").arg(model).arg("max_open").arg(max_open);
+        if run.paused {
+            call.arg("paused").arg(1);
+        }
         let envelope: Envelope = self.client.invoke(&call).await?;
         record::run(&run.id, envelope)?.ok_or_else(|| StoreError::no_run(&run.id))
     }
 
-    async fn run(&self, id: &RunId) -> Result<Option<Run>> {
-        record::run(id, self.client.command(redis::cmd("HGETALL").arg(key(id, "run"))).await?)
+    async fn pause(&self, run: &RunId, paused: bool) -> Result<Run> {
+        let mut call = self.client.step(&step::PAUSE, run);
+        call.arg(u8::from(paused));
+        record::run(run, self.client.invoke(&call).await?)?.ok_or_else(|| StoreError::no_run(run))
     }
 
     async fn runs(&self) -> Result<Vec<Run>> {
@@ -311,27 +378,8 @@ impl Store for RedisStore {
         raw.map(|raw| record::record(&run, raw)).transpose()
     }
 
-    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
-        let run = self.run_of_document(document).await?.ok_or_else(|| StoreError::no_document(document))?;
-        let mut ask = redis::cmd("LRANGE");
-        ask.arg(key(&run, &format!("a:{document}"))).arg(0).arg(-1);
-        let attempts: Vec<String> = self.client.command(&ask).await?;
-        attempts.iter().map(|json| serde_json::from_str(json).map_err(unreadable)).collect()
-    }
-
-    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
-        check_filter(filter)?;
-        // No index holds what cannot be; the run must exist all the same.
-        let index = index(filter).unwrap_or_else(|| "none".to_owned());
-        // One more than asked for, to know whether there is a next page.
-        let limit = limit.max(1);
-        let mut records = self.page(run, &index, after, u64::from(limit) + 1).await?;
-        if records.len() <= limit as usize {
-            return Ok(Page { records, next: None });
-        }
-        records.truncate(limit as usize);
-        let next = records.last().map(|record| record.seq);
-        Ok(Page { records, next })
+    async fn history(&self, document: DocumentId) -> Result<Vec<Past>> {
+        self.entries(document, "h").await
     }
 
     async fn counts(&self, run: &RunId) -> Result<Counts> {
@@ -343,30 +391,6 @@ impl Store for RedisStore {
             *counts.of_mut(state) = count;
         }
         Ok(counts)
-    }
-
-    async fn unflushed(&self, run: &RunId, limit: u32) -> Result<Vec<Record>> {
-        self.page(run, "q:unflushed", None, u64::from(limit)).await
-    }
-
-    async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
-        let mut ignored = Vec::new();
-        let mut rest = documents;
-        loop {
-            let (batch, after) = rest.split_at(rest.len().min(BATCH));
-            let mut call = self.client.step(&step::MARK_FLUSHED, run);
-            for document in batch {
-                call.arg(document.to_string());
-            }
-            let answer: Option<Vec<String>> = self.client.invoke(&call).await?;
-            for id in answer.ok_or_else(|| StoreError::no_run(run))? {
-                ignored.push(record::document_id(&id)?);
-            }
-            rest = after;
-            if rest.is_empty() {
-                return Ok(ignored);
-            }
-        }
     }
 
     async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit> {

@@ -7,7 +7,7 @@ use longhand_proto::{DocumentId, RunId};
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::error::unreadable;
-use crate::store::{Counters, Grant, Record, Result, Run, Swept};
+use crate::store::{Counters, Grant, Record, Result, Run, Swept, Terms};
 
 /// A document's HASH; a field that is false, empty or 0 is absent.
 #[derive(Debug)]
@@ -105,5 +105,11 @@ pub(super) fn run(id: &RunId, envelope: Envelope) -> Result<Option<Run>> {
         recipe_hash: envelope.word("recipe_hash")?,
         seed: envelope.number("seed")?,
         created_ms: envelope.number("created_ms")?,
+        terms: Terms {
+            priority: envelope.number("priority")?,
+            model: envelope.word("model")?,
+            max_open: envelope.number("max_open")?,
+        },
+        paused: envelope.0.contains_key("paused"),
     }))
 }

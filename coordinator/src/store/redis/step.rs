@@ -17,6 +17,8 @@ macro_rules! steps {
 steps! {
     CREATE_RUN = "" "create_run.lua";
     SUBMIT = "" "submit.lua";
+    PAUSE = "" "pause.lua";
+    LOOK = "" "look.lua";
     LEASE = "" "lease.lua";
     RENEW = "" "renew.lua";
     LOOKUP = " flags=no-writes" "lookup.lua";

@@ -16,6 +16,10 @@ local put = copy(doc)
 if doc.lease then
   end_lease(id, put, clock(), 'released', '{"revoked":"' .. state .. '"}')
 end
+if TERMINAL[doc.state] and not TERMINAL[state] then
+  local past = { version = version, state = doc.state, reason = doc.reason or '', body = redis.call('GET', RUN .. 'b:' .. id) }
+  redis.call('RPUSH', RUN .. 'h:' .. id, cjson.encode(past))
+end
 if ARGV[6] == '1' then
   redis.call('SET', RUN .. 'b:' .. id, ARGV[7])
 end

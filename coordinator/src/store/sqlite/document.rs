@@ -5,17 +5,28 @@ use rusqlite::{OptionalExtension, Result, Row, Transaction};
 
 use super::row::{self, Bytes, Envelope, int};
 use crate::store::{
-    Attempt, AttemptEnd, Counters, Counts, Filter, NewDocument, Page, Record, Run, State, Submitted, Swap, Swapped,
+    Attempt, AttemptEnd, Counters, Counts, Filter, NewDocument, Page, Past, Record, Run, State, Submitted, Swap,
+    Swapped, Terms,
 };
 
-const RUN: &str = "SELECT id, recipe, recipe_hash, seed, created_ms FROM run";
+const RUN: &str = "SELECT id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused FROM run";
 
 pub(super) fn create_run(tx: &Transaction<'_>, run: &Run) -> Result<Run> {
     tx.prepare_cached(
-        "INSERT INTO run (id, recipe, recipe_hash, seed, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO run (id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING",
     )?
-    .execute((run.id.as_str(), &run.recipe, &run.recipe_hash, int(run.seed), int(run.created_ms)))?;
+    .execute((
+        run.id.as_str(),
+        &run.recipe,
+        &run.recipe_hash,
+        int(run.seed),
+        int(run.created_ms),
+        run.terms.priority,
+        &run.terms.model,
+        run.terms.max_open,
+        run.paused,
+    ))?;
     tx.prepare_cached(&format!("{RUN} WHERE id = ?1"))?.query_row([run.id.as_str()], read_run)
 }
 
@@ -34,7 +45,15 @@ fn read_run(row: &Row<'_>) -> Result<Run> {
         recipe_hash: row.get(2)?,
         seed: row::time(row, 3)?,
         created_ms: row::time(row, 4)?,
+        terms: Terms { priority: row.get(5)?, model: row.get(6)?, max_open: row.get(7)? },
+        paused: row.get(8)?,
     })
+}
+
+/// `None` if there is no such run.
+pub(super) fn pause(tx: &Transaction<'_>, id: &RunId, paused: bool) -> Result<Option<Run>> {
+    tx.prepare_cached("UPDATE run SET paused = ?2 WHERE id = ?1")?.execute((id.as_str(), paused))?;
+    run(tx, id)
 }
 
 /// The run's key, if there is such a run.
@@ -78,6 +97,9 @@ pub(super) fn swap(tx: &Transaction<'_>, swap: &Swap, now: u64) -> Result<Option
         let detail = serde_json::json!({ "revoked": swap.state });
         envelope.add_attempt(tx, &grant, now, AttemptEnd::Released, &detail)?;
     }
+    if envelope.record.state.is_terminal() && !swap.state.is_terminal() {
+        envelope.add_past(tx)?;
+    }
     if let Some(body) = &swap.body {
         envelope.set_body(tx, body)?;
     }
@@ -118,6 +140,17 @@ pub(super) fn attempts(tx: &Transaction<'_>, document: DocumentId) -> Result<Opt
     })?
     .collect::<Result<_>>()
     .map(Some)
+}
+
+/// `None` if there is no such document.
+pub(super) fn history(tx: &Transaction<'_>, document: DocumentId) -> Result<Option<Vec<Past>>> {
+    let Some(envelope) = find(tx, document)? else { return Ok(None) };
+    tx.prepare_cached("SELECT version, state, reason, body FROM past WHERE document = ?1 ORDER BY key")?
+        .query_map([envelope.key], |row| {
+            Ok(Past { version: row::time(row, 0)?, state: row::state(row, 1)?, reason: row.get(2)?, body: row.get(3)? })
+        })?
+        .collect::<Result<_>>()
+        .map(Some)
 }
 
 pub(super) fn list(tx: &Transaction<'_>, run: i64, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {

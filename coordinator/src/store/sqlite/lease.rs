@@ -1,12 +1,13 @@
 //! The life of a lease: given, renewed, committed, or swept away.
 
 use longhand_proto::LeaseId;
-use rusqlite::{Result, Transaction};
+use rusqlite::{OptionalExtension, Result, Transaction};
 
 use super::row::{self, Bytes, Envelope, int};
+use crate::store::share::{Waiting, share};
 use crate::store::{
     AttemptEnd, Commit, Committed, Counters, Grant, LeaseQuery, Lookup, Next, Record, Renewal, State, SweepLimits,
-    Swept, later,
+    Swept, Terms, later,
 };
 
 /// Most delayed documents that one call makes ready.
@@ -17,24 +18,48 @@ pub(super) fn lease(tx: &Transaction<'_>, query: &LeaseQuery, now: u64) -> Resul
     if let Some(records) = repeat(tx, query)? {
         return Ok(records);
     }
+    if query.slots == 0 {
+        return Ok(Vec::new());
+    }
+    let runs = runs_with_work(tx, query)?;
+    let mut waiting = Vec::with_capacity(runs.len());
+    for (run, terms) in &runs {
+        wake_delayed(tx, *run, now)?;
+        waiting.push(look(tx, *run, terms)?);
+    }
     let mut leased = Vec::new();
-    for run in runs_with_work(tx)? {
-        let room = query.slots as usize - leased.len();
-        if room == 0 {
-            break;
-        }
-        wake_delayed(tx, run, now)?;
+    for ((run, _), share) in runs.iter().zip(share(&waiting, query.slots as usize)) {
         // The literal state lets the planner take the partial index, which holds the order too.
         let picked = row::select(
             tx,
             "WHERE document.run = ?1 AND state = 'ready' ORDER BY open DESC, seq LIMIT ?2",
-            (run, room as i64),
+            (run, share as i64),
         )?;
         for envelope in picked {
             leased.push(grant(tx, envelope, query, now)?);
         }
     }
     Ok(leased)
+}
+
+/// What a run has for a worker now.
+fn look(tx: &Transaction<'_>, run: i64, terms: &Terms) -> Result<Waiting> {
+    let mut tally = tx.prepare_cached("SELECT n FROM tally WHERE run = ?1 AND state = ?2")?;
+    let mut count = |state: State| {
+        let counted = tally.query_row((run, state.as_str()), |row| row::time(row, 0)).optional();
+        counted.map(Option::unwrap_or_default)
+    };
+    let (ready, leased, delayed) = (count(State::Ready)?, count(State::Leased)?, count(State::Delayed)?);
+    let ready = match u64::from(terms.max_open) {
+        0 => ready,
+        bound => {
+            let begun = tx
+                .prepare_cached("SELECT count(*) FROM document WHERE run = ?1 AND state = 'ready' AND open = 1")?
+                .query_row([run], |row| row::time(row, 0))?;
+            begun + bound.saturating_sub(begun + leased + delayed).min(ready - begun)
+        }
+    };
+    Ok(Waiting { priority: terms.priority, leased, ready })
 }
 
 /// What this request was given before, if it was.
@@ -69,14 +94,17 @@ fn wake_delayed(tx: &Transaction<'_>, run: i64, now: u64) -> Result<()> {
     Ok(())
 }
 
-/// Oldest first.
-fn runs_with_work(tx: &Transaction<'_>) -> Result<Vec<i64>> {
+/// Those that may be leased to this worker, oldest first.
+fn runs_with_work(tx: &Transaction<'_>, query: &LeaseQuery) -> Result<Vec<(i64, Terms)>> {
     tx.prepare_cached(
-        "SELECT key FROM run
-         WHERE EXISTS (SELECT 1 FROM tally WHERE tally.run = key AND state IN ('ready', 'delayed') AND n > 0)
+        "SELECT key, priority, model, max_open FROM run
+         WHERE NOT paused AND model IN ('', ?1, ?2)
+             AND EXISTS (SELECT 1 FROM tally WHERE tally.run = key AND state IN ('ready', 'delayed') AND n > 0)
          ORDER BY created_ms, id",
     )?
-    .query_map([], |row| row.get(0))?
+    .query_map((&query.model, &query.weights_hash), |row| {
+        Ok((row.get(0)?, Terms { priority: row.get(1)?, model: row.get(2)?, max_open: row.get(3)? }))
+    })?
     .collect()
 }
 

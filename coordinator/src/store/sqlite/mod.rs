@@ -17,8 +17,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Mutex;
 
 use super::{
-    Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Record, Renewal, Result,
-    Run, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, check_commit, check_filter, check_swap,
+    Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Past, Record, Renewal,
+    Result, Run, Source, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, check_commit, check_filter,
+    check_swap,
 };
 
 /// Unix milliseconds, from wherever the opener of a store says.
@@ -148,15 +149,44 @@ fn key(tx: &Transaction<'_>, run: &RunId) -> Result<i64, Failed> {
 }
 
 #[async_trait]
+impl Source for SqliteStore {
+    async fn run(&self, id: &RunId) -> Result<Option<Run>> {
+        let id = id.clone();
+        self.read(move |tx| Ok(document::run(tx, &id)?)).await
+    }
+
+    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
+        self.read(move |tx| Ok(document::attempts(tx, document)?.ok_or_else(|| StoreError::no_document(document))?))
+            .await
+    }
+
+    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
+        check_filter(filter)?;
+        let (run, filter) = (run.clone(), filter.clone());
+        self.read(move |tx| Ok(document::list(tx, key(tx, &run)?, &filter, after, limit)?)).await
+    }
+
+    async fn unflushed(&self, run: &RunId, limit: u32) -> Result<Vec<Record>> {
+        let run = run.clone();
+        self.read(move |tx| Ok(document::unflushed(tx, key(tx, &run)?, limit)?)).await
+    }
+
+    async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
+        let (run, documents) = (run.clone(), documents.to_vec());
+        self.write(move |tx, _| Ok(document::mark_flushed(tx, key(tx, &run)?, &documents)?)).await
+    }
+}
+
+#[async_trait]
 impl Store for SqliteStore {
     async fn create_run(&self, run: &Run) -> Result<Run> {
         let run = run.clone();
         self.write(move |tx, _| Ok(document::create_run(tx, &run)?)).await
     }
 
-    async fn run(&self, id: &RunId) -> Result<Option<Run>> {
-        let id = id.clone();
-        self.read(move |tx| Ok(document::run(tx, &id)?)).await
+    async fn pause(&self, run: &RunId, paused: bool) -> Result<Run> {
+        let run = run.clone();
+        self.write(move |tx, _| Ok(document::pause(tx, &run, paused)?.ok_or_else(|| StoreError::no_run(&run))?)).await
     }
 
     async fn runs(&self) -> Result<Vec<Run>> {
@@ -207,30 +237,14 @@ impl Store for SqliteStore {
         self.read(move |tx| Ok(document::get(tx, document)?)).await
     }
 
-    async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
-        self.read(move |tx| Ok(document::attempts(tx, document)?.ok_or_else(|| StoreError::no_document(document))?))
+    async fn history(&self, document: DocumentId) -> Result<Vec<Past>> {
+        self.read(move |tx| Ok(document::history(tx, document)?.ok_or_else(|| StoreError::no_document(document))?))
             .await
-    }
-
-    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
-        check_filter(filter)?;
-        let (run, filter) = (run.clone(), filter.clone());
-        self.read(move |tx| Ok(document::list(tx, key(tx, &run)?, &filter, after, limit)?)).await
     }
 
     async fn counts(&self, run: &RunId) -> Result<Counts> {
         let run = run.clone();
         self.read(move |tx| Ok(document::counts(tx, key(tx, &run)?)?)).await
-    }
-
-    async fn unflushed(&self, run: &RunId, limit: u32) -> Result<Vec<Record>> {
-        let run = run.clone();
-        self.read(move |tx| Ok(document::unflushed(tx, key(tx, &run)?, limit)?)).await
-    }
-
-    async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
-        let (run, documents) = (run.clone(), documents.to_vec());
-        self.write(move |tx, _| Ok(document::mark_flushed(tx, key(tx, &run)?, &documents)?)).await
     }
 
     async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit> {
@@ -250,7 +264,15 @@ mod tests {
     use super::*;
 
     fn run() -> Run {
-        Run { id: "r".parse().unwrap(), recipe: String::new(), recipe_hash: String::new(), seed: 0, created_ms: 1 }
+        Run {
+            id: "r".parse().unwrap(),
+            recipe: String::new(),
+            recipe_hash: String::new(),
+            seed: 0,
+            created_ms: 1,
+            terms: crate::store::Terms::default(),
+            paused: false,
+        }
     }
 
     fn document(number: u32) -> NewDocument {

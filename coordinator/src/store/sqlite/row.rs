@@ -144,6 +144,17 @@ impl Envelope {
         Ok(())
     }
 
+    /// Keeps what the document is before it is taken up again.
+    pub(super) fn add_past(&self, tx: &Transaction<'_>) -> Result<()> {
+        let Record { version, state, reason, .. } = &self.record;
+        tx.prepare_cached(
+            "INSERT INTO past (document, version, state, reason, body)
+             SELECT document, ?2, ?3, ?4, text FROM body WHERE document = ?1",
+        )?
+        .execute((self.key, int(*version), state.as_str(), reason))?;
+        Ok(())
+    }
+
     /// Keeps how this lease of the document ended.
     pub(super) fn add_attempt(
         &self,

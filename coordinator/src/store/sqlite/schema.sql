@@ -8,6 +8,10 @@ CREATE TABLE run (
     recipe_hash TEXT NOT NULL,
     seed        INTEGER NOT NULL,
     created_ms  INTEGER NOT NULL,
+    priority    INTEGER NOT NULL,
+    model       TEXT NOT NULL,
+    max_open    INTEGER NOT NULL,
+    paused      INTEGER NOT NULL,
     next_seq    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX run_by_age ON run (created_ms, id);
@@ -72,6 +76,17 @@ CREATE TABLE attempt (
     detail     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX attempt_by_document ON attempt (document, key);
+
+-- What a document was before each time it was taken up again by hand.
+CREATE TABLE past (
+    key      INTEGER PRIMARY KEY,
+    document INTEGER NOT NULL REFERENCES document (key),
+    version  INTEGER NOT NULL,
+    state    TEXT NOT NULL,
+    reason   TEXT NOT NULL,
+    body     TEXT NOT NULL
+) STRICT;
+CREATE INDEX past_by_document ON past (document, key);
 
 -- What a lease request was given, so that it can be asked again.
 CREATE TABLE request (

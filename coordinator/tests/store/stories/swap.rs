@@ -1,7 +1,7 @@
 //! Requeue and cancel: what a person does to a document.
 
 use longhand_coordinator::store::{
-    AttemptEnd, Committed, Counters, Lookup, Next, Record, Renewal, State, StoreError, Swap, Swapped,
+    AttemptEnd, Committed, Counters, Lookup, Next, Past, Record, Renewal, State, StoreError, Swap, Swapped,
 };
 use longhand_proto::DocumentId;
 use serde_json::json;
@@ -76,6 +76,9 @@ async fn a_requeued_document_begins_anew_and_keeps_its_history(bench: &Bench) {
     let mut requeue = put(&accepted, State::Ready, "the reason of a ready document is not kept");
     requeue.body = Some("planning".into());
     assert_eq!(bench.store.swap(&requeue).await.unwrap(), Swapped::Done);
+    assert_eq!(bench.store.swap(&requeue).await.unwrap(), Swapped::Done);
+    let past = Past { version: accepted.version, state: State::Accepted, reason: String::new(), body: accepted.body };
+    assert_eq!(bench.store.history(record.id).await.unwrap(), [past], "the old text, once");
     let ready = bench.get(record.id).await;
     assert_eq!((ready.state, ready.reason.as_str(), ready.body.as_str()), (State::Ready, "", "planning"));
     assert_eq!((ready.counters, ready.flushed, ready.version), (Counters::default(), false, accepted.version + 1));

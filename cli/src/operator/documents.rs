@@ -1,0 +1,200 @@
+//! `longhand documents` and `longhand show`.
+
+use clap::Args;
+use longhand_coordinator::document::{Document, assemble};
+use longhand_coordinator::store::{Attempt, Past};
+use longhand_proto::{DocumentId, RunId, v1};
+use serde_json::{Value, json};
+
+use super::client;
+use crate::exit::{Code, Failure, Result};
+use crate::link::{LinkArgs, Office};
+use crate::output::{self, grouped, table};
+
+/// Documents of one call.
+const PAGE: u32 = 256;
+
+#[derive(Debug, Args)]
+pub(crate) struct DocumentsArgs {
+    /// Name of the run
+    run: RunId,
+
+    /// Only those in this state: ready, leased, delayed, accepted, rejected, failed or cancelled
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+
+    /// Only those with this rule or error class; needs --state
+    #[arg(long, value_name = "WORD", requires = "state")]
+    reason: Option<String>,
+
+    /// Most documents to list
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    limit: u32,
+
+    #[command(flatten)]
+    link: LinkArgs,
+
+    /// Print JSON, one object a document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Name of the run
+    run: RunId,
+
+    /// Id of the document, as `longhand documents` lists it
+    document: DocumentId,
+
+    /// Print nothing but the text
+    #[arg(long, conflicts_with = "json")]
+    text: bool,
+
+    #[command(flatten)]
+    link: LinkArgs,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn documents(args: &DocumentsArgs) -> Result<Code> {
+    let office = Office::open(&args.link)?;
+    let mut rows = vec![["document", "row", "state", "reason", "sections", "words"].map(str::to_owned).to_vec()];
+    let (mut left, mut after) = (args.limit, None);
+    while left > 0 {
+        let request = v1::ListDocumentsRequest {
+            run: args.run.to_string(),
+            state: args.state.clone().unwrap_or_default(),
+            reason: args.reason.clone().unwrap_or_default(),
+            after,
+            limit: left.min(PAGE),
+            whole: false,
+        };
+        let list = |wire| {
+            let request = request.clone();
+            async move { client(wire).list_documents(request).await }
+        };
+        let reply = office.call("documents", list).await?;
+        left -= (reply.documents.len() as u32).min(left);
+        for document in &reply.documents {
+            if args.json {
+                output::json(&summary(document))?;
+            } else {
+                rows.push(row(document));
+            }
+        }
+        after = reply.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if !args.json {
+        output::line(if rows.len() == 1 { "no documents".to_owned() } else { table(&rows) }.trim_end())?;
+        if after.is_some() {
+            eprintln!("there are more: raise --limit, or narrow with --state");
+        }
+    }
+    Ok(Code::Ok)
+}
+
+fn row(document: &v1::Document) -> Vec<String> {
+    vec![
+        document.id.clone(),
+        document.instruction_id.clone(),
+        document.state.clone(),
+        document.reason.clone(),
+        format!("{} of {}", document.sections, document.steps),
+        grouped(document.words),
+    ]
+}
+
+fn summary(document: &v1::Document) -> Value {
+    json!({
+        "document": document.id, "run": document.run, "instruction_id": document.instruction_id,
+        "state": document.state, "reason": document.reason, "sections": document.sections, "steps": document.steps,
+        "words": document.words, "errors": document.errors, "losses": document.losses,
+        "releases": document.releases, "worker": document.worker, "checkpoint_tokens": document.checkpoint_tokens,
+    })
+}
+
+pub(super) async fn show(args: &ShowArgs) -> Result<Code> {
+    let office = Office::open(&args.link)?;
+    let request = v1::GetDocumentRequest { run: args.run.to_string(), document: args.document.to_string() };
+    let get = |wire| {
+        let request = request.clone();
+        async move { client(wire).get_document(request).await }
+    };
+    let wire = office.call("show", get).await?;
+    let attempts: Vec<Attempt> = wire.attempts.iter().map(|json| read(json)).collect::<Result<_>>()?;
+    let history: Vec<Past> = wire.history.iter().map(|json| read(json)).collect::<Result<_>>()?;
+    if args.json {
+        let mut fields = summary(&wire);
+        // Where this version cannot read it, a person may.
+        fields["body"] = serde_json::from_str(&wire.body).unwrap_or_else(|_| json!(wire.body));
+        fields["attempts"] = json!(attempts);
+        fields["history"] = json!(history);
+        output::json(&fields)?;
+        return Ok(Code::Ok);
+    }
+    let document: Document = read(&wire.body)?;
+    if args.text {
+        output::line(&assemble(document.sections()))?;
+        return Ok(Code::Ok);
+    }
+    output::line(&text(&wire, &document, &attempts, &history))?;
+    Ok(Code::Ok)
+}
+
+fn read<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|e| {
+        Failure::refused(format!("the coordinator's answer cannot be read: {e}; use its version of longhand"))
+    })
+}
+
+fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history: &[Past]) -> String {
+    let reason = if wire.reason.is_empty() { String::new() } else { format!(" ({})", wire.reason) };
+    let mut text = format!(
+        "document {} of run {}: {}{reason}, {} of {} sections, {} words\n",
+        wire.id,
+        wire.run,
+        wire.state,
+        wire.sections,
+        wire.steps,
+        grouped(wire.words)
+    );
+    if !wire.worker.is_empty() {
+        text.push_str(&format!("in work at {}, {} tokens safe\n", wire.worker, wire.checkpoint_tokens));
+    }
+    text.push_str(&format!("\n--- instruction ---\n{}\n", document.instruction.text()));
+    if let Some(plan) = document.plan() {
+        text.push_str("\n--- plan ---\n");
+        for (step, number) in plan.steps.iter().zip(1..) {
+            text.push_str(&format!("{number}. {} ({} words)\n", step.main_point, step.words));
+        }
+    }
+    text.push_str("\n--- attempts ---\n");
+    for attempt in attempts {
+        let what = |field: &str| attempt.detail[field].as_str().unwrap_or("-").to_owned();
+        text.push_str(&format!(
+            "{} section {} by {}: {} after {} ms\n",
+            what("kind"),
+            attempt.detail["section"].as_u64().map_or_else(|| "-".to_owned(), |section| (section + 1).to_string()),
+            attempt.worker,
+            attempt.end.as_str(),
+            attempt.ended_ms.saturating_sub(attempt.granted_ms)
+        ));
+    }
+    for past in history {
+        let sections = serde_json::from_str::<Document>(&past.body).map_or(0, |document| document.sections().len());
+        text.push_str(&format!(
+            "\n--- before it was requeued (version {}) ---\n{} {}, {sections} sections; --json shows them\n",
+            past.version,
+            past.state.as_str(),
+            past.reason
+        ));
+    }
+    text.push_str(&format!("\n--- text ---\n{}", assemble(document.sections())));
+    text
+}

@@ -1,0 +1,121 @@
+//! `longhand status` and `longhand watch`: how far the runs are.
+
+use std::time::Duration;
+
+use clap::Args;
+use longhand_proto::{RunId, v1};
+use serde_json::{Value, json};
+
+use super::{RunArgs, client};
+use crate::exit::{Code, Result};
+use crate::link::{LinkArgs, Office};
+use crate::output::{self, grouped, table};
+
+/// Time between two looks at a run.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Name of the run [default: all]
+    run: Option<RunId>,
+
+    #[command(flatten)]
+    link: LinkArgs,
+
+    /// Print JSON, one object a run
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
+    let office = Office::open(&args.link)?;
+    let runs = match &args.run {
+        Some(run) => vec![look(&office, run).await?],
+        None => {
+            let list = |wire| async move { client(wire).list_runs(v1::ListRunsRequest {}).await };
+            office.call("list runs", list).await?.runs
+        }
+    };
+    if args.json {
+        return runs.iter().try_for_each(|run| output::json(&fields(run))).map(|()| Code::Ok);
+    }
+    let words = ["run", "total", "accepted", "rejected", "failed", "cancelled", "in work", "waiting", "delayed", ""];
+    let mut rows = vec![words.map(str::to_owned).to_vec()];
+    for run in &runs {
+        let c = run.counts.unwrap_or_default();
+        let numbers = [total(&c), c.accepted, c.rejected, c.failed, c.cancelled, c.leased, c.ready, c.delayed];
+        let mut row = vec![run.id.clone()];
+        row.extend(numbers.map(grouped));
+        row.push(if run.paused { "paused".to_owned() } else { String::new() });
+        rows.push(row);
+    }
+    output::line(if runs.is_empty() { "no runs".to_owned() } else { table(&rows) }.trim_end())?;
+    Ok(Code::Ok)
+}
+
+/// One line at each change, until every document has ended.
+pub(super) async fn watch(args: &RunArgs) -> Result<Code> {
+    let office = Office::open(&args.link)?;
+    let mut shown = None;
+    loop {
+        let run = look(&office, &args.run).await?;
+        let counts = run.counts.unwrap_or_default();
+        if shown != Some((counts, run.paused)) {
+            shown = Some((counts, run.paused));
+            if args.json {
+                output::json(&fields(&run))?;
+            } else {
+                output::line(&line(&counts, run.paused))?;
+            }
+        }
+        if unfinished(&counts) == 0 {
+            return Ok(if counts.failed == 0 && counts.accepted > 0 { Code::Ok } else { Code::Flawed });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+pub(super) async fn look(office: &Office, run: &RunId) -> Result<v1::Run> {
+    let get = |wire| {
+        let request = v1::GetRunRequest { run: run.to_string() };
+        async move { client(wire).get_run(request).await }
+    };
+    office.call("status", get).await
+}
+
+pub(super) const fn unfinished(counts: &v1::Counts) -> u64 {
+    counts.ready + counts.leased + counts.delayed
+}
+
+const fn total(counts: &v1::Counts) -> u64 {
+    unfinished(counts) + counts.accepted + counts.rejected + counts.failed + counts.cancelled
+}
+
+fn line(counts: &v1::Counts, paused: bool) -> String {
+    let ended = total(counts) - unfinished(counts);
+    let paused = if paused { ", paused" } else { "" };
+    format!(
+        "{} of {} ended: {} accepted, {} rejected, {} failed, {} cancelled; {} in work, {} waiting{paused}",
+        grouped(ended),
+        grouped(total(counts)),
+        grouped(counts.accepted),
+        grouped(counts.rejected),
+        grouped(counts.failed),
+        grouped(counts.cancelled),
+        grouped(counts.leased),
+        grouped(counts.ready + counts.delayed),
+    )
+}
+
+pub(super) fn fields(run: &v1::Run) -> Value {
+    let c = run.counts.unwrap_or_default();
+    let terms = run.terms.clone().unwrap_or_default();
+    json!({
+        "run": run.id, "paused": run.paused, "created_ms": run.created_ms, "recipe_hash": run.recipe_hash,
+        "seed": run.seed, "priority": terms.priority, "model": terms.model, "max_open": terms.max_open,
+        "counts": {
+            "total": total(&c), "ready": c.ready, "leased": c.leased, "delayed": c.delayed, "accepted": c.accepted,
+            "rejected": c.rejected, "failed": c.failed, "cancelled": c.cancelled,
+        },
+    })
+}

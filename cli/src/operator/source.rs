@@ -1,0 +1,139 @@
+//! A coordinator's run as an export reads it.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use longhand_coordinator::store::{
+    self, Attempt, Counters, Filter, Page, Record, Run, Source, State, StoreError, Terms,
+};
+use longhand_proto::{DocumentId, RunId, v1};
+use tokio::sync::Mutex;
+
+use super::{client, runs};
+use crate::exit::Failure;
+use crate::link::Office;
+
+/// Reads over the wire. What stands in the folder already is the folder's to know, so nothing is marked in the store.
+pub(super) struct Remote {
+    office: Office,
+    /// Attempts of the page read last: they come with their documents.
+    attempts: Mutex<Vec<(DocumentId, Vec<Attempt>)>>,
+    /// How far the accepted documents were handed out, and how far they were written.
+    written: Mutex<Option<u64>>,
+    handed: Mutex<Option<u64>>,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("office", &self.office).finish_non_exhaustive()
+    }
+}
+
+impl Remote {
+    pub(super) fn new(office: Office) -> Self {
+        Self { office, attempts: Mutex::default(), written: Mutex::default(), handed: Mutex::default() }
+    }
+
+    async fn page(
+        &self,
+        run: &RunId,
+        filter: &Filter,
+        after: Option<u64>,
+        limit: u32,
+    ) -> store::Result<(Page, Vec<(DocumentId, Vec<Attempt>)>)> {
+        let request = v1::ListDocumentsRequest {
+            run: run.to_string(),
+            state: filter.state.map_or("", State::as_str).into(),
+            reason: filter.reason.clone().unwrap_or_default(),
+            after,
+            limit,
+            whole: true,
+        };
+        let list = |wire| {
+            let request = request.clone();
+            async move { client(wire).list_documents(request).await }
+        };
+        let reply = self.office.call("documents", list).await.map_err(gone)?;
+        let mut page = Page { records: Vec::new(), next: reply.next };
+        let mut attempts = Vec::new();
+        for document in reply.documents {
+            let (record, of) = record(document)?;
+            attempts.push((record.id, of));
+            page.records.push(record);
+        }
+        Ok((page, attempts))
+    }
+}
+
+#[async_trait]
+impl Source for Remote {
+    async fn run(&self, id: &RunId) -> store::Result<Option<Run>> {
+        let run = runs::look(&self.office, id).await.map_err(gone)?;
+        let v1::Terms { priority, model, max_open } = run.terms.unwrap_or_default();
+        Ok(Some(Run {
+            id: id.clone(),
+            recipe: run.recipe,
+            recipe_hash: run.recipe_hash,
+            seed: run.seed,
+            created_ms: run.created_ms,
+            terms: Terms { priority, model, max_open },
+            paused: run.paused,
+        }))
+    }
+
+    async fn attempts(&self, document: DocumentId) -> store::Result<Vec<Attempt>> {
+        let attempts = self.attempts.lock().await;
+        let found = attempts.iter().find(|(id, _)| *id == document);
+        found
+            .map(|(_, attempts)| attempts.clone())
+            .ok_or_else(|| StoreError::NotFound { kind: "document", name: document.to_string() })
+    }
+
+    async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> store::Result<Page> {
+        let (page, attempts) = self.page(run, filter, after, limit).await?;
+        *self.attempts.lock().await = attempts;
+        Ok(page)
+    }
+
+    async fn unflushed(&self, run: &RunId, limit: u32) -> store::Result<Vec<Record>> {
+        let after = *self.written.lock().await;
+        let filter = Filter { state: Some(State::Accepted), reason: None };
+        let (page, _) = self.page(run, &filter, after, limit).await?;
+        *self.handed.lock().await = page.records.last().map(|record| record.seq);
+        Ok(page.records)
+    }
+
+    async fn mark_flushed(&self, _: &RunId, _: &[DocumentId]) -> store::Result<Vec<DocumentId>> {
+        if let Some(handed) = self.handed.lock().await.take() {
+            *self.written.lock().await = Some(handed);
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The export's own errors speak of a store.
+fn gone(failure: Failure) -> StoreError {
+    StoreError::Unreachable(failure.message)
+}
+
+fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
+    let wrong = |what: &dyn fmt::Display| StoreError::Other(format!("the coordinator's answer cannot be read: {what}"));
+    let attempts = document.attempts.iter().map(|json| serde_json::from_str(json).map_err(|e| wrong(&e)));
+    let attempts = attempts.collect::<store::Result<_>>()?;
+    let record = Record {
+        id: document.id.parse().map_err(|e| wrong(&e))?,
+        run: document.run.parse().map_err(|e| wrong(&e))?,
+        state: document.state.parse().map_err(|e| wrong(&e))?,
+        reason: document.reason,
+        version: document.version,
+        seq: document.seq,
+        open: document.open,
+        due_ms: document.due_ms,
+        counters: Counters { errors: document.errors, losses: document.losses, releases: document.releases },
+        lease: None,
+        checkpoint: None,
+        body: document.body,
+        flushed: document.flushed,
+    };
+    Ok((record, attempts))
+}

@@ -1,0 +1,203 @@
+//! What a person does to documents: takes them up again, or ends them. Each document is changed in one atomic step of the
+//! store, and only as it was when it was looked at; a change that came first is looked at again.
+
+use longhand_proto::{DocumentId, RunId};
+
+use crate::document::{Applied, Document, Refused};
+use crate::store::{Filter, Record, Result, State, Store, StoreError, Swap, Swapped};
+
+/// Documents looked at in one page.
+const PAGE: u32 = 64;
+/// Looks at a document that changes while it is looked at. Its worker commits now and then, not all the time.
+const LOOKS: u32 = 16;
+
+/// Which ended documents to take up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// All that failed. Rows that could not be read are passed over: there is nothing to write from.
+    Failed,
+    /// All that this rule rejected.
+    Rejected {
+        rule: String,
+    },
+    One(DocumentId),
+}
+
+/// How much of a document to write anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What is missing of one that failed or was cancelled; all of any other, from a new plan on.
+    AsNeeded,
+    /// From the section with this index on.
+    From(usize),
+    /// The section with this index alone.
+    Only(usize),
+}
+
+/// What was done to a page of documents, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Requeued {
+    pub documents: u64,
+    /// Sections that stay.
+    pub kept: u64,
+    /// Sections that are written again; the old ones go into the history.
+    pub redone: u64,
+    pub skipped: Vec<(DocumentId, String)>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<u64>,
+}
+
+/// Takes a page of documents up again.
+///
+/// # Errors
+/// No such run or document, or the store failed; what was done before stays done. A document that cannot be requeued is
+/// no error but [`Requeued::skipped`].
+pub async fn requeue(
+    store: &dyn Store,
+    run: &RunId,
+    which: &Which,
+    extent: Extent,
+    after: Option<u64>,
+    dry_run: bool,
+) -> Result<Requeued> {
+    let filter = |state, reason: Option<&String>| Filter { state: Some(state), reason: reason.cloned() };
+    let (records, next) = match which {
+        Which::One(id) => (vec![find(store, run, *id).await?], None),
+        Which::Failed => {
+            let page = store.list(run, &filter(State::Failed, None), after, PAGE).await?;
+            (page.records, page.next)
+        }
+        Which::Rejected { rule } => {
+            let page = store.list(run, &filter(State::Rejected, Some(rule)), after, PAGE).await?;
+            (page.records, page.next)
+        }
+    };
+    let mut done = Requeued { next, ..Requeued::default() };
+    for record in records {
+        let id = record.id;
+        match change(store, record, dry_run, |record| take_up(record, extent)).await? {
+            Ok((kept, redone)) => {
+                done.documents += 1;
+                done.kept += kept;
+                done.redone += redone;
+            }
+            Err(reason) => done.skipped.push((id, reason)),
+        }
+    }
+    Ok(done)
+}
+
+/// Ends one document.
+///
+/// # Errors
+/// No such document, or the store failed.
+pub async fn cancel(store: &dyn Store, run: &RunId, document: DocumentId) -> Result<Result<(), String>> {
+    let record = find(store, run, document).await?;
+    Ok(change(store, record, false, cancelled).await?.map(drop))
+}
+
+/// Ends a page of a run's unfinished documents; returns their number, and whether some are left.
+///
+/// # Errors
+/// No such run, or the store failed; what was done before stays done.
+pub async fn cancel_page(store: &dyn Store, run: &RunId) -> Result<(u64, bool)> {
+    let mut done = 0;
+    // A document may move from one to the next while we look, so what is left is counted, not concluded.
+    for state in [State::Ready, State::Delayed, State::Leased] {
+        let page = store.list(run, &Filter { state: Some(state), reason: None }, None, PAGE).await?;
+        for record in page.records {
+            done += u64::from(change(store, record, false, cancelled).await?.is_ok());
+        }
+    }
+    Ok((done, store.counts(run).await?.unfinished() > 0))
+}
+
+/// The document of this run with this id.
+///
+/// # Errors
+/// There is none: a document of another run is none of this one.
+pub async fn find(store: &dyn Store, run: &RunId, id: DocumentId) -> Result<Record> {
+    if store.run(run).await?.is_none() {
+        return Err(StoreError::NotFound { kind: "run", name: run.to_string() });
+    }
+    let record = store.get(id).await?.filter(|record| record.run == *run);
+    record.ok_or_else(|| StoreError::NotFound { kind: "document", name: format!("{id} in run {run}") })
+}
+
+/// Sections that stay, and sections that are written again.
+type Amount = (u64, u64);
+
+/// Decides on the document as it is and writes the decision, unless something else was written meanwhile.
+async fn change(
+    store: &dyn Store,
+    mut record: Record,
+    dry_run: bool,
+    decide: impl Fn(&Record) -> Result<(Document, State, Amount), String>,
+) -> Result<Result<Amount, String>> {
+    for _ in 0..LOOKS {
+        let (document, state, amount) = match decide(&record) {
+            Ok(decision) => decision,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if dry_run {
+            return Ok(Ok(amount));
+        }
+        let body = serde_json::to_string(&document)
+            .map_err(|error| StoreError::Other(format!("document {} cannot be written: {error}", record.id)))?;
+        let swap =
+            Swap { document: record.id, version: record.version, state, reason: String::new(), body: Some(body) };
+        match store.swap(&swap).await? {
+            Swapped::Done => return Ok(Ok(amount)),
+            Swapped::Changed => match store.get(record.id).await? {
+                Some(now) => record = now,
+                None => break,
+            },
+        }
+    }
+    Ok(Err("it changes all the time: ask again in a moment".into()))
+}
+
+fn take_up(record: &Record, extent: Extent) -> Result<(Document, State, Amount), String> {
+    let mut document = read(record)?;
+    let before = document.sections().len() as u64;
+    let applied = match extent {
+        Extent::AsNeeded => document.requeue(None),
+        Extent::From(section) => document.requeue(Some(section)),
+        Extent::Only(section) => document.rewrite(section),
+    };
+    let Applied::NextTask = applied.map_err(told)? else {
+        return Err("it cannot be taken up again".into());
+    };
+    let kept = match extent {
+        Extent::Only(_) => before - 1,
+        Extent::AsNeeded | Extent::From(_) => document.sections().len() as u64,
+    };
+    Ok((document, State::Ready, (kept, before - kept)))
+}
+
+fn cancelled(record: &Record) -> Result<(Document, State, Amount), String> {
+    let mut document = read(record)?;
+    let Applied::Ended { state, .. } = document.cancel().map_err(told)? else {
+        return Err("it cannot be cancelled".into());
+    };
+    let kept = document.sections().len() as u64;
+    Ok((document, state, (kept, 0)))
+}
+
+fn told(refused: Refused) -> String {
+    refused.to_string()
+}
+
+/// The document as the envelope says it is: where a sweep ended it, the body does not know yet.
+fn read(record: &Record) -> Result<Document, String> {
+    let mut document: Document = serde_json::from_str(&record.body).map_err(|error| {
+        format!(
+            "the stored document cannot be read by version {}: {error}; use the version that wrote it",
+            longhand_proto::VERSION
+        )
+    })?;
+    if record.state == State::Failed {
+        document.fail(&record.reason, "its leases ran out again and again");
+    }
+    Ok(document)
+}

@@ -1,0 +1,115 @@
+//! What every call passes before its message is read: it must speak our protocol, show a token where tokens are asked
+//! for, and there must be room for it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::{BoxFuture, FutureExt};
+use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, VERSION};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::{Body as HttpBody, Service};
+
+use super::auth::{Role, Tokens};
+
+/// Requests for work that wait at the same time; each costs some kilobytes.
+const MAX_WAITING: usize = 16_384;
+
+/// The rules, shared by all connections.
+#[derive(Debug)]
+pub(super) struct Rules {
+    tokens: Option<Tokens>,
+    /// Other calls at the same time: bounds the memory that their messages take.
+    calls: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Rules {
+    pub(super) fn new(tokens: Option<Tokens>, max_calls: usize) -> Self {
+        let (calls, waiting) = (Semaphore::new(max_calls.max(1)), Semaphore::new(MAX_WAITING));
+        Self { tokens, calls: Arc::new(calls), waiting: Arc::new(waiting) }
+    }
+
+    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Status> {
+        check_protocol(headers)?;
+        let role = if path.starts_with("/longhand.v1.Operator/") { Role::Operator } else { Role::Worker };
+        if let Some(tokens) = &self.tokens {
+            let header = headers.get("authorization").and_then(|value| value.to_str().ok());
+            tokens.check(header, role).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
+        }
+        let room = if path.ends_with("/Lease") { &self.waiting } else { &self.calls };
+        Arc::clone(room).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted("this coordinator has as many calls as it can hold: ask again in a moment")
+        })
+    }
+}
+
+/// A caller that says nothing is taken at its word's meaning: it was made by hand.
+fn check_protocol(headers: &HeaderMap) -> Result<(), Status> {
+    let Some(value) = headers.get(PROTOCOL_HEADER) else { return Ok(()) };
+    match value.to_str().ok().and_then(|text| text.parse::<u32>().ok()) {
+        Some(PROTOCOL) => Ok(()),
+        Some(theirs) => Err(other_protocol("caller", theirs, "another version")),
+        None => Err(Status::invalid_argument(format!("the metadata {PROTOCOL_HEADER} is no number"))),
+    }
+}
+
+/// The refusal of one that speaks another protocol: it would misread us.
+pub(super) fn other_protocol(who: &str, theirs: u32, version: &str) -> Status {
+    let older = if theirs < PROTOCOL { who } else { "coordinator" };
+    Status::failed_precondition(format!(
+        "{who} {version} speaks protocol {theirs} and coordinator {VERSION} speaks protocol {PROTOCOL}; update the {older}"
+    ))
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct GateLayer(pub(super) Arc<Rules>);
+
+impl<S> tower_layer::Layer<S> for GateLayer {
+    type Service = Gate<S>;
+
+    fn layer(&self, inner: S) -> Gate<S> {
+        Gate { inner, rules: Arc::clone(&self.0) }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Gate<S> {
+    inner: S,
+    rules: Arc<Rules>,
+}
+
+impl<S, B, R> Service<Request<B>> for Gate<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: HttpBody + Default + Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<R>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        match self.rules.admit(request.uri().path(), request.headers()) {
+            Err(status) => {
+                tracing::debug!(code = ?status.code(), reason = status.message(), "turned away");
+                std::future::ready(Ok(status.into_http())).boxed()
+            }
+            Ok(permit) => {
+                let answer = self.inner.call(request);
+                async move {
+                    let answer = answer.await;
+                    drop(permit);
+                    answer
+                }
+                .boxed()
+            }
+        }
+    }
+}
