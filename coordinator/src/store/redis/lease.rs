@@ -42,6 +42,9 @@ impl RedisStore {
         if let Some(records) = repeated {
             return Ok(records);
         }
+        if slots == 0 {
+            return Ok(Vec::new());
+        }
         let waiting: Vec<&RunId> = looks.iter().filter(|(_, _, waiting)| *waiting).map(|(run, _, _)| *run).collect();
         match waiting.as_slice() {
             [] => Ok(Vec::new()),
