@@ -38,16 +38,17 @@ impl Recipe {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| RecipeError::Read { file: file.clone(), problem: error.to_string() })?;
-        Self::parse(&text, &file, path.parent().unwrap_or(Path::new("")))
+        Self::parse(&text, &file, path.parent())
     }
 
-    /// Reads a recipe that holds its templates, as [`Recipe::to_toml`] writes it. A path in it is relative to the
-    /// working folder.
+    /// Reads a recipe that holds its templates, as [`Recipe::to_toml`] writes it. It may come from another machine, so a
+    /// path in it is refused: whoever sent it would be shown a file of this one.
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
-        Self::parse(text, "(stored)", Path::new(""))
+        Self::parse(text, "(stored)", None)
     }
 
-    fn parse(text: &str, file: &str, folder: &Path) -> Result<Self, RecipeError> {
+    /// `folder`: where templates that are named by a path lie; none refuses them.
+    fn parse(text: &str, file: &str, folder: Option<&Path>) -> Result<Self, RecipeError> {
         let source = Source { text, file };
         let tree = DeTable::parse(text).map_err(|error| source.syntax(&error))?;
         let known = toml::Table::try_from(Self::default()).map_err(|error| RecipeError::Syntax {
@@ -63,13 +64,17 @@ impl Recipe {
         })?;
         for (key, template) in recipe.templates.by_key() {
             if !template.contains('\n') {
-                let path: PathBuf = folder.join(template.as_str());
-                *template = std::fs::read_to_string(&path).map_err(|error| RecipeError::Template {
+                let path: PathBuf = folder.unwrap_or(Path::new("")).join(template.as_str());
+                let read = match folder {
+                    Some(_) => std::fs::read_to_string(&path).map_err(|error| error.to_string()),
+                    None => Err("a stored recipe holds the texts themselves".to_owned()),
+                };
+                *template = read.map_err(|problem| RecipeError::Template {
                     file: file.into(),
                     line: source.line_of(tree.get_ref(), key),
                     key: key.into(),
                     path: path.display().to_string(),
-                    problem: error.to_string(),
+                    problem,
                 })?;
                 if !template.ends_with('\n') {
                     template.push('\n');

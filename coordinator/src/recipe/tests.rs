@@ -112,3 +112,11 @@ fn back_off_doubles_up_to_its_bound_and_jitter_spreads_it() {
     assert_eq!(retry.delay_ms(3, 0.5), 2_000);
     assert_eq!(retry.delay_ms(u32::MAX, 0.0), 0);
 }
+
+/// An operator on another machine must not be shown this machine's files.
+#[test]
+fn a_recipe_that_was_sent_reads_no_file() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let says = error(&format!("[templates]\nplan_en = \"{file}\"\n"));
+    assert!(says.contains("holds the texts themselves"), "{says}");
+}
