@@ -113,3 +113,23 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_call_without_room_is_asked_to_come_again_and_waiting_for_work_takes_no_room() {
+        let rules = Rules::new(None, 1);
+        let admit = |path: &str| rules.admit(path, &HeaderMap::new());
+        let first = admit("/longhand.v1.Coordinator/Complete").unwrap();
+        let refused = admit("/longhand.v1.Operator/Counts").unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains("ask again"), "{}", refused.message());
+        let _waits = admit("/longhand.v1.Coordinator/Lease").unwrap();
+        drop(first);
+        let _second = admit("/longhand.v1.Coordinator/Complete").unwrap();
+    }
+}

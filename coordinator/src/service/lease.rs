@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use longhand_proto::chance;
 use longhand_proto::task::Lease;
+use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Coordinator;
-use crate::store::{LeaseQuery, Result};
+use super::render::{ANSWER_BYTES, bytes};
+use crate::store::{LeaseQuery, Next, Result};
+
+/// Why a document goes back that was leased and not sent.
+const NO_ROOM: &str = "the answer had no room for its prompt";
 
 impl Coordinator {
     /// Leases as soon as anything is ready, or nothing after `wait` or when `closing` is cancelled.
@@ -51,9 +56,21 @@ impl Coordinator {
         if records.is_empty() {
             return Ok(None);
         }
-        let mut leases = Vec::with_capacity(records.len());
+        let (mut leases, mut room) = (Vec::with_capacity(records.len()), Some(ANSWER_BYTES));
         for record in records {
-            leases.extend(self.render(record).await?);
+            let grant = record.lease.as_ref().map(|grant| grant.id);
+            let lease = if room.is_some() { self.render(record).await? } else { None };
+            room = room.and_then(|room| room.checked_sub(lease.as_ref().map_or(0, bytes)));
+            match (room, lease, grant) {
+                (Some(_), lease, _) => leases.extend(lease),
+                // The first always goes: a prompt that fills more than an answer has failed while it was rendered.
+                (None, Some(lease), _) if leases.is_empty() => leases.push(lease),
+                (None, _, Some(grant)) => {
+                    self.end(grant, None, Next::Release, json!({ "error": NO_ROOM })).await?;
+                    self.wake(1);
+                }
+                (None, _, None) => {}
+            }
         }
         self.changed();
         Ok(Some(leases))

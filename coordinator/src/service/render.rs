@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use longhand_proto::LeaseId;
-use longhand_proto::task::{Failure, Lease, TaskKind};
+use longhand_proto::task::{Failure, Lease, Task, TaskKind};
+use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES};
 use serde_json::{Value, json};
 
 use super::Coordinator;
@@ -14,6 +14,8 @@ use crate::store::{Commit, Next, Record, Result, State, StoreError};
 
 /// Wait before a document is looked at again whose run's recipe this replica cannot read.
 const FOREIGN_RECIPE_MS: u64 = 60_000;
+/// Most bytes of leases in one answer. Half of what a message may hold: the sizes below are close, not exact.
+pub(super) const ANSWER_BYTES: usize = MAX_MESSAGE_BYTES / 2;
 
 impl Coordinator {
     /// The lease of a record that was just leased; none if the document turned out to have no task.
@@ -32,7 +34,7 @@ impl Coordinator {
             }
             Err(error) => return Err(error),
         };
-        let mut document = match read(&record) {
+        let document = match read(&record) {
             Ok(document) => document,
             Err(failure) => {
                 tracing::error!(document = %record.id, error = failure.message, "document cannot be read");
@@ -43,6 +45,10 @@ impl Coordinator {
         };
         let task = match document.next_task(&recipe) {
             Ok(Some(mut task)) => {
+                if let Some(failure) = too_large(&task) {
+                    self.fail(grant.id, &recipe, document, failure).await?;
+                    return Ok(None);
+                }
                 task.attempt += record.counters.losses;
                 task
             }
@@ -56,10 +62,7 @@ impl Coordinator {
             Err(error) => {
                 let failure = Failure::from(error);
                 tracing::error!(document = %record.id, error = failure.message, "prompt cannot be rendered");
-                let detail = json!({ "error": failure });
-                if let Applied::Ended { state, reason } = document.apply(&recipe, Outcome::Error(failure)) {
-                    self.end(grant.id, Some(write(&document)?), Next::End { state, reason }, detail).await?;
-                }
+                self.fail(grant.id, &recipe, document, failure).await?;
                 return Ok(None);
             }
         };
@@ -71,13 +74,44 @@ impl Coordinator {
         self.inner.recipes.of(self.inner.store.as_ref(), &record.run).await
     }
 
+    /// Ends a document that no worker could be given, for good.
+    async fn fail(&self, lease: LeaseId, recipe: &Recipe, mut document: Document, failure: Failure) -> Result<()> {
+        let detail = json!({ "error": failure });
+        if let Applied::Ended { state, reason } = document.apply(recipe, Outcome::Error(failure)) {
+            self.end(lease, Some(write(&document)?), Next::End { state, reason }, detail).await?;
+        }
+        Ok(())
+    }
+
     /// Ends an attempt that no worker was given.
-    async fn end(&self, lease: LeaseId, body: Option<String>, next: Next, detail: Value) -> Result<()> {
+    pub(super) async fn end(&self, lease: LeaseId, body: Option<String>, next: Next, detail: Value) -> Result<()> {
         let commit = Commit { lease, body, checkpoint: None, next, detail, ttl_ms: 0 };
         self.note(self.inner.store.commit(&commit).await)?;
         self.changed();
         Ok(())
     }
+}
+
+/// About what a lease takes in an answer.
+pub(super) fn bytes(lease: &Lease) -> usize {
+    prompt_bytes(&lease.task) + lease.checkpoint.as_ref().map_or(0, |checkpoint| 5 * checkpoint.tokens.len())
+}
+
+fn prompt_bytes(task: &Task) -> usize {
+    task.messages.iter().map(|message| message.content.len()).sum()
+}
+
+/// A prompt that no message can carry would fail every call that leases it, and every worker with it.
+fn too_large(task: &Task) -> Option<Failure> {
+    let bytes = prompt_bytes(task);
+    (bytes > ANSWER_BYTES).then(|| Failure {
+        class: "prompt_too_large".into(),
+        message: format!(
+            "the prompt has {bytes} bytes and a worker can be sent {ANSWER_BYTES}: shorten the instruction or its \
+             context, or the template"
+        ),
+        permanent: true,
+    })
 }
 
 pub(super) fn read(record: &Record) -> Result<Document, Failure> {

@@ -174,3 +174,36 @@ async fn a_checkpoint_from_a_lost_lease_is_not_taken() {
     let record = within(sandbox.record(late.task.document)).await;
     assert_eq!(record.checkpoint.map(|it| it.tokens), Some(vec![1, 2]));
 }
+
+#[tokio::test]
+async fn prompts_that_fill_many_messages_are_leased_a_message_at_a_time() {
+    let sandbox = Sandbox::start(0).await;
+    sandbox.submit_prompts((0..20).map(|_| 1 << 20).chain([9 << 20]).collect()).await;
+    let peer = Peer::of(&sandbox);
+    let mut answers = Vec::new();
+    loop {
+        let leases = peer.lease(&format!("request-{}", answers.len()), 64, Duration::ZERO).await;
+        if leases.is_empty() && sandbox.counts().await.ready == 0 {
+            break;
+        }
+        answers.push(leases.len());
+    }
+    assert_eq!(answers.iter().sum::<usize>(), 20, "{answers:?}");
+    assert!(answers.iter().all(|&leases| leases <= 8), "{answers:?}");
+    let records = sandbox.records().await;
+    let failed: Vec<_> = records.iter().filter(|record| record.state == State::Failed).collect();
+    assert_eq!(failed.len(), 1, "what fits into no message must not be tried for ever");
+    assert_eq!(failed[0].reason, "prompt_too_large");
+    for record in &records {
+        assert_eq!((record.counters.errors, record.counters.losses), (0, 0), "going back costs a document nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_coordinator_with_room_for_few_calls_takes_everything_in_the_end() {
+    let sandbox = Sandbox::with(40, ServiceOptions { max_calls: 1, ..ServiceOptions::default() }).await;
+    let worker = sandbox.worker(mock(MockOptions { slots: 40, ..Default::default() }));
+    let records = sandbox.finished().await;
+    assert!(records.iter().all(|record| record.state == State::Accepted));
+    assert_eq!(worker.retire().await.lost, 0);
+}

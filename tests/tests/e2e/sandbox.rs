@@ -14,7 +14,7 @@ use longhand_coordinator::store::{Attempt, AttemptEnd, Counts, Record, SqliteSto
 use longhand_coordinator::sweeper::{SweeperOptions, sweep};
 use longhand_proto::task::{Checkpoint, Failure, Lease, Message, ModelInfo, Output, Task};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
-use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId, clock, v1};
+use longhand_proto::{DocumentId, LeaseId, MAX_MESSAGE_BYTES, RunId, WorkerId, clock, v1};
 use longhand_worker::client::{Credentials, Link, Worker, WorkerError, WorkerOptions, WorkerReport, endpoint};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
 use longhand_worker::engine::{Engine, EngineStats, Event, Generation};
@@ -86,10 +86,23 @@ impl Sandbox {
     }
 
     pub(crate) async fn submit(&self, documents: usize) -> SubmitReport {
+        self.submit_rows((0..documents).map(|number| instruction(number, 1_500)).collect()).await
+    }
+
+    /// Documents whose instructions have so many bytes.
+    pub(crate) async fn submit_prompts(&self, sizes: Vec<usize>) -> SubmitReport {
+        let long = |(number, size): (usize, usize)| {
+            let mut row = instruction(number, 1_500);
+            row.messages[0].content.extend(std::iter::repeat_n('x', size));
+            row
+        };
+        self.submit_rows(sizes.into_iter().enumerate().map(long).collect()).await
+    }
+
+    async fn submit_rows(&self, rows: Vec<Instruction>) -> SubmitReport {
         let spec =
             RunSpec { id: run_id(), recipe: self.recipe.clone(), seed: 7, candidates: 1, terms: Terms::default() };
-        let rows = (0..documents).map(|number| instruction(number, 1_500)).map(Ok);
-        let report = submit(self.store.as_ref(), &spec, rows).await.unwrap();
+        let report = submit(self.store.as_ref(), &spec, rows.into_iter().map(Ok)).await.unwrap();
         self.coordinator.wake(report.inserted as usize);
         report
     }
@@ -245,7 +258,8 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn of(sandbox: &Sandbox) -> Self {
-        Self { client: CoordinatorClient::new(sandbox.channel()), worker: WorkerId::mint("peer") }
+        let client = CoordinatorClient::new(sandbox.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Self { client, worker: WorkerId::mint("peer") }
     }
 
     pub(crate) async fn lease(&self, request_id: &str, slots: u32, wait: Duration) -> Vec<Lease> {
