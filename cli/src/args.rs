@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use longhand_proto::RunId;
 
+use crate::bench::Bench;
 use crate::coordinator::CoordinatorArgs;
 use crate::import::ImportArgs;
 use crate::operator::Operate;
@@ -97,6 +98,9 @@ pub(crate) enum Command {
     Coordinator(Box<CoordinatorArgs>),
     /// Write documents for a coordinator
     Worker(Box<WorkerArgs>),
+    /// Measure how fast it is here
+    #[command(subcommand)]
+    Bench(Bench),
     #[command(flatten)]
     Operate(Operate),
 }

@@ -1,6 +1,7 @@
 //! The `longhand` program.
 
 mod args;
+mod bench;
 mod coordinator;
 mod display;
 mod dry_run;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Select(args) => args.json,
         Command::Coordinator(args) => args.json,
         Command::Worker(args) => args.json,
+        Command::Bench(command) => command.json(),
         Command::Operate(command) => command.json(),
     };
     let code = start(cli).unwrap_or_else(|failure| {
@@ -85,6 +87,7 @@ async fn command(cli: Cli) -> Result<Code> {
         Command::Select(args) => select::select(&args),
         Command::Coordinator(args) => coordinator::coordinator(&args).await,
         Command::Worker(args) => worker::worker(&args).await,
+        Command::Bench(command) => command.run().await,
         Command::Operate(command) => command.run().await,
     }
 }

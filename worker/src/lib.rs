@@ -4,4 +4,5 @@ pub mod client;
 pub mod cpu;
 pub mod device;
 pub mod engine;
+pub mod meter;
 pub mod model;

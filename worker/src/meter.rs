@@ -1,0 +1,81 @@
+//! Speed of a device on one shape of work: so many streams, each with a prompt to read and tokens to write.
+
+use std::ops::Range;
+
+use longhand_proto::task::Sampling;
+
+use crate::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch};
+
+/// Drives a device as a scheduler would, greedily and without any text.
+#[derive(Debug)]
+pub struct Meter<'a> {
+    device: &'a mut dyn Device,
+    streams: usize,
+    per_stream: usize,
+}
+
+impl<'a> Meter<'a> {
+    /// `streams` streams of up to `tokens` tokens each.
+    pub fn new(device: &'a mut dyn Device, streams: usize, tokens: usize) -> Result<Self, DeviceError> {
+        let (per_stream, blocks) = (tokens.div_ceil(BLOCK_TOKENS), device.kv_blocks());
+        if streams * per_stream > blocks {
+            let needed = streams * per_stream;
+            return Err(DeviceError::Step(format!(
+                "{streams} streams of {tokens} tokens need {needed} KV blocks; the device has {blocks}"
+            )));
+        }
+        Ok(Self { device, streams, per_stream })
+    }
+
+    /// Reads the same number of tokens into each stream, from its start, one stream after the other, in steps as large
+    /// as the device takes.
+    pub fn read(&mut self, tokens: usize) -> Result<(), DeviceError> {
+        let (mut batch, mut sampled) = (StepBatch::default(), Vec::new());
+        for stream in 0..self.streams {
+            let mut start = 0;
+            while start < tokens {
+                let len = (self.device.max_batch_tokens() - batch.tokens.len()).min(tokens - start);
+                batch.tokens.extend((start..start + len).map(|at| self.token(stream, at)));
+                batch.sequences.push(self.sequence(stream, start, len, start + len == tokens));
+                start += len;
+                if batch.tokens.len() == self.device.max_batch_tokens() {
+                    self.device.step(&std::mem::take(&mut batch), &mut sampled)?;
+                }
+            }
+        }
+        if !batch.tokens.is_empty() {
+            self.device.step(&batch, &mut sampled)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the tokens at `positions` of each stream, all streams in one step.
+    pub fn write(&mut self, positions: Range<usize>) -> Result<(), DeviceError> {
+        let mut tokens: Vec<u32> = (0..self.streams).map(|stream| self.token(stream, positions.start)).collect();
+        for position in positions {
+            let sequences = (0..self.streams).map(|stream| self.sequence(stream, position, 1, true)).collect();
+            let batch = StepBatch { tokens: std::mem::take(&mut tokens), sequences };
+            self.device.step(&batch, &mut tokens)?;
+        }
+        Ok(())
+    }
+
+    /// Any token will do, but not the same ones in all streams.
+    fn token(&self, stream: usize, at: usize) -> u32 {
+        ((at * 7919 + stream * 104_729) % self.device.vocab()) as u32
+    }
+
+    fn sequence(&self, stream: usize, start: usize, len: usize, sample: bool) -> SeqStep {
+        // Interleaved, as streams that grow together get them.
+        let block = |index: usize| (index * self.streams + stream) as BlockId;
+        let sample = sample.then(|| SampleParams {
+            sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+            key: RngKey { seed: 0, stream: stream as u64 },
+            position: 0,
+            penalised: Vec::new(),
+            bias: Vec::new(),
+            mask: None,
+        });
+        SeqStep { len, start, blocks: (0..self.per_stream).map(block).collect(), sample }
+    }
+}
