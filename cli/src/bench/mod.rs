@@ -4,6 +4,7 @@ mod compare;
 mod engine;
 mod machine;
 mod peer;
+mod random;
 mod shape;
 
 use clap::Subcommand;
@@ -16,6 +17,8 @@ use crate::exit::Result;
 pub(crate) enum Bench {
     /// Tokens per second of the engine, alone or against llama.cpp
     Engine(engine::EngineBench),
+    /// Make a model of random weights in the shape of a real one
+    RandomModel(random::RandomModel),
 }
 
 impl Bench {
@@ -23,12 +26,14 @@ impl Bench {
     pub(crate) fn json(&self) -> bool {
         match self {
             Self::Engine(args) => args.json,
+            Self::RandomModel(_) => false,
         }
     }
 
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::Engine(args) => args.run().await,
+            Self::RandomModel(args) => args.run(),
         }
     }
 }
