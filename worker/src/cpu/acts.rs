@@ -3,7 +3,7 @@
 
 use super::blocks::RUN;
 use super::buffer::{Buffer, Plain};
-use super::lanes::{self, LANES, Lanes};
+use super::lanes::{LANES, Vector};
 
 /// Rows that one kernel call multiplies at most.
 pub(crate) const GROUP: usize = 8;
@@ -82,13 +82,13 @@ impl Sink<'_> {
     /// # Safety
     /// No other thread may write these inputs of any row of the same group of eight.
     #[inline(always)]
-    pub(crate) unsafe fn put(&self, row: usize, first: usize, values: &[f32]) {
+    pub(crate) unsafe fn put<V: Vector>(&self, row: usize, first: usize, values: &[f32]) {
         let (group, lane) = (row / GROUP, row % GROUP);
         if self.forms.quantised {
             // SAFETY: the caller vouches for it.
             let runs = unsafe { self.runs.part((group * self.width + first) / RUN, values.len() / RUN) };
             for (run, values) in runs.iter_mut().zip(values.chunks_exact(RUN)) {
-                quantise(run, lane, values);
+                quantise::<V>(run, lane, values);
             }
         }
         if self.forms.dense {
@@ -102,24 +102,14 @@ impl Sink<'_> {
 }
 
 #[inline(always)]
-fn quantise(run: &mut ActRun, lane: usize, values: &[f32]) {
-    let halves: [Lanes; 2] = [lanes::load(values), lanes::load(&values[LANES..])];
-    // Compared as bits, which order magnitudes as the floats do and put NaN above all: it must not get lost here.
-    let mut most = 0;
-    for value in halves.as_flattened() {
-        most = most.max(value.to_bits() << 1);
-    }
-    let most = f32::from_bits(most >> 1);
+fn quantise<V: Vector>(run: &mut ActRun, lane: usize, values: &[f32]) {
+    let halves = [V::load(values), V::load(&values[LANES..])];
+    let most = halves[0].magnitude(halves[1]);
+    // A NaN must not get lost here: it makes the scale.
     let (scale, inverse) = if most > 0.0 { (most / 127.0, 127.0 / most) } else { (most, 0.0) };
     let mut sums = [0.0; 2];
-    for (half, values) in halves.iter().enumerate() {
-        let mut sum = 0;
-        for (out, value) in run.q[lane][half * LANES..][..LANES].iter_mut().zip(values) {
-            let q = lanes::nearest(value * inverse);
-            sum += q;
-            *out = q as i8;
-        }
-        sums[half] = sum as f32;
+    for (half, values) in halves.into_iter().enumerate() {
+        sums[half] = values.mul(V::splat(inverse)).to_bytes(&mut run.q[lane][half * LANES..]) as f32;
         run.halves[half][lane] = sums[half] * scale;
     }
     run.scale[lane] = scale;

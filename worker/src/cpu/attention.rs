@@ -9,7 +9,7 @@ mod avx512;
 mod portable;
 
 use super::isa::Isa;
-use super::lanes::{self, LANES};
+use super::lanes::{self, LANES, Vector};
 
 pub(crate) const SEGMENT: usize = 256;
 
@@ -52,16 +52,21 @@ pub(crate) fn segment(isa: Isa, call: &Call<'_>, out: &mut [f32]) {
 }
 
 #[inline(always)]
-fn fold_body(total: &mut [f32], part: &[f32]) {
+fn fold_body<V: Vector>(total: &mut [f32], part: &[f32]) {
     let width = total.len() - LANES;
     let (values, [greatest, weight, ..]) = total.split_at_mut(width) else { unreachable!("a partial result") };
     let (part_values, [part_greatest, part_weight, ..]) = part.split_at(width) else {
         unreachable!("a partial result")
     };
     let most = lanes::greater(*greatest, *part_greatest);
-    let (keep, add) = (lanes::exp2(*greatest - most), lanes::exp2(part_greatest - most));
-    for (value, part) in values.iter_mut().zip(part_values) {
-        *value = *value * keep + part * add;
+    let mut exponents = [0.0; LANES];
+    (exponents[0], exponents[1]) = (*greatest - most, part_greatest - most);
+    let mut powers = [0.0; LANES];
+    lanes::exp2(V::load(&exponents)).store(&mut powers);
+    let [keep, add, ..] = powers;
+    for (values, part) in values.chunks_exact_mut(LANES).zip(part_values.chunks_exact(LANES)) {
+        let kept = V::load(values).mul(V::splat(keep));
+        kept.add(V::load(part).mul(V::splat(add))).store(values);
     }
     *weight = *weight * keep + part_weight * add;
     *greatest = most;

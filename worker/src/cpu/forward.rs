@@ -194,11 +194,11 @@ impl Forward {
                     }
                 }
                 let [gate, up] = &outs;
-                let wide = |outs: &[Out; 2], row: usize| -> [f32; RUN] {
-                    std::array::from_fn(|i| outs[i / LANES][row][i % LANES])
-                };
                 for row in 0..here {
-                    norm::silu_put(isa, &wide(gate, row), &wide(up, row), &sink, group * GROUP + row, unit * RUN);
+                    let halves = |[low, high]: &[Out; 2]| [low[row], high[row]];
+                    let (gate, up) = (halves(gate), halves(up));
+                    let row = group * GROUP + row;
+                    norm::silu_put(isa, gate.each_ref(), up.each_ref(), &sink, row, unit * RUN);
                 }
             }
         });

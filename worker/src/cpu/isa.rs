@@ -62,21 +62,22 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Defines functions that compile the body of an `#[inline(always)]` function once per instruction set.
+/// Defines functions that compile an `#[inline(always)]` body, generic over [`super::lanes::Vector`], once per
+/// instruction set.
 macro_rules! per_isa {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:path;) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:ident;) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "the body's arguments and the instruction set")]
         $vis fn $name(isa: $crate::cpu::isa::Isa, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
             fn avx512($($arg: $type),*) {
-                $body($($arg),*)
+                $body::<$crate::cpu::lanes::x86::Zmm>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $type),*) {
-                $body($($arg),*)
+                $body::<$crate::cpu::lanes::x86::Ymms>($($arg),*)
             }
             match isa {
                 #[cfg(target_arch = "x86_64")]
@@ -85,7 +86,7 @@ macro_rules! per_isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 $crate::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
-                $crate::cpu::isa::Isa::Plain => $body($($arg),*),
+                $crate::cpu::isa::Isa::Plain => $body::<$crate::cpu::lanes::Lanes>($($arg),*),
             }
         }
     };

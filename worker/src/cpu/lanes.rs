@@ -1,51 +1,148 @@
-//! Arithmetic on sixteen numbers at a time, in plain Rust. Every function is inlined into its caller, so compiled
-//! inside a `#[target_feature]` function it becomes that instruction set's code, and all of them give the same bits:
-//! no fused operation is used here.
+//! Arithmetic on sixteen numbers at a time. A body that is generic over [`Vector`] and always inlined is compiled once
+//! per instruction set by `per_isa!`, and all of them give the same bits: no fused operation is used here.
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86;
 
 pub(crate) const LANES: usize = 16;
 pub(crate) type Lanes = [f32; LANES];
 
-#[inline(always)]
-pub(crate) fn load(from: &[f32]) -> Lanes {
-    let mut v = [0.0; LANES];
-    v.copy_from_slice(&from[..LANES]);
-    v
+/// Adding this rounds |x| < 2^22 to the nearest whole number, ties to even, in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// Sixteen numbers in the registers of one instruction set. The compiler makes scalars of loops over small arrays as
+/// soon as several meet in one function, so the operations are spelled out.
+pub(crate) trait Vector: Copy {
+    fn splat(x: f32) -> Self;
+    /// The first sixteen of `from`.
+    fn load(from: &[f32]) -> Self;
+    fn store(self, to: &mut [f32]);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    /// The less one, and `other` where one is NaN.
+    fn min(self, other: Self) -> Self;
+    /// The greater one, and `other` where one is NaN.
+    fn max(self, other: Self) -> Self;
+    /// Zero where `x` is not above `least`.
+    fn where_above(self, x: Self, least: Self) -> Self;
+    /// 2^n of n + [`ROUND`].
+    fn power_of_rounded(self) -> Self;
+    /// Reduces in a fixed order: halves onto each other.
+    fn sum(self) -> f32;
+    /// The greatest magnitude in both; a NaN is above all.
+    fn magnitude(self, other: Self) -> f32;
+    /// Rounds to whole numbers from -127 to 127, stores them and gives their sum.
+    fn to_bytes(self, to: &mut [i8]) -> i32;
 }
 
-#[inline(always)]
-pub(crate) fn map(a: Lanes, f: impl Fn(f32) -> f32) -> Lanes {
-    let mut out = a;
-    for lane in &mut out {
-        *lane = f(*lane);
+/// Plain Rust.
+impl Vector for Lanes {
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        [x; LANES]
     }
-    out
-}
 
-#[inline(always)]
-pub(crate) fn zip(a: Lanes, b: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
-    let mut out = a;
-    for (lane, b) in out.iter_mut().zip(b) {
-        *lane = f(*lane, b);
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        std::array::from_fn(|i| from[i])
     }
-    out
-}
 
-/// Reduces in a fixed order: halves onto each other.
-#[inline(always)]
-pub(crate) fn fold(mut a: Lanes, f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            a[i] = f(a[i], a[i + width]);
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[..LANES].copy_from_slice(&self);
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] + other[i])
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] - other[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] * other[i])
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] / other[i])
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        std::array::from_fn(|i| if self[i] < other[i] { self[i] } else { other[i] })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        std::array::from_fn(|i| greater(self[i], other[i]))
+    }
+
+    #[inline(always)]
+    fn where_above(self, x: Self, least: Self) -> Self {
+        std::array::from_fn(|i| if x[i] > least[i] { self[i] } else { 0.0 })
+    }
+
+    #[inline(always)]
+    fn power_of_rounded(self) -> Self {
+        self.map(|x| f32::from_bits(x.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23))
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut sums = self;
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                sums[i] += sums[i + width];
+            }
         }
-        width /= 2;
+        sums[0]
     }
-    a[0]
+
+    #[inline(always)]
+    fn magnitude(self, other: Self) -> f32 {
+        // As bits, which order magnitudes as the floats do and put NaN above all.
+        let most = self.iter().chain(&other).fold(0, |most, x| x.to_bits().wrapping_shl(1).max(most));
+        f32::from_bits(most >> 1)
+    }
+
+    #[inline(always)]
+    fn to_bytes(self, to: &mut [i8]) -> i32 {
+        let mut sum = 0;
+        for (to, x) in to[..LANES].iter_mut().zip(self) {
+            let whole = (x + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+            sum += whole;
+            *to = whole as i8;
+        }
+        sum
+    }
 }
 
+/// 2^x within 2 units in the last place; exactly 1 at 0 and exactly 0 below -126.
 #[inline(always)]
-pub(crate) fn sum(a: Lanes) -> f32 {
-    fold(a, |x, y| x + y)
+pub(crate) fn exp2<V: Vector>(x: V) -> V {
+    let clamped = x.min(V::splat(127.0)).max(V::splat(-126.0));
+    let rounded = clamped.add(V::splat(ROUND));
+    let f = clamped.sub(rounded.sub(V::splat(ROUND)));
+    // Taylor series of 2^f about 0; |f| <= 1/2 leaves 2e-8.
+    let mut p = V::splat(1.525_273_3e-5);
+    for next in [1.540_353e-4, 1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1, 6.931_472e-1, 1.0] {
+        p = p.mul(f).add(V::splat(next));
+    }
+    p.mul(rounded.power_of_rounded()).where_above(x, V::splat(-126.0))
+}
+
+/// 2^x of a single number, with the bits that a vector's lane gets.
+#[inline(always)]
+pub(crate) fn exp2_one(x: f32) -> f32 {
+    // The lanes have nothing to do with each other: the compiler drops all but one.
+    exp2::<Lanes>([x; LANES])[0]
 }
 
 /// The greater one; unlike `f32::max` it compiles to one instruction. Of a NaN it makes the second.
@@ -54,44 +151,11 @@ pub(crate) fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// Adding and subtracting this rounds to the nearest whole number, ties to even, for |x| < 2^22.
-const ROUND: f32 = 12_582_912.0;
-
-/// Nearest whole number as an integer, for |x| < 2^22.
-#[inline(always)]
-pub(crate) fn nearest(x: f32) -> i32 {
-    (x + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
-}
-
-/// 2^x within 2 units in the last place; exactly 1 at 0 and exactly 0 below -126.
-#[inline(always)]
-pub(crate) fn exp2(x: f32) -> f32 {
-    let clamped = if x < 127.0 { x } else { 127.0 };
-    let clamped = if clamped > -126.0 { clamped } else { -126.0 };
-    let whole = nearest(clamped);
-    let f = clamped - whole as f32;
-    // Taylor series of 2^f about 0; |f| <= 1/2 leaves 2e-8.
-    let mut p = 1.525_273_3e-5_f32;
-    p = p * f + 1.540_353e-4;
-    p = p * f + 1.333_355_8e-3;
-    p = p * f + 9.618_129e-3;
-    p = p * f + 5.550_411e-2;
-    p = p * f + 2.402_265e-1;
-    p = p * f + 6.931_472e-1;
-    p = p * f + 1.0;
-    let scale = f32::from_bits(((whole + 127) << 23) as u32);
-    if x > -126.0 { p * scale } else { 0.0 }
-}
-
-#[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
-    exp2(x * std::f32::consts::LOG2_E)
-}
-
 /// x times the logistic function of x.
 #[inline(always)]
-pub(crate) fn silu(x: f32) -> f32 {
-    x / (1.0 + exp(-x))
+pub(crate) fn silu<V: Vector>(x: V) -> V {
+    let power = exp2(x.mul(V::splat(-std::f32::consts::LOG2_E)));
+    x.div(V::splat(1.0).add(power))
 }
 
 /// Nearest bf16, ties to even. NaN stays NaN.
@@ -110,9 +174,11 @@ pub(crate) fn from_bf16(x: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::isa::{Isa, per_isa};
 
     #[test]
     fn exp2_is_accurate_and_exact_where_softmax_needs_it() {
+        let exp2 = super::exp2_one;
         assert_eq!(exp2(0.0), 1.0);
         assert_eq!(exp2(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp2(-3.0), 0.125);
@@ -121,6 +187,64 @@ mod tests {
             let want = f64::from(x).exp2();
             let error = (f64::from(exp2(x)) - want).abs() / want;
             assert!(error < 2.5e-7, "2^{x}: relative error {error}");
+        }
+    }
+
+    /// Every operation on two vectors, one after the other.
+    #[inline(always)]
+    fn all_body<V: Vector>(a: &[f32], b: &[f32], out: &mut Vec<f32>) {
+        let (x, y) = (V::load(a), V::load(b));
+        let vectors = [
+            x.add(y),
+            x.sub(y),
+            x.mul(y),
+            x.div(y),
+            x.min(y),
+            x.max(y),
+            x.where_above(x, y),
+            exp2(x),
+            silu(x),
+            V::splat(a[3]),
+        ];
+        for vector in vectors {
+            let mut lanes = [0.0; LANES];
+            vector.store(&mut lanes);
+            out.extend(lanes);
+        }
+        out.extend([x.sum(), x.magnitude(y)]);
+        let mut bytes = [0; LANES];
+        out.push(x.to_bytes(&mut bytes) as f32);
+        out.extend(bytes.map(f32::from));
+    }
+
+    per_isa! {
+        fn all(a: &[f32], b: &[f32], out: &mut Vec<f32>) = all_body;
+    }
+
+    #[test]
+    fn all_instruction_sets_give_the_same_bits() {
+        let odd =
+            [0.5, 1.5, -2.5, -0.0, 126.5, -127.0, 3.0, 1e-30, -1e-30, 64.0, 0.25, -7.5, 2.5, 100.49, -100.51, 0.0];
+        let others = crate::cpu::twin::floats(LANES, 9);
+        for (a, b) in [(&odd[..], &others[..]), (&others, &odd), (&odd, &odd)] {
+            let mut want = Vec::new();
+            all_body::<Lanes>(a, b, &mut want);
+            for isa in Isa::all() {
+                let mut got = Vec::new();
+                all(isa, a, b, &mut got);
+                let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&got), bits(&want), "{isa}: {got:?}, not {want:?}");
+            }
+        }
+        for poison in [f32::NAN, -f32::NAN, f32::INFINITY] {
+            let mut a = odd;
+            a[11] = poison;
+            for isa in Isa::all() {
+                let mut got = Vec::new();
+                all(isa, &a, &odd, &mut got);
+                let magnitude = got[10 * LANES + 1];
+                assert!(!magnitude.is_finite(), "{isa}: {magnitude}");
+            }
         }
     }
 

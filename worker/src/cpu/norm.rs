@@ -2,53 +2,53 @@
 
 use super::acts::Sink;
 use super::isa::per_isa;
-use super::lanes::{self, LANES};
+use super::lanes::{self, LANES, Lanes, Vector};
 
 /// `1 / sqrt(mean of squares + eps)`, summed in lanes in a fixed order.
 #[inline(always)]
-fn inverse_rms(x: &[f32], eps: f32) -> f32 {
-    let mut squares = [0.0; LANES];
+fn inverse_rms<V: Vector>(x: &[f32], eps: f32) -> f32 {
+    let mut squares = V::splat(0.0);
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
-        squares = lanes::zip(squares, lanes::load(chunk), |sum, x| sum + x * x);
+        let x = V::load(chunk);
+        squares = squares.add(x.mul(x));
     }
-    for (sum, x) in squares.iter_mut().zip(rest) {
-        *sum += x * x;
+    let mut total = squares.sum();
+    for x in rest {
+        total += x * x;
     }
-    1.0 / (lanes::sum(squares) / x.len() as f32 + eps).sqrt()
+    1.0 / (total / x.len() as f32 + eps).sqrt()
 }
 
 #[inline(always)]
-fn norm_body(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let inverse = inverse_rms(x, eps);
+fn norm_body<V: Vector>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let inverse = inverse_rms::<V>(x, eps);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * inverse * weight;
     }
 }
 
 #[inline(always)]
-fn norm_put_body(x: &[f32], weight: &[f32], eps: f32, sink: &Sink<'_>, row: usize, scratch: &mut [f32]) {
-    norm_body(x, weight, eps, scratch);
-    put_body(scratch, sink, row);
+fn norm_put_body<V: Vector>(x: &[f32], weight: &[f32], eps: f32, sink: &Sink<'_>, row: usize, scratch: &mut [f32]) {
+    norm_body::<V>(x, weight, eps, scratch);
+    put_body::<V>(scratch, sink, row);
 }
 
 #[inline(always)]
-fn put_body(values: &[f32], sink: &Sink<'_>, row: usize) {
+fn put_body<V: Vector>(values: &[f32], sink: &Sink<'_>, row: usize) {
     // SAFETY: whoever hands out rows to threads does so by whole groups.
-    unsafe { sink.put(row, 0, values) }
+    unsafe { sink.put::<V>(row, 0, values) }
 }
 
 #[inline(always)]
-fn silu_put_body(gate: &[f32], up: &[f32], sink: &Sink<'_>, row: usize, first: usize) {
+fn silu_put_body<V: Vector>(gate: [&Lanes; 2], up: [&Lanes; 2], sink: &Sink<'_>, row: usize, first: usize) {
     let mut values = [0.0; 2 * LANES];
     for (half, values) in values.chunks_exact_mut(LANES).enumerate() {
-        let gate = lanes::load(&gate[half * LANES..]);
-        let up = lanes::load(&up[half * LANES..]);
-        values.copy_from_slice(&lanes::zip(gate, up, |gate, up| lanes::silu(gate) * up));
+        lanes::silu(V::load(gate[half])).mul(V::load(up[half])).store(values);
     }
     // SAFETY: the thread that multiplies these outputs owns them for all rows.
-    unsafe { sink.put(row, first, &values) }
+    unsafe { sink.put::<V>(row, first, &values) }
 }
 
 per_isa! {
@@ -65,7 +65,7 @@ per_isa! {
 }
 per_isa! {
     /// Stores `silu(gate) * up` of 32 inputs from `first` on.
-    pub(crate) fn silu_put(gate: &[f32], up: &[f32], sink: &Sink<'_>, row: usize, first: usize) = silu_put_body;
+    pub(crate) fn silu_put(gate: [&Lanes; 2], up: [&Lanes; 2], sink: &Sink<'_>, row: usize, first: usize) = silu_put_body;
 }
 
 #[cfg(test)]
@@ -128,9 +128,11 @@ mod tests {
     #[test]
     fn silu_times_up_follows_the_formula() {
         let (gate, up) = (twin::floats(32, 5), twin::floats(32, 6));
+        let halves = |v: &[f32]| [0, LANES].map(|at| <Lanes as Vector>::load(&v[at..]));
+        let (gates, ups) = (halves(&gate), halves(&up));
         for isa in Isa::all() {
             let mut acts = Acts::new(11, 64, Forms { quantised: false, dense: true });
-            silu_put(isa, &gate, &up, &acts.sink(), 10, 32);
+            silu_put(isa, gates.each_ref(), ups.each_ref(), &acts.sink(), 10, 32);
             for i in 0..32 {
                 let want = gate[i] / (1.0 + (-gate[i]).exp()) * up[i];
                 assert!((acts.dense[64 + 32 + i][2] - want).abs() < 1e-6, "{isa}");

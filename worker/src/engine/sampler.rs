@@ -53,7 +53,7 @@ impl Sampler {
         }
         // In powers of two, relative to the likeliest.
         let sharpness = std::f32::consts::LOG2_E / sampling.temperature;
-        let weight = |logit: f32| lanes::exp2((logit - most) * sharpness);
+        let weight = |logit: f32| lanes::exp2_one((logit - most) * sharpness);
         let total = self.gather(logits, params, weight);
         if sampling.top_p < 1.0 {
             self.keep_share(f64::from(sampling.top_p) * total);
@@ -187,7 +187,7 @@ fn greatest(logits: &[f32]) -> Result<f32, SampleError> {
             *most = lanes::greater(*logit, *most);
         }
     }
-    let most = lanes::fold(most, lanes::greater);
+    let most = most.into_iter().fold(f32::NEG_INFINITY, lanes::greater);
     if odd.contains(&true) || most == f32::INFINITY {
         return Err(SampleError::NotNumbers);
     }

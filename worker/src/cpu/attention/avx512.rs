@@ -4,7 +4,8 @@ use std::arch::x86_64::*;
 
 use super::{Call, QUERIES, SEGMENT, partial_len};
 use crate::cpu::kv::piece_words;
-use crate::cpu::lanes::{self, LANES};
+use crate::cpu::lanes::x86::Zmm;
+use crate::cpu::lanes::{self, LANES, Vector};
 
 /// The same 64 bytes as another type.
 macro_rules! as_bf16 {
@@ -115,22 +116,20 @@ fn softmax(scores: &mut [f32; SEGMENT], weights: &mut [u32; SEGMENT / 2], visibl
         most = _mm512_max_ps(most, unsafe { _mm512_loadu_ps(scores.as_ptr()) });
     }
     let most = _mm512_reduce_max_ps(most);
-    let mut sum = [0.0; LANES];
+    let mut sum = _mm512_setzero_ps();
     for (scores, weights) in scores.chunks_exact(LANES).zip(weights.chunks_exact_mut(LANES / 2)).take(used) {
-        let exact = lanes::map(lanes::load(scores), |score| lanes::exp2(score - most));
-        // SAFETY: sixteen floats in, eight words out.
-        unsafe {
-            let rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(exact.as_ptr()));
-            let rounded = std::mem::transmute::<__m256bh, __m256i>(rounded);
+        let Zmm(exact) = lanes::exp2(Zmm::load(scores).sub(Zmm::splat(most)));
+        // SAFETY: two names for 32 plain bytes; eight words out.
+        let rounded = unsafe {
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(exact));
             _mm256_storeu_si256(weights.as_mut_ptr().cast(), rounded);
-            let mut back = [0.0; LANES];
-            let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded));
-            _mm512_storeu_ps(back.as_mut_ptr(), _mm512_castsi512_ps(wide));
-            sum = lanes::zip(sum, back, |sum, weight| sum + weight);
-        }
+            rounded
+        };
+        let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded));
+        sum = _mm512_add_ps(sum, _mm512_castsi512_ps(wide));
     }
     weights[used * LANES / 2..pieces * LANES / 2].fill(0);
-    (most, lanes::sum(sum))
+    (most, Zmm(sum).sum())
 }
 
 /// Weighted sums of values `first..first + N * 16` of the head.

@@ -3,7 +3,7 @@
 
 use super::{Call, SEGMENT, partial_len};
 use crate::cpu::isa::per_isa;
-use crate::cpu::lanes::{self, LANES, from_bf16, to_bf16};
+use crate::cpu::lanes::{LANES, Vector, exp2, from_bf16, greater, to_bf16};
 
 /// The two numbers of a word.
 #[inline(always)]
@@ -12,7 +12,7 @@ fn unpack(word: u32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn segment_body(call: &Call<'_>, out: &mut [f32]) {
+fn segment_body<V: Vector>(call: &Call<'_>, out: &mut [f32]) {
     let half = call.width / 2 * LANES;
     for (index, out) in out.chunks_exact_mut(partial_len(call.width)).take(call.count).enumerate() {
         let visible = call.visible[index];
@@ -31,17 +31,18 @@ fn segment_body(call: &Call<'_>, out: &mut [f32]) {
         }
         scores[visible..].fill(f32::NEG_INFINITY);
 
-        let mut most = [f32::NEG_INFINITY; LANES];
+        let mut most = V::splat(f32::NEG_INFINITY);
         for scores in scores.chunks_exact(LANES).take(pieces.len()) {
-            most = lanes::zip(most, lanes::load(scores), lanes::greater);
+            most = most.max(V::load(scores));
         }
-        let most = lanes::fold(most, lanes::greater);
-        let mut weights = [0.0; LANES];
+        let mut lanes = [0.0; LANES];
+        most.store(&mut lanes);
+        let most = lanes.into_iter().fold(f32::NEG_INFINITY, greater);
+        let mut sum = V::splat(0.0);
         for scores in scores.chunks_exact_mut(LANES).take(pieces.len()) {
-            for (weight, score) in weights.iter_mut().zip(scores) {
-                *score = from_bf16(to_bf16(lanes::exp2(*score - most)));
-                *weight += *score;
-            }
+            exp2(V::load(scores).sub(V::splat(most))).store(scores);
+            scores.iter_mut().for_each(|score| *score = from_bf16(to_bf16(*score)));
+            sum = sum.add(V::load(scores));
         }
 
         let (values, totals) = out.split_at_mut(call.width);
@@ -55,7 +56,7 @@ fn segment_body(call: &Call<'_>, out: &mut [f32]) {
             }
         }
         totals[0] = most;
-        totals[1] = lanes::sum(weights);
+        totals[1] = sum.sum();
     }
 }
 
