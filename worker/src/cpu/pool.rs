@@ -11,6 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use longhand_proto::clock;
 
 /// Turns of the spin loop before a thread parks: about 50 us, several times the gap between two jobs of one step.
 const SPINS: u32 = 2_000;
@@ -72,7 +75,9 @@ impl Board {
     }
 
     fn serve(&self) {
+        let mut turn = Turn::new();
         while !self.stop.load(Ordering::Acquire) {
+            turn.yield_if_due();
             let mut spins = 0;
             while !self.work() {
                 spins += 1;
@@ -87,6 +92,26 @@ impl Board {
                 self.sleepers.fetch_sub(1, Ordering::SeqCst);
                 break;
             }
+        }
+    }
+}
+
+/// Gives the processor to others now and then, while no chunk is held. The system would else do so at a time of its own,
+/// mostly in the middle of a chunk, for which everybody waits until the thread's next turn.
+struct Turn(Instant);
+
+impl Turn {
+    /// Shorter than what the system lets a thread run before another one.
+    const LENGTH: Duration = Duration::from_micros(500);
+
+    fn new() -> Self {
+        Self(clock::now())
+    }
+
+    fn yield_if_due(&mut self) {
+        if self.0.elapsed() >= Self::LENGTH {
+            thread::yield_now();
+            self.0 = clock::now();
         }
     }
 }
