@@ -176,13 +176,21 @@ pub(crate) struct RunArgs {
 /// The engine of a worker.
 #[derive(Debug, Args)]
 pub(crate) struct EngineArgs {
-    /// Model: a GGUF file, or a Hugging Face folder with safetensors
+    /// Model: a GGUF file, or a Hugging Face folder with safetensors; with --engine openai its name there
     #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL")]
     pub(crate) model: Option<PathBuf>,
 
     /// What writes the text
     #[arg(long, value_enum, default_value_t = EngineKind::Local, env = "LONGHAND_ENGINE")]
     pub(crate) engine: EngineKind,
+
+    /// Server of --engine openai, such as http://127.0.0.1:8000/v1
+    #[arg(long, value_name = "URL", env = "LONGHAND_BASE_URL")]
+    pub(crate) base_url: Option<String>,
+
+    /// Environment variable that holds the key for that server
+    #[arg(long, value_name = "VARIABLE", env = "LONGHAND_API_KEY_ENV")]
+    pub(crate) api_key_env: Option<String>,
 
     /// Speed of the test double for each document; 0 is at once
     #[arg(long, value_name = "N", default_value_t = 0.0, env = "LONGHAND_MOCK_TOKENS_PER_SECOND", hide = true)]
@@ -218,6 +226,9 @@ pub(crate) struct ValidateArgs {
 pub(crate) enum EngineKind {
     /// The model given by --model, on this machine
     Local,
+    /// A server that speaks OpenAI's protocol, given by --base-url: vLLM, SGLang, llama.cpp and others
+    #[value(name = "openai")]
+    OpenAi,
     /// A test double: deterministic filler words at once, without a model. Its corpus is worth nothing
     Mock,
 }

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use longhand_worker::cpu::{CpuDevice, CpuOptions, kv_block_bytes};
 use longhand_worker::device::BLOCK_TOKENS;
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
+use longhand_worker::engine::openai::{OpenAiEngine, OpenAiOptions};
 use longhand_worker::model::Model;
 
 use crate::args::{EngineArgs, EngineKind};
@@ -16,6 +18,12 @@ use crate::memory;
 
 /// Tokens of one step: prompts are read in chunks of about this, between which the other documents get their tokens.
 const BATCH_TOKENS: usize = 512;
+
+/// Requests that a server is sent at the same time, unless it says that it has no room.
+const REMOTE_SEQUENCES: u32 = 16;
+/// Time without any text from a server after which the worker ends. Below the time after which a coordinator takes a
+/// document away that makes no progress: that would be held against the document.
+const REMOTE_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Loads the model that the arguments name.
 pub(crate) async fn open(args: &EngineArgs) -> Result<Arc<dyn Engine>> {
@@ -26,6 +34,7 @@ pub(crate) async fn open(args: &EngineArgs) -> Result<Arc<dyn Engine>> {
             let loaded = tokio::task::spawn_blocking(move || load(&settings)).await;
             loaded.map_err(|e| Failure::refused(format!("the model could not be loaded: {e}")))?
         }
+        EngineKind::OpenAi => Ok(Arc::new(remote(args).await?)),
         EngineKind::Mock => {
             let mut options = MockOptions { tokens_per_second: args.mock_tokens_per_second, ..MockOptions::default() };
             if let Some(slots) = args.max_sequences {
@@ -34,6 +43,25 @@ pub(crate) async fn open(args: &EngineArgs) -> Result<Arc<dyn Engine>> {
             Ok(Arc::new(MockEngine::new(options)))
         }
     }
+}
+
+async fn remote(args: &EngineArgs) -> Result<OpenAiEngine> {
+    let Some(base_url) = args.base_url.clone() else {
+        return Err(Failure::refused(
+            "no server is named: give --base-url URL, such as http://127.0.0.1:8000/v1, or set LONGHAND_BASE_URL",
+        ));
+    };
+    let key = |name: &String| {
+        std::env::var(name).map_err(|e| Failure::refused(format!("--api-key-env {name}: {e}; want a key in it")))
+    };
+    let options = OpenAiOptions {
+        base_url,
+        model: args.model.as_ref().map(|name| name.to_string_lossy().into_owned()),
+        api_key: args.api_key_env.as_ref().map(key).transpose()?.map(|key| key.trim().to_owned()),
+        slots: args.max_sequences.unwrap_or(REMOTE_SEQUENCES),
+        patience: REMOTE_PATIENCE,
+    };
+    OpenAiEngine::connect(options).await.map_err(Failure::refused)
 }
 
 #[derive(Debug)]

@@ -295,12 +295,11 @@ impl Desk {
 
     /// Keeps all leases in hand alive and hands in what was written since the last time.
     fn renew(&mut self) {
-        let hash = &self.engine.model().tokenizer_hash;
         let renewals: Vec<Renewal> = (self.held.iter())
             .map(|(&lease, held)| Renewal {
                 lease,
                 progress: held.tokens.len() as u64,
-                checkpoint: held.unsaved().map(|tokens| Checkpoint { tokens, tokenizer_hash: hash.clone() }),
+                checkpoint: self.checkpoint(held),
             })
             .collect();
         if renewals.is_empty() || self.renewing {
@@ -344,11 +343,17 @@ impl Desk {
         let Some(held) = self.held.get_mut(&lease) else { return };
         held.writing = false;
         span::ended(&held.span, "released");
-        let tokenizer_hash = self.engine.model().tokenizer_hash.clone();
-        let checkpoint = held.unsaved().map(|tokens| Checkpoint { tokens, tokenizer_hash });
+        let checkpoint = self.held.get(&lease).and_then(|held| self.checkpoint(held));
         let remote = self.remote.clone();
         self.calls
             .push(async move { Reply::Released { lease, result: remote.release(lease, checkpoint).await } }.boxed());
+    }
+
+    /// What `held` has and the coordinator has not. Tokens of an engine that names no tokenizer mean nothing to anybody.
+    fn checkpoint(&self, held: &Held) -> Option<Checkpoint> {
+        let hash = &self.engine.model().tokenizer_hash;
+        let tokens = held.unsaved().filter(|_| !hash.is_empty())?;
+        Some(Checkpoint { tokens, tokenizer_hash: hash.clone() })
     }
 
     /// Gives back what can be given back quickly: without an engine there is nothing to wait for.

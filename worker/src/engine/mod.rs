@@ -9,6 +9,7 @@ mod grammar;
 pub mod local;
 pub mod mock;
 mod model_runner;
+pub mod openai;
 mod outlet;
 mod prepare;
 mod repeat;
