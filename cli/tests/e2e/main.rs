@@ -8,6 +8,7 @@ mod crash;
 mod examples;
 mod fleet;
 mod program;
+mod remote;
 mod security;
 mod stop_and_go;
 mod traces;

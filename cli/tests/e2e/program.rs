@@ -56,16 +56,18 @@ pub(crate) fn accepted(out: &Path) -> BTreeMap<String, usize> {
     ids
 }
 
+/// Where `make` keeps what it fetches.
+pub(crate) fn cache() -> PathBuf {
+    std::env::var_os("LONGHAND_CACHE")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache").join("longhand"))
+}
+
 /// The real model that `make model` fetches.
 pub(crate) fn model() -> PathBuf {
     let path = match std::env::var_os("LONGHAND_TEST_MODEL") {
         Some(path) => PathBuf::from(path),
-        None => {
-            let cache = std::env::var_os("LONGHAND_CACHE")
-                .map(PathBuf::from)
-                .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache").join("longhand"));
-            cache.join("models").join("SmolLM2-135M-Instruct.Q4_1.gguf")
-        }
+        None => cache().join("models").join("SmolLM2-135M-Instruct.Q4_1.gguf"),
     };
     assert!(path.exists(), "{} is missing: run `make model`", path.display());
     path

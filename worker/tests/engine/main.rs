@@ -7,6 +7,7 @@ mod faults;
 mod grammar;
 mod invariance;
 mod mock;
+mod openai;
 mod real;
 mod reuse;
 mod spans;
