@@ -22,7 +22,7 @@ enum Act {
     Answer(&'static str, &'static str, String),
     /// Streams these lines of data, then closes the connection.
     Stream(Vec<String>),
-    /// Streams one word for ever.
+    /// Streams words for ever.
     Babble,
 }
 
@@ -89,8 +89,10 @@ async fn answer(mut socket: TcpStream, acts: Arc<Mutex<VecDeque<Act>>>, log: Arc
         Some(Act::Babble) => {
             socket.write_all(head.as_bytes()).await.unwrap();
             for number in 0.. {
-                // Ends when the other side has had enough.
-                let line = format!("data: {}\n\n", piece(&format!(" word{number}.")));
+                // Ends when the other side has had enough. Letters alone: a number's stop ends no sentence.
+                let word: String =
+                    format!("{number}").chars().map(|digit| (digit as u8 - b'0' + b'a') as char).collect();
+                let line = format!("data: {}\n\n", piece(&format!(" very{word}.")));
                 if socket.write_all(line.as_bytes()).await.is_err() {
                     break;
                 }
@@ -227,10 +229,16 @@ async fn length_control_stops_a_server_that_would_go_on() {
     let server = Scripted::start([Act::Babble]).await;
     let mut task = task(1, "x");
     task.length = Some(length(100));
+    task.max_tokens = 1000;
     task.constraint = Some(Constraint::Lark("start: \"a\" REST\nREST: /[b-z]+/\n".into()));
     let seen = read(server.engine().await.start(task, None)).await;
     assert_eq!(seen.output().finish_reason, FinishReason::Ceiling);
     assert!(seen.output().text.ends_with('.'));
+    let mut task = crate::tasks::task(2, "x");
+    task.max_tokens = 50;
+    let server_two = Scripted::start([Act::Babble]).await;
+    let seen = read(server_two.engine().await.start(task, None)).await;
+    assert_eq!(seen.output().finish_reason, FinishReason::Length, "a server that does not keep to max_tokens");
     assert_eq!(server.asked()[0].1["grammar"], "root ::= \"a\" rest\nrest ::= [b-z]+\n");
 }
 

@@ -84,7 +84,8 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(task: &Task, began: Instant) -> Self {
-        let bounds = Bounds { length: task.length, max_tokens: usize::MAX };
+        // The server counts its tokens; a piece is one or more, so this ends only a text that it does not end itself.
+        let bounds = Bounds { length: task.length, max_tokens: task.max_tokens as usize + 1 };
         let draft = Draft::new(bounds, &Sampling::default(), &[], true);
         Self { line: Vec::new(), draft, pieces: 0, began, first: None, finish: None, over: false, usage: None }
     }
