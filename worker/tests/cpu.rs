@@ -201,3 +201,31 @@ fn a_step_that_cannot_be_run_is_refused_and_the_device_lives_on() {
     assert!(refused(vec![1, 2], vec![part(0, 1, &[7]), part(0, 1, &[7])]).contains("block 7"));
     device.step(&StepBatch { tokens: vec![1], sequences: vec![part(0, 1, &[7])] }, &mut Vec::new()).unwrap();
 }
+
+#[test]
+fn repacked_weights_and_rounded_rows_leave_the_perplexity_where_float32_has_it() {
+    let model = Model::open(&fixtures::small_model()).unwrap();
+    let (text, reference) = fixtures::perplexity();
+    let tokens = model.tokenizer().encode(&text, false);
+    assert_eq!(tokens.len(), reference.tokens);
+    let mut device = CpuDevice::load(&model, &options(2)).unwrap();
+    let vocab = device.vocab();
+    let blocks: Vec<BlockId> = (0..reference.window.div_ceil(BLOCK_TOKENS) as BlockId).collect();
+    let (mut sum, mut count) = (0.0, 0);
+    for window in tokens.chunks(reference.window).filter(|window| window.len() > 1) {
+        for (index, chunk) in window.chunks(64).enumerate() {
+            let sequences = vec![part(index * 64, chunk.len(), &blocks[..window.len().div_ceil(BLOCK_TOKENS)])];
+            let logits = device.logits(&StepBatch { tokens: chunk.to_vec(), sequences }).unwrap();
+            let next = &window[index * 64 + 1..];
+            for (logits, &token) in logits.chunks_exact(vocab).zip(next) {
+                let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let total: f64 = logits.iter().map(|logit| f64::from(logit - most).exp()).sum();
+                sum += total.ln() + f64::from(most - logits[token as usize]);
+                count += 1;
+            }
+        }
+    }
+    let change = (sum / f64::from(count) - reference.nll).exp() - 1.0;
+    println!("perplexity {:+.3} % of float32's {:.3}", change * 100.0, reference.nll.exp());
+    assert!(change.abs() < 0.005, "the perplexity is {:+.2} % off", change * 100.0);
+}

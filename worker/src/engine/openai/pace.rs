@@ -151,8 +151,10 @@ mod tests {
         pace.busy(start + 4 * SECOND, start + 5 * SECOND, SECOND);
         pace.busy(start + 6 * SECOND, start + 7 * SECOND, SECOND);
         assert_eq!(pace.limit(), 1, "never none");
-        (0..4).for_each(|_| pace.well());
-        assert_eq!(pace.limit(), 2);
+        pace.well();
+        assert_eq!(pace.limit(), 2, "a round of one");
+        (0..3).for_each(|_| pace.well());
+        assert_eq!(pace.limit(), 3, "a round of two, and a little of the next");
         (0..100).for_each(|_| pace.well());
         assert_eq!(pace.limit(), 8);
     }
