@@ -31,7 +31,7 @@ help:
 	@echo 'make bench      speed of the CPU engine, against llama.cpp built here for it (an hour)'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
-	@echo 'make test-deps  fetch the Redis, Valkey and llama.cpp servers that the tests start'
+	@echo 'make test-deps  fetch the servers and tools that the tests start: Redis, Valkey, llama.cpp, promtool'
 
 demo: model
 	$(CARGO) build --release --locked --package longhand
@@ -71,6 +71,7 @@ $(MODEL):
 
 test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/redis-server'
+	@command -v promtool >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/promtool'
 
 $(LONGHAND_CACHE)/bin/valkey-server:
 	@echo 'Fetching valkey-server into $(@D)'
@@ -117,3 +118,12 @@ $(PEER_MODEL): $(MODEL) | $(PEER)/bin
 	@'$(PEER)/bin/llama-quantize' --allow-requantize --token-embedding-type q8_0 '$(MODEL)' '$@.part' Q4_0 >'$@.log' 2>&1 \
 	  || { tail -n 20 '$@.log' >&2; exit 1; }
 	@mv '$@.part' '$@'
+
+# Taken out of Debian's package, which would start a service.
+$(LONGHAND_CACHE)/bin/promtool:
+	@echo 'Fetching promtool into $(@D)'
+	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT && cd "$$temp" \
+	  && { apt-get download -qq prometheus 2>/dev/null \
+	    || { root=; [ "$$(id -u)" = 0 ] || root=sudo; $$root apt-get update -qq && apt-get download -qq prometheus; }; } \
+	  && dpkg -x prometheus_*.deb . && mv usr/bin/promtool '$@' \
+	  || { echo 'Put promtool of Prometheus on the PATH and run this again.' >&2; exit 1; }

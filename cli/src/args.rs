@@ -10,6 +10,7 @@ use crate::bench::Bench;
 use crate::coordinator::CoordinatorArgs;
 use crate::import::ImportArgs;
 use crate::operator::Operate;
+use crate::port::AccessArgs;
 use crate::select::SelectArgs;
 use crate::worker::WorkerArgs;
 
@@ -82,6 +83,11 @@ Exit codes:
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    /// Log lines on stderr as text, or one JSON object a line with ids of run, document and trace
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "LONGHAND_LOG_FORMAT",
+          hide_short_help = true)]
+    pub(crate) log_format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -164,6 +170,13 @@ pub(crate) struct RunArgs {
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) lease_seconds: u64,
 
+    /// Address of the dashboard and of /metrics; `off` for none [default: 127.0.0.1:7080, or a free port if it is taken]
+    #[arg(long, value_name = "HOST:PORT", env = "LONGHAND_HTTP")]
+    pub(crate) http: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+
     /// Print events to stdout, one JSON object a line, instead of the progress display and the summary
     #[arg(long)]
     pub(crate) json: bool,
@@ -219,6 +232,13 @@ pub(crate) struct ValidateArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 /// What writes the text.

@@ -1,23 +1,20 @@
 //! `longhand coordinator`: decides over a store what each worker does next.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use longhand_coordinator::service::{self, Access, Coordinator, ServiceOptions, Tokens};
+use longhand_coordinator::service::{self, Coordinator, ServiceOptions};
 use longhand_coordinator::store;
 use longhand_coordinator::sweeper::{self, SweeperOptions};
+use longhand_coordinator::web::Site;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::display::Display;
 use crate::exit::{Code, Failure, Result};
 use crate::folder::redact;
 use crate::interrupt::Signals;
-use crate::link::read;
+use crate::port::{AccessArgs, Http};
 
 const HELP: &str = "\
 Examples:
@@ -73,25 +70,12 @@ pub(crate) struct CoordinatorArgs {
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_calls: u32,
 
-    /// Certificate (PEM): listen with TLS
-    #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_CERT", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
+    /// Address of the dashboard and of /metrics; `off` for none [default: 127.0.0.1:7080, or a free port if it is taken]
+    #[arg(long, value_name = "HOST:PORT", env = "LONGHAND_HTTP")]
+    http: Option<String>,
 
-    /// Key of the certificate (PEM)
-    #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_KEY", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-
-    /// CA (PEM) that must have signed the certificates of all callers
-    #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_CLIENT_CA", requires = "tls_cert")]
-    tls_client_ca: Option<PathBuf>,
-
-    /// File of tokens, one a line: `worker TOKEN` or `operator TOKEN`
-    #[arg(long, value_name = "FILE", env = "LONGHAND_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
-
-    /// Listen beyond this machine without TLS or without tokens
-    #[arg(long, env = "LONGHAND_INSECURE")]
-    insecure: bool,
+    #[command(flatten)]
+    access: AccessArgs,
 
     /// Print events to stdout, one JSON object a line
     #[arg(long)]
@@ -100,8 +84,9 @@ pub(crate) struct CoordinatorArgs {
 
 /// Serves until a signal.
 pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
-    let access = access(args)?;
-    let listener = listen(args).await?;
+    let door = args.access.door()?;
+    let listener = door.open("--listen", &args.listen).await?;
+    let http = door.open_http(args.http.as_deref()).await?;
     let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
     let at = |e| Failure::refused(format!("{}: {e}", redact(&args.store)));
     let store = store::open(&args.store, args.allow_volatile).await.map_err(at)?;
@@ -112,6 +97,7 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
         every: SweeperOptions::default().every.min(lease / 3),
         max_losses: args.max_losses,
         no_progress: Duration::from_secs(args.no_progress_seconds),
+        ..SweeperOptions::default()
     };
     let coordinator = Coordinator::new(store, options);
     let stop = CancellationToken::new();
@@ -119,10 +105,20 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), sweep, stop.clone()));
 
     let display = Display::new(args.json, false);
-    let scheme = if access.tls.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://{address}");
-    let fields = json!({ "address": address, "url": url, "store": redact(&args.store), "lease_s": args.lease_seconds });
-    display.event("listening", &format!("coordinator at {url}, store {}", redact(&args.store)), fields)?;
+    let url = format!("{}://{address}", door.scheme());
+    let access = door.access();
+    let site = Site { coordinator: Some(coordinator.clone()), ..Site::default() };
+    let http = http.map(|listener| Http::start(listener, door, site)).transpose()?;
+    let dashboard = http.as_ref().map(|http| http.url.clone());
+    let mut text = format!("coordinator at {url}, store {}", redact(&args.store));
+    if let Some(dashboard) = &dashboard {
+        text.push_str(&format!("\ndashboard at {dashboard}"));
+    }
+    let fields = json!({
+        "address": address, "url": url, "store": redact(&args.store), "lease_s": args.lease_seconds,
+        "dashboard": dashboard,
+    });
+    display.event("listening", &text, fields)?;
 
     let asked = async {
         signals.next().await;
@@ -130,48 +126,13 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     };
     let served = service::serve_with(listener, coordinator, access, asked).await;
     stop.cancel();
+    if let Some(http) = http {
+        http.stop().await;
+    }
     if let Err(error) = sweeper.await {
         tracing::warn!(%error, "the sweeper crashed");
     }
     served.map_err(|e| Failure::stopped(format!("the coordinator failed: {e}")))?;
     display.event("stopped", "stopped; workers go on with another replica, or when one is back", json!({}))?;
     Ok(Code::Ok)
-}
-
-fn access(args: &CoordinatorArgs) -> Result<Access> {
-    let tokens = args.token_file.as_deref().map(Tokens::read).transpose().map_err(Failure::refused)?;
-    let tls = match (&args.tls_cert, &args.tls_key) {
-        (Some(certificate), Some(key)) => {
-            let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(read(certificate)?, read(key)?));
-            if let Some(ca) = &args.tls_client_ca {
-                tls = tls.client_ca_root(Certificate::from_pem(read(ca)?));
-            }
-            Some(tls)
-        }
-        _ => None,
-    };
-    Ok(Access { tokens, tls })
-}
-
-/// Opens the port, unless that would let strangers in.
-async fn listen(args: &CoordinatorArgs) -> Result<TcpListener> {
-    let wrong = |e| Failure::refused(format!("--listen {}: {e}; want HOST:PORT, such as 127.0.0.1:7070", args.listen));
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&args.listen).await.map_err(wrong)?.collect();
-    let beyond = addresses.iter().any(|address| !address.ip().is_loopback());
-    if beyond && !args.insecure {
-        let missing = match (args.tls_cert.is_some(), args.token_file.is_some()) {
-            (true, true) => None,
-            (true, false) => Some("--token-file"),
-            (false, true) => Some("--tls-cert and --tls-key"),
-            (false, false) => Some("--tls-cert, --tls-key and --token-file"),
-        };
-        if let Some(missing) = missing {
-            return Err(Failure::refused(format!(
-                "--listen {} can be reached from other machines: give {missing} too, listen on 127.0.0.1, or say \
-                 --insecure if the network keeps strangers out",
-                args.listen
-            )));
-        }
-    }
-    TcpListener::bind(addresses.as_slice()).await.map_err(wrong)
 }

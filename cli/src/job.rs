@@ -63,6 +63,10 @@ impl Job {
         Ok(Self { watcher, corpus, display, store, folder, started_ms, flushed, unreachable: None })
     }
 
+    pub(crate) fn display(&self) -> &Display {
+        &self.display
+    }
+
     /// Works until every document has ended, or a signal or an error ends it earlier.
     pub(crate) async fn work(mut self, mut pipeline: Pipeline, mut signals: Signals) -> Result<Code> {
         let end = self.watch(&mut pipeline, &mut signals).await;
@@ -108,7 +112,7 @@ impl Job {
                     return Err(Failure::stopped(format!("{reason}; the same command goes on where this one stopped")));
                 }
                 _ = look.tick() => {
-                    if self.look().await? {
+                    if self.look(pipeline).await? {
                         return Ok(End::Complete);
                     }
                 }
@@ -117,14 +121,16 @@ impl Job {
     }
 
     /// Shows how far the run is; true if every document has ended.
-    async fn look(&mut self) -> Result<bool> {
+    async fn look(&mut self, pipeline: &Pipeline) -> Result<bool> {
         match self.watcher.look().await {
             Ok(snapshot) => {
                 self.unreachable = None;
                 let ended = snapshot.counts.unfinished() == 0;
                 self.display.progress(&snapshot, ended)?;
                 if !ended && clock::now().duration_since(self.flushed) >= FLUSH {
+                    let begun = clock::now();
                     self.flush().await?;
+                    pipeline.metrics().flushed(clock::now().duration_since(begun));
                 }
                 Ok(ended)
             }

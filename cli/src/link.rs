@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use longhand_coordinator::service::{Role, Tokens};
+use longhand_coordinator::web::Pem;
 use longhand_worker::client::link::{CallError, Credentials, Link, Patience, Tls, Wire};
 use tonic::{Response, Status};
 
@@ -53,6 +55,24 @@ impl LinkArgs {
             None => Credentials::default(),
         };
         Link::open(&self.coordinator, &Tls { ca, identity }, credentials).map_err(Failure::refused)
+    }
+}
+
+impl LinkArgs {
+    /// The token that is shown to coordinators, as what a caller of this process must show.
+    pub(crate) fn own_token(&self) -> Result<Option<Tokens>> {
+        let token = self.token_file.as_deref().map(token).transpose()?;
+        Ok(token.map(|token| Tokens::one(Role::Worker, &token)))
+    }
+
+    /// The certificate that is shown to coordinators, for a port of this process.
+    pub(crate) fn own_pem(&self) -> Result<Option<Pem>> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Ok(Some(Pem { certificate: read(certificate)?, key: read(key)?, client_ca: None }))
+            }
+            _ => Ok(None),
+        }
     }
 }
 

@@ -15,9 +15,11 @@ mod memory;
 mod operator;
 mod output;
 mod pipeline;
+mod port;
 mod progress;
 mod run;
 mod select;
+mod spans;
 mod summary;
 mod telemetry;
 mod validate;
@@ -66,7 +68,7 @@ fn start(cli: Cli) -> Result<Code> {
     let runtime = Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let runtime = runtime.map_err(|e| Failure::refused(format!("threads cannot be started: {e}")))?;
     let result = runtime.block_on(async {
-        let telemetry = Telemetry::start().map_err(Failure::refused)?;
+        let telemetry = Telemetry::start(cli.log_format).map_err(Failure::refused)?;
         let result = command(cli).await;
         // It waits for the collector, so not on a thread that the exporter needs.
         if let Err(error) = tokio::task::spawn_blocking(move || telemetry.shutdown()).await {

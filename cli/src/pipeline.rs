@@ -7,9 +7,10 @@ use std::time::Duration;
 use longhand_coordinator::service::{self, Coordinator, ServiceOptions};
 use longhand_coordinator::store::Store;
 use longhand_coordinator::sweeper::{self, SweeperOptions};
+use longhand_coordinator::web::Site;
 use longhand_proto::WorkerId;
 use longhand_worker::client::link::{Credentials, Link, Tls};
-use longhand_worker::client::{Worker, WorkerError, WorkerOptions, WorkerReport};
+use longhand_worker::client::{Metrics, Worker, WorkerError, WorkerOptions, WorkerReport};
 use longhand_worker::engine::Engine;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -30,6 +31,7 @@ pub(crate) struct Options {
 /// The running parts. Dropped, the worker ends at once; [`Pipeline::stop`] is the orderly way.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
+    metrics: Arc<Metrics>,
     coordinator: Coordinator,
     worker: JoinHandle<Result<WorkerReport, WorkerError>>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -55,8 +57,25 @@ impl Pipeline {
         let link = Link::open(&[format!("http://{address}")], &Tls::default(), Credentials::default());
         let link = link.map_err(Failure::refused)?;
         let worker = WorkerOptions { slots: options.slots, ..WorkerOptions::new(options.worker) };
-        let worker = tokio::spawn(Worker::new(link, engine, worker).run(stop_worker.clone()));
-        Ok(Self { coordinator, worker, server, sweeper, stop_worker, stop_rest })
+        let worker = Worker::new(link, engine, worker);
+        let metrics = Arc::new(worker.metrics());
+        let worker = tokio::spawn(worker.run(stop_worker.clone()));
+        Ok(Self { metrics, coordinator, worker, server, sweeper, stop_worker, stop_rest })
+    }
+
+    /// The coordinator's counters.
+    pub(crate) fn metrics(&self) -> &longhand_coordinator::metrics::Metrics {
+        self.coordinator.metrics()
+    }
+
+    /// What the HTTP port shows.
+    pub(crate) fn site(&self) -> Site {
+        let metrics = Arc::clone(&self.metrics);
+        Site {
+            coordinator: Some(self.coordinator.clone()),
+            numbers: vec![Arc::new(move || metrics.gather())],
+            ..Site::default()
+        }
     }
 
     /// Set while the store cannot take what the worker hands in.

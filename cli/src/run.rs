@@ -20,6 +20,7 @@ use crate::interrupt::Signals;
 use crate::job::Job;
 use crate::output::grouped;
 use crate::pipeline::{Options, Pipeline};
+use crate::port::Http;
 use crate::worker::host;
 use crate::writer;
 
@@ -36,6 +37,8 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
         return dry_run(args, &recipe);
     }
     check_input(args)?;
+    let door = args.access.door()?;
+    let http = door.open_http(args.http.as_deref()).await?;
     let engine = writer::open(&args.engine).await?;
     let folder = claim_folder(args, &recipe, engine.as_ref())?;
     let store = open_store(args, &folder).await?;
@@ -60,7 +63,19 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
     let options = Options { worker, slots: args.engine.max_sequences, lease, max_losses };
     let job = Job::begin(folder, Arc::clone(&store), Arc::clone(&engine), display).await?;
     let pipeline = Pipeline::start(store, engine, options).await?;
-    job.work(pipeline, signals).await
+    let http = match http {
+        Some(listener) => {
+            let http = Http::start(listener, door, pipeline.site())?;
+            job.display().event("dashboard", &format!("dashboard at {}", http.url), json!({ "url": http.url }))?;
+            Some(http)
+        }
+        None => None,
+    };
+    let ended = job.work(pipeline, signals).await;
+    if let Some(http) = http {
+        http.stop().await;
+    }
+    ended
 }
 
 /// Finds out that there is no input, and with `--strict` that some of it is bad, before the model is loaded.

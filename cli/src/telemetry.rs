@@ -8,9 +8,13 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, filter};
+
+use crate::args::LogFormat;
+use crate::spans::{self, LOSSES};
 
 /// The default queue of 2,048 lost 97 % of a burst of 100,000 spans, and its flush said all was well.
 const SPAN_QUEUE: usize = 65_536;
@@ -25,23 +29,31 @@ pub(crate) struct Telemetry {
 
 impl Telemetry {
     /// Sets up the process's one subscriber. Must run inside the runtime: the exporter's connection lives there.
-    pub(crate) fn start() -> Result<Self, String> {
+    pub(crate) fn start(format: LogFormat) -> Result<Self, String> {
         let filter = EnvFilter::builder()
             // The progress display must stay readable: by default only what needs a person.
             .with_default_directive(LevelFilter::WARN.into())
             .from_env()
             .map_err(|e| format!("RUST_LOG: {e}; want a level (error, warn, info, debug, trace) or target=level"))?;
-        let lines = tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal() && !is_set("NO_COLOR"))
-            .with_target(true)
-            .with_filter(filter);
+        // Spans of ours always pass: a line of a warning tells whose document it is about.
+        let filter = filter.or(filter::filter_fn(ours));
+        let lines = match format {
+            LogFormat::Text => tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal() && !is_set("NO_COLOR"))
+                .with_filter(filter)
+                .boxed(),
+            LogFormat::Json => tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_span_list(false)
+                .with_writer(std::io::stderr)
+                .with_filter(filter)
+                .boxed(),
+        };
         let traces = if wants_traces(|name| env::var(name).ok()) { Some(exporter()?) } else { None };
-        // Spans of libraries (h2, tonic, hyper) are noise to somebody who looks at a document.
         let spans = traces.as_ref().map(|provider| {
-            tracing_opentelemetry::layer()
-                .with_tracer(provider.tracer("longhand"))
-                .with_filter(filter::filter_fn(|meta| meta.is_span() && meta.target().starts_with("longhand")))
+            tracing_opentelemetry::layer().with_tracer(provider.tracer("longhand")).with_filter(filter::filter_fn(ours))
         });
         tracing_subscriber::registry().with(lines).with(spans).init();
         Ok(Self { traces })
@@ -54,16 +66,27 @@ impl Telemetry {
         {
             tracing::warn!(%error, "traces: the last spans could not be sent");
         }
+        let dropped = LOSSES.dropped();
+        if dropped > 0 {
+            tracing::warn!(dropped, "traces: spans were lost on their way to the collector");
+        }
     }
+}
+
+/// Spans of this program: those of libraries (h2, tonic, hyper) are noise to somebody who looks at a document.
+fn ours(meta: &tracing::Metadata<'_>) -> bool {
+    meta.is_span() && meta.target().starts_with("longhand")
 }
 
 fn exporter() -> Result<SdkTracerProvider, String> {
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build().map_err(|e| {
         format!("OTEL_EXPORTER_OTLP_ENDPOINT: {e}; want a URL such as http://localhost:4317, or unset it")
     })?;
-    let batches =
-        BatchConfigBuilder::default().with_max_queue_size(queue(env::var("OTEL_BSP_MAX_QUEUE_SIZE").ok())).build();
-    let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+    let room = queue(env::var("OTEL_BSP_MAX_QUEUE_SIZE").ok());
+    let batches = BatchConfigBuilder::default().with_max_queue_size(room).build();
+    let processor = spans::counted(exporter, room, |exporter| {
+        BatchSpanProcessor::builder(exporter).with_batch_config(batches).build()
+    });
     let mut resource = Resource::builder();
     if !names_service(|name| env::var(name).ok()) {
         resource = resource.with_service_name("longhand");

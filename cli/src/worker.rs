@@ -1,10 +1,12 @@
 //! `longhand worker`: writes documents for a coordinator.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use longhand_coordinator::web::Site;
 use longhand_proto::WorkerId;
-use longhand_worker::client::{Worker, WorkerError, WorkerOptions, WorkerReport};
+use longhand_worker::client::{Metrics, Worker, WorkerError, WorkerOptions, WorkerReport};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +15,7 @@ use crate::display::Display;
 use crate::exit::{Code, Failure, Result};
 use crate::interrupt::Signals;
 use crate::link::LinkArgs;
+use crate::port::{Door, Http};
 use crate::writer;
 
 const HELP: &str = "\
@@ -52,6 +55,14 @@ pub(crate) struct WorkerArgs {
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     give_up_seconds: u64,
 
+    /// Address of /metrics; beyond this machine it asks for this worker's token and uses its certificate [default: none]
+    #[arg(long, value_name = "HOST:PORT", env = "LONGHAND_WORKER_HTTP")]
+    http: Option<String>,
+
+    /// Serve /metrics beyond this machine without TLS or without a token
+    #[arg(long, env = "LONGHAND_INSECURE", requires = "http")]
+    insecure: bool,
+
     /// Print events to stdout, one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
@@ -62,6 +73,11 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
     let checkpoint_every = Duration::try_from_secs_f64(args.checkpoint_seconds)
         .map_err(|e| Failure::refused(format!("--checkpoint-seconds {}: {e}", args.checkpoint_seconds)))?;
     let link = args.link.open()?;
+    let door = Door { tokens: args.link.own_token()?, pem: args.link.own_pem()?, insecure: args.insecure };
+    let http = match args.http.as_deref() {
+        Some(_) => door.open_http(args.http.as_deref()).await?,
+        None => None,
+    };
     let engine = writer::open(&args.engine).await?;
     let worker = WorkerId::mint(&host());
     let options = WorkerOptions {
@@ -80,10 +96,14 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
         model.device,
         args.link.coordinator.join(", ")
     );
-    display.event("started", &text, json!({ "worker": worker, "model": model, "slots": slots }))?;
+    let worker_loop = Worker::new(link, engine, options);
+    let http = http.map(|listener| Http::start(listener, door, site(worker_loop.metrics()))).transpose()?;
+    let metrics = http.as_ref().map(|http| format!("{}/metrics", http.url));
+    let fields = json!({ "worker": worker, "model": model, "slots": slots, "metrics": metrics });
+    display.event("started", &text, fields)?;
 
     let stop = CancellationToken::new();
-    let mut work = tokio::spawn(Worker::new(link, engine, options).run(stop.clone()));
+    let mut work = tokio::spawn(worker_loop.run(stop.clone()));
     let ended = tokio::select! {
         ended = &mut work => ended,
         () = signals.next() => {
@@ -94,6 +114,9 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
             work.await
         }
     };
+    if let Some(http) = http {
+        http.stop().await;
+    }
     let report = match ended {
         Ok(Ok(report)) => report,
         Ok(Err(error @ WorkerError::Refused(_))) => return Err(Failure::refused(error)),
@@ -109,6 +132,11 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
     });
     display.event("stopped", &text, fields)?;
     Ok(Code::Ok)
+}
+
+/// Numbers only: what a worker writes is shown by its coordinator.
+fn site(metrics: Metrics) -> Site {
+    Site { numbers: vec![Arc::new(move || metrics.gather())], ..Site::default() }
 }
 
 /// For the name of the worker; only people read it.

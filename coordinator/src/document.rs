@@ -37,7 +37,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use longhand_proto::task::{FinishReason, Message, ModelInfo, Timings, Usage};
+use longhand_proto::task::{FinishReason, Message, ModelInfo, TaskKind, Timings, Usage};
 use longhand_proto::{DocumentId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -294,6 +294,17 @@ impl Document {
             | Progress::Finished { sections, .. }
             | Progress::Failed { sections, .. }
             | Progress::Cancelled { sections, .. } => sections,
+        }
+    }
+
+    /// What is being written: the task's kind and section, without rendering its prompt.
+    pub fn current(&self) -> (TaskKind, u32) {
+        match &self.progress {
+            Progress::Writing { sections, .. } => (TaskKind::Section, sections.len() as u32),
+            Progress::Planning { .. }
+            | Progress::Finished { .. }
+            | Progress::Failed { .. }
+            | Progress::Cancelled { .. } => (TaskKind::Plan, 0),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhand_proto::chance;
+use longhand_proto::{chance, clock};
 use tokio_util::sync::CancellationToken;
 
 use crate::document::Document;
@@ -20,11 +20,18 @@ pub struct SweeperOptions {
     pub max_losses: u32,
     /// Time without a new token after which a renewed lease is taken away too. Longer than the longest prefill.
     pub no_progress: Duration,
+    /// Mean time between two comparisons of all indexes with the documents. They are looked at, not repaired.
+    pub audit: Duration,
 }
 
 impl Default for SweeperOptions {
     fn default() -> Self {
-        Self { every: Duration::from_secs(5), max_losses: 3, no_progress: Duration::from_secs(600) }
+        Self {
+            every: Duration::from_secs(5),
+            max_losses: 3,
+            no_progress: Duration::from_secs(600),
+            audit: Duration::from_secs(3_600),
+        }
     }
 }
 
@@ -33,12 +40,19 @@ impl Default for SweeperOptions {
 /// The first turn comes after one whole lease, so that workers that outlived the last coordinator find time to renew.
 pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: CancellationToken) {
     let mut pause = coordinator.options().lease.max(options.every);
+    let mut audit_at = clock::now() + chance::around(options.audit);
     while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         pause = chance::around(options.every);
         match sweep(&coordinator, &options).await {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "leases taken away"),
             Err(error) => tracing::warn!(%error, "sweep failed; will be tried again"),
+        }
+        if clock::now() >= audit_at {
+            audit_at = clock::now() + chance::around(options.audit);
+            if let Err(error) = audit(&coordinator).await {
+                tracing::warn!(%error, "audit failed; will be tried again");
+            }
         }
     }
 }
@@ -58,7 +72,7 @@ pub async fn sweep(coordinator: &Coordinator, options: &SweeperOptions) -> crate
         let swept = coordinator.store().sweep(&limits).await?;
         total += swept.len();
         for swept in &swept {
-            trace(coordinator, swept).await;
+            lost(coordinator, swept).await;
         }
         coordinator.wake(swept.iter().filter(|swept| swept.state == State::Ready).count());
         if swept.len() < BATCH as usize {
@@ -67,22 +81,38 @@ pub async fn sweep(coordinator: &Coordinator, options: &SweeperOptions) -> crate
     }
 }
 
-/// Marks the loss in the document's trace: the worker that held the lease may never say a word again.
-async fn trace(coordinator: &Coordinator, swept: &Swept) {
+/// Compares the indexes of all unfinished runs with their documents.
+async fn audit(coordinator: &Coordinator) -> crate::store::Result<()> {
+    let store = coordinator.store();
+    for run in store.runs().await? {
+        if store.counts(&run.id).await?.unfinished() == 0 {
+            continue;
+        }
+        let found = store.audit(&run.id, false).await?;
+        coordinator.metrics().audited(found.mismatches.len());
+        for mismatch in &found.mismatches {
+            tracing::error!(run = %run.id, mismatch, "the store contradicts itself");
+        }
+    }
+    Ok(())
+}
+
+/// Counts the loss, and marks it in the document's trace: the worker that held the lease may never say a word again.
+async fn lost(coordinator: &Coordinator, swept: &Swept) {
+    let stored = coordinator.store().get(swept.document).await;
+    let document = stored.ok().flatten().and_then(|record| serde_json::from_str::<Document>(&record.body).ok());
+    let task = document.as_ref().map(Document::current);
+    coordinator.metrics().lost(task.map(|(kind, _)| kind), swept.state);
+    let Some(document) = document else { return };
     let span = tracing::info_span!(
         "lease expired",
+        trace_id = tracing::field::Empty,
         longhand.run = %swept.run,
         longhand.document = %swept.document,
+        longhand.section = task.map(|(_, section)| section),
         longhand.worker = %swept.lease.worker,
         longhand.state = swept.state.as_str(),
     );
-    if span.is_disabled() {
-        return;
-    }
-    let stored = coordinator.store().get(swept.document).await;
-    let document = stored.ok().flatten().and_then(|record| serde_json::from_str::<Document>(&record.body).ok());
-    if let Some(document) = document {
-        longhand_proto::trace::set_parent(&span, &document.traceparent);
-        drop(span.entered());
-    }
+    longhand_proto::trace::set_parent(&span, &document.traceparent);
+    span.in_scope(|| tracing::info!(lease = %swept.lease.id, "lease taken away: it ran out, or made no progress"));
 }

@@ -24,10 +24,12 @@ pub fn from_traceparent(text: &str) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-/// Makes the span that `traceparent` names the parent of `span`; a text that names none leaves `span` as it is.
+/// Makes the span that `traceparent` names the parent of `span`; a text that names none leaves `span` as it is. A span
+/// that has a field `trace_id` carries the id into log lines.
 pub fn set_parent(span: &tracing::Span, traceparent: &str) {
     use tracing_opentelemetry::OpenTelemetrySpanExt;
     if let Some(context) = from_traceparent(traceparent) {
+        span.record("trace_id", tracing::field::display(context.trace_id()));
         // Fails only when the span is disabled or tracing is off, and then there is nothing to set.
         drop(span.set_parent(opentelemetry::Context::new().with_remote_span_context(context)));
     }

@@ -127,6 +127,9 @@ fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
         reason: document.reason,
         version: document.version,
         seq: document.seq,
+        // An export does not follow changes.
+        mark: 0,
+        changed_ms: 0,
         open: document.open,
         due_ms: document.due_ms,
         counters: Counters { errors: document.errors, losses: document.losses, releases: document.releases },

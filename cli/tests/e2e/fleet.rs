@@ -75,6 +75,8 @@ pub(crate) struct Fleet {
     pub(crate) dir: TempDir,
     pub(crate) coordinator: Process,
     pub(crate) url: String,
+    /// Address of its HTTP port.
+    pub(crate) dashboard: String,
 }
 
 impl Fleet {
@@ -84,8 +86,10 @@ impl Fleet {
         let mut args = vec!["coordinator", "--store", &store, "--listen", "127.0.0.1:0"];
         args.extend(more);
         let coordinator = Process::start(&args);
-        let url = coordinator.event("listening")["url"].as_str().unwrap().to_owned();
-        Self { dir, coordinator, url }
+        let listening = coordinator.event("listening");
+        let url = listening["url"].as_str().unwrap().to_owned();
+        let dashboard = listening["dashboard"].as_str().unwrap_or_default().to_owned();
+        Self { dir, coordinator, url, dashboard }
     }
 
     /// A file of that many instructions.

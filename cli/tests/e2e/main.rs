@@ -7,6 +7,7 @@ mod cluster;
 mod crash;
 mod examples;
 mod fleet;
+mod numbers;
 mod program;
 mod remote;
 mod security;

@@ -1,12 +1,13 @@
 //! The end of an attempt: what the document makes of it, written in one atomic step.
 
-use longhand_proto::task::{Checkpoint, Failure, Lease, Output};
+use longhand_proto::task::{Checkpoint, Failure, Lease, Output, TaskKind};
 use longhand_proto::{LeaseId, WorkerId, chance};
 use serde_json::{Map, Value, json};
 
 use super::{Coordinator, render};
 use crate::document::{Applied, Document, Outcome};
-use crate::store::{Commit, Committed, Lookup, Next, Record, Result, State};
+use crate::metrics::{Spent, Watch};
+use crate::store::{AttemptEnd, Commit, Committed, Lookup, Next, Record, Result, State};
 
 /// A finished attempt as its worker reports it.
 #[derive(Debug)]
@@ -28,29 +29,45 @@ pub(super) enum Answer {
 
 impl Coordinator {
     pub(super) async fn complete(&self, report: Report) -> Result<Answer> {
-        match self.inner.store.lookup(report.lease).await? {
+        let generated = match &report.outcome {
+            Outcome::Written { output, .. } => output.usage.generated,
+            Outcome::Error(_) => 0,
+        };
+        let answer = match self.inner.store.lookup(report.lease).await? {
             // A worker completes only what it leases itself.
-            Lookup::Live(record) if !held_by(&record, &report.worker) => Ok(Answer::Stale),
-            Lookup::Live(record) => self.record(*record, report).await,
-            Lookup::Committed(_) => self.repeat(report.lease).await,
-            Lookup::Stale => Ok(Answer::Stale),
+            Lookup::Live(record) if !held_by(&record, &report.worker) => Answer::Stale,
+            Lookup::Live(record) => self.record(*record, report).await?,
+            Lookup::Committed(_) => self.repeat(report.lease).await?,
+            Lookup::Stale => Answer::Stale,
+        };
+        if matches!(answer, Answer::Stale) {
+            self.metrics().stale(generated);
         }
+        Ok(answer)
     }
 
     async fn record(&self, record: Record, report: Report) -> Result<Answer> {
         let lease = report.lease;
-        let commit = match render::read(&record) {
+        let (commit, spent) = match render::read(&record) {
             Ok(document) => self.judge(&record, document, report).await?,
-            Err(failure) => Commit {
-                lease,
-                body: None,
-                checkpoint: None,
-                next: Next::End { state: State::Failed, reason: failure.class.clone() },
-                detail: json!({ "error": failure }),
-                ttl_ms: 0,
-            },
+            Err(failure) => {
+                let commit = Commit {
+                    lease,
+                    body: None,
+                    checkpoint: None,
+                    next: Next::End { state: State::Failed, reason: failure.class.clone() },
+                    detail: json!({ "error": failure }),
+                    ttl_ms: 0,
+                };
+                (commit, Spent { error: Some(failure.class), ..Spent::default() })
+            }
         };
-        match self.note(self.inner.store.commit(&commit).await)? {
+        let watch = Watch::start();
+        let committed = self.note(self.inner.store.commit(&commit).await)?;
+        if matches!(committed, Committed::Done(_)) {
+            self.metrics().committed(watch.took(), &commit.next, &spent);
+        }
+        match committed {
             Committed::Stale => Ok(Answer::Stale),
             Committed::Repeated(_) => self.repeat(lease).await,
             Committed::Done(None) => {
@@ -65,13 +82,14 @@ impl Coordinator {
     }
 
     /// Lets the document take the result; pure but for the spans.
-    async fn judge(&self, record: &Record, mut document: Document, report: Report) -> Result<Commit> {
+    async fn judge(&self, record: &Record, mut document: Document, report: Report) -> Result<(Commit, Spent)> {
         let recipe = self.recipe(record).await?;
         let Report { worker, lease, outcome, want_next, traceparent } = report;
-        let (kind, section) = render::current(&document);
+        let (kind, section) = document.current();
         let attempt = document.errors + 1 + record.counters.losses;
         let span = tracing::info_span!(
             "complete",
+            trace_id = tracing::field::Empty,
             longhand.run = %document.run,
             longhand.document = %document.id,
             longhand.section = section,
@@ -87,25 +105,41 @@ impl Coordinator {
         detail.insert("section".into(), json!(section));
         detail.insert("attempt".into(), json!(attempt));
         describe(&mut detail, &outcome);
+        let mut spent = Spent { kind: Some(kind), ..Spent::default() };
+        if let Outcome::Written { output, .. } = &outcome {
+            spent.usage = output.usage;
+        }
         let next = match span.in_scope(|| document.apply(&recipe, outcome)) {
             Applied::NextTask => Next::Continue { lease: want_next.then(LeaseId::mint) },
             Applied::Retry { errors, failure } => {
                 detail.insert("error".into(), json!(failure));
+                spent.error = Some(failure.class);
                 Next::Retry { delay_ms: recipe.retry.delay_ms(errors, chance::unit()) }
             }
             Applied::Ended { state, reason } => {
                 span.record("longhand.state", state.as_str());
+                if state == State::Failed {
+                    spent.error = Some(reason.clone());
+                }
+                spent.words = document.sections().iter().map(|section| u64::from(section.words)).sum();
                 Next::End { state, reason }
             }
         };
-        Ok(Commit {
+        if kind == TaskKind::Section
+            && spent.error.is_none()
+            && let Some(section) = document.sections().get(section as usize)
+        {
+            detail.insert("words".into(), json!(section.words));
+        }
+        let commit = Commit {
             lease,
             body: Some(render::write(&document)?),
             checkpoint: None,
             next,
             detail: Value::Object(detail),
             ttl_ms: self.lease_ms(),
-        })
+        };
+        Ok((commit, spent))
     }
 
     /// Answers a call that was answered before: the same outcome, and the same next lease as long as it lives.
@@ -134,11 +168,13 @@ impl Coordinator {
         lease: LeaseId,
         checkpoint: Option<Checkpoint>,
     ) -> Result<bool> {
+        let mut task = None;
         let detail = match self.inner.store.lookup(lease).await? {
             Lookup::Live(record) if !held_by(&record, worker) => return Ok(false),
             Lookup::Live(record) => match render::read(&record) {
                 Ok(document) => {
-                    let (kind, section) = render::current(&document);
+                    let (kind, section) = document.current();
+                    task = Some(kind);
                     json!({ "kind": kind, "section": section, "attempt": document.errors + 1 + record.counters.losses })
                 }
                 Err(failure) => json!({ "error": failure }),
@@ -150,6 +186,7 @@ impl Coordinator {
         match self.note(self.inner.store.commit(&commit).await)? {
             Committed::Done(_) => {
                 tracing::debug!(%worker, %lease, "lease given back");
+                self.metrics().attempt(task, AttemptEnd::Released);
                 self.wake(1);
                 Ok(true)
             }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Coordinator;
 use super::render::{ANSWER_BYTES, bytes};
+use crate::metrics::Watch;
 use crate::store::{LeaseQuery, Next, Result};
 
 /// Why a document goes back that was leased and not sent.
@@ -52,7 +53,9 @@ impl Coordinator {
     /// One look at the store; none if nothing was ready. The answer is empty where all that was leased turned out to
     /// have no task: the request has had its leases, and only another one can get more.
     async fn lease_now(&self, query: &LeaseQuery) -> Result<Option<Vec<Lease>>> {
+        let watch = Watch::start();
         let records = self.note(self.inner.store.lease(query).await)?;
+        self.metrics().leased(watch.took());
         if records.is_empty() {
             return Ok(None);
         }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpIncoming};
 use tonic::transport::{Server, ServerTlsConfig};
 
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 pub use auth::{Role, TokenError, Tokens};
 use gate::{GateLayer, Rules};
@@ -81,6 +82,7 @@ struct Inner {
     ready: Notify,
     /// Held by the one waiting request that looks at the store, so that a thousand idle workers cost one query.
     turn: Mutex<()>,
+    metrics: Metrics,
     changes: watch::Sender<u64>,
     trouble: watch::Sender<Option<String>>,
 }
@@ -96,11 +98,16 @@ impl Coordinator {
         let calls = Semaphore::new(options.max_calls.max(1));
         let (recipes, ready, turn) = (Recipes::default(), Notify::new(), Mutex::new(()));
         let (changes, trouble) = (watch::Sender::new(0), watch::Sender::new(None));
-        Self { inner: Arc::new(Inner { store, options, recipes, calls, ready, turn, changes, trouble }) }
+        let metrics = Metrics::new();
+        Self { inner: Arc::new(Inner { store, options, recipes, calls, ready, turn, metrics, changes, trouble }) }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.inner.store
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     pub fn options(&self) -> &ServiceOptions {

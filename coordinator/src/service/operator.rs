@@ -151,6 +151,7 @@ impl operator_server::Operator for Operate {
         }
         if !dry_run {
             tracing::info!(%run, documents = done.documents, "requeued by hand");
+            self.coordinator.metrics().requeued(done.documents);
             self.coordinator.wake(done.documents as usize);
         }
         let skipped = done.skipped.into_iter();

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use longhand_proto::task::{Failure, Lease, Task, TaskKind};
+use longhand_proto::task::{Failure, Lease, Task};
 use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES};
 use serde_json::{Value, json};
 
 use super::Coordinator;
-use crate::document::{Applied, Document, Outcome, Progress};
+use crate::document::{Applied, Document, Outcome};
 use crate::recipe::Recipe;
 use crate::store::{Commit, Next, Record, Result, State, StoreError};
 
@@ -125,15 +125,4 @@ pub(super) fn read(record: &Record) -> Result<Document, Failure> {
 pub(super) fn write(document: &Document) -> Result<String> {
     serde_json::to_string(document)
         .map_err(|error| StoreError::Other(format!("document {} cannot be written: {error}", document.id)))
-}
-
-/// What is being written: the task's kind and section, without rendering its prompt.
-pub(super) fn current(document: &Document) -> (TaskKind, u32) {
-    match &document.progress {
-        Progress::Writing { sections, .. } => (TaskKind::Section, sections.len() as u32),
-        Progress::Planning { .. }
-        | Progress::Finished { .. }
-        | Progress::Failed { .. }
-        | Progress::Cancelled { .. } => (TaskKind::Plan, 0),
-    }
 }

@@ -327,6 +327,9 @@ pub trait Store: Source {
     /// # Errors
     /// [`StoreError::NotFound`] without the document.
     async fn history(&self, document: DocumentId) -> Result<Vec<Past>>;
+    /// Documents with `mark > after`, those that changed longest ago first, at most `limit`: who remembers the last mark
+    /// that it saw is told each change since, or the last of several of one document.
+    async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>>;
     async fn counts(&self, run: &RunId) -> Result<Counts>;
 
     /// Compares every index with the documents, and rebuilds those that differ if `repair`.

@@ -145,6 +145,11 @@ pub struct Record {
     pub version: u64,
     /// Place in the order of submission, from 0.
     pub seq: u64,
+    /// Place in the order of latest changes, from 1: every change but a renewal moves it to the end, see
+    /// [`Store::changed`](super::Store::changed).
+    pub mark: u64,
+    /// When that change was.
+    pub changed_ms: u64,
     /// True once any task of it was leased: open documents are leased before new ones.
     pub open: bool,
     /// Time from which a delayed document is ready.

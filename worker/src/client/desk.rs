@@ -17,7 +17,7 @@ use tracing::Span;
 
 use super::link::CallError;
 use super::remote::{Completed, Leased, Remote, Renewal, Renewed};
-use super::{WorkerError, WorkerOptions, WorkerReport, span};
+use super::{Status, WorkerError, WorkerOptions, WorkerReport, span};
 use crate::engine::{Engine, Event};
 
 /// Time for giving leases back when the engine is dead: the process must end, not linger.
@@ -59,6 +59,8 @@ struct Held {
     tokens: Vec<u32>,
     /// How many of them the coordinator has.
     acked: usize,
+    /// When it got them, or when the document was taken.
+    saved: Instant,
     /// False once its result or itself is on the way back.
     writing: bool,
     span: Span,
@@ -148,6 +150,15 @@ impl Desk {
         Ok(Flow::Go)
     }
 
+    pub(super) fn status(&self) -> Status {
+        let writing = self.held.values().filter(|held| held.writing);
+        Status {
+            report: self.report,
+            held: self.held.len() as u32,
+            unsaved_since: writing.map(|held| held.saved.into_std()).min(),
+        }
+    }
+
     fn engine(&mut self, lease: LeaseId, event: Option<Event>) -> Flow {
         let failure = match event {
             Some(Event::Tokens(tokens)) => {
@@ -193,6 +204,7 @@ impl Desk {
                 for (lease, tokens) in sent {
                     if let Some(held) = self.held.get_mut(&lease) {
                         held.acked = held.acked.max(tokens);
+                        held.saved = Instant::now();
                     }
                 }
                 for lease in lost {
@@ -217,7 +229,9 @@ impl Desk {
                         self.report.lost += 1;
                     }
                     Err(error) => {
-                        tracing::error!(%lease, error = error.status().message(), "a result was not taken");
+                        held.span.in_scope(|| {
+                            tracing::error!(%lease, error = error.status().message(), "a result was not taken");
+                        });
                         span::ended(&held.span, "lost");
                         self.report.lost += 1;
                     }
@@ -256,7 +270,10 @@ impl Desk {
             return;
         }
         let span = span::attempt(&task, &self.options.worker);
-        self.held.insert(id, Held { tokens: Vec::new(), acked: 0, writing: true, span: span.clone() });
+        self.held.insert(
+            id,
+            Held { tokens: Vec::new(), acked: 0, saved: Instant::now(), writing: true, span: span.clone() },
+        );
         if self.drain.is_cancelled() {
             self.release(id);
             return;
@@ -279,7 +296,9 @@ impl Desk {
         match &result {
             Ok(output) => span::completed(&held.span, output),
             Err(failure) => {
-                tracing::warn!(%lease, class = failure.class, error = failure.message, "task failed");
+                held.span.in_scope(|| {
+                    tracing::warn!(%lease, class = failure.class, error = failure.message, "task failed");
+                });
                 span::failed(&held.span, failure);
             }
         }
@@ -318,7 +337,9 @@ impl Desk {
             if let Some(held) = self.held.remove(&lease) {
                 span::ended(&held.span, "lost");
                 self.report.lost += 1;
-                tracing::warn!(%lease, tokens = held.tokens.len(), "lease lost; its text is thrown away");
+                held.span.in_scope(|| {
+                    tracing::warn!(%lease, tokens = held.tokens.len(), "lease lost; its text is thrown away");
+                });
             }
         }
     }

@@ -14,6 +14,7 @@
 
 mod desk;
 pub mod link;
+mod metrics;
 mod remote;
 mod span;
 
@@ -21,11 +22,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longhand_proto::WorkerId;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use desk::{Desk, Flow};
 pub use link::{Credentials, Link, endpoint};
+pub use metrics::{Metrics, Status};
 use remote::Remote;
 
 /// How a worker behaves towards its coordinator.
@@ -94,11 +97,18 @@ pub struct Worker {
     remote: Remote,
     engine: Arc<dyn Engine>,
     options: WorkerOptions,
+    status: watch::Sender<Status>,
 }
 
 impl Worker {
     pub fn new(link: Link, engine: Arc<dyn Engine>, options: WorkerOptions) -> Self {
-        Self { remote: Remote::new(link, engine.model(), &options), engine, options }
+        let status = watch::Sender::new(Status::default());
+        Self { remote: Remote::new(link, engine.model(), &options), engine, options, status }
+    }
+
+    /// Its numbers, for as long as it lives and after.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::new(Arc::clone(&self.engine), self.status.subscribe())
     }
 
     /// Works until `shutdown` is cancelled, then hands its work back inside the grace time. Dropping the future ends
@@ -108,7 +118,7 @@ impl Worker {
     /// Ends early if the coordinator refuses the worker or is gone for long, or if the engine dies; leases are then
     /// given back if that can be done quickly.
     pub async fn run(self, shutdown: CancellationToken) -> Result<WorkerReport, WorkerError> {
-        let Self { remote, engine, options } = self;
+        let Self { remote, engine, options, status } = self;
         let hello = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(WorkerReport::default()),
@@ -120,7 +130,9 @@ impl Worker {
         let mut dead = engine.dead();
         loop {
             let input = desk.next(&shutdown, &mut dead).await;
-            match desk.apply(input)? {
+            let flow = desk.apply(input)?;
+            status.send_replace(desk.status());
+            match flow {
                 Flow::Go => {}
                 Flow::End(report) => return Ok(report),
                 Flow::Dead(reason) => {

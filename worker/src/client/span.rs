@@ -9,6 +9,7 @@ use tracing::field::{Empty, display};
 pub(super) fn attempt(task: &Task, worker: &WorkerId) -> Span {
     let span = tracing::info_span!(
         "attempt",
+        trace_id = Empty,
         otel.name = task.kind.as_str(),
         otel.status_code = Empty,
         longhand.run = %task.run,

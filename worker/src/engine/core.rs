@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::time::Duration;
 
+use longhand_proto::clock;
 use longhand_proto::task::{Failure, FinishReason};
 use tokio::sync::watch;
 
@@ -208,7 +209,10 @@ impl Core {
 
     fn step(&mut self, rows: &[Row]) -> Option<Ended> {
         self.stats.steps += 1;
-        let sampled = match self.runner.run(&self.scheduler.running, rows) {
+        let begun = clock::now();
+        let sampled = self.runner.run(&self.scheduler.running, rows);
+        self.stats.step_time += clock::now().duration_since(begun);
+        let sampled = match sampled {
             Ok(sampled) => sampled,
             Err(DeviceError::Lost(error)) => return Some(Ended::Lost(error)),
             Err(DeviceError::Step(error)) => {

@@ -20,6 +20,7 @@ mod sequence;
 mod text;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Output, Task};
 use tokio::sync::mpsc;
@@ -63,6 +64,8 @@ pub struct EngineStats {
     pub running: u32,
     pub waiting: u32,
     pub steps: u64,
+    /// Time spent on them.
+    pub step_time: Duration,
     pub preemptions: u64,
     pub kv_blocks_used: u32,
     pub kv_blocks: u32,

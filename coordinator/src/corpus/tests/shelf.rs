@@ -41,6 +41,8 @@ impl Shelf {
             reason,
             version: 1,
             seq: at as u64,
+            mark: 1,
+            changed_ms: 0,
             open: true,
             due_ms: 0,
             counters: Default::default(),

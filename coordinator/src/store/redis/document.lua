@@ -6,6 +6,7 @@
 --   d:ID                HASH    a document's envelope; a field that is false, empty or 0 is absent
 --   b:ID, c:ID          STRING  its body and its checkpoint, JSON
 --   a:ID, h:ID          LIST    its attempts, and what it was before each time it was taken up again, JSON
+--   q:changes           ZSET    ids by the number of their latest change; the run's `changes` counts them
 --   all, s:STATE, r:STATE:REASON              ZSET of ids by seq, to list
 --   q:ready, q:delayed, q:expiry, q:progress, q:unflushed   ZSET of ids in the order in which they are taken
 --   leases              HASH    lease id to document id, of live leases and of those committed last
@@ -65,7 +66,7 @@ end
 -- else: `write` keeps them so, the audit compares.
 local function places(doc)
   local seq = tonumber(doc.seq)
-  local at = { all = seq, ['s:' .. doc.state] = seq }
+  local at = { all = seq, ['s:' .. doc.state] = seq, ['q:changes'] = tonumber(doc.mark) }
   if TERMINAL[doc.state] then
     at['r:' .. doc.state .. ':' .. (doc.reason or '')] = seq
   end
@@ -135,9 +136,16 @@ local function write(id, old, new)
   end
 end
 
+-- Puts a document at the end of the run's changes.
+local function mark(doc, now)
+  doc.mark = int(redis.call('HINCRBY', KEYS[1], 'changes', 1))
+  doc.changed_ms = int(now)
+end
+
 -- As `write`, and counts the change.
 local function change(id, old, new)
   new.version = int(old.version + 1)
+  mark(new, clock())
   write(id, old, new)
 end
 

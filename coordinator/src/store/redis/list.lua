@@ -1,5 +1,5 @@
--- Documents of one index, in order of submission.
--- ARGV: clock offset, index, lower bound of seq as ZRANGE wants it, most documents to return
+-- Documents of one index, in its order: that of submission for all that are listed, that of changes for q:changes.
+-- ARGV: clock offset, index, lower bound of its scores as ZRANGE wants it, most documents to return
 -- Returns their records, or nil without the run.
 
 if redis.call('EXISTS', KEYS[1]) == 0 then

@@ -382,6 +382,10 @@ impl Store for RedisStore {
         self.entries(document, "h").await
     }
 
+    async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
+        self.page(run, "q:changes", Some(after), u64::from(limit)).await
+    }
+
     async fn counts(&self, run: &RunId) -> Result<Counts> {
         let mut call = self.client.step(&step::COUNTS, run);
         call.arg(State::ALL.map(State::as_str).as_slice());

@@ -60,6 +60,8 @@ pub(super) fn record(run: &RunId, (id, envelope, body, checkpoint): RawRecord) -
         reason: envelope.0.get("reason").cloned().unwrap_or_default(),
         version: envelope.number("version")?,
         seq: envelope.number("seq")?,
+        mark: envelope.number("mark")?,
+        changed_ms: envelope.number("changed_ms")?,
         open: envelope.0.contains_key("open"),
         due_ms: envelope.number("due_ms")?,
         counters: Counters {

@@ -7,7 +7,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
 end
 
 local seq = tonumber(redis.call('HGET', KEYS[1], 'next_seq'))
-local inserted = 0
+local inserted, now = 0, clock()
 for i = 2, #ARGV, 4 do
   local id, state, reason, body = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   if redis.call('EXISTS', RUN .. 'd:' .. id) == 0 then
@@ -15,6 +15,7 @@ for i = 2, #ARGV, 4 do
     if reason ~= '' then
       doc.reason = reason
     end
+    mark(doc, now)
     redis.call('SET', RUN .. 'b:' .. id, body)
     write(id, {}, doc)
     inserted = inserted + 1

@@ -61,11 +61,13 @@ pub(super) fn key(tx: &Transaction<'_>, id: &RunId) -> Result<Option<i64>> {
     tx.prepare_cached("SELECT key FROM run WHERE id = ?1")?.query_row([id.as_str()], |row| row.get(0)).optional()
 }
 
-pub(super) fn submit(tx: &Transaction<'_>, run: i64, documents: &[NewDocument]) -> Result<Submitted> {
+pub(super) fn submit(tx: &Transaction<'_>, run: i64, documents: &[NewDocument], now: u64) -> Result<Submitted> {
     let first: i64 = tx.query_row("SELECT next_seq FROM run WHERE key = ?1", [run], |row| row.get(0))?;
     let mut submitted = Submitted::default();
     let mut insert = tx.prepare_cached(
-        "INSERT INTO document (id, run, seq, state, reason) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO document (id, run, seq, state, reason, changed_ms, mark)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT coalesce(max(mark), 0) + 1 FROM document WHERE run = ?2))
+         ON CONFLICT (id) DO NOTHING",
     )?;
     let mut insert_body = tx.prepare_cached("INSERT INTO body (document, text) VALUES (?1, ?2)")?;
     for document in documents {
@@ -74,7 +76,7 @@ pub(super) fn submit(tx: &Transaction<'_>, run: i64, documents: &[NewDocument]) 
             None => (State::Ready, ""),
         };
         let seq = first + int(submitted.inserted);
-        if insert.execute((Bytes::from(document.id), run, seq, state.as_str(), reason))? == 0 {
+        if insert.execute((Bytes::from(document.id), run, seq, state.as_str(), reason, int(now)))? == 0 {
             submitted.existing += 1;
         } else {
             insert_body.execute((tx.last_insert_rowid(), &document.body))?;
@@ -110,7 +112,7 @@ pub(super) fn swap(tx: &Transaction<'_>, swap: &Swap, now: u64) -> Result<Option
     envelope.record.due_ms = 0;
     envelope.record.flushed = false;
     envelope.swap = Some(fingerprint);
-    envelope.change(tx)?;
+    envelope.change(tx, now)?;
     Ok(Some(Swapped::Done))
 }
 
@@ -191,6 +193,13 @@ pub(super) fn counts(tx: &Transaction<'_>, run: i64) -> Result<Counts> {
     Ok(counts)
 }
 
+pub(super) fn changed(tx: &Transaction<'_>, run: i64, after: u64, limit: u32) -> Result<Vec<Record>> {
+    row::select(tx, "WHERE document.run = ?1 AND mark > ?2 ORDER BY mark LIMIT ?3", (run, int(after), limit))?
+        .into_iter()
+        .map(|envelope| envelope.fill(tx))
+        .collect()
+}
+
 pub(super) fn unflushed(tx: &Transaction<'_>, run: i64, limit: u32) -> Result<Vec<Record>> {
     row::select(
         tx,
@@ -202,14 +211,19 @@ pub(super) fn unflushed(tx: &Transaction<'_>, run: i64, limit: u32) -> Result<Ve
     .collect()
 }
 
-pub(super) fn mark_flushed(tx: &Transaction<'_>, run: i64, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
+pub(super) fn mark_flushed(
+    tx: &Transaction<'_>,
+    run: i64,
+    documents: &[DocumentId],
+    now: u64,
+) -> Result<Vec<DocumentId>> {
     let mut ignored = Vec::new();
     for &document in documents {
         match row::find(tx, "WHERE document.id = ?1 AND document.run = ?2", (Bytes::from(document), run))? {
             Some(mut envelope) if envelope.record.state == State::Accepted => {
                 if !envelope.record.flushed {
                     envelope.record.flushed = true;
-                    envelope.change(tx)?;
+                    envelope.change(tx, now)?;
                 }
             }
             Some(_) | None => ignored.push(document),

@@ -89,7 +89,7 @@ fn wake_delayed(tx: &Transaction<'_>, run: i64, now: u64) -> Result<()> {
     for mut envelope in due {
         envelope.record.state = State::Ready;
         envelope.record.due_ms = 0;
-        envelope.change(tx)?;
+        envelope.change(tx, now)?;
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ fn grant(tx: &Transaction<'_>, mut envelope: Envelope, query: &LeaseQuery, now: 
     envelope.record.open = true;
     envelope.record.lease =
         Some(Grant { id, worker: query.worker.clone(), granted_ms: now, expires_ms, progress: 0, progress_ms: now });
-    envelope.change(tx)?;
+    envelope.change(tx, now)?;
     tx.prepare_cached("INSERT INTO request (worker, request_id, lease, expires_ms) VALUES (?1, ?2, ?3, ?4)")?
         .execute((query.worker.as_str(), &query.request_id, Bytes::from(id), int(expires_ms)))?;
     envelope.fill(tx)
@@ -205,7 +205,7 @@ pub(super) fn commit(tx: &Transaction<'_>, commit: &Commit, now: u64) -> Result<
             record.reason.clone_from(reason);
         }
     }
-    envelope.change(tx)?;
+    envelope.change(tx, now)?;
     Ok(Committed::Done(envelope.record.lease))
 }
 
@@ -234,7 +234,7 @@ pub(super) fn sweep(tx: &Transaction<'_>, limits: &SweepLimits, now: u64) -> Res
             envelope.record.reason = "poison".into();
             envelope.set_checkpoint(tx, None)?;
         }
-        envelope.change(tx)?;
+        envelope.change(tx, now)?;
         let Record { run, id: document, state, .. } = envelope.record;
         swept.push(Swept { run, document, lease, state });
     }

@@ -173,7 +173,7 @@ impl Source for SqliteStore {
 
     async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
         let (run, documents) = (run.clone(), documents.to_vec());
-        self.write(move |tx, _| Ok(document::mark_flushed(tx, key(tx, &run)?, &documents)?)).await
+        self.write(move |tx, now| Ok(document::mark_flushed(tx, key(tx, &run)?, &documents, now)?)).await
     }
 }
 
@@ -195,7 +195,7 @@ impl Store for SqliteStore {
 
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted> {
         let (run, documents) = (run.clone(), documents.to_vec());
-        self.write(move |tx, _| Ok(document::submit(tx, key(tx, &run)?, &documents)?)).await
+        self.write(move |tx, now| Ok(document::submit(tx, key(tx, &run)?, &documents, now)?)).await
     }
 
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
@@ -240,6 +240,11 @@ impl Store for SqliteStore {
     async fn history(&self, document: DocumentId) -> Result<Vec<Past>> {
         self.read(move |tx| Ok(document::history(tx, document)?.ok_or_else(|| StoreError::no_document(document))?))
             .await
+    }
+
+    async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
+        let run = run.clone();
+        self.read(move |tx| Ok(document::changed(tx, key(tx, &run)?, after, limit)?)).await
     }
 
     async fn counts(&self, run: &RunId) -> Result<Counts> {

@@ -23,7 +23,7 @@ pub(super) struct Envelope {
 
 const COLUMNS: &str = "document.key, document.id, run.id, seq, state, reason, version, open, due_ms, errors, losses, \
                        releases, flushed, lease, worker, granted_ms, expires_ms, progress, progress_ms, last_lease, \
-                       next_lease, swap";
+                       next_lease, swap, mark, changed_ms";
 
 /// The envelopes that `rest` (a `WHERE` clause and what follows it) selects.
 pub(super) fn select(tx: &Transaction<'_>, rest: &str, params: impl Params) -> Result<Vec<Envelope>> {
@@ -64,6 +64,8 @@ fn read(row: &Row<'_>) -> Result<Envelope> {
         state: state(row, 4)?,
         reason: row.get(5)?,
         version: time(row, 6)?,
+        mark: time(row, 22)?,
+        changed_ms: time(row, 23)?,
         open: row.get(7)?,
         due_ms: time(row, 8)?,
         counters: Counters { errors: row.get(9)?, losses: row.get(10)?, releases: row.get(11)? },
@@ -90,19 +92,26 @@ impl Envelope {
     }
 
     /// Writes the envelope as a new version.
-    pub(super) fn change(&mut self, tx: &Transaction<'_>) -> Result<()> {
+    pub(super) fn change(&mut self, tx: &Transaction<'_>, now: u64) -> Result<()> {
         self.record.version += 1;
+        self.record.changed_ms = now;
+        // Writers take turns, so the highest mark is the latest.
+        self.record.mark = tx
+            .prepare_cached("SELECT max(mark) + 1 FROM document WHERE run = (SELECT run FROM document WHERE key = ?1)")?
+            .query_row([self.key], |row| time(row, 0))?;
         self.save(tx)
     }
 
     /// Writes the envelope; body and checkpoint have their own functions.
     pub(super) fn save(&self, tx: &Transaction<'_>) -> Result<()> {
-        let Record { state, reason, version, open, due_ms, counters, flushed, lease, .. } = &self.record;
+        let Record { state, reason, version, mark, changed_ms, open, due_ms, counters, flushed, lease, .. } =
+            &self.record;
         tx.prepare_cached(
             "UPDATE document SET state = :state, reason = :reason, version = :version, open = :open, due_ms = :due_ms,
                  errors = :errors, losses = :losses, releases = :releases, flushed = :flushed, lease = :lease,
                  worker = :worker, granted_ms = :granted_ms, expires_ms = :expires_ms, progress = :progress,
-                 progress_ms = :progress_ms, last_lease = :last_lease, next_lease = :next_lease, swap = :swap
+                 progress_ms = :progress_ms, last_lease = :last_lease, next_lease = :next_lease, swap = :swap,
+                 mark = :mark, changed_ms = :changed_ms
              WHERE key = :key",
         )?
         .execute(named_params! {
@@ -125,6 +134,8 @@ impl Envelope {
             ":last_lease": self.last.map(Bytes::from),
             ":next_lease": self.next.map(Bytes::from),
             ":swap": self.swap,
+            ":mark": int(*mark),
+            ":changed_ms": int(*changed_ms),
         })?;
         Ok(())
     }

@@ -24,6 +24,8 @@ CREATE TABLE document (
     state       TEXT NOT NULL,
     reason      TEXT NOT NULL DEFAULT '',
     version     INTEGER NOT NULL DEFAULT 1,
+    mark        INTEGER NOT NULL,
+    changed_ms  INTEGER NOT NULL,
     open        INTEGER NOT NULL DEFAULT 0,
     due_ms      INTEGER NOT NULL DEFAULT 0,
     errors      INTEGER NOT NULL DEFAULT 0,
@@ -44,6 +46,7 @@ CREATE TABLE document (
     swap        BLOB
 ) STRICT;
 CREATE UNIQUE INDEX document_by_seq ON document (run, seq);
+CREATE UNIQUE INDEX document_by_mark ON document (run, mark);
 CREATE INDEX document_by_state ON document (run, state, seq);
 CREATE INDEX document_by_reason ON document (run, state, reason, seq);
 CREATE INDEX document_ready ON document (run, open DESC, seq) WHERE state = 'ready';

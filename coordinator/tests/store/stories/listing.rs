@@ -1,6 +1,6 @@
 //! Finding documents again.
 
-use longhand_coordinator::store::{Counts, Filter, State, StoreError};
+use longhand_coordinator::store::{Counts, Filter, Renewal, State, StoreError};
 
 use crate::bench::*;
 
@@ -10,6 +10,7 @@ on_every_store!(
     a_listing_goes_page_by_page_in_the_order_of_submission,
     documents_are_found_by_state_and_by_reason,
     a_reason_without_a_state_is_refused,
+    who_follows_the_changes_misses_none_and_sees_each_document_once,
 );
 
 async fn a_listing_goes_page_by_page_in_the_order_of_submission(bench: &Bench) {
@@ -71,4 +72,39 @@ async fn a_reason_without_a_state_is_refused(bench: &Bench) {
     let filter = Filter { state: None, reason: Some("refusal".into()) };
     let error = bench.store.list(&run, &filter, None, 1).await.unwrap_err();
     assert!(matches!(&error, StoreError::Refused(text) if text.contains("name the state too")), "{error}");
+}
+
+async fn who_follows_the_changes_misses_none_and_sees_each_document_once(bench: &Bench) {
+    let run = bench.run("r", 5).await;
+    let other = bench.run("other", 2).await;
+    bench.store.pause(&other, true).await.unwrap();
+    let follow = async |after: u64| {
+        let records = bench.store.changed(&run, after, 100).await.unwrap();
+        (records.iter().map(|record| record.seq).collect::<Vec<u64>>(), records.last().map_or(after, |last| last.mark))
+    };
+    let (seen, mark) = follow(0).await;
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+    assert_eq!(follow(mark).await, (vec![], mark));
+
+    // Leased and committed count as changes, a renewal does not: nothing of a document but its lease's times moves.
+    let (_, first) = bench.lease_one().await;
+    let (_, second) = bench.lease_one().await;
+    let (seen, mark) = follow(mark).await;
+    assert_eq!(seen, [0, 1]);
+    let renewal = Renewal { lease: first, progress: 1, checkpoint: None };
+    assert_eq!(bench.store.renew(&[renewal], 60_000).await.unwrap(), []);
+    assert_eq!(follow(mark).await, (vec![], mark));
+    bench.commit(second, ended(State::Accepted, "")).await;
+    bench.commit(first, ended(State::Rejected, "refusal")).await;
+    let (accepted, after) = (document(&run, 1), mark);
+    bench.store.mark_flushed(&run, &[accepted]).await.unwrap();
+    let (seen, _) = follow(after).await;
+    assert_eq!(seen, [0, 1], "once each, at the place of the latest change");
+
+    let page = bench.store.changed(&run, after, 1).await.unwrap();
+    let rest = bench.store.changed(&run, page[0].mark, 1).await.unwrap();
+    assert_eq!((page[0].seq, rest[0].seq), (0, 1), "page by page");
+    let now = bench.store.now_ms().await.unwrap();
+    assert!(rest[0].changed_ms > 0 && rest[0].changed_ms <= now, "{} at {now}", rest[0].changed_ms);
+    assert_eq!(bench.store.audit(&run, false).await.unwrap().mismatches, Vec::<String>::new());
 }

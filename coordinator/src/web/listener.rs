@@ -1,0 +1,124 @@
+//! TLS for the HTTP port. Handshakes run beside each other: a caller that says nothing holds up nobody.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
+use tokio_rustls::server::TlsStream;
+
+/// Time for a handshake, and handshakes at the same time: callers beyond it wait in the kernel.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKES: usize = 256;
+/// Wait after an error of the port itself, such as no file handles left.
+const RECOVER: Duration = Duration::from_millis(200);
+
+/// Certificate and key, and the CA that must have signed the certificates of callers, as PEM texts.
+#[derive(Clone)]
+pub struct Pem {
+    pub certificate: String,
+    pub key: String,
+    pub client_ca: Option<String>,
+}
+
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pem").field("client_ca", &self.client_ca.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Certificate, key or CA are of no use.
+#[derive(Debug, thiserror::Error)]
+#[error("the {what} for HTTPS cannot be used: {reason}")]
+pub struct PemError {
+    what: &'static str,
+    reason: String,
+}
+
+pub(super) struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+}
+
+impl TlsListener {
+    pub(super) fn new(listener: TcpListener, pem: &Pem) -> Result<Self, PemError> {
+        Ok(Self { listener, acceptor: TlsAcceptor::from(Arc::new(config(pem)?)), handshakes: JoinSet::new() })
+    }
+}
+
+fn config(pem: &Pem) -> Result<ServerConfig, PemError> {
+    fn wrong<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> PemError {
+        move |error| PemError { what, reason: error.to_string() }
+    }
+    let certificates = |what, text: &str| {
+        CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(wrong(what))
+    };
+    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).map_err(wrong("key"))?;
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().map_err(wrong("TLS library"))?;
+    let builder = match &pem.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates("CA of callers", ca)? {
+                roots.add(certificate).map_err(wrong("CA of callers"))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().map_err(wrong("CA of callers"))?)
+        }
+    };
+    let mut config =
+        builder.with_single_cert(certificates("certificate", &pem.certificate)?, key).map_err(wrong("certificate"))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = self.handshakes.join_next() => match done {
+                    Ok(Some(connection)) => return connection,
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!(%error, "a handshake crashed"),
+                },
+                accepted = self.listener.accept(), if self.handshakes.len() < HANDSHAKES => match accepted {
+                    Ok((stream, peer)) => {
+                        let handshake = self.acceptor.accept(stream);
+                        self.handshakes.spawn(async move {
+                            match tokio::time::timeout(HANDSHAKE, handshake).await {
+                                Ok(Ok(stream)) => Some((stream, peer)),
+                                Ok(Err(error)) => {
+                                    tracing::debug!(%peer, %error, "no TLS handshake");
+                                    None
+                                }
+                                Err(_) => None,
+                            }
+                        });
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(RECOVER).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}

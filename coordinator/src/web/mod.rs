@@ -1,0 +1,96 @@
+//! HTTP for people and for Prometheus: `/metrics`, `/healthz`, `/readyz`, and with a coordinator behind it the dashboard.
+//!
+//! `guard` stands before every page; `listener` brings the connections in; `api` answers what the pages ask.
+
+mod assets;
+mod guard;
+mod health;
+mod listener;
+mod session;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Redirect;
+use axum::routing::get;
+use prometheus::proto::MetricFamily;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::service::{Coordinator, Tokens};
+pub use listener::{Pem, PemError};
+
+/// Time that answers in flight get when the server is asked to stop. Streams of events end at once.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Gives series as they are when it is called.
+pub type Numbers = Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
+
+/// What is served.
+#[derive(Clone, Default)]
+pub struct Site {
+    /// Whose documents the dashboard shows; none for a worker, which has numbers only.
+    pub coordinator: Option<Coordinator>,
+    /// Series beside the coordinator's own.
+    pub numbers: Vec<Numbers>,
+    /// None lets everybody in who can reach the port.
+    pub tokens: Option<Tokens>,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("coordinator", &self.coordinator).finish_non_exhaustive()
+    }
+}
+
+/// Serves until `shutdown` is cancelled.
+///
+/// # Errors
+/// Certificate and key cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    site: Site,
+    pem: Option<Pem>,
+    shutdown: CancellationToken,
+) -> Result<(), PemError> {
+    let secure = pem.is_some();
+    let guard = Arc::new(guard::Guard::new(site.tokens.clone(), secure));
+    let site = Arc::new(site);
+    let open = Router::new()
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .with_state(Arc::clone(&site))
+        .route("/assets/{name}", get(assets::file))
+        .route("/login", get(assets::login).post(guard::log_in))
+        .with_state(Arc::clone(&guard));
+    let closed = Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/", get(|| async { Redirect::to("/metrics") }))
+        .with_state(site)
+        .layer(from_fn_with_state(guard, guard::admit));
+    let router = open.merge(closed).layer(from_fn(guard::dress));
+    let stopped = shutdown.clone().cancelled_owned();
+    let served = async {
+        match pem {
+            None => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
+            Some(pem) => {
+                let listener = listener::TlsListener::new(listener, &pem)?;
+                axum::serve(listener, router).with_graceful_shutdown(stopped).await
+            }
+        }
+        // It never ends with an error: a connection that fails is its own affair.
+        .unwrap_or_else(|error| tracing::warn!(%error, "the HTTP server ended"));
+        Ok(())
+    };
+    let late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(STOP_WITHIN).await;
+    };
+    tokio::select! {
+        ended = served => ended,
+        () = late => Ok(()),
+    }
+}
