@@ -21,6 +21,8 @@ PEER_VERSION := 0.3.36
 PEER := $(LONGHAND_CACHE)/peer/llama-cpp-python-$(PEER_VERSION)
 PEER_MODEL := $(PEER)/SmolLM2-135M-Instruct.Q4_0.gguf
 PEER_PROGRAMS := llama-batched-bench llama-quantize llama-server
+RANDOM_MODELS := $(LONGHAND_CACHE)/models/random-llama-1b.gguf $(LONGHAND_CACHE)/models/random-qwen-1b.gguf
+LONGHAND := $(CARGO) run --release --locked --quiet --package longhand --
 
 .PHONY: help demo test bench lint model test-deps rust-components
 .DEFAULT_GOAL := help
@@ -41,10 +43,17 @@ demo: model
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
 
-bench: model $(PEER_MODEL)
-	$(CARGO) build --release --locked --package longhand
-	$(CARGO) run --release --locked --quiet --package longhand -- bench engine --model '$(MODEL)' \
+bench: model $(PEER_MODEL) $(RANDOM_MODELS)
+	$(LONGHAND) bench engine --model '$(MODEL)' \
 	  --peer '$(PEER)/bin' --peer-model '$(PEER_MODEL)' --report target/bench/engine.json
+	$(LONGHAND) bench agentwrite --model '$(MODEL)' --peer '$(PEER)/bin' --peer-model '$(PEER_MODEL)' \
+	  --report target/bench/agentwrite.json
+	for like in llama-1b qwen-1b; do \
+	  $(LONGHAND) bench engine --model "$(LONGHAND_CACHE)/models/random-$$like.gguf" --peer '$(PEER)/bin' \
+	    --shape 1x256+1 --shape 1x64+32 --shape 8x64+32 --report "target/bench/engine-$$like.json" || exit 1; \
+	done
+	$(LONGHAND) bench engine --model '$(MODEL)' --peer '$(PEER)/bin' --peer-model '$(PEER_MODEL)' --busy 1 \
+	  --shape 1x128+128 --shape 8x128+128 --report target/bench/engine-busy.json
 
 lint: rust-components
 	$(CARGO) fmt --all --check
@@ -112,6 +121,9 @@ $(PEER)/bin:
 	  && cmake --build "$$temp/build" --target $(PEER_PROGRAMS) >>"$$temp/log" \
 	  || { tail -n 30 "$$temp/log" >&2; exit 1; } \
 	  && mv "$$temp/build/bin" '$@'
+
+$(LONGHAND_CACHE)/models/random-%.gguf: | $(MODEL)
+	$(LONGHAND) bench random-model --like '$*' --vocabulary '$(MODEL)' --output '$@'
 
 # Q4_0 is the type that llama.cpp is fastest with.
 $(PEER_MODEL): $(MODEL) | $(PEER)/bin

@@ -1,6 +1,6 @@
 //! The engine that a run's worker decodes with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +62,13 @@ async fn remote(args: &EngineArgs) -> Result<OpenAiEngine> {
         patience: REMOTE_PATIENCE,
     };
     OpenAiEngine::connect(options).await.map_err(Failure::refused)
+}
+
+/// A local engine for as many documents at a time, with KV memory for all of them.
+pub(crate) async fn open_local(model: &Path, threads: usize, sequences: usize) -> Result<Arc<dyn Engine>> {
+    let settings = Settings { model: model.to_owned(), threads: Some(threads), kv_memory: None, sequences };
+    let loaded = tokio::task::spawn_blocking(move || load(&settings)).await;
+    loaded.map_err(|e| Failure::refused(format!("the model could not be loaded: {e}")))?
 }
 
 #[derive(Debug)]

@@ -143,21 +143,21 @@ impl Comparison {
         text.push_str(&output::table(&lines));
         text
     }
+}
 
-    /// Writes everything as JSON, whole or not at all.
-    pub(crate) fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).map_err(Failure::stopped)?;
-        let wrong = |e: std::io::Error| Failure::stopped(format!("{}: {e}", path.display()));
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(wrong)?;
-        }
-        let temp = path.with_extension("json.tmp");
-        fs::write(&temp, text).and_then(|()| fs::rename(&temp, path)).map_err(wrong)
+/// Writes measurements as JSON, whole or not at all.
+pub(super) fn save(path: &Path, measured: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(measured).map_err(Failure::stopped)?;
+    let wrong = |e: std::io::Error| Failure::stopped(format!("{}: {e}", path.display()));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(wrong)?;
     }
+    let temp = path.with_extension("json.tmp");
+    fs::write(&temp, text).and_then(|()| fs::rename(&temp, path)).map_err(wrong)
 }
 
 /// The middle one, or the mean of the two in the middle.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match values.len() {

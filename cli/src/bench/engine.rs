@@ -139,7 +139,7 @@ impl EngineBench {
             false => output::line(comparison.table().trim_end())?,
         }
         match &self.report {
-            Some(path) => comparison.save(path),
+            Some(path) => compare::save(path, &comparison),
             None => Ok(()),
         }
     }

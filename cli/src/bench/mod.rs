@@ -1,5 +1,6 @@
 //! `longhand bench`: measurements, as commands.
 
+mod agentwrite;
 mod compare;
 mod engine;
 mod machine;
@@ -17,6 +18,9 @@ use crate::exit::Result;
 pub(crate) enum Bench {
     /// Tokens per second of the engine, alone or against llama.cpp
     Engine(engine::EngineBench),
+    /// Documents per hour, written section by section, alone or against llama.cpp's server
+    #[command(name = "agentwrite")]
+    AgentWrite(agentwrite::AgentWriteBench),
     /// Make a model of random weights in the shape of a real one
     RandomModel(random::RandomModel),
 }
@@ -26,6 +30,7 @@ impl Bench {
     pub(crate) fn json(&self) -> bool {
         match self {
             Self::Engine(args) => args.json,
+            Self::AgentWrite(args) => args.json,
             Self::RandomModel(_) => false,
         }
     }
@@ -33,6 +38,7 @@ impl Bench {
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::Engine(args) => args.run().await,
+            Self::AgentWrite(args) => args.run().await,
             Self::RandomModel(args) => args.run(),
         }
     }

@@ -1,6 +1,6 @@
 //! A task as a request. All servers take OpenAI's fields; for more, such as a grammar, each has its own words.
 
-use longhand_proto::task::{Constraint, Task};
+use longhand_proto::task::{Constraint, LengthControl, Task};
 use serde_json::{Map, Value, json};
 
 use super::gbnf;
@@ -75,6 +75,10 @@ pub(super) fn of(task: &Task, dialect: Dialect, model: &str) -> Value {
             set("repeat_penalty", json!(sampling.repetition_penalty));
             set("repeat_last_n", json!(sampling.penalty_window));
             set("timings_per_token", json!(true));
+            // It knows no least length but this one: a word is at least one token.
+            let below_floor =
+                |length: LengthControl| length.target_words as f32 * length.floor >= task.max_tokens as f32;
+            set("ignore_eos", json!(task.length.is_some_and(below_floor)));
         }
     }
     match &task.constraint {
