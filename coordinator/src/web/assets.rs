@@ -16,6 +16,11 @@ fn html(text: String) -> Response {
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
 }
 
+/// One page for all places of the dashboard: its script looks where it is.
+pub(super) async fn page() -> Response {
+    html(include_str!("assets/index.html").to_owned())
+}
+
 pub(super) async fn login(RawQuery(query): RawQuery) -> Response {
     let wrong = if query.as_deref() == Some("wrong") { WRONG } else { "" };
     html(LOGIN.replace("<!--WRONG-->", wrong))
@@ -24,6 +29,7 @@ pub(super) async fn login(RawQuery(query): RawQuery) -> Response {
 pub(super) async fn file(Path(name): Path<String>) -> Response {
     let (kind, bytes): (_, &'static str) = match name.as_str() {
         "style.css" => ("text/css; charset=utf-8", include_str!("assets/style.css")),
+        "app.js" => ("text/javascript; charset=utf-8", include_str!("assets/app.js")),
         "icon.svg" => ("image/svg+xml", include_str!("assets/icon.svg")),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };

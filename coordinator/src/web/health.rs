@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use prometheus::{Encoder, TextEncoder};
 
-use super::Site;
+use super::Served;
 
 /// Longest time that the store may take to be called ready, and to count for a scrape.
 const STORE: Duration = Duration::from_secs(5);
@@ -20,8 +20,8 @@ pub(super) async fn live() -> &'static str {
 }
 
 /// The store answers too.
-pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
-    let Some(coordinator) = &site.coordinator else { return "ok\n".into_response() };
+pub(super) async fn ready(State(served): State<Arc<Served>>) -> Response {
+    let Some(coordinator) = &served.site.coordinator else { return "ok\n".into_response() };
     let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     match tokio::time::timeout(STORE, coordinator.store().now_ms()).await {
         Ok(Ok(_)) => "ok\n".into_response(),
@@ -35,12 +35,12 @@ pub(super) async fn ready(State(site): State<Arc<Site>>) -> Response {
 
 /// All series, in Prometheus's text format. Without the store those of the process are shown all the same: a scrape that
 /// fails when something is wrong tells nothing when it matters.
-pub(super) async fn metrics(State(site): State<Arc<Site>>) -> Response {
+pub(super) async fn metrics(State(served): State<Arc<Served>>) -> Response {
     let mut families = Vec::new();
-    if let Some(coordinator) = &site.coordinator {
+    if let Some(coordinator) = &served.site.coordinator {
         families = coordinator.metrics().gather(coordinator.store().as_ref(), STORE).await;
     }
-    for numbers in &site.numbers {
+    for numbers in &served.site.numbers {
         families.extend(numbers());
     }
     let mut text = Vec::new();

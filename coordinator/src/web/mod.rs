@@ -2,7 +2,9 @@
 //!
 //! `guard` stands before every page; `listener` brings the connections in; `api` answers what the pages ask.
 
+mod api;
 mod assets;
+mod catalogue;
 mod guard;
 mod health;
 mod listener;
@@ -14,13 +16,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::Redirect;
-use axum::routing::get;
+use axum::routing::{get, post};
 use prometheus::proto::MetricFamily;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::{Coordinator, Tokens};
+use catalogue::Catalogues;
 pub use listener::{Pem, PemError};
 
 /// Time that answers in flight get when the server is asked to stop. Streams of events end at once.
@@ -46,6 +48,13 @@ impl fmt::Debug for Site {
     }
 }
 
+/// What the answers are made of.
+#[derive(Debug)]
+struct Served {
+    site: Site,
+    catalogues: Catalogues,
+}
+
 /// Serves until `shutdown` is cancelled.
 ///
 /// # Errors
@@ -58,7 +67,7 @@ pub async fn serve(
 ) -> Result<(), PemError> {
     let secure = pem.is_some();
     let guard = Arc::new(guard::Guard::new(site.tokens.clone(), secure));
-    let site = Arc::new(site);
+    let site = Arc::new(Served { site, catalogues: Catalogues::default() });
     let open = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
@@ -68,7 +77,15 @@ pub async fn serve(
         .with_state(Arc::clone(&guard));
     let closed = Router::new()
         .route("/metrics", get(health::metrics))
-        .route("/", get(|| async { Redirect::to("/metrics") }))
+        .route("/", get(assets::page))
+        .route("/runs/{*rest}", get(assets::page))
+        .route("/api/runs", get(api::runs))
+        .route("/api/runs/{run}", get(api::run))
+        .route("/api/runs/{run}/documents", get(api::documents))
+        .route("/api/runs/{run}/documents/{document}", get(api::document))
+        .route("/api/runs/{run}/requeue", post(api::requeue))
+        .route("/api/runs/{run}/cancel", post(api::cancel))
+        .route("/api/runs/{run}/pause", post(api::pause))
         .with_state(site)
         .layer(from_fn_with_state(guard, guard::admit));
     let router = open.merge(closed).layer(from_fn(guard::dress));
