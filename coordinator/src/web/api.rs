@@ -153,7 +153,9 @@ fn overview(catalogue: &Catalogue, now: u64) -> Value {
 
 /// At most [`POINTS`] stretches from the first text to now.
 fn plot(catalogue: &Catalogue, now: u64) -> Value {
-    let Some((&first, _)) = catalogue.plot.first_key_value() else { return json!({ "step_ms": BUCKET_MS, "points": [] }) };
+    let Some((&first, _)) = catalogue.plot.first_key_value() else {
+        return json!({ "step_ms": BUCKET_MS, "points": [] });
+    };
     let last = catalogue.plot.last_key_value().map_or(first, |(&last, _)| last);
     // A run that ended an hour ago shows its own time, not the hour after.
     let last = if now / BUCKET_MS <= last + 6 { (now / BUCKET_MS).max(last) } else { last };
@@ -227,9 +229,10 @@ pub(super) async fn document(Extract(site): Here, Path((run, id)): Path<(String,
     let attempts = store.attempts(id).await?;
     let history = store.history(id).await?;
     let body: Value = serde_json::from_str(&record.body).map_err(wrong)?;
-    let lease = record.lease.as_ref().map(|lease| {
-        json!({ "worker": lease.worker, "granted_ms": lease.granted_ms, "progress": lease.progress })
-    });
+    let lease = record
+        .lease
+        .as_ref()
+        .map(|lease| json!({ "worker": lease.worker, "granted_ms": lease.granted_ms, "progress": lease.progress }));
     let history: Vec<Value> = (history.iter())
         .map(|past| json!({ "version": past.version, "state": past.state, "reason": past.reason }))
         .collect();

@@ -125,7 +125,8 @@ fn line(record: &Record, attempts: &[Attempt]) -> Line {
         Some(Progress::Finished { verdict: Verdict::Rejected { detail, .. }, .. }) => detail.as_str(),
         _ => "",
     };
-    let generated = |attempt: &Attempt| attempt.detail.pointer("/usage/generated").and_then(|it| it.as_u64()).unwrap_or(0);
+    let generated =
+        |attempt: &Attempt| attempt.detail.pointer("/usage/generated").and_then(|it| it.as_u64()).unwrap_or(0);
     let failed = |attempt: &&Attempt| attempt.end != AttemptEnd::Completed;
     Line {
         id: record.id,
