@@ -5,6 +5,7 @@ mod bad_input;
 mod choose;
 mod cluster;
 mod crash;
+mod dashboard;
 mod examples;
 mod fleet;
 mod numbers;

@@ -6,14 +6,17 @@ use std::process::{Command, Stdio};
 
 use crate::fleet::{Fleet, Process};
 
-/// One request over a connection of its own: status and body.
+/// One request over a connection of its own: status and body. `head` is method, headers and, after an empty line, a body.
 pub(crate) fn request(url: &str, head: &str) -> (u16, String) {
     let address = url.strip_prefix("http://").unwrap();
     let (address, path) = address.split_once('/').unwrap_or((address, ""));
     let mut stream = TcpStream::connect(address).unwrap();
+    let (head, sent) = head.split_once("\n\n").unwrap_or((head, ""));
     let method = if head.is_empty() { "GET" } else { head.lines().next().unwrap() };
     let more: String = head.lines().skip(1).map(|line| format!("{line}\r\n")).collect();
-    write!(stream, "{method} /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{more}\r\n").unwrap();
+    let length = sent.len();
+    write!(stream, "{method} /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{more}").unwrap();
+    write!(stream, "Content-Length: {length}\r\n\r\n{sent}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

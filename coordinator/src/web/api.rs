@@ -157,8 +157,9 @@ fn plot(catalogue: &Catalogue, now: u64) -> Value {
         return json!({ "step_ms": BUCKET_MS, "points": [] });
     };
     let last = catalogue.plot.last_key_value().map_or(first, |(&last, _)| last);
-    // A run that ended an hour ago shows its own time, not the hour after.
-    let last = if now / BUCKET_MS <= last + 6 { (now / BUCKET_MS).max(last) } else { last };
+    // The stretch that still runs would look like a fall; a run that ended an hour ago shows its own time, not the hour after.
+    let whole = (now / BUCKET_MS).saturating_sub(1).max(first);
+    let last = if whole <= last + 6 { whole } else { last };
     let width = (last - first + 1).div_ceil(POINTS);
     let mut points = vec![Bucket::default(); ((last - first) / width + 1) as usize];
     for (&at, bucket) in &catalogue.plot {

@@ -162,7 +162,7 @@ function eta(data) {
   return span(span_ms * data.sections_left / data.sections);
 }
 const rate = (plot, key, per) => {
-  const last = plot.points.slice(-7, -1);
+  const last = plot.points.slice(-6);
   return last.length ? last.reduce((sum, p) => sum + p[key], 0) / (last.length * plot.step_ms) * per : 0;
 };
 const brief = (run, list, time) => list.length
@@ -191,15 +191,16 @@ async function runPage(run) {
       figure(number(rate(data.plot, 'tokens', 1000)), 'tokens a second', 'last minute'),
       figure(short(t.generated), 'tokens written', t.generated ? `${(100 * t.wasted / t.generated).toFixed(1)} % wasted` : ''),
       figure(t.cached + t.computed ? Math.round(100 * t.cached / (t.cached + t.computed)) + ' %' : '–', 'prompt from cache')),
+    data.causes.length > 0 &&
+      card('What went wrong', table(['Cause', '#Documents', ''], data.causes.map((cause) => el('tr',
+        el('td', pill(cause.state), ' ', el('a', { href: `${here}/documents?state=${cause.state}&reason=${encodeURIComponent(cause.reason)}` }, cause.reason || '–'), el('div.dim.clip', cause.message)),
+        el('td.n', number(cause.count)),
+        el('td', cause.state === 'rejected' && action('Requeue', () => requeueMany(run, { rejected: cause.reason }, `rejected by ${cause.reason}`))))))),
     el('div.grid2',
       card('Words a minute', curve('Words a minute over time', data.plot, (p) => p.words / data.plot.step_ms * 60000)),
       card('Tokens a second', curve('Tokens a second over time', data.plot, (p) => p.tokens / data.plot.step_ms * 1000)),
       card('Words written against words asked for', data.lengths.length ? scatter(data.lengths) : el('p.dim.empty', 'No document has ended yet.')),
       card('Length score S_l', data.lengths.length ? bars('Documents by length score', data.scores, '0', '100') : el('p.dim.empty', 'No document has ended yet.')),
-      card('What went wrong', data.causes.length ? table(['Cause', '#Documents', ''], data.causes.map((cause) => el('tr',
-        el('td', pill(cause.state), ' ', el('a', { href: `${here}/documents?state=${cause.state}&reason=${encodeURIComponent(cause.reason)}` }, cause.reason || '–'), el('div.dim.clip', cause.message)),
-        el('td.n', number(cause.count)),
-        el('td', cause.state === 'rejected' && action('Requeue', () => requeueMany(run, { rejected: cause.reason }, `rejected by ${cause.reason}`)))))) : el('p.dim.empty', 'Nothing so far.')),
       card('Open longest', brief(run, data.oldest, (d) => span(data.now_ms - d.begun_ms))),
       card('Slowest', brief(run, data.slowest, (d) => span(d.spent_ms)))),
     el('p.dim', `Seed ${data.run.seed}, recipe `, el('code', data.run.recipe_hash.slice(0, 12)), data.run.model && `, model ${data.run.model}`),
