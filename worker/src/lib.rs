@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod cpu;
+pub mod cuda;
 pub mod device;
 pub mod engine;
 pub mod meter;

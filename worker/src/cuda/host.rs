@@ -1,0 +1,283 @@
+//! The seam on the processor: the kernels' own sources, compiled for the host as one shared library, and plain loops for
+//! products. Slow, and for tests: it shows on any machine that the device does the right work in the right order.
+//!
+//! Every allocation ends at a page that may not be touched, so a kernel that reads or writes past its memory ends the
+//! test at once.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use half::bf16;
+use longhand_proto::clock;
+
+use super::gpu::{
+    About, Arg, Gpu, GpuError, Graph, Into, Kernel, Launch, Memory, Product, Ptr, Release, Staging, Work,
+};
+
+/// The one entry of the library: runs a kernel for all its blocks and threads, and gives null, or what went wrong.
+/// `args[i]` is the address of argument i, as for `cuLaunchKernel`.
+type Run = unsafe extern "C" fn(
+    entry: *const c_char,
+    grid: *const u32,
+    block: *const u32,
+    shared: u32,
+    args: *mut *mut c_void,
+    count: c_int,
+) -> *const c_char;
+
+/// Its name in the library.
+const RUN: &CStr = c"longhand_run_kernel";
+
+/// The kernels of a shared library.
+#[derive(Debug)]
+struct Kernels {
+    library: libloading::Library,
+}
+
+impl Kernels {
+    fn run(&self, op: &Op) -> Result<(), GpuError> {
+        match op {
+            Op::Launch { entry, launch, args } => self.launch(entry, *launch, args),
+            Op::Multiply(product) => {
+                multiply(product);
+                Ok(())
+            }
+        }
+    }
+
+    fn launch(&self, entry: &CStr, launch: Launch, args: &[Arg]) -> Result<(), GpuError> {
+        // SAFETY: the library was built for this signature; `Host::open` has found the symbol.
+        let run = unsafe { self.library.get::<Run>(RUN.to_bytes_with_nul()) }.map_err(failed)?;
+        let mut addresses: Vec<*mut c_void> = args.iter().map(Arg::address).collect();
+        let Launch { grid, block, shared } = launch;
+        // SAFETY: all pointers live until the call returns; the launcher vouches for the arguments.
+        let wrong = unsafe {
+            run(entry.as_ptr(), grid.as_ptr(), block.as_ptr(), shared, addresses.as_mut_ptr(), addresses.len() as c_int)
+        };
+        if wrong.is_null() {
+            return Ok(());
+        }
+        // SAFETY: the library gives a text that stays until its next call.
+        let wrong = unsafe { CStr::from_ptr(wrong) }.to_string_lossy();
+        Err(GpuError::Failed(format!("{}: {wrong}", entry.to_string_lossy())))
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> GpuError {
+    GpuError::Failed(error.to_string())
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Launch { entry: CString, launch: Launch, args: Vec<Arg> },
+    Multiply(Product),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Host {
+    about: About,
+    kernels: Arc<Kernels>,
+    /// What is being recorded.
+    recorded: RefCell<Option<Vec<Op>>>,
+}
+
+impl Host {
+    /// `library`: what the kernels' host build made. `memory`: bytes that there are said to be.
+    pub fn open(library: &Path, memory: usize) -> Result<Self, GpuError> {
+        // SAFETY: the library is ours, and its initialisers do nothing that this process does not expect.
+        let loaded = unsafe { libloading::Library::new(library) };
+        let library = loaded.map_err(|error| failed(format!("{}: {error}", library.display())))?;
+        // SAFETY: only looked for.
+        unsafe { library.get::<Run>(RUN.to_bytes_with_nul()) }.map_err(failed)?;
+        let about = About {
+            name: "host".into(),
+            versions: "kernels compiled for this processor".into(),
+            capability: (9, 0),
+            // Few, so that small tests meet both full and empty GPUs.
+            multiprocessors: 4,
+            shared: 227 << 10,
+            memory,
+        };
+        Ok(Self { about, kernels: Arc::new(Kernels { library }), recorded: RefCell::new(None) })
+    }
+
+    fn run(&self, op: Op) -> Result<(), GpuError> {
+        match &mut *self.recorded.borrow_mut() {
+            Some(ops) => {
+                ops.push(op);
+                Ok(())
+            }
+            None => self.kernels.run(&op),
+        }
+    }
+}
+
+/// Recorded work.
+#[derive(Debug)]
+struct Recorded {
+    kernels: Arc<Kernels>,
+    ops: Vec<Op>,
+}
+
+impl Graph for Recorded {
+    fn replay(&self) -> Result<(), GpuError> {
+        self.ops.iter().try_for_each(|op| self.kernels.run(op))
+    }
+}
+
+impl Gpu for Host {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn free_memory(&self) -> Result<usize, GpuError> {
+        Ok(self.about.memory)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Memory, GpuError> {
+        let pages = Pages::new(bytes)?;
+        Ok(Memory::new(Ptr(pages.start as u64), bytes, Arc::new(pages)))
+    }
+
+    fn staging(&self, bytes: usize) -> Result<Staging, GpuError> {
+        self.allocate(bytes).map(Staging::new)
+    }
+
+    fn upload(&self, to: Ptr, from: &Staging, bytes: usize) -> Result<(), GpuError> {
+        self.write(to, &from.bytes()[..bytes])
+    }
+
+    fn download(&self, to: &mut Staging, from: Ptr, bytes: usize) -> Result<(), GpuError> {
+        self.read(&mut to.bytes_mut()[..bytes], from)
+    }
+
+    fn write(&self, to: Ptr, from: &[u8]) -> Result<(), GpuError> {
+        // SAFETY: the caller owns the memory at `to`; a range that is too long meets the page behind it.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.0 as *mut u8, from.len()) };
+        Ok(())
+    }
+
+    fn read(&self, to: &mut [u8], from: Ptr) -> Result<(), GpuError> {
+        // SAFETY: as above.
+        unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    fn launch(&self, kernel: &Kernel, launch: Launch, args: &[Arg]) -> Result<(), GpuError> {
+        let entry = CString::new(kernel.entry).map_err(failed)?;
+        self.run(Op::Launch { entry, launch, args: args.to_vec() })
+    }
+
+    fn multiply(&self, product: &Product) -> Result<(), GpuError> {
+        self.run(Op::Multiply(*product))
+    }
+
+    fn record(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError> {
+        *self.recorded.borrow_mut() = Some(Vec::new());
+        let done = work();
+        let ops = self.recorded.borrow_mut().take().unwrap_or_default();
+        done?;
+        Ok(Box::new(Recorded { kernels: Arc::clone(&self.kernels), ops }))
+    }
+
+    fn synchronize(&self) -> Result<(), GpuError> {
+        Ok(())
+    }
+
+    fn time(&self, work: Work<'_>) -> Result<Duration, GpuError> {
+        let begin = clock::now();
+        work()?;
+        Ok(begin.elapsed())
+    }
+}
+
+/// The slow twin of every product.
+fn multiply(product: &Product) {
+    let Product { rows, outputs, inputs, weight, input, output, into } = *product;
+    // SAFETY: the caller says that these matrices are there; a wrong size meets the page behind one of them.
+    let matrix = |at: Ptr, rows: usize| unsafe { std::slice::from_raw_parts(at.0 as *const bf16, rows * inputs) };
+    let wide = |row: &[bf16]| row.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
+    let input: Vec<Vec<f32>> = matrix(input, rows).chunks_exact(inputs).map(wide).collect();
+    for (o, weight) in matrix(weight, outputs).chunks_exact(inputs).enumerate() {
+        let weight = wide(weight);
+        for (row, input) in input.iter().enumerate() {
+            let sum = dot(&weight, input);
+            let at = row * outputs + o;
+            // SAFETY: inside the output, as the caller says.
+            unsafe {
+                match into {
+                    Into::Bf16 => (output.0 as *mut bf16).add(at).write(bf16::from_f32(sum)),
+                    Into::F32 => (output.0 as *mut f32).add(at).write(sum),
+                    Into::AddF32 => *(output.0 as *mut f32).add(at) += sum,
+                }
+            }
+        }
+    }
+}
+
+/// In 16 sums, which the compiler turns into registers.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0; 16];
+    for (a, b) in a.chunks(16).zip(b.chunks(16)) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum()
+}
+
+/// Pages of this process, the last one closed.
+#[derive(Debug)]
+struct Pages {
+    map: usize,
+    mapped: usize,
+    /// First byte of the memory, as near to the closed page as its alignment lets it be.
+    start: usize,
+}
+
+const PAGE: usize = 4096;
+/// Vectors of 16 bytes are the widest access that kernels make; real allocations have 256.
+const ALIGNMENT: usize = 16;
+
+impl Pages {
+    fn new(bytes: usize) -> Result<Self, GpuError> {
+        let open = bytes.next_multiple_of(PAGE);
+        let mapped = open + PAGE;
+        // SAFETY: a new mapping of its own, at no fixed address.
+        let map = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                mapped,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if map == libc::MAP_FAILED {
+            return Err(GpuError::Memory { bytes });
+        }
+        let map = map as usize;
+        // SAFETY: the last page of the mapping above.
+        if unsafe { libc::mprotect((map + open) as *mut c_void, PAGE, libc::PROT_NONE) } != 0 {
+            return Err(failed(std::io::Error::last_os_error()));
+        }
+        Ok(Self { map, mapped, start: map + open - bytes.next_multiple_of(ALIGNMENT) })
+    }
+}
+
+impl Release for Pages {
+    /// The mapping goes with the last value that names it.
+    fn release(&self, _: Ptr, _: usize) {}
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and nobody has an address in it any more.
+        unsafe { libc::munmap(self.map as *mut c_void, self.mapped) };
+    }
+}
