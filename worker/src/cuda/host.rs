@@ -1,8 +1,8 @@
 //! The seam on the processor: the kernels' own sources, compiled for the host as one shared library, and plain loops for
 //! products. Slow, and for tests: it shows on any machine that the device does the right work in the right order.
 //!
-//! Every allocation ends at a page that may not be touched, so a kernel that reads or writes past its memory ends the
-//! test at once.
+//! Every allocation ends at a page that may not be touched, or begins after one, so a kernel that leaves its memory is
+//! found at once.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -83,6 +83,14 @@ pub struct Host {
     kernels: Arc<Kernels>,
     /// What is being recorded.
     recorded: RefCell<Option<Vec<Op>>>,
+    guard: Guard,
+}
+
+/// Which side of an allocation lies at a closed page, but for its alignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    Before,
+    After,
 }
 
 impl Host {
@@ -102,7 +110,12 @@ impl Host {
             shared: 227 << 10,
             memory,
         };
-        Ok(Self { about, kernels: Arc::new(Kernels { library }), recorded: RefCell::new(None) })
+        Ok(Self { about, kernels: Arc::new(Kernels { library }), recorded: RefCell::new(None), guard: Guard::After })
+    }
+
+    /// Finds kernels that read or write before the start of their memory, in place of those that go past its end.
+    pub fn guard_before(self) -> Self {
+        Self { guard: Guard::Before, ..self }
     }
 
     fn run(&self, op: Op) -> Result<(), GpuError> {
@@ -139,7 +152,7 @@ impl Gpu for Host {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Memory, GpuError> {
-        let pages = Pages::new(bytes)?;
+        let pages = Pages::new(bytes, self.guard)?;
         Ok(Memory::new(Ptr(pages.start as u64), bytes, Arc::new(pages)))
     }
 
@@ -230,7 +243,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// Pages of this process, the last one closed.
+/// Pages of this process, the first and the last one closed.
 #[derive(Debug)]
 struct Pages {
     map: usize,
@@ -244,9 +257,9 @@ const PAGE: usize = 4096;
 const ALIGNMENT: usize = 16;
 
 impl Pages {
-    fn new(bytes: usize) -> Result<Self, GpuError> {
+    fn new(bytes: usize, guard: Guard) -> Result<Self, GpuError> {
         let open = bytes.next_multiple_of(PAGE);
-        let mapped = open + PAGE;
+        let mapped = open + 2 * PAGE;
         // SAFETY: a new mapping of its own, at no fixed address.
         let map = unsafe {
             libc::mmap(
@@ -262,11 +275,18 @@ impl Pages {
             return Err(GpuError::Memory { bytes });
         }
         let map = map as usize;
-        // SAFETY: the last page of the mapping above.
-        if unsafe { libc::mprotect((map + open) as *mut c_void, PAGE, libc::PROT_NONE) } != 0 {
-            return Err(failed(std::io::Error::last_os_error()));
+        for closed in [map, map + PAGE + open] {
+            // SAFETY: the first and the last page of the mapping above.
+            if unsafe { libc::mprotect(closed as *mut c_void, PAGE, libc::PROT_NONE) } != 0 {
+                return Err(failed(std::io::Error::last_os_error()));
+            }
         }
-        Ok(Self { map, mapped, start: map + open - bytes.next_multiple_of(ALIGNMENT) })
+        let start = map + PAGE;
+        let start = match guard {
+            Guard::Before => start,
+            Guard::After => start + open - bytes.next_multiple_of(ALIGNMENT),
+        };
+        Ok(Self { map, mapped, start })
     }
 }
 

@@ -19,4 +19,5 @@
 pub mod driver;
 pub mod gpu;
 pub mod host;
+pub mod kernels;
 pub mod nvrtc;

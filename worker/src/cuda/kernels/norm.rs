@@ -1,0 +1,85 @@
+//! RMS norms of the residual stream.
+
+use half::bf16;
+
+use super::NORM;
+use super::check::{self, Chance, Checked, near};
+use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
+
+/// `out[i] = x[row of i] / sqrt(mean of squares + eps) * weight`
+#[derive(Debug, Clone, Copy)]
+pub struct RmsNorm {
+    /// f32 `[any][dim]`
+    pub x: Ptr,
+    /// u32 `[count]`: which rows; null takes the first `count`.
+    pub rows: Ptr,
+    /// f32 `[dim]`
+    pub weight: Ptr,
+    /// bf16 `[count][dim]`
+    pub out: Ptr,
+    pub count: usize,
+    /// A multiple of 4, at most 12,000 or so: a row lies in shared memory.
+    pub dim: usize,
+    pub eps: f32,
+}
+
+impl RmsNorm {
+    pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
+        assert!(self.dim.is_multiple_of(4), "rows are read by fours");
+        let threads = (self.dim / 4).next_multiple_of(32).min(1024);
+        let launch = Launch { shared: ((32 + self.dim) * 4) as u32, ..Launch::new(self.count, threads as u32) };
+        let kernel = Kernel { source: &NORM, entry: "rms_norm" };
+        let args = [
+            self.x.into(),
+            self.rows.into(),
+            self.weight.into(),
+            self.out.into(),
+            (self.dim as u32).into(),
+            self.eps.into(),
+        ];
+        gpu.launch(&kernel, launch, &args)
+    }
+}
+
+/// The slow twin of one row.
+pub(crate) fn twin(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let mean = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / x.len() as f64;
+    let inverse = 1.0 / (mean + f64::from(eps)).sqrt();
+    x.iter().zip(weight).map(|(x, weight)| (f64::from(*x) * inverse * f64::from(*weight)) as f32).collect()
+}
+
+pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
+    let mut chance = Chance::new(1);
+    for (rows, dim, chosen) in
+        [(1, 32, None), (3, 576, None), (513, 96, None), (2, 4100, None), (9, 896, Some([8, 0, 3]))]
+    {
+        let (x, weight) = (chance.floats(rows * dim, 3.0), chance.floats(dim, 1.5));
+        let chosen: Option<Vec<u32>> = chosen.map(|rows| rows.to_vec());
+        let count = chosen.as_ref().map_or(rows, Vec::len);
+        let (x_at, weight_at) = (Buffer::from_slice(gpu, &x)?, Buffer::from_slice(gpu, &weight)?);
+        let rows_at = chosen.as_ref().map(|rows| Buffer::from_slice(gpu, rows)).transpose()?;
+        let out = Buffer::<bf16>::new(gpu, count * dim)?;
+        let norm = RmsNorm {
+            x: x_at.ptr(),
+            rows: rows_at.as_ref().map_or(Ptr::NULL, Buffer::ptr),
+            weight: weight_at.ptr(),
+            out: out.ptr(),
+            count,
+            dim,
+            eps: 1e-5,
+        };
+        norm.launch(gpu)?;
+        let row = |i: usize| chosen.as_ref().map_or(i, |rows| rows[i] as usize);
+        let want: Vec<f32> = (0..count).flat_map(|i| twin(&x[row(i) * dim..][..dim], &weight, 1e-5)).collect();
+        near(&format!("rms_norm {rows} x {dim}"), &check::wide(&out.to_vec(gpu)?), &want, 1e-6, check::BF16)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn norm_follows_its_slow_twin() {
+        crate::cuda::kernels::check::on_host(super::check);
+    }
+}
