@@ -7,11 +7,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use longhand_proto::RunId;
 
 use crate::bench::Bench;
+use crate::capacity::CapacityArgs;
 use crate::coordinator::CoordinatorArgs;
+use crate::health::HealthArgs;
 use crate::import::ImportArgs;
+use crate::model::Model;
 use crate::operator::Operate;
 use crate::port::AccessArgs;
 use crate::select::SelectArgs;
+use crate::version;
 use crate::worker::WorkerArgs;
 
 const ABOUT: &str = "Writes long documents with a language model, and keeps the good ones as training data";
@@ -72,7 +76,7 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(
     name = "longhand",
-    version,
+    version = version::LONG,
     about = ABOUT,
     long_about = LONG_ABOUT,
     after_help = EXAMPLES,
@@ -107,6 +111,13 @@ pub(crate) enum Command {
     /// Measure how fast it is here
     #[command(subcommand)]
     Bench(Bench),
+    /// Ask a coordinator or a worker whether it is well
+    Health(HealthArgs),
+    /// Fetch models
+    #[command(subcommand)]
+    Model(Model),
+    /// Work out how many GPUs, and how much time and memory, a corpus takes
+    PlanCapacity(CapacityArgs),
     #[command(flatten)]
     Operate(Operate),
 }

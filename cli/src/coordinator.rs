@@ -107,7 +107,8 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let display = Display::new(args.json, false);
     let url = format!("{}://{address}", door.scheme());
     let access = door.access();
-    let site = Site { coordinator: Some(coordinator.clone()), ..Site::default() };
+    let stopping = CancellationToken::new();
+    let site = Site { coordinator: Some(coordinator.clone()), stopping: stopping.clone(), ..Site::default() };
     let http = http.map(|listener| Http::start(listener, door, site)).transpose()?;
     let dashboard = http.as_ref().map(|http| http.url.clone());
     let mut text = format!("coordinator at {url}, store {}", redact(&args.store));
@@ -123,6 +124,7 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let asked = async {
         signals.next().await;
         signals.end_at_next();
+        stopping.cancel();
     };
     let served = service::serve_with(listener, coordinator, access, asked).await;
     stop.cancel();

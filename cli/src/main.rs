@@ -2,19 +2,23 @@
 
 mod args;
 mod bench;
+mod capacity;
 mod coordinator;
 mod display;
 mod dry_run;
 mod exit;
 mod folder;
+mod health;
 mod import;
 mod interrupt;
 mod job;
 mod link;
 mod memory;
+mod model;
 mod operator;
 mod output;
 mod pipeline;
+mod pod;
 mod port;
 mod progress;
 mod run;
@@ -23,6 +27,7 @@ mod spans;
 mod summary;
 mod telemetry;
 mod validate;
+mod version;
 mod worker;
 mod writer;
 
@@ -41,6 +46,7 @@ use telemetry::Telemetry;
 const RUNTIME_THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    version::state();
     let cli = Cli::parse();
     let json = match &cli.command {
         Command::Run(args) => args.json,
@@ -50,6 +56,9 @@ fn main() -> ExitCode {
         Command::Coordinator(args) => args.json,
         Command::Worker(args) => args.json,
         Command::Bench(command) => command.json(),
+        Command::Health(_) => false,
+        Command::Model(command) => command.json(),
+        Command::PlanCapacity(args) => args.json,
         Command::Operate(command) => command.json(),
     };
     let code = start(cli).unwrap_or_else(|failure| {
@@ -90,6 +99,9 @@ async fn command(cli: Cli) -> Result<Code> {
         Command::Coordinator(args) => coordinator::coordinator(&args).await,
         Command::Worker(args) => worker::worker(&args).await,
         Command::Bench(command) => command.run().await,
+        Command::Health(args) => health::health(&args).await,
+        Command::Model(command) => command.run().await,
+        Command::PlanCapacity(args) => capacity::plan(&args),
         Command::Operate(command) => command.run().await,
     }
 }

@@ -16,7 +16,7 @@ use crate::exit::{Code, Failure, Result};
 use crate::interrupt::Signals;
 use crate::link::LinkArgs;
 use crate::port::{Door, Http};
-use crate::writer;
+use crate::{pod, writer};
 
 const HELP: &str = "\
 Examples:
@@ -27,7 +27,7 @@ It may be started, stopped and killed at any time. A first SIGTERM or Ctrl-C mak
 end within --grace seconds; a second one ends it at once, and then other workers go on from the last checkpoint.
 
 Exit codes:
-  0    stopped by a signal, everything handed back
+  0    stopped by a signal or by --exit-idle, everything handed back
   1    the engine died, or the coordinator was gone for too long
   2    nothing was started: wrong usage, model of no use, or the coordinator refused this worker
   130  stopped at once by a second signal";
@@ -54,6 +54,11 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 600, env = "LONGHAND_GIVE_UP_SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     give_up_seconds: u64,
+
+    /// Time without a document after which the worker ends, for jobs that a cluster waits for [default: never]
+    #[arg(long, value_name = "SECONDS", env = "LONGHAND_EXIT_IDLE",
+          value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    exit_idle: Option<u64>,
 
     /// Address of /metrics; beyond this machine it asks for this worker's token and uses its certificate [default: none]
     #[arg(long, value_name = "HOST:PORT", env = "LONGHAND_WORKER_HTTP")]
@@ -85,6 +90,7 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
         checkpoint_every,
         grace: Duration::from_secs(args.grace),
         give_up: Duration::from_secs(args.give_up_seconds),
+        exit_idle: args.exit_idle.map(Duration::from_secs),
         ..WorkerOptions::new(worker.clone())
     };
     let mut signals = Signals::listen()?;
@@ -97,12 +103,14 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
         args.link.coordinator.join(", ")
     );
     let worker_loop = Worker::new(link, engine, options);
-    let http = http.map(|listener| Http::start(listener, door, site(worker_loop.metrics()))).transpose()?;
+    let stop = CancellationToken::new();
+    let site = site(worker_loop.metrics(), stop.clone());
+    let http = http.map(|listener| Http::start(listener, door, site)).transpose()?;
+    drop(tokio::spawn(pod::tell(worker_loop.metrics(), stop.clone())));
     let metrics = http.as_ref().map(|http| format!("{}/metrics", http.url));
     let fields = json!({ "worker": worker, "model": model, "slots": slots, "metrics": metrics });
     display.event("started", &text, fields)?;
 
-    let stop = CancellationToken::new();
     let mut work = tokio::spawn(worker_loop.run(stop.clone()));
     let ended = tokio::select! {
         ended = &mut work => ended,
@@ -135,8 +143,8 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
 }
 
 /// Numbers only: what a worker writes is shown by its coordinator.
-fn site(metrics: Metrics) -> Site {
-    Site { numbers: vec![Arc::new(move || metrics.gather())], ..Site::default() }
+fn site(metrics: Metrics, stopping: CancellationToken) -> Site {
+    Site { numbers: vec![Arc::new(move || metrics.gather())], stopping, ..Site::default() }
 }
 
 /// For the name of the worker; only people read it.

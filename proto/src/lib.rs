@@ -31,7 +31,21 @@ pub use id::{DocumentId, LeaseId, RunId, WorkerId};
 pub const PROTOCOL: u32 = 1;
 /// Metadata key under which every call states [`PROTOCOL`]: a client that moves to another replica says hello to none.
 pub const PROTOCOL_HEADER: &str = "longhand-protocol";
-/// Version of this build, stated in the handshake and in every record.
+/// Version of the program. What a handshake and a record state is [`build`].
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+static BUILD: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+/// Version and commit of the program that runs, such as `0.1.0 (1a2b3c4d5e6f)`; the version alone in a library's tests.
+pub fn build() -> &'static str {
+    BUILD.get().map_or(VERSION, String::as_str)
+}
+
+/// States the commit that the program was built of, once, before anything else.
+pub fn state_build(commit: &str) {
+    if !commit.is_empty() {
+        BUILD.get_or_init(|| format!("{VERSION} ({commit})"));
+    }
+}
 /// gRPC message limit on both ends: a 32,000-word prompt is about 200 kB, a 5 MB instruction is refused at the border.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

@@ -13,4 +13,5 @@ mod program;
 mod remote;
 mod security;
 mod stop_and_go;
+mod supply;
 mod traces;

@@ -23,7 +23,7 @@ fn write(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&ModelI
         "{accepted} long documents for supervised fine-tuning, written by [AgentWrite](https://arxiv.org/abs/2408.07055) \
          with Longhand {}: a model made a plan for each instruction, then wrote the plan's steps one after the other, \
          each with all the text before it in view. Rules then chose what is kept.\n",
-        longhand_proto::VERSION
+        longhand_proto::build()
     )?;
 
     writeln!(out, "## What is in it\n")?;

@@ -96,7 +96,7 @@ impl Record {
                 device: model.device,
                 licence: model.licence,
                 seed: document.seed.to_string(),
-                longhand: longhand_proto::VERSION.into(),
+                longhand: longhand_proto::build().into(),
             },
         })
     }

@@ -16,6 +16,9 @@ use super::auth::{Role, Tokens};
 /// Requests for work that wait at the same time; each costs some kilobytes.
 const MAX_WAITING: usize = 16_384;
 
+/// gRPC's own health checks: who asks (a kubelet, a load balancer) has no token and learns nothing else.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
 /// The rules, shared by all connections.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -32,13 +35,19 @@ impl Rules {
     }
 
     fn admit(&self, path: &str, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Status> {
+        if path.starts_with(HEALTH) {
+            return self.enter(&self.calls);
+        }
         check_protocol(headers)?;
         let role = if path.starts_with("/longhand.v1.Operator/") { Role::Operator } else { Role::Worker };
         if let Some(tokens) = &self.tokens {
             let header = headers.get("authorization").and_then(|value| value.to_str().ok());
             tokens.check(header, role).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
         }
-        let room = if path.ends_with("/Lease") { &self.waiting } else { &self.calls };
+        self.enter(if path.ends_with("/Lease") { &self.waiting } else { &self.calls })
+    }
+
+    fn enter(&self, room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
         Arc::clone(room).try_acquire_owned().map_err(|_| {
             Status::resource_exhausted("this coordinator has as many calls as it can hold: ask again in a moment")
         })

@@ -211,6 +211,9 @@ where
     let operators = OperatorServer::new(Operate::new(coordinator))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<CoordinatorServer<Rpc>>().await;
+    health.set_serving::<OperatorServer<Operate>>().await;
     let mut server = Server::builder();
     if let Some(tls) = access.tls {
         server = server.tls_config(tls)?;
@@ -222,12 +225,16 @@ where
         .layer(GateLayer(rules))
         .add_service(workers)
         .add_service(operators)
+        .add_service(health_service)
         .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
     tokio::pin!(server);
     tokio::select! {
         ended = &mut server => return ended,
-        () = shutdown => closing.cancel(),
+        () = shutdown => {}
     }
+    health.set_not_serving::<CoordinatorServer<Rpc>>().await;
+    health.set_not_serving::<OperatorServer<Operate>>().await;
+    closing.cancel();
     match tokio::time::timeout(STOP_WITHIN, server).await {
         Ok(ended) => ended,
         Err(_) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use longhand_proto::task::{Failure, ModelInfo, Output};
 use longhand_proto::v1::complete_request::Result as Wire;
 use longhand_proto::v1::coordinator_server;
-use longhand_proto::{LeaseId, PROTOCOL, VERSION, WireError, WorkerId, v1};
+use longhand_proto::{LeaseId, PROTOCOL, WireError, WorkerId, v1};
 use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -54,7 +54,7 @@ impl coordinator_server::Coordinator for Rpc {
         tracing::info!(%worker, version = request.version, model = model.name, "worker connected");
         Ok(Response::new(v1::HelloReply {
             protocol: PROTOCOL,
-            version: VERSION.to_owned(),
+            version: longhand_proto::build().to_owned(),
             lease_ms: self.coordinator.lease_ms(),
         }))
     }

@@ -67,7 +67,7 @@ pub(super) async fn runs(Extract(site): Here) -> Answer {
         let counts = store.counts(&run.id).await?;
         found.push(json!({ "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "counts": counts }));
     }
-    Ok(Json(json!({ "runs": found, "version": longhand_proto::VERSION })))
+    Ok(Json(json!({ "runs": found, "version": longhand_proto::build() })))
 }
 
 pub(super) async fn run(Extract(site): Here, Path(run): Path<String>) -> Answer {

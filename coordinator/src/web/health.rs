@@ -19,10 +19,13 @@ pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// The store answers too.
+/// It is not about to stop, and the store answers too.
 pub(super) async fn ready(State(served): State<Arc<Served>>) -> Response {
-    let Some(coordinator) = &served.site.coordinator else { return "ok\n".into_response() };
     let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    if served.site.stopping.is_cancelled() {
+        return unready("stopping\n".into());
+    }
+    let Some(coordinator) = &served.site.coordinator else { return "ok\n".into_response() };
     match tokio::time::timeout(STORE, coordinator.store().now_ms()).await {
         Ok(Ok(_)) => "ok\n".into_response(),
         Ok(Err(error)) => {

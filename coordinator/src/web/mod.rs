@@ -40,6 +40,8 @@ pub struct Site {
     pub numbers: Vec<Numbers>,
     /// None lets everybody in who can reach the port.
     pub tokens: Option<Tokens>,
+    /// Cancelled once the process was asked to stop: from then on it is not ready.
+    pub stopping: CancellationToken,
 }
 
 impl fmt::Debug for Site {

@@ -84,6 +84,8 @@ pub(super) struct Desk {
     renewal: Interval,
     drain: CancellationToken,
     grace_over: Option<Instant>,
+    /// Since when there has been nothing in hand.
+    idle_since: Option<Instant>,
     report: WorkerReport,
 }
 
@@ -104,6 +106,7 @@ impl Desk {
             renewal,
             drain: CancellationToken::new(),
             grace_over: None,
+            idle_since: Some(Instant::now()),
             report: WorkerReport::default(),
         };
         desk.ask();
@@ -114,12 +117,14 @@ impl Desk {
     pub(super) async fn next(&mut self, shutdown: &CancellationToken, dead: &mut BoxFuture<'_, String>) -> Input {
         let draining = self.drain.is_cancelled();
         let grace_over = self.grace_over;
+        let idle_over = self.options.exit_idle.and_then(|time| Some(self.idle_since? + time)).filter(|_| !draining);
         tokio::select! {
             biased;
             reason = dead => Input::EngineDead(reason),
             () = shutdown.cancelled(), if !draining => Input::Drain,
             () = tokio::time::sleep_until(grace_over.unwrap_or_else(Instant::now)), if grace_over.is_some() => Input::GraceOver,
             Some(reply) = self.calls.next(), if !self.calls.is_empty() => Input::Reply(reply),
+            () = tokio::time::sleep_until(idle_over.unwrap_or_else(Instant::now)), if idle_over.is_some() => Input::Drain,
             _ = self.renewal.tick() => Input::RenewalDue,
             Some((lease, event)) = self.generations.next(), if !self.generations.is_empty() => Input::Engine(lease, event),
         }
@@ -142,6 +147,7 @@ impl Desk {
             }
             Input::EngineDead(reason) => return Ok(Flow::Dead(reason)),
         }
+        self.idle_since = if self.held.is_empty() { self.idle_since.or_else(|| Some(Instant::now())) } else { None };
         if self.drain.is_cancelled() {
             let done = self.held.is_empty() && !self.asking;
             return Ok(if done { Flow::End(self.report) } else { Flow::Go });

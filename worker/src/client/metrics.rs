@@ -51,6 +51,11 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
+    /// Documents in hand.
+    pub fn held(&self) -> u32 {
+        self.status.borrow().held
+    }
+
     pub(super) fn new(engine: Arc<dyn Engine>, status: watch::Receiver<Status>) -> Self {
         match Self::register(engine, status) {
             Ok(metrics) => metrics,

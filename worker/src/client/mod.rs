@@ -48,6 +48,8 @@ pub struct WorkerOptions {
     pub give_up: Duration,
     /// Time allowed for handing work back when asked to stop.
     pub grace: Duration,
+    /// Time without a document after which the worker ends by itself; none waits for ever.
+    pub exit_idle: Option<Duration>,
 }
 
 impl WorkerOptions {
@@ -61,6 +63,7 @@ impl WorkerOptions {
             call_timeout: Duration::from_secs(10),
             give_up: Duration::from_secs(600),
             grace: Duration::from_secs(20),
+            exit_idle: None,
         }
     }
 }

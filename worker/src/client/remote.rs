@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longhand_proto::task::{Checkpoint, Failure, Lease, ModelInfo, Output};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
-use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, PROTOCOL, VERSION, WorkerId, v1};
+use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, PROTOCOL, WorkerId, v1};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
@@ -66,7 +66,7 @@ impl Remote {
     pub(super) async fn hello(&self, model: &ModelInfo) -> Result<v1::HelloReply, WorkerError> {
         let request = v1::HelloRequest {
             protocol: PROTOCOL,
-            version: VERSION.to_owned(),
+            version: longhand_proto::build().to_owned(),
             worker: self.worker.to_string(),
             model: Some(model.clone().into()),
         };

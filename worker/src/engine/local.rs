@@ -200,7 +200,7 @@ impl Drop for LocalEngine {
 fn describe(model: &dyn Codec, device: &dyn Device, options: &EngineOptions) -> ModelInfo {
     let info = model.info();
     ModelInfo {
-        engine: format!("longhand {}", longhand_proto::VERSION),
+        engine: format!("longhand {}", longhand_proto::build()),
         device: device.name(),
         context: options.context.map_or(info.context, |context| context.min(info.context)),
         ..info

@@ -85,7 +85,7 @@ impl MockEngine {
             weights_hash: "mock".into(),
             tokenizer_hash: "mock".into(),
             licence: "Apache-2.0".into(),
-            engine: format!("longhand {} mock", longhand_proto::VERSION),
+            engine: format!("longhand {} mock", longhand_proto::build()),
             device: "none".into(),
             context: options.context,
         };

@@ -129,7 +129,7 @@ impl Server {
             name,
             tokenizer_hash: String::new(),
             licence: String::new(),
-            engine: format!("longhand {} with {}", longhand_proto::VERSION, dialect.name()),
+            engine: format!("longhand {} with {}", longhand_proto::build(), dialect.name()),
             device: base.host_str().unwrap_or("server").to_owned(),
             context: context.iter().find_map(|value| value.as_u64()).unwrap_or(0).try_into().unwrap_or(u32::MAX),
         };

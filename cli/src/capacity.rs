@@ -1,0 +1,367 @@
+//! `longhand plan-capacity`: how many GPUs, and how much time and memory, a corpus takes. Pure arithmetic; what it rests on
+//! is printed with it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Code, Failure, Result};
+use crate::output::{self, grouped};
+
+const HELP: &str = "\
+Examples:
+  longhand plan-capacity --documents 6000 --words 5000 --model Qwen3-8B/config.json --gpu h100
+  longhand plan-capacity --documents 10000000 --words 5000 --model llama-3.1-8b --gpu h200 --gpus 64 --gpu-hour 2.50
+  longhand plan-capacity --documents 6000 --words 5000 --model config.json --gpu h100 --tokens-per-second 4200
+
+Without --tokens-per-second, a step is taken to read all weights and the keys and values of all documents in work once, at
+the share of the memory's speed given by --efficiency. Measure yours: `longhand bench engine`, or the tokens per second of
+a first run, and give it here.";
+
+/// Tokens a word, English and Chinese alike, of today's tokenizers: SmolLM2 writes 1.35 on the demo's texts.
+const TOKENS_PER_WORD: f64 = 1.4;
+/// Tokens of instruction, plan and the words around them.
+const PROMPT: f64 = 900.0;
+/// Words of a section, as the built-in recipe's plans have them in the mean.
+const SECTION_WORDS: f64 = 500.0;
+/// Share of a card's memory that weights, keys and values may take.
+const USABLE: f64 = 0.9;
+/// What activations, graphs and libraries take beside them.
+const WORKSPACE: f64 = 2e9;
+/// Redis: a waiting document, and a byte of text of one in work (body, and the checkpoint beside it).
+const WAITING_BYTES: f64 = 1_500.0;
+const BYTES_PER_WORD: f64 = 6.5;
+/// Documents that one Redis commits a second on two cores, see coordinator/BENCHMARKS.md.
+const COMMITS_PER_SECOND: f64 = 3_000.0;
+
+/// A card by its data sheet: memory in GB, its speed in TB/s, dense bf16 in TFLOP/s.
+#[derive(Debug, Clone, Copy)]
+struct Gpu {
+    name: &'static str,
+    memory: f64,
+    bandwidth: f64,
+    tflops: f64,
+}
+
+const GPUS: [Gpu; 8] = [
+    Gpu { name: "a100-40", memory: 40.0, bandwidth: 1.555, tflops: 312.0 },
+    Gpu { name: "a100", memory: 80.0, bandwidth: 2.039, tflops: 312.0 },
+    Gpu { name: "l40s", memory: 48.0, bandwidth: 0.864, tflops: 362.0 },
+    Gpu { name: "rtx4090", memory: 24.0, bandwidth: 1.008, tflops: 165.0 },
+    Gpu { name: "rtx6000-ada", memory: 48.0, bandwidth: 0.960, tflops: 364.0 },
+    Gpu { name: "h100", memory: 80.0, bandwidth: 3.35, tflops: 989.0 },
+    Gpu { name: "h200", memory: 141.0, bandwidth: 4.8, tflops: 989.0 },
+    Gpu { name: "b200", memory: 180.0, bandwidth: 8.0, tflops: 2_250.0 },
+];
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct CapacityArgs {
+    /// Documents to write
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    documents: u64,
+
+    /// Words of a document, in the mean
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+    words: u64,
+
+    /// The model's config.json, its folder, or llama-3.1-8b, qwen3-8b, smollm2-135m
+    #[arg(long, value_name = "CONFIG")]
+    model: String,
+
+    /// a100, a100-40, l40s, rtx4090, rtx6000-ada, h100, h200 or b200
+    #[arg(long, value_name = "NAME")]
+    gpu: String,
+
+    /// GPUs, for the time it takes [default: what writes the corpus within a day]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    gpus: Option<u64>,
+
+    /// Measured speed of one GPU with all documents that it holds, instead of the estimate
+    #[arg(long, value_name = "N")]
+    tokens_per_second: Option<f64>,
+
+    /// Share of the memory's speed that decoding reaches
+    #[arg(long, value_name = "SHARE", default_value_t = 0.6)]
+    efficiency: f64,
+
+    /// Share of documents that the filters accept
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
+    accepted: f64,
+
+    /// Price of a GPU for an hour
+    #[arg(long, value_name = "PRICE")]
+    gpu_hour: Option<f64>,
+
+    /// Bytes of a weight and of a key or value: 2 for bf16, 1 for fp8
+    #[arg(long, value_name = "N", default_value_t = 2.0)]
+    weight_bytes: f64,
+
+    /// As above, of keys and values
+    #[arg(long, value_name = "N", default_value_t = 2.0)]
+    kv_bytes: f64,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What of a model's shape costs.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+struct Config {
+    num_hidden_layers: f64,
+    hidden_size: f64,
+    intermediate_size: f64,
+    num_attention_heads: f64,
+    num_key_value_heads: Option<f64>,
+    head_dim: Option<f64>,
+    vocab_size: f64,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+}
+
+impl Config {
+    fn head_dim(&self) -> f64 {
+        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads)
+    }
+
+    fn kv_heads(&self) -> f64 {
+        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
+    }
+
+    fn parameters(&self) -> f64 {
+        let (query, kv) = (self.num_attention_heads * self.head_dim(), self.kv_heads() * self.head_dim());
+        let layer = self.hidden_size * (2.0 * query + 2.0 * kv + 3.0 * self.intermediate_size);
+        let tables = if self.tie_word_embeddings { 1.0 } else { 2.0 };
+        self.num_hidden_layers * layer + tables * self.hidden_size * self.vocab_size
+    }
+
+    /// Keys and values of a token, in numbers.
+    fn kv(&self) -> f64 {
+        2.0 * self.num_hidden_layers * self.kv_heads() * self.head_dim()
+    }
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Capacity {
+    parameters: f64,
+    weights_gb: f64,
+    kv_kb_per_token: f64,
+    /// Of a whole document at its end, in MB.
+    kv_mb_per_document: f64,
+    /// On one GPU.
+    documents_in_work: u64,
+    tokens_per_second: f64,
+    measured: bool,
+    tokens: f64,
+    gpu_hours: f64,
+    gpus: u64,
+    hours: f64,
+    price: Option<f64>,
+    price_per_million_words: Option<f64>,
+    commits_per_second: f64,
+    redis_mb: f64,
+    corpus_gb: f64,
+}
+
+pub(crate) fn plan(args: &CapacityArgs) -> Result<Code> {
+    let config = config(&args.model)?;
+    let name = args.gpu.to_ascii_lowercase();
+    let gpu = GPUS.iter().find(|gpu| gpu.name == name).ok_or_else(|| {
+        let known: Vec<_> = GPUS.iter().map(|gpu| gpu.name).collect();
+        Failure::refused(format!("--gpu {}: want one of {}", args.gpu, known.join(", ")))
+    })?;
+    for (flag, share) in [("--efficiency", args.efficiency), ("--accepted", args.accepted)] {
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(Failure::refused(format!("{flag} {share}: want a share above 0 and at most 1")));
+        }
+    }
+    let capacity = work_out(args, &config, gpu).map_err(Failure::refused)?;
+    if args.json {
+        output::json(&capacity)?;
+    } else {
+        output::line(&table(args, gpu, &capacity))?;
+    }
+    Ok(Code::Ok)
+}
+
+/// Shapes that need no file.
+fn config(name: &str) -> Result<Config> {
+    let shape = |layers, hidden, ffn, heads, kv_heads, head_dim, vocab, tied| Config {
+        num_hidden_layers: layers,
+        hidden_size: hidden,
+        intermediate_size: ffn,
+        num_attention_heads: heads,
+        num_key_value_heads: Some(kv_heads),
+        head_dim: Some(head_dim),
+        vocab_size: vocab,
+        tie_word_embeddings: tied,
+    };
+    match &*name.to_ascii_lowercase() {
+        "llama-3.1-8b" => return Ok(shape(32.0, 4096.0, 14336.0, 32.0, 8.0, 128.0, 128_256.0, false)),
+        "qwen3-8b" => return Ok(shape(36.0, 4096.0, 12288.0, 32.0, 8.0, 128.0, 151_936.0, false)),
+        "smollm2-135m" => return Ok(shape(30.0, 576.0, 1536.0, 9.0, 3.0, 64.0, 49_152.0, true)),
+        _ => {}
+    }
+    let path = Path::new(name);
+    let path = if path.is_dir() { path.join("config.json") } else { PathBuf::from(path) };
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        Failure::refused(format!("--model {}: {e}; want a config.json, or a name that --help lists", path.display()))
+    })?;
+    serde_json::from_str(&text).map_err(|e| {
+        Failure::refused(format!("--model {}: {e}; want the config.json of a dense model", path.display()))
+    })
+}
+
+fn work_out(args: &CapacityArgs, config: &Config, gpu: &Gpu) -> Result<Capacity, String> {
+    let (documents, words) = (args.documents as f64, args.words as f64);
+    let parameters = config.parameters();
+    let weights = parameters * args.weight_bytes;
+    let kv = config.kv() * args.kv_bytes;
+    let text = words * TOKENS_PER_WORD;
+    let kv_document = kv * (PROMPT + text);
+    let room = gpu.memory * 1e9 * USABLE - weights - WORKSPACE;
+    // Documents in work are at all stages, so half of a text in the mean; a section more leaves room to grow.
+    let mean = kv * (PROMPT + text / 2.0 + SECTION_WORDS * TOKENS_PER_WORD);
+    let in_work = (room / mean).floor();
+    if in_work < 1.0 {
+        return Err(format!(
+            "a {} of {} GB has no room: weights take {:.1} GB and one document {:.2} GB; take a larger card, fp8 \
+             (--weight-bytes 1 --kv-bytes 1) or shorter documents",
+            gpu.name,
+            gpu.memory,
+            weights / 1e9,
+            kv_document / 1e9
+        ));
+    }
+    // More in work than there are documents for one GPU's share would only stand empty.
+    let in_work = in_work.min(documents).min(4_096.0);
+    let bytes = weights + in_work * kv * (PROMPT + text / 2.0);
+    let memory_time = bytes / (gpu.bandwidth * 1e12 * args.efficiency);
+    let compute_time = 2.0 * parameters * in_work / (gpu.tflops * 1e12 * args.efficiency);
+    let speed = args.tokens_per_second.unwrap_or(in_work / memory_time.max(compute_time));
+    // A section's new prompt tokens are some 100; each plan is read once.
+    let sections = (words / SECTION_WORDS).ceil();
+    let tokens = documents * (text + PROMPT / 3.0);
+    let prefill = documents * (PROMPT + sections * 100.0) * 2.0 * parameters / (gpu.tflops * 1e12 * 0.4);
+    let seconds = tokens / speed + prefill;
+    let gpus = args.gpus.unwrap_or_else(|| (seconds / 86_400.0).ceil().max(1.0) as u64);
+    let hours = seconds / 3_600.0 / gpus as f64;
+    let price = args.gpu_hour.map(|price| price * seconds / 3_600.0);
+    let in_redis = (in_work * gpus as f64).min(documents);
+    Ok(Capacity {
+        parameters,
+        weights_gb: weights / 1e9,
+        kv_kb_per_token: kv / 1e3,
+        kv_mb_per_document: kv_document / 1e6,
+        documents_in_work: in_work as u64,
+        tokens_per_second: speed,
+        measured: args.tokens_per_second.is_some(),
+        tokens,
+        gpu_hours: seconds / 3_600.0,
+        gpus,
+        hours,
+        price,
+        price_per_million_words: price.map(|price| price / (documents * words * args.accepted / 1e6)),
+        commits_per_second: documents * (sections + 1.0) / (hours * 3_600.0),
+        redis_mb: (documents * WAITING_BYTES + in_redis * words * BYTES_PER_WORD) / 1e6,
+        corpus_gb: documents * args.accepted * words * BYTES_PER_WORD * 2.2 / 1e9,
+    })
+}
+
+fn table(args: &CapacityArgs, gpu: &Gpu, it: &Capacity) -> String {
+    let basis = if it.measured { "as measured" } else { "estimate" };
+    let mut rows = vec![
+        ("model", format!("{:.2} billion parameters, {:.1} GB of weights", it.parameters / 1e9, it.weights_gb)),
+        (
+            "keys and values",
+            format!("{:.0} kB a token, {:.0} MB a document", it.kv_kb_per_token, it.kv_mb_per_document),
+        ),
+        ("one GPU holds", format!("{} documents in work", grouped(it.documents_in_work))),
+        ("one GPU writes", format!("{} tokens/s ({basis})", grouped(it.tokens_per_second as u64))),
+        ("the corpus takes", format!("{:.0} million tokens, {:.1} GPU hours", it.tokens / 1e6, it.gpu_hours)),
+        ("GPUs", format!("{} {}, {:.1} hours", grouped(it.gpus), gpu.name, it.hours)),
+    ];
+    if let (Some(price), Some(words)) = (it.price, it.price_per_million_words) {
+        rows.push(("price", format!("{price:.0}, {words:.2} per million accepted words")));
+    }
+    rows.push(("Redis", format!("{:.0} MB, {:.1} commits/s", it.redis_mb, it.commits_per_second)));
+    rows.push(("corpus on disk", format!("{:.1} GB (JSONL and Parquet)", it.corpus_gb)));
+    rows.push(("what breaks first", first_to_break(args, it)));
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, text)| format!("{name:<width$}  {text}")).collect::<Vec<_>>().join("\n")
+}
+
+fn first_to_break(args: &CapacityArgs, it: &Capacity) -> String {
+    if it.commits_per_second > COMMITS_PER_SECOND / 2.0 {
+        return format!(
+            "one Redis commits some {} a second: several runs, each on a Redis of its own",
+            grouped(COMMITS_PER_SECOND as u64)
+        );
+    }
+    if it.redis_mb > 16_000.0 {
+        return "Redis's memory: submit in several runs, or a Redis Cluster (a run's keys share one hash tag)".into();
+    }
+    if it.documents_in_work < 16 {
+        return "room for keys and values: fp8 (--kv-bytes 1), or a card with more memory".into();
+    }
+    if it.documents_in_work * it.gpus > args.documents {
+        return "too few documents for so many GPUs: the last ones work half empty".into();
+    }
+    "GPU hours: more cards make it proportionally faster".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CapacityArgs,
+    }
+
+    fn plan(more: &str) -> Result<Capacity, String> {
+        let line = format!("x --documents 6000 --words 5000 --model llama-3.1-8b --gpu h100 {more}");
+        let args = Line::try_parse_from(line.split_whitespace()).unwrap().args;
+        work_out(&args, &config(&args.model).unwrap(), &GPUS[5])
+    }
+
+    #[test]
+    fn known_models_have_the_size_that_they_are_known_for() {
+        assert!((config("llama-3.1-8b").unwrap().parameters() / 8.03e9 - 1.0).abs() < 0.01);
+        assert!((config("qwen3-8b").unwrap().parameters() / 8.19e9 - 1.0).abs() < 0.01);
+        assert!((config("smollm2-135m").unwrap().parameters() / 134.5e6 - 1.0).abs() < 0.01);
+        // 128 KiB a token for Llama-3.1-8B in bf16.
+        assert_eq!(config("llama-3.1-8b").unwrap().kv() * 2.0, 131_072.0);
+    }
+
+    #[test]
+    fn more_cards_take_less_time_and_the_same_hours_in_all() {
+        let (one, eight) = (plan("--gpus 1").unwrap(), plan("--gpus 8").unwrap());
+        assert_eq!(one.gpu_hours, eight.gpu_hours);
+        assert!((one.hours / eight.hours - 8.0).abs() < 1e-9);
+        assert!(eight.commits_per_second > one.commits_per_second);
+    }
+
+    #[test]
+    fn a_measured_speed_replaces_the_estimate() {
+        let measured = plan("--tokens-per-second 1000 --gpu-hour 2").unwrap();
+        assert!(measured.measured);
+        let decoding = measured.tokens / 1_000.0 / 3_600.0;
+        assert!(measured.gpu_hours > decoding && measured.gpu_hours < decoding * 1.05);
+        assert!((measured.price.unwrap() / measured.gpu_hours - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_card_without_room_is_refused_with_what_would_help() {
+        let line = "x --documents 10 --words 5000 --model llama-3.1-8b --gpu rtx4090 --weight-bytes 4";
+        let args = Line::try_parse_from(line.split_whitespace()).unwrap().args;
+        let error = work_out(&args, &config(&args.model).unwrap(), &GPUS[3]).unwrap_err();
+        assert!(error.contains("fp8"), "{error}");
+    }
+}

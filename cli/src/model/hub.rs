@@ -1,0 +1,237 @@
+//! The Hugging Face hub: what a repository holds, and where its files lie on this machine, as the hub's own programs
+//! would look for them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::transfer::{Check, Transfer};
+use crate::exit::{Failure, Result};
+
+/// What an engine reads of a repository: the weights in one format, their shape, and the tokenizer.
+const NEEDED: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "model.safetensors.index.json",
+];
+
+/// `ORGANISATION/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Repository(String);
+
+impl FromStr for Repository {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let word = |part: &str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        match text.split_once('/') {
+            Some((organisation, name)) if word(organisation) && word(name) => Ok(Self(text.to_owned())),
+            _ => {
+                Err(format!("{text:?} is no model of the hub: want ORGANISATION/NAME, such as Qwen/Qwen3-8B, or a URL"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where the hub is and who asks.
+#[derive(Debug)]
+pub(super) struct Hub {
+    endpoint: String,
+    pub(super) home: PathBuf,
+    pub(super) token: Option<String>,
+    pub(super) offline: bool,
+}
+
+impl Hub {
+    pub(super) fn from_environment() -> Self {
+        let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
+            let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+            let cache = cache.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
+            cache.unwrap_or_else(|| PathBuf::from(".cache")).join("huggingface")
+        });
+        let token = variable("HF_TOKEN").or_else(|| std::fs::read_to_string(home.join("token")).ok());
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
+        Self {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            home,
+            token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
+            offline: variable("HF_HUB_OFFLINE").is_some_and(|value| !matches!(&*value, "0" | "false" | "no" | "off")),
+        }
+    }
+
+    /// What the repository holds at a revision.
+    pub(super) async fn snapshot(&self, transfer: &Transfer, name: &Repository, revision: &str) -> Result<Snapshot> {
+        let url = format!("{}/api/models/{name}/revision/{revision}?blobs=true", self.endpoint);
+        let text = transfer.text(&url).await?;
+        let said: Said = serde_json::from_str(&text).map_err(|e| {
+            Failure::stopped(format!("{url}: the answer is not the hub's ({e}); check HF_ENDPOINT and any proxy"))
+        })?;
+        let files = said.siblings.into_iter().map(|it| Entry {
+            check: match (it.lfs, it.blob_id) {
+                (Some(lfs), _) => Check::Sha256(lfs.sha256),
+                (None, Some(blob)) => Check::GitBlob(blob),
+                (None, None) => Check::None,
+            },
+            name: it.rfilename,
+            size: it.size.unwrap_or(0),
+        });
+        // Names come from elsewhere and become paths here.
+        let safe =
+            |name: &str| Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        Ok(Snapshot { commit: said.sha, files: files.filter(|file| safe(&file.name)).collect() })
+    }
+
+    pub(super) fn url(&self, name: &Repository, commit: &str, file: &str) -> String {
+        format!("{}/{name}/resolve/{commit}/{file}", self.endpoint)
+    }
+
+    fn root(&self, name: &Repository) -> PathBuf {
+        self.home.join("hub").join(format!("models--{}", name.0.replace('/', "--")))
+    }
+
+    /// Folder of a commit's files.
+    pub(super) fn folder(&self, name: &Repository, commit: &str) -> PathBuf {
+        self.root(name).join("snapshots").join(commit)
+    }
+
+    /// Notes which commit a revision is: what offline use looks up.
+    pub(super) fn remember(&self, name: &Repository, revision: &str, commit: &str) -> Result<()> {
+        let path = self.root(name).join("refs").join(revision);
+        let written =
+            path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, commit));
+        written.map_err(|e| Failure::stopped(format!("{}: {e}", path.display())))
+    }
+
+    /// The folder that was pulled for a revision, or the one of that commit.
+    pub(super) fn kept(&self, name: &Repository, revision: &str) -> Option<PathBuf> {
+        let noted = std::fs::read_to_string(self.root(name).join("refs").join(revision)).ok();
+        let folder = self.folder(name, noted.as_deref().map_or(revision, str::trim));
+        folder.is_dir().then_some(folder)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Said {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    blob_id: Option<String>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lfs {
+    sha256: String,
+}
+
+/// A repository at a commit.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) commit: String,
+    files: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) check: Check,
+}
+
+impl Snapshot {
+    /// The files to fetch: the one asked for, or all that the engine reads, the small ones first.
+    pub(super) fn wanted(&self, only: Option<&str>) -> Result<Vec<Entry>, String> {
+        let gguf: Vec<&Entry> = self.files.iter().filter(|file| file.name.ends_with(".gguf")).collect();
+        let list = |files: &[&Entry]| files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ");
+        if let Some(name) = only {
+            let found = self.files.iter().find(|file| file.name == name).cloned();
+            return found
+                .map(|file| vec![file])
+                .ok_or_else(|| format!("no file {name}; it has {}", list(&self.files.iter().collect::<Vec<_>>())));
+        }
+        let weights = |file: &&Entry| file.name.ends_with(".safetensors") && !file.name.contains('/');
+        let weights: Vec<Entry> = self.files.iter().filter(weights).cloned().collect();
+        match (weights.is_empty(), &gguf[..]) {
+            (true, [one]) => return Ok(vec![(*one).clone()]),
+            (true, []) => return Err("it holds neither safetensors nor a GGUF file: no engine here can use it".into()),
+            (true, many) => return Err(format!("it comes in several sizes, name one with --file: {}", list(many))),
+            (false, _) => {}
+        }
+        let needed = self.files.iter().filter(|file| NEEDED.contains(&&*file.name)).cloned();
+        Ok(needed.chain(weights).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(names: &[&str]) -> Snapshot {
+        let file = |name: &&str| Entry { name: (*name).to_owned(), size: 1, check: Check::None };
+        Snapshot { commit: "c".into(), files: names.iter().map(file).collect() }
+    }
+
+    fn names(files: Vec<Entry>) -> Vec<String> {
+        files.into_iter().map(|file| file.name).collect()
+    }
+
+    #[test]
+    fn only_what_the_engine_reads_is_fetched() {
+        let full = snapshot(&[
+            "README.md",
+            "config.json",
+            "tokenizer.json",
+            "model-00001-of-00002.safetensors",
+            "original/x.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin",
+        ]);
+        assert_eq!(
+            names(full.wanted(None).unwrap()),
+            [
+                "config.json",
+                "tokenizer.json",
+                "model.safetensors.index.json",
+                "model-00001-of-00002.safetensors",
+                "model-00002-of-00002.safetensors",
+            ]
+        );
+        assert_eq!(names(snapshot(&["a.gguf", "README.md"]).wanted(None).unwrap()), ["a.gguf"]);
+        let sizes = snapshot(&["a-Q4.gguf", "a-Q8.gguf"]);
+        assert!(sizes.wanted(None).unwrap_err().contains("--file: a-Q4.gguf, a-Q8.gguf"));
+        assert_eq!(names(sizes.wanted(Some("a-Q8.gguf")).unwrap()), ["a-Q8.gguf"]);
+        assert!(sizes.wanted(Some("b")).unwrap_err().contains("a-Q4.gguf"));
+        assert!(snapshot(&["pytorch_model.bin"]).wanted(None).unwrap_err().contains("neither"));
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused() {
+        assert!("Qwen/Qwen3-8B".parse::<Repository>().is_ok());
+        for bad in ["", "qwen", "/x", "a/", "a/b/c", "../x", "a/..", "a b/c"] {
+            assert!(bad.parse::<Repository>().is_err(), "{bad}");
+        }
+    }
+}
