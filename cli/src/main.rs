@@ -26,6 +26,7 @@ mod select;
 mod spans;
 mod summary;
 mod telemetry;
+mod tokens;
 mod validate;
 mod version;
 mod worker;

@@ -39,6 +39,13 @@ pub fn identify(text: &str) -> Option<Language> {
     }
 }
 
+/// True if a text of a Latin script is surely in another language than English.
+pub fn is_foreign(text: &str) -> bool {
+    let text = beginning(text);
+    whatlang::detect(text).is_some_and(|found| found.is_reliable() && found.lang() != whatlang::Lang::Eng)
+        && !looks_english(text)
+}
+
 /// ISO 639-3 code of the language that a text is most likely written in; `und` if it holds no words.
 pub fn code(text: &str) -> &'static str {
     whatlang::detect(beginning(text)).map_or("und", |found| found.lang().code())

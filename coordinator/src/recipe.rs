@@ -63,7 +63,7 @@ pub struct SectionRules {
     pub sampling: Sampling,
 }
 
-/// Thresholds of the base filters.
+/// Thresholds of the filters: see [`crate::filter::RULES`] for what each bounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filters {
@@ -74,11 +74,32 @@ pub struct Filters {
     /// Most sections that ended truncated.
     pub max_truncated: u32,
     pub refusal: bool,
+    /// Largest difference of a section's words from its step's, as a share of the step's.
+    pub max_section_error: f64,
+    /// Most sections whose last sentence has no end.
+    pub max_unfinished: u32,
+    pub max_broken_characters: u32,
+    /// Largest share of a section in another language.
+    pub max_other_language: f64,
     /// Largest share of a section's word n-grams that repeat within it.
     pub max_repetition_within: f64,
     /// Largest share of a section's word n-grams that an earlier section holds.
     pub max_repetition_between: f64,
+    /// Largest share of the document's sentences that stand in it before.
+    pub max_repeated_sentences: f64,
+    /// Most sentences in which the model speaks to whoever asked.
+    pub max_assistant_talk: u32,
     pub leftover_identifiers: bool,
+    /// Most sections before the last that conclude.
+    pub max_premature_conclusions: u32,
+    /// Least mean share of a step's key terms that its section holds.
+    pub min_plan_coverage: f64,
+    /// Most headings that repeat, miscount or have no text.
+    pub max_heading_faults: u32,
+    /// Most places where Markdown was begun and not ended.
+    pub max_markdown_faults: u32,
+    /// Largest similarity to an earlier document of the run; 1 keeps all.
+    pub max_similarity: f64,
     /// Most tokens of prompt and text together.
     pub max_tokens: u32,
 }
@@ -170,6 +191,40 @@ impl Default for Filters {
             max_repetition_between: 0.2,
             leftover_identifiers: true,
             max_tokens: 32_768,
+            max_section_error: 0.75,
+            max_unfinished: 0,
+            max_broken_characters: 0,
+            max_other_language: 0.2,
+            max_repeated_sentences: 0.05,
+            max_assistant_talk: 0,
+            max_premature_conclusions: 0,
+            min_plan_coverage: 0.2,
+            max_heading_faults: 0,
+            max_markdown_faults: 0,
+            max_similarity: 0.8,
+        }
+    }
+}
+
+impl Filters {
+    /// Most places that a rule may be told to allow: more than any document has.
+    pub(crate) const MOST_PLACES: u32 = 1_000_000;
+
+    /// With the rules off that a recipe of the first version did not have.
+    fn first_version() -> Self {
+        Self {
+            max_section_error: 100.0,
+            max_unfinished: Self::MOST_PLACES,
+            max_broken_characters: Self::MOST_PLACES,
+            max_other_language: 1.0,
+            max_repeated_sentences: 1.0,
+            max_assistant_talk: Self::MOST_PLACES,
+            max_premature_conclusions: Self::MOST_PLACES,
+            min_plan_coverage: 0.0,
+            max_heading_faults: Self::MOST_PLACES,
+            max_markdown_faults: Self::MOST_PLACES,
+            max_similarity: 1.0,
+            ..Self::default()
         }
     }
 }

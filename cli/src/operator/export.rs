@@ -1,9 +1,10 @@
-//! `longhand export`: a coordinator's run becomes a folder.
+//! `longhand export`: a run becomes a folder, in the shape that a trainer wants.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use longhand_coordinator::corpus::Corpus;
+use longhand_coordinator::corpus::{Corpus, Format, Options, Stats};
+use longhand_coordinator::store;
 use longhand_proto::RunId;
 use serde_json::json;
 
@@ -13,28 +14,64 @@ use crate::exit::{Code, Failure, Result};
 use crate::folder::{Claim, Folder};
 use crate::link::{LinkArgs, Office};
 use crate::output::{self, grouped};
+use crate::tokens;
 
 const HELP: &str = "\
 Examples:
   longhand export ships -o ships-corpus
+  longhand export --from corpus -o corpus-sharegpt --format sharegpt --validation 0.05
+  longhand export --from corpus -o corpus-messages --format messages --tokenizer model.gguf
 
-It may be given while the run is at work, and again later: the folder then holds what was accepted by that time, each
-document once. Several folders may hold the same run.
+Formats:
+  records   whole records, as JSON Lines and as Parquet (what `longhand run` writes)
+  parquet   whole records in typed columns
+  messages  `id` and `messages` with role and content: TRL
+  openai    `messages` alone: OpenAI's fine-tuning
+  sharegpt  `id` and `conversations` with from and value
+  alpaca    `instruction`, `input`, `output`, `system`, `history`
+`datasets.load_dataset(DIR)` finds all of them; dataset_info.json names the files for LLaMA-Factory.
+
+With --validation some records are put aside in data/validation-*. Instructions that say nearly the same are never parted.
+With --tokenizer, stats.json and the card say how many tokens the records have and how they fill windows of 32,768.
+
+It may be given while a coordinator's run is at work, and again later: the folder then holds what was accepted by that time,
+each document once. Several folders may hold the same run.
 
 Exit codes:
   0    exported
   1    the coordinator went away; the same command goes on
-  2    nothing was exported: unknown run, or a folder of another run";
+  2    nothing was exported: unknown run, a folder of another run, or a tokenizer that cannot be read";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct ExportArgs {
-    /// Name of the run
-    run: RunId,
+    /// Name of a coordinator's run
+    #[arg(required_unless_present = "from")]
+    run: Option<RunId>,
+
+    /// Folder of `longhand run` to export from, in place of a coordinator's run
+    #[arg(long, value_name = "DIR", conflicts_with = "run")]
+    from: Option<PathBuf>,
+
+    /// Where that folder's state lives, if not in the folder itself
+    #[arg(long, value_name = "URL", env = "LONGHAND_STORE", hide_env_values = true, requires = "from")]
+    store: Option<String>,
 
     /// Output folder; made if missing
     #[arg(short, long, value_name = "DIR", env = "LONGHAND_OUTPUT")]
     output: PathBuf,
+
+    /// What stands in the data files: records, parquet, messages, openai, sharegpt or alpaca
+    #[arg(long, value_name = "FORMAT", default_value_t)]
+    format: Format,
+
+    /// Share of the records to put aside for validation, from 0 to 0.5
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    validation: f64,
+
+    /// Count tokens with this: a tokenizer.json, a GGUF file, or a model's folder
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
 
     #[command(flatten)]
     link: LinkArgs,
@@ -44,36 +81,91 @@ pub(crate) struct ExportArgs {
     pub(super) json: bool,
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=0.5).contains(&share) => Ok(share),
+        _ => Err(format!("{text:?} is out of range: want a share from 0 to 0.5, such as 0.05")),
+    }
+}
+
 pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
+    // First of all: without it nothing is begun.
+    let tokens = args.tokenizer.as_deref().map(tokens::open).transpose()?;
+    let options = Options { format: args.format, validation: args.validation, tokens, ..Options::default() };
+    let (run, stats) = match (&args.from, &args.run) {
+        (Some(from), _) => from_folder(args, from, &options).await?,
+        (None, Some(run)) => (run.clone(), from_coordinator(args, run, &options).await?),
+        (None, None) => return Err(Failure::refused("name a run, or a folder with --from")),
+    };
+    if args.json {
+        output::json(&json!({ "run": run, "output": args.output, "stats": stats }))?;
+    } else {
+        output::line(&text(&run, &stats, &args.output))?;
+    }
+    Ok(Code::Ok)
+}
+
+async fn from_coordinator(args: &ExportArgs, run: &RunId, options: &Options) -> Result<Stats> {
     let office = Office::open(&args.link)?;
-    let run = runs::look(&office, &args.run).await?;
+    let known = runs::look(&office, run).await?;
+    // Held to the end: one process at a time writes into a folder.
+    let folder = claim(&args.output, run, &known.recipe_hash, known.seed)?;
+    let source = Remote::new(office);
+    let mut corpus = Corpus::open(folder.dir(), run, &source).await.map_err(Failure::stopped)?;
+    corpus.export_to(&source, folder.dir(), options).await.map_err(Failure::stopped)
+}
+
+async fn from_folder(args: &ExportArgs, from: &Path, options: &Options) -> Result<(RunId, Stats)> {
+    let home = Folder::reopen(from)?;
+    if args.output.canonicalize().is_ok_and(|output| from.canonicalize().is_ok_and(|from| from == output)) {
+        return Err(Failure::refused(format!("{} holds the run itself; choose another output folder", from.display())));
+    }
+    let run = home.identity.run.clone();
+    let folder = claim(&args.output, &run, &home.identity.recipe_hash, home.identity.seed)?;
+    let url = home.store(args.store.as_deref())?;
+    let store = store::open(&url, true).await.map_err(Failure::refused)?;
+    let mut corpus = Corpus::open(home.dir(), &run, store.as_ref()).await.map_err(Failure::refused)?;
+    let stats = corpus.export_to(store.as_ref(), folder.dir(), options).await.map_err(Failure::stopped)?;
+    Ok((run, stats))
+}
+
+fn claim(output: &Path, run: &RunId, recipe_hash: &str, seed: u64) -> Result<Folder> {
     let claim = Claim {
-        run: Some(args.run.clone()),
-        recipe_hash: &run.recipe_hash,
-        seed: run.seed,
+        run: Some(run.clone()),
+        recipe_hash,
+        seed,
         model: "",
         weights_hash: "",
         store: Some("coordinator"),
         new_run: false,
     };
-    // Held to the end: one process at a time writes into a folder.
-    let folder = Folder::open(&args.output, &claim)?;
-    let source = Remote::new(office);
-    let mut corpus = Corpus::open(folder.dir(), &args.run, &source).await.map_err(Failure::stopped)?;
-    let stats = corpus.export(&source).await.map_err(Failure::stopped)?;
-    if args.json {
-        output::json(&json!({ "run": args.run, "output": folder.dir(), "stats": stats }))?;
-    } else {
-        let documents = &stats.documents;
-        output::line(&format!(
-            "run {}: {} accepted, {} rejected, {} failed, {} unfinished, into {}",
-            args.run,
-            grouped(documents.accepted),
-            grouped(documents.rejected),
-            grouped(documents.failed),
-            grouped(documents.unfinished()),
-            folder.dir().display()
-        ))?;
+    Folder::open(output, &claim)
+}
+
+fn text(run: &RunId, stats: &Stats, folder: &Path) -> String {
+    let documents = &stats.documents;
+    let mut text = format!(
+        "run {run}: {} accepted, {} rejected, {} failed, {} unfinished, into {}",
+        grouped(documents.accepted),
+        grouped(documents.rejected),
+        grouped(documents.failed),
+        grouped(documents.unfinished()),
+        folder.display()
+    );
+    if stats.splits.len() > 1 {
+        let splits = stats.splits.iter().map(|(split, rows)| format!("{} for {split}", grouped(*rows)));
+        text.push_str(&format!("\n{}", splits.collect::<Vec<_>>().join(", ")));
     }
-    Ok(Code::Ok)
+    if let Some(packing) = &stats.packing {
+        text.push_str(&format!(
+            "\ntokens of a record: mean {:.0}, most {}; {} windows of {}, {:.1} % full; {} records too long for one",
+            packing.mean,
+            grouped(packing.max.into()),
+            grouped(packing.windows),
+            grouped(packing.window.into()),
+            packing.fill * 100.0,
+            grouped(packing.too_long)
+        ));
+    }
+    text
 }

@@ -7,6 +7,7 @@ mod cluster;
 mod crash;
 mod dashboard;
 mod examples;
+mod export;
 mod fleet;
 mod numbers;
 mod program;

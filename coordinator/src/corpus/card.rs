@@ -4,19 +4,26 @@ use std::fmt::Write;
 
 use longhand_proto::task::ModelInfo;
 
-use super::Stats;
+use super::{Format, Stats};
+use crate::filter::{Bound, NEAR_DUPLICATE, RULES};
 use crate::recipe::Recipe;
 
 /// The card. `model` is what wrote the accepted documents, if there are any.
-pub(super) fn text(stats: &Stats, recipe: &Recipe, model: Option<&ModelInfo>) -> String {
+pub(super) fn text(stats: &Stats, recipe: &Recipe, format: Format, model: Option<&ModelInfo>) -> String {
     let mut out = String::new();
-    write(&mut out, stats, recipe, model).expect("a String takes all that is written");
+    write(&mut out, stats, recipe, format, model).expect("a String takes all that is written");
     out
 }
 
-fn write(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&ModelInfo>) -> std::fmt::Result {
+fn write(
+    out: &mut String,
+    stats: &Stats,
+    recipe: &Recipe,
+    format: Format,
+    model: Option<&ModelInfo>,
+) -> std::fmt::Result {
     let accepted = stats.documents.accepted;
-    header(out, stats, accepted)?;
+    header(out, stats, format, accepted)?;
     writeln!(out, "# Run {}\n", stats.run)?;
     writeln!(
         out,
@@ -59,19 +66,63 @@ fn write(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&ModelI
         }
     }
 
+    packing(out, stats)?;
     filters(out, stats, recipe)?;
     provenance(out, stats, recipe, model)?;
+    files(out, stats, format)
+}
+
+fn files(out: &mut String, stats: &Stats, format: Format) -> std::fmt::Result {
+    let splits: Vec<String> = stats.splits.iter().map(|(split, rows)| format!("{rows} rows for {split}")).collect();
+    let rows = match format {
+        Format::Records => "whole records, as Parquet and as JSON lines",
+        Format::Parquet => "whole records, as Parquet",
+        Format::Messages => "`id` and `messages` of each record",
+        Format::OpenAi => "`messages` of each record",
+        Format::ShareGpt => "`id` and `conversations` (from, value) of each record",
+        Format::Alpaca => "`id`, `instruction`, `input`, `output`, `system` and `history` of each record",
+    };
     writeln!(
         out,
-        "\n## Files\n\n`data/` holds the same records as Parquet and as JSON lines. `rejected.jsonl` has every document that a \
-         rule dropped, with rule, value and threshold; `failed.jsonl` every one that could not be written, with its error \
-         and attempts; `stats.json` all figures; `recipe.toml` the recipe as used, templates included.\n\n\
-         A record has `messages` (its last turn is the document), `plan`, `sections` with words, tokens, seed and worker of \
-         each, `length` (words asked for), `response_length` (words written), `score_length`, and `provenance`."
+        "\n## Files\n\n`data/` holds {rows}: {}. `rejected.jsonl` has every document that a rule dropped, with rule, value \
+         and threshold; `failed.jsonl` every one that could not be written, with its error and attempts; `stats.json` all \
+         figures; `recipe.toml` the recipe as used, templates included; `dataset_info.json` names the data files for \
+         LLaMA-Factory.",
+        splits.join(", ")
+    )?;
+    if stats.splits.contains_key("validation") {
+        writeln!(out, "\nInstructions that say nearly the same stand all in `train` or all in `validation`.")?;
+    }
+    if matches!(format, Format::Records | Format::Parquet) {
+        writeln!(
+            out,
+            "\nA record has `messages` (its last turn is the document), `plan`, `sections` with words, tokens, seed and \
+             worker of each, `length` (words asked for), `response_length` (words written), `score_length`, and \
+             `provenance`."
+        )?;
+    }
+    Ok(())
+}
+
+fn packing(out: &mut String, stats: &Stats) -> std::fmt::Result {
+    let Some(packing) = &stats.packing else { return Ok(()) };
+    writeln!(
+        out,
+        "\nTokens of a record by {}: mean {:.0}, median {}, 95 % up to {}, most {}. Packed into windows of {} tokens, the \
+         records need {} windows, which are {:.1} % full; {} records are longer than a window.",
+        packing.tokenizer,
+        packing.mean,
+        packing.median,
+        packing.p95,
+        packing.max,
+        packing.window,
+        packing.windows,
+        packing.fill * 100.0,
+        packing.too_long
     )
 }
 
-fn header(out: &mut String, stats: &Stats, accepted: u64) -> std::fmt::Result {
+fn header(out: &mut String, stats: &Stats, format: Format, accepted: u64) -> std::fmt::Result {
     writeln!(out, "---")?;
     // Whoever publishes the corpus chooses: it depends on the model's licence and the instructions'.
     writeln!(out, "license: other")?;
@@ -92,34 +143,32 @@ fn header(out: &mut String, stats: &Stats, accepted: u64) -> std::fmt::Result {
     };
     writeln!(out, "size_categories:\n- {size}")?;
     writeln!(out, "tags:\n- long-form\n- synthetic\n- sft")?;
-    writeln!(out, "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet")?;
+    writeln!(out, "configs:\n- config_name: default\n  data_files:")?;
+    let ending = format.endings().last().copied().unwrap_or_default();
+    for split in stats.splits.keys() {
+        writeln!(out, "  - split: {split}\n    path: data/{split}-*.{ending}")?;
+    }
     writeln!(out, "---\n")
 }
 
 fn filters(out: &mut String, stats: &Stats, recipe: &Recipe) -> std::fmt::Result {
-    let rules = &recipe.filters;
-    writeln!(out, "\n## How it was chosen\n\n| rule | threshold | dropped |\n| --- | --- | ---: |")?;
-    let rows = [
-        ("truncated", format!("at most {} cut sections", rules.max_truncated)),
-        ("refusal", switched(rules.refusal)),
-        ("too_short", format!("at least {} words", rules.min_words)),
-        ("score_length", format!("S_l at least {}", rules.min_score_length)),
-        ("repetition_within", format!("at most {} of a section", rules.max_repetition_within)),
-        ("repetition_between", format!("at most {} of a section", rules.max_repetition_between)),
-        ("leftover_identifiers", switched(rules.leftover_identifiers)),
-        ("too_many_tokens", format!("at most {} tokens", rules.max_tokens)),
-    ];
-    for (rule, threshold) in &rows {
-        writeln!(out, "| {rule} | {threshold} | {} |", stats.rejected.get(*rule).unwrap_or(&0))?;
+    writeln!(out, "\n## How it was chosen\n\n| rule | of | threshold | dropped |\n| --- | --- | --- | ---: |")?;
+    let rules = || RULES.iter().chain([&NEAR_DUPLICATE]);
+    for rule in rules() {
+        let threshold = rule.threshold(&recipe.filters).map_or_else(
+            || "off".to_owned(),
+            |threshold| match rule.bound {
+                Bound::AtLeast => format!("at least {threshold}"),
+                Bound::AtMost => format!("at most {threshold}"),
+            },
+        );
+        let dropped = stats.rejected.get(rule.name).unwrap_or(&0);
+        writeln!(out, "| {} | {} | {threshold} | {dropped} |", rule.name, rule.measures)?;
     }
-    for (rule, dropped) in stats.rejected.iter().filter(|(rule, _)| rows.iter().all(|(known, _)| known != rule)) {
-        writeln!(out, "| {rule} | see recipe.toml | {dropped} |")?;
+    for (rule, dropped) in stats.rejected.iter().filter(|(name, _)| rules().all(|rule| rule.name != *name)) {
+        writeln!(out, "| {rule} | | see recipe.toml | {dropped} |")?;
     }
     writeln!(out, "\nRules are asked in this order; a document counts under the first that drops it.")
-}
-
-fn switched(on: bool) -> String {
-    if on { "none allowed".into() } else { "off".into() }
 }
 
 fn provenance(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&ModelInfo>) -> std::fmt::Result {
@@ -131,6 +180,9 @@ fn provenance(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&M
     }
     writeln!(out, "- Recipe: {} (`{}`)", recipe.name, stats.recipe_hash)?;
     writeln!(out, "- Seed: {}", stats.seed)?;
+    for (source, count) in &stats.sources {
+        writeln!(out, "- Instructions: {count} from {source}")?;
+    }
     writeln!(
         out,
         "- Tokens: {} generated, {} of prompts, {} of those from the prefix cache",

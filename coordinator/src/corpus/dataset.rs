@@ -1,4 +1,5 @@
-//! `data/train-XXXXX-of-NNNNN.parquet` and `.jsonl`: the same records in the same order, in both formats.
+//! `data/train-XXXXX-of-NNNNN.parquet` and `.jsonl`, and `validation-...` beside them: the same records in the same order,
+//! in the files that the format has.
 //!
 //! The columns are typed and the same in every file, so readers need not guess. JSON has no type for an open set of
 //! keys: a row's `metadata` is an object in JSONL and the JSON text of it in Parquet.
@@ -16,7 +17,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
 
-use super::{CorpusError, Result};
+use super::{CorpusError, Format, Result};
 
 /// Records of one decoded batch.
 const BATCH: usize = 32;
@@ -25,10 +26,10 @@ const ROW_GROUP_BYTES: usize = 32 * 1024 * 1024;
 
 /// When the next file begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) records: u64,
-    /// Of the JSONL file.
-    pub(super) bytes: u64,
+pub struct Limits {
+    pub records: u64,
+    /// Of the rows as JSON.
+    pub bytes: u64,
 }
 
 impl Default for Limits {
@@ -42,30 +43,39 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(super) struct Dataset {
     folder: PathBuf,
+    split: &'static str,
+    format: Format,
     limits: Limits,
     part: Option<Part>,
     /// Files that are complete.
     parts: u32,
 }
 
-/// One pair of files.
+/// The files of one number.
 #[derive(Debug)]
 struct Part {
     path: PathBuf,
-    jsonl: BufWriter<File>,
-    parquet: ArrowWriter<File>,
-    decoder: Decoder,
+    jsonl: Option<BufWriter<File>>,
+    parquet: Option<Columns>,
     records: u64,
     bytes: u64,
+}
+
+/// A Parquet file of records.
+#[derive(Debug)]
+struct Columns {
+    path: PathBuf,
+    file: ArrowWriter<File>,
+    decoder: Decoder,
     waiting: usize,
 }
 
 impl Dataset {
-    pub(super) fn new(folder: PathBuf, limits: Limits) -> Self {
-        Self { folder, limits, part: None, parts: 0 }
+    pub(super) fn new(folder: PathBuf, split: &'static str, format: Format, limits: Limits) -> Self {
+        Self { folder, split, format, limits, part: None, parts: 0 }
     }
 
-    /// Adds a record, given as its line of JSON without the end.
+    /// Adds a row, given as its line of JSON without the end.
     pub(super) fn add(&mut self, line: &[u8]) -> Result<()> {
         if let Some(part) = self
             .part
@@ -76,64 +86,97 @@ impl Dataset {
         }
         let part = match self.part.take() {
             Some(part) => part,
-            None => Part::begin(&self.folder, self.parts)?,
+            None => self.begin()?,
         };
         self.part.insert(part).add(line)
     }
 
-    /// Completes the last file and gives all of them their names. A corpus without records is one pair of
+    /// Completes the last file and gives all of them their names, which it returns. A split without a row is one set of
     /// empty files, with all columns.
-    pub(super) fn finish(mut self) -> Result<()> {
-        // A part begins with a record to put into it, so only an empty corpus has no last part.
+    pub(super) fn finish(mut self) -> Result<Vec<String>> {
+        // A part begins with a row to put into it, so only an empty split has no last part.
         let last = match self.part.take() {
             Some(part) => part,
-            None => Part::begin(&self.folder, self.parts)?,
+            None => self.begin()?,
         };
         last.finish()?;
         let parts = self.parts + 1;
+        let mut names = Vec::new();
         for part in 0..parts {
-            for format in ["jsonl", "parquet"] {
-                let from = self.folder.join(format!("part-{part:05}.{format}"));
-                let to = self.folder.join(format!("train-{part:05}-of-{parts:05}.{format}"));
+            for ending in self.format.endings() {
+                let from = self.path(part).with_extension(ending);
+                let name = format!("{}-{part:05}-of-{parts:05}.{ending}", self.split);
+                let to = self.folder.join(&name);
                 fs::rename(&from, &to).map_err(|error| CorpusError::io(&to, error))?;
+                names.push(name);
             }
         }
-        Ok(())
+        Ok(names)
+    }
+
+    fn path(&self, number: u32) -> PathBuf {
+        self.folder.join(format!("{}-part-{number:05}", self.split))
+    }
+
+    fn begin(&self) -> Result<Part> {
+        let path = self.path(self.parts);
+        let create = |ending: &str| {
+            let path = path.with_extension(ending);
+            File::create(&path).map_err(|error| CorpusError::io(&path, error))
+        };
+        let has = |ending| self.format.endings().contains(&ending);
+        Ok(Part {
+            jsonl: has("jsonl").then(|| create("jsonl")).transpose()?.map(BufWriter::new),
+            parquet: has("parquet").then(|| Columns::new(&path, create("parquet")?)).transpose()?,
+            path,
+            records: 0,
+            bytes: 0,
+        })
     }
 }
 
 impl Part {
-    fn begin(folder: &Path, number: u32) -> Result<Self> {
-        let path = folder.join(format!("part-{number:05}"));
-        let create = |format: &str| {
-            let path = path.with_extension(format);
-            File::create(&path).map_err(|error| CorpusError::io(&path, error))
-        };
-        let level = ZstdLevel::try_new(9).map_err(|error| failed(&path, error))?;
+    fn add(&mut self, line: &[u8]) -> Result<()> {
+        if let Some(jsonl) = &mut self.jsonl {
+            jsonl
+                .write_all(line)
+                .and_then(|()| jsonl.write_all(b"\n"))
+                .map_err(|error| CorpusError::io(&self.path.with_extension("jsonl"), error))?;
+        }
+        if let Some(parquet) = &mut self.parquet {
+            parquet.add(line)?;
+        }
+        self.records += 1;
+        self.bytes += line.len() as u64 + 1;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        if let Some(jsonl) = self.jsonl {
+            let durable = jsonl.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+            durable.map_err(|error| CorpusError::io(&self.path.with_extension("jsonl"), error))?;
+        }
+        self.parquet.map_or(Ok(()), Columns::finish)
+    }
+}
+
+impl Columns {
+    fn new(path: &Path, file: File) -> Result<Self> {
+        let level = ZstdLevel::try_new(9).map_err(|error| failed(path, error))?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
         Ok(Self {
-            jsonl: BufWriter::new(create("jsonl")?),
-            parquet: ArrowWriter::try_new(create("parquet")?, SCHEMA.clone(), Some(properties))
-                .map_err(|error| failed(&path, error))?,
+            file: ArrowWriter::try_new(file, SCHEMA.clone(), Some(properties)).map_err(|error| failed(path, error))?,
             decoder: ReaderBuilder::new(SCHEMA.clone())
                 .with_batch_size(BATCH)
                 .build_decoder()
-                .map_err(|error| refused(&path, error))?,
-            path,
-            records: 0,
-            bytes: 0,
+                .map_err(|error| refused(path, error))?,
+            path: path.to_owned(),
             waiting: 0,
         })
     }
 
     fn add(&mut self, line: &[u8]) -> Result<()> {
-        self.jsonl
-            .write_all(line)
-            .and_then(|()| self.jsonl.write_all(b"\n"))
-            .map_err(|error| CorpusError::io(&self.path.with_extension("jsonl"), error))?;
         self.decoder.serialize(&[row(line, &self.path)?]).map_err(|error| refused(&self.path, error))?;
-        self.records += 1;
-        self.bytes += line.len() as u64 + 1;
         self.waiting += 1;
         if self.waiting == BATCH { self.flush() } else { Ok(()) }
     }
@@ -141,9 +184,9 @@ impl Part {
     fn flush(&mut self) -> Result<()> {
         self.waiting = 0;
         if let Some(batch) = self.decoder.flush().map_err(|error| refused(&self.path, error))? {
-            self.parquet.write(&batch).map_err(|error| failed(&self.path, error))?;
-            if self.parquet.in_progress_size() >= ROW_GROUP_BYTES {
-                self.parquet.flush().map_err(|error| failed(&self.path, error))?;
+            self.file.write(&batch).map_err(|error| failed(&self.path, error))?;
+            if self.file.in_progress_size() >= ROW_GROUP_BYTES {
+                self.file.flush().map_err(|error| failed(&self.path, error))?;
             }
         }
         Ok(())
@@ -151,10 +194,8 @@ impl Part {
 
     fn finish(mut self) -> Result<()> {
         self.flush()?;
-        let at = |error| CorpusError::io(&self.path, error);
-        self.jsonl.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all()).map_err(at)?;
-        let parquet = self.parquet.into_inner().map_err(|error| failed(&self.path, error))?;
-        parquet.sync_all().map_err(at)
+        let file = self.file.into_inner().map_err(|error| failed(&self.path, error))?;
+        file.sync_all().map_err(|error| CorpusError::io(&self.path.with_extension("parquet"), error))
     }
 }
 

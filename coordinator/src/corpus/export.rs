@@ -1,26 +1,40 @@
-//! From shards and store into the folder that users load: one pass over the run's documents in order of submission, so
-//! the same corpus gives the same bytes, in the memory of a few documents.
+//! From shards and store into the folder that users load: one pass over the run's documents in order of submission, then
+//! one over the records in the same order. The same corpus gives the same bytes, in the memory of a few documents.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use super::dataset::{Dataset, Limits};
+use longhand_proto::DocumentId;
+use serde_json::{Map, Value};
+
+use super::dataset::Dataset;
 use super::flush::document;
 use super::lists::{Failed, Rejected};
 use super::shard::Index;
-use super::{Corpus, CorpusError, Result, Stats, Wall, atomic, blocking, card, install};
-use crate::document::Document;
-use crate::store::{Attempt, Filter, Record, Source, State};
+use super::split::Clusters;
+use super::{
+    Corpus, CorpusError, Format, Limits, Packing, Record, Result, Stats, TokenCount, Wall, atomic, blocking, card,
+    install,
+};
+use crate::document::{Document, Progress, Verdict};
+use crate::filter::Others;
+use crate::store::{self, Attempt, Filter, Source, State};
+use crate::units;
 
 /// Documents of one page: about 8 MB of the longest ones.
 const PAGE: u32 = 32;
 
 /// What an export may be told.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
+    pub format: Format,
+    /// Share of the records that is for validation.
+    pub validation: f64,
+    /// With them the figures say how the records fill a trainer's window.
+    pub tokens: Option<TokenCount>,
     pub wall: Option<Wall>,
-    pub(super) limits: Limits,
+    pub limits: Limits,
 }
 
 impl Options {
@@ -58,19 +72,25 @@ impl Corpus {
     pub(super) async fn build(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
         let mut index = Index::default();
         let mut indexed = 0;
-        let (dir, limits) = (into.to_owned(), options.limits);
-        let mut out = blocking(move || Export::begin(&dir, limits)).await?;
+        let dir = into.to_owned();
+        let mut out = blocking(move || Export::begin(&dir)).await?;
         let mut stats = Stats::new(&self.run, options.wall);
+        let mut others = Others::new();
+        let most = self.recipe.filters.max_similarity;
         let mut after = None;
         loop {
             let page = store.list(&self.run.id, &Filter::default(), after, PAGE).await?;
             let mut rows = Vec::with_capacity(page.records.len());
-            for stored in page.records {
-                let document = document(&stored)?;
+            for mut stored in page.records {
+                let mut document = document(&stored)?;
                 let attempts = store.attempts(stored.id).await?;
                 if stored.state == State::Accepted && !self.holds(document.id, document.round) {
                     // Accepted since the flush, or marked in a corpus that is no more.
                     self.keep(store, std::slice::from_ref(&stored)).await?;
+                }
+                if let Some(rule) = duplicate(&mut document, &mut others, most) {
+                    stored.state = State::Rejected;
+                    stored.reason = rule.into();
                 }
                 stats.add(stored.state, &stored.reason, &document, &attempts);
                 rows.push(Row { stored, document, attempts });
@@ -79,7 +99,7 @@ impl Corpus {
             indexed += new.len();
             (out, index) = blocking(move || {
                 new.iter().try_for_each(|entry| index.add(&shards, entry))?;
-                rows.iter().try_for_each(|row| out.add(row, &index, &shards))?;
+                rows.iter().try_for_each(|row| out.add(row))?;
                 Ok((out, index))
             })
             .await?;
@@ -88,17 +108,33 @@ impl Corpus {
                 None => break,
             }
         }
-        let (recipe, end) = (self.run.recipe.clone(), stats.clone());
-        let card = card::text(&stats, &self.recipe, out.model.as_ref());
-        blocking(move || out.finish(&recipe, &end, &card)).await?;
-        Ok(stats)
+        let (shards, options) = (self.shards(), options.clone());
+        let (run, recipe) = (self.run.clone(), self.recipe.clone());
+        blocking(move || {
+            out.data(&mut stats, &options, &index, &shards)?;
+            let card = card::text(&stats, &recipe, options.format, out.model.as_ref());
+            out.finish(&run.recipe, &stats, &card)?;
+            Ok(stats)
+        })
+        .await
     }
+}
+
+/// Rejects an accepted document that says nearly the same as one before it, and returns the rule.
+fn duplicate(document: &mut Document, others: &mut Others, most: f64) -> Option<&'static str> {
+    let Progress::Finished { text, verdict: verdict @ Verdict::Accepted, .. } = &mut document.progress else {
+        return None;
+    };
+    let measured = others.measure(document.id, text, most);
+    let rule = measured.fired.then_some(measured.rule)?;
+    *verdict = measured.rejected();
+    Some(rule)
 }
 
 /// One document of a page.
 #[derive(Debug)]
 struct Row {
-    stored: Record,
+    stored: store::Record,
     document: Document,
     attempts: Vec<Attempt>,
 }
@@ -107,25 +143,37 @@ struct Row {
 #[derive(Debug)]
 struct Export {
     folder: PathBuf,
-    dataset: Dataset,
+    accepted: Vec<Accepted>,
+    clusters: Clusters,
     rejected: BufWriter<File>,
     failed: BufWriter<File>,
     /// What wrote the first accepted document, for the card.
     model: Option<longhand_proto::task::ModelInfo>,
 }
 
+/// A record that goes into the data files.
+#[derive(Debug, Clone, Copy)]
+struct Accepted {
+    id: DocumentId,
+    /// The same for all candidates of one instruction, which stand side by side.
+    instruction: u64,
+}
+
+const TRAIN: &str = "train";
+const VALIDATION: &str = "validation";
 const REJECTED: &str = "rejected.jsonl";
 const FAILED: &str = "failed.jsonl";
 
 impl Export {
-    fn begin(dir: &Path, limits: Limits) -> Result<Self> {
+    fn begin(dir: &Path) -> Result<Self> {
         let folder = install::begin(dir)?;
         let create = |name: &str| {
             let path = folder.join(name);
             File::create(&path).map(BufWriter::new).map_err(|error| CorpusError::io(&path, error))
         };
         Ok(Self {
-            dataset: Dataset::new(folder.join(install::DATA), limits),
+            accepted: Vec::new(),
+            clusters: Clusters::new(),
             rejected: create(REJECTED)?,
             failed: create(FAILED)?,
             folder,
@@ -133,7 +181,7 @@ impl Export {
         })
     }
 
-    fn add(&mut self, row: &Row, index: &Index, shards: &Path) -> Result<()> {
+    fn add(&mut self, row: &Row) -> Result<()> {
         let Row { stored, document, attempts } = row;
         let at = |name: &str| {
             let path = self.folder.join(name);
@@ -141,11 +189,9 @@ impl Export {
         };
         match stored.state {
             State::Accepted => {
-                let line = index.read(shards, document.id)?.ok_or_else(|| CorpusError::Document {
-                    id: document.id,
-                    problem: "it was flushed, but no shard holds it".into(),
-                })?;
-                self.dataset.add(&line)?;
+                let instruction = units::fingerprint(&document.instruction.identity());
+                self.accepted.push(Accepted { id: document.id, instruction });
+                self.clusters.add(&document.instruction.text());
                 if self.model.is_none() {
                     self.model.clone_from(&document.model);
                 }
@@ -166,22 +212,75 @@ impl Export {
         Ok(())
     }
 
+    /// Writes the data files, and counts what is in them.
+    fn data(&self, stats: &mut Stats, options: &Options, index: &Index, shards: &Path) -> Result<()> {
+        let dataset = |split| Dataset::new(self.folder.join(install::DATA), split, options.format, options.limits);
+        let mut splits = [(TRAIN, dataset(TRAIN), 0u64), (VALIDATION, dataset(VALIDATION), 0)];
+        let sides = self.clusters.validation(options.validation, stats.seed);
+        let mut lengths = Vec::new();
+        let mut at = 0;
+        for candidates in self.accepted.chunk_by(|one, next| one.instruction == next.instruction) {
+            let (_, dataset, count) = &mut splits[usize::from(sides[at])];
+            at += candidates.len();
+            let lines = candidates.iter().map(|it| line(index, shards, it.id)).collect::<Result<Vec<_>>>()?;
+            let records = || lines.iter().map(|line| record(line)).collect::<Result<Vec<Record>>>();
+            if let Some(tokens) = &options.tokens {
+                lengths.extend(records()?.iter().map(|record| (tokens.count)(&record.messages)));
+            }
+            if options.format.endings().contains(&"parquet") {
+                lines.iter().try_for_each(|line| dataset.add(line))?;
+                *count += lines.len() as u64;
+            } else {
+                for row in options.format.rows(&records()?) {
+                    dataset.add(row.to_string().as_bytes())?;
+                    *count += 1;
+                }
+            }
+        }
+        stats.packing = options.tokens.as_ref().and_then(|tokens| Packing::of(&tokens.name, lengths));
+        let mut files = Map::new();
+        for (split, dataset, count) in splits {
+            if split == VALIDATION && options.validation == 0.0 {
+                continue;
+            }
+            for name in dataset.finish()?.iter().filter(|name| name.ends_with(options.format.endings()[0])) {
+                let mut file = options.format.llama_factory();
+                file["file_name"] = format!("{}/{name}", install::DATA).into();
+                let name = name.split_once('.').map_or(name.as_str(), |(stem, _)| stem);
+                files.insert(format!("{}-{name}", stats.run), file);
+            }
+            stats.splits.insert(split.into(), count);
+        }
+        json(&self.folder, "dataset_info.json", &Value::Object(files))
+    }
+
     fn finish(self, recipe: &str, stats: &Stats, card: &str) -> Result<()> {
-        let Self { folder, dataset, rejected, failed, model: _ } = self;
-        dataset.finish()?;
+        let Self { folder, rejected, failed, .. } = self;
         for (name, file) in [(REJECTED, rejected), (FAILED, failed)] {
             file.into_inner()
                 .map_err(io::IntoInnerError::into_error)
                 .and_then(|file| file.sync_all())
                 .map_err(|error| CorpusError::io(&folder.join(name), error))?;
         }
-        let mut json = serde_json::to_vec_pretty(stats).map_err(|e| CorpusError::io(&folder, e.into()))?;
-        json.push(b'\n');
-        for (name, content) in
-            [("stats.json", json.as_slice()), ("recipe.toml", recipe.as_bytes()), ("README.md", card.as_bytes())]
-        {
-            atomic::write(&folder, name, |out| io::Write::write_all(out, content))?;
+        json(&folder, "stats.json", stats)?;
+        for (name, content) in [("recipe.toml", recipe), ("README.md", card)] {
+            atomic::write(&folder, name, |out| io::Write::write_all(out, content.as_bytes()))?;
         }
         Ok(())
     }
+}
+
+fn json(folder: &Path, name: &str, value: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| CorpusError::io(folder, error.into()))?;
+    text.push(b'\n');
+    atomic::write(folder, name, |out| io::Write::write_all(out, &text))
+}
+
+fn line(index: &Index, shards: &Path, id: DocumentId) -> Result<Vec<u8>> {
+    let problem = "it was flushed, but no shard holds it";
+    index.read(shards, id)?.ok_or_else(|| CorpusError::Document { id, problem: problem.into() })
+}
+
+fn record(line: &[u8]) -> Result<Record> {
+    serde_json::from_slice(line).map_err(|error| CorpusError::io(Path::new("a shard"), error.into()))
 }

@@ -76,7 +76,9 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 /// The whole folder is exchanged, so it may hold nothing of the user's.
 fn check_data(dir: &Path) -> Result<()> {
     for (name, path) in atomic::names(&dir.join(DATA))? {
-        if !(name.starts_with("train-") && (name.ends_with(".jsonl") || name.ends_with(".parquet"))) {
+        let ours = ["train-", "validation-"].iter().any(|split| name.starts_with(split))
+            && [".jsonl", ".parquet"].iter().any(|ending| name.ends_with(ending));
+        if !ours {
             return Err(CorpusError::Foreign { path });
         }
     }

@@ -15,11 +15,14 @@ mod card;
 mod dataset;
 mod export;
 mod flush;
+mod format;
 mod install;
 mod lists;
 mod manifest;
+mod packing;
 mod record;
 mod shard;
+mod split;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -33,9 +36,12 @@ use longhand_proto::{DocumentId, RunId};
 use crate::recipe::Recipe;
 use crate::store::{Run, Source, StoreError};
 
+pub use dataset::Limits;
 pub use export::Options;
 pub use flush::Flushed;
+pub use format::Format;
 pub use manifest::{Entry, Held};
+pub use packing::{Packing, TokenCount, WINDOW};
 pub use record::{Provenance, Record, SectionRecord};
 pub use stats::{Attempts, Bin, Histogram, Stats, Tokens, Wall};
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use longhand_proto::RunId;
 use serde::{Deserialize, Serialize};
 
+use super::Packing;
 use super::record::count;
 use crate::document::{Document, Language, Progress};
 use crate::filter::score_length;
@@ -37,6 +38,15 @@ pub struct Stats {
     /// Share of the reusable prompt tokens that came from the prefix cache.
     pub prefix_reuse: Option<f64>,
     pub attempts: Attempts,
+    /// Rows of the data files: `train`, and `validation` if it was asked for.
+    #[serde(default)]
+    pub splits: BTreeMap<String, u64>,
+    /// Accepted documents by the data set that their instruction came from, with its licence.
+    #[serde(default)]
+    pub sources: BTreeMap<String, u64>,
+    /// None unless the exporting program had a tokenizer.
+    #[serde(default)]
+    pub packing: Option<Packing>,
     /// None unless the exporting program measured it.
     pub wall: Option<Wall>,
     #[serde(skip)]
@@ -109,6 +119,9 @@ impl Stats {
             tokens: Tokens::default(),
             prefix_reuse: None,
             attempts: Attempts::default(),
+            splits: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            packing: None,
             wall,
             scores: 0,
         }
@@ -152,6 +165,9 @@ impl Stats {
             Language::Zh => "zh",
         };
         *self.languages.entry(language.into()).or_default() += 1;
+        if let Some(source) = source(document) {
+            *self.sources.entry(source).or_default() += 1;
+        }
 
         let words = count(text);
         self.words.min = if self.documents.accepted == 1 { words } else { self.words.min.min(words) };
@@ -167,4 +183,11 @@ impl Stats {
             self.score_length = Some(before + (score_length(required, words) - before) / self.scores as f64);
         }
     }
+}
+
+/// Data set and licence of an imported instruction.
+fn source(document: &Document) -> Option<String> {
+    let source = document.instruction.metadata.get("source")?;
+    let text = |key: &str| source.get(key).and_then(serde_json::Value::as_str);
+    Some(format!("{} (licence: {})", text("name")?, text("licence").unwrap_or("not stated")))
 }

@@ -11,7 +11,7 @@ use crate::document::{Document, Instruction, Language, Plan, Progress, Section, 
 use crate::recipe::Recipe;
 use crate::store::{Run, Terms};
 
-fn run() -> Run {
+pub(super) fn run() -> Run {
     let recipe = Recipe::default();
     Run {
         id: run_id(),
@@ -29,7 +29,7 @@ fn run_id() -> RunId {
 }
 
 /// A document with `sections` sections that waits for its verdict.
-fn document(number: u32, language: Language, sections: u32) -> Document {
+pub(super) fn document(number: u32, language: Language, sections: u32) -> Document {
     let text = |k: u32| match language {
         Language::En => format!("Section {k} of document {number} tells of \"ships\",\nand of the sea."),
         Language::Zh => format!("第{k}章讲述文档{number}的大海。"),

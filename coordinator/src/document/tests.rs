@@ -133,6 +133,8 @@ fn lenient() -> crate::recipe::Filters {
         max_repetition_within: 1.0,
         max_repetition_between: 1.0,
         leftover_identifiers: false,
+        max_section_error: 100.0,
+        min_plan_coverage: 0.0,
         ..crate::recipe::Filters::default()
     }
 }

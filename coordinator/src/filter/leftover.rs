@@ -1,15 +1,11 @@
 //! The rule about the plan's marks and the template's tokens in the text: what cleaning could not take out safely.
 
 use super::marks::{self, Fence, Sure};
-use super::{Measured, excerpt};
+use super::{Measure, excerpt};
 use crate::document::Assembled;
-use crate::recipe::Filters;
 
 /// Number of lines with a mark.
-pub(super) fn leftover(filters: &Filters, document: &Assembled<'_>) -> Option<Measured> {
-    if !filters.leftover_identifiers {
-        return None;
-    }
+pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let mut found = document.sections.iter().flat_map(|section| {
         let mut fence = Fence::default();
         let mut first = true;
@@ -21,14 +17,8 @@ pub(super) fn leftover(filters: &Filters, document: &Assembled<'_>) -> Option<Me
         })
     });
     let first = found.next();
-    let value = (usize::from(first.is_some()) + found.count()) as f64;
-    Some(Measured {
-        rule: "leftover_identifiers",
-        value,
-        threshold: 0.0,
-        fired: value > 0.0,
-        detail: first.map(excerpt).unwrap_or_default(),
-    })
+    let lines = usize::from(first.is_some()) + found.count();
+    Some(Measure::count(lines, first.map(excerpt)))
 }
 
 fn has_mark(line: &str, leading: bool) -> bool {

@@ -1,20 +1,34 @@
 //! Whether a finished document is kept, and how its sections are cleaned before that. Pure rules: each measures one
-//! value, compares it with the recipe's threshold, and shows what it saw.
+//! value, which the recipe's threshold bounds, and shows what it saw.
 
+mod assistant_talk;
+mod characters;
 mod clean;
+mod headings;
+mod language_switch;
 mod leftover;
 mod length;
+mod markdown;
 mod marks;
+mod near_duplicate;
+mod plan_coverage;
+mod premature;
 mod refusal;
+mod repeated_sentences;
 mod repetition;
+mod rules;
+mod section_words;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod unfinished;
 
 use crate::document::{Assembled, Language, Verdict};
 use crate::recipe::Filters;
 
 pub use length::score_length;
+pub use near_duplicate::Others;
+pub use rules::{Bound, NEAR_DUPLICATE, RULES, Rule};
 
 /// What one rule measured on one document.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,21 +43,13 @@ pub struct Measured {
     pub detail: String,
 }
 
-/// A rule; none where the recipe switched it off or it has nothing to measure.
-type Rule = fn(&Filters, &Assembled<'_>) -> Option<Measured>;
-
-/// In the order in which they are asked: cheap ones first, and those that explain most of a bad document before those
-/// that follow from them.
-const RULES: [Rule; 8] = [
-    length::truncated,
-    refusal::refusal,
-    length::too_short,
-    length::score,
-    repetition::within,
-    repetition::between,
-    leftover::leftover,
-    tokens::too_many,
-];
+impl Measured {
+    /// As a verdict on its document.
+    pub fn rejected(self) -> Verdict {
+        let Self { rule, value, threshold, fired: _, detail } = self;
+        Verdict::Rejected { rule: rule.into(), value, threshold, detail }
+    }
+}
 
 /// Removes what a model adds around a section's text. `earlier` are the sections before it, in order.
 pub fn clean_section(text: &str, language: Language, earlier: &[&str]) -> String {
@@ -52,20 +58,30 @@ pub fn clean_section(text: &str, language: Language, earlier: &[&str]) -> String
 
 /// The verdict: the first rule that fires, or accepted.
 pub fn judge(filters: &Filters, assembled: &Assembled<'_>) -> Verdict {
-    RULES.iter().filter_map(|rule| rule(filters, assembled)).find(|measured| measured.fired).map_or(
-        Verdict::Accepted,
-        |Measured { rule, value, threshold, detail, .. }| Verdict::Rejected {
-            rule: rule.into(),
-            value,
-            threshold,
-            detail,
-        },
-    )
+    let measured = RULES.iter().filter_map(|rule| rule.judge(filters, assembled));
+    measured.into_iter().find(|measured| measured.fired).map_or(Verdict::Accepted, Measured::rejected)
 }
 
-/// What every rule measures, in order, whether it fires or not: the base of a report that helps to choose thresholds.
-pub fn all(filters: &Filters, assembled: &Assembled<'_>) -> Vec<Measured> {
-    RULES.iter().filter_map(|rule| rule(filters, assembled)).collect()
+/// What a rule saw, before a threshold is looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measure {
+    pub value: f64,
+    /// Of the place that decided the value; empty if there is none.
+    pub detail: String,
+}
+
+impl Measure {
+    /// A number of places, and the first of them.
+    fn count(places: usize, first: Option<String>) -> Self {
+        Self { value: places as f64, detail: first.unwrap_or_default() }
+    }
+}
+
+/// The largest of the values that sections have; `tell` describes the first with it, unless it is 0.
+fn worst(values: impl Iterator<Item = f64>, tell: impl Fn(usize, f64) -> String) -> Measure {
+    let (at, value) =
+        values.enumerate().fold((0, 0.0), |best, (at, value)| if value > best.1 { (at, value) } else { best });
+    Measure { value, detail: if value > 0.0 { tell(at, value) } else { String::new() } }
 }
 
 /// The beginning of a text on one line, for a detail.

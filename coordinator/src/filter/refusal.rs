@@ -4,9 +4,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Measured, excerpt};
+use super::{Measure, excerpt};
 use crate::document::Assembled;
-use crate::recipe::Filters;
 
 /// Openings of a refusal. A quotation mark before them makes them somebody's speech, which is no refusal; "I cannot
 /// help but" is none either. An AI as a subject of the text ("As an AI researcher") is left alone.
@@ -28,21 +27,12 @@ static OPENING: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Sections that begin with a refusal.
-pub(super) fn refusal(filters: &Filters, document: &Assembled<'_>) -> Option<Measured> {
-    if !filters.refusal {
-        return None;
-    }
+pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let texts = std::iter::once(document.text).chain(document.sections.iter().map(|section| section.text.as_str()));
     let found: Vec<&str> = texts.filter(|text| OPENING.is_match(text)).collect();
     // The document begins with its first section: where both match, that is one refusal.
     let document_and_first =
         document.sections.first().is_some_and(|s| OPENING.is_match(&s.text) && OPENING.is_match(document.text));
-    let value = (found.len() - usize::from(document_and_first)) as f64;
-    Some(Measured {
-        rule: "refusal",
-        value,
-        threshold: 0.0,
-        fired: value > 0.0,
-        detail: found.first().map(|text| excerpt(text)).unwrap_or_default(),
-    })
+    let count = found.len() - usize::from(document_and_first);
+    Some(Measure::count(count, found.first().map(|text| excerpt(text))))
 }

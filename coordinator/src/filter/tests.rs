@@ -1,12 +1,13 @@
 //! Each rule with texts that it must find and texts that it must leave alone, in both languages.
 
+mod cases;
 mod cleaning;
 mod rules;
 
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::words;
 
-use super::Measured;
+use super::{Measured, RULES};
 use crate::document::{Assembled, Instruction, Language, Plan, Section, Verdict};
 use crate::recipe::Filters;
 
@@ -42,7 +43,7 @@ impl Owned {
     }
 
     fn all(&self) -> Vec<Measured> {
-        super::all(&Filters::default(), &self.assembled())
+        all(&Filters::default(), &self.assembled())
     }
 
     fn measure(&self, rule: &str) -> Measured {
@@ -50,10 +51,15 @@ impl Owned {
     }
 }
 
+/// What every rule measures, in order.
+fn all(filters: &Filters, document: &Assembled<'_>) -> Vec<Measured> {
+    RULES.iter().filter_map(|rule| rule.judge(filters, document)).collect()
+}
+
 fn section(text: &str) -> Section {
     Section {
         text: text.into(),
-        target_words: 300,
+        target_words: (words::count(text) as u32).max(1),
         words: words::count(text) as u32,
         finish_reason: FinishReason::Stop,
         attempt: 1,

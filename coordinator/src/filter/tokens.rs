@@ -1,8 +1,7 @@
 //! The rule about documents that a trainer would skip.
 
-use super::Measured;
+use super::Measure;
 use crate::document::Assembled;
-use crate::recipe::Filters;
 use crate::units;
 
 /// Tokens that a chat template adds around one message.
@@ -10,7 +9,7 @@ const PER_MESSAGE: u64 = 8;
 
 /// Tokens of instruction and text together. A section counts with what the engine generated for it, which includes what
 /// cleaning took out; the rest was never counted apart (a prompt's tokens hold plan and templates too) and is estimated.
-pub(super) fn too_many(filters: &Filters, document: &Assembled<'_>) -> Option<Measured> {
+pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let written: u64 = document
         .sections
         .iter()
@@ -20,15 +19,8 @@ pub(super) fn too_many(filters: &Filters, document: &Assembled<'_>) -> Option<Me
         })
         .sum();
     let asked: u64 = document.instruction.messages.iter().map(|message| estimate(&message.content) + PER_MESSAGE).sum();
-    let value = (written + asked) as f64;
-    let threshold = f64::from(filters.max_tokens);
-    Some(Measured {
-        rule: "too_many_tokens",
-        value,
-        threshold,
-        fired: value > threshold,
-        detail: format!("{written} tokens of text, about {asked} of instruction"),
-    })
+    let detail = format!("{written} tokens of text, about {asked} of instruction");
+    Some(Measure { value: (written + asked) as f64, detail })
 }
 
 /// Tokens of a text under a usual byte-pair tokenizer: one a Chinese character, one for four of other characters.

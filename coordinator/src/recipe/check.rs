@@ -2,7 +2,7 @@
 
 use longhand_proto::task::{FinishReason, Message, Sampling, Timings, Usage};
 
-use super::{Recipe, RecipeError};
+use super::{Filters, Recipe, RecipeError};
 use crate::document::{Context, Instruction, Language, Plan, Section, Step};
 use crate::prompt;
 
@@ -40,6 +40,18 @@ pub(super) fn ranges(recipe: &Recipe) -> Result<(), Fault> {
     within("filters.max_truncated", filters.max_truncated.into(), 0.0, 200.0)?;
     within("filters.max_repetition_within", filters.max_repetition_within, 0.0, 1.0)?;
     within("filters.max_repetition_between", filters.max_repetition_between, 0.0, 1.0)?;
+    let places = f64::from(Filters::MOST_PLACES);
+    within("filters.max_section_error", filters.max_section_error, 0.0, 100.0)?;
+    within("filters.max_unfinished", filters.max_unfinished.into(), 0.0, places)?;
+    within("filters.max_broken_characters", filters.max_broken_characters.into(), 0.0, places)?;
+    within("filters.max_other_language", filters.max_other_language, 0.0, 1.0)?;
+    within("filters.max_repeated_sentences", filters.max_repeated_sentences, 0.0, 1.0)?;
+    within("filters.max_assistant_talk", filters.max_assistant_talk.into(), 0.0, places)?;
+    within("filters.max_premature_conclusions", filters.max_premature_conclusions.into(), 0.0, places)?;
+    within("filters.min_plan_coverage", filters.min_plan_coverage, 0.0, 1.0)?;
+    within("filters.max_heading_faults", filters.max_heading_faults.into(), 0.0, places)?;
+    within("filters.max_markdown_faults", filters.max_markdown_faults.into(), 0.0, places)?;
+    within("filters.max_similarity", filters.max_similarity, 0.5, 1.0)?;
     within("filters.max_tokens", filters.max_tokens.into(), 256.0, 10_000_000.0)?;
     within("retry.max_errors", retry.max_errors.into(), 1.0, 100.0)?;
     within("retry.max_losses", retry.max_losses.into(), 1.0, 100.0)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Recipe, Templates, check};
+use super::{Filters, Recipe, Templates, check};
 use crate::prompt::PromptError;
 
 /// A recipe that cannot be used.
@@ -58,6 +58,9 @@ impl Recipe {
         })?;
         source.known_keys(tree.get_ref(), &known, "")?;
         let mut recipe: Self = toml::from_str(text).map_err(|error| source.syntax(&error))?;
+        if let (None, Some(DeValue::Table(named))) = (folder, tree.get_ref().get("filters").map(|it| it.get_ref())) {
+            recipe.filters = as_stored(&recipe.filters, |key| named.contains_key(key));
+        }
         check::ranges(&recipe).map_err(|(key, value, range)| {
             let line = source.line_of(tree.get_ref(), &key);
             RecipeError::OutOfRange { file: file.into(), line, key, value, range }
@@ -102,6 +105,15 @@ impl Recipe {
         let canonical = serde_json::to_vec(&self.templates).expect("texts can be written as JSON");
         hash("longhand templates v1", &canonical)
     }
+}
+
+/// A stored text names every rule of its time. A rule that it does not name was not there, so it stays off: the documents of
+/// a run that an older build began are all judged alike.
+fn as_stored(filters: &Filters, named: impl Fn(&str) -> bool) -> Filters {
+    let table = |filters: &Filters| toml::Table::try_from(filters).expect("numbers can be written as TOML");
+    let mut all = table(&Filters::first_version());
+    all.extend(table(filters).into_iter().filter(|(key, _)| named(key)));
+    all.try_into().expect("keys and kinds are those of the type")
 }
 
 fn hash(context: &str, bytes: &[u8]) -> String {

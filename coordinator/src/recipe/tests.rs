@@ -113,6 +113,23 @@ fn back_off_doubles_up_to_its_bound_and_jitter_spreads_it() {
     assert_eq!(retry.delay_ms(u32::MAX, 0.0), 0);
 }
 
+/// A run that was submitted before there was a rule is not judged by it half-way.
+#[test]
+fn a_stored_recipe_that_does_not_name_a_rule_has_it_off() {
+    let whole = Recipe::builtin().to_toml();
+    let old: String =
+        whole.lines().filter(|line| !line.starts_with("max_unfinished")).map(|l| format!("{l}\n")).collect();
+    let stored = Recipe::from_toml(&old).unwrap().filters;
+    assert_eq!(stored, Filters { max_unfinished: Filters::MOST_PLACES, ..Filters::default() });
+    assert_eq!(Recipe::from_toml(&whole).unwrap(), Recipe::builtin());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("recipe.toml");
+    std::fs::write(&path, "[filters]\nmin_words = 10\n").unwrap();
+    let file = Recipe::load(&path).unwrap().filters;
+    assert_eq!(file, Filters { min_words: 10, ..Filters::default() }, "what a person leaves out is the default");
+}
+
 /// An operator on another machine must not be shown this machine's files.
 #[test]
 fn a_recipe_that_was_sent_reads_no_file() {

@@ -176,7 +176,7 @@ async fn an_export_that_cannot_be_written_leaves_the_old_one() {
 #[tokio::test]
 async fn an_export_that_died_leaves_the_old_set_or_the_new_one() {
     // Before the point of no return, and after each of its renames.
-    for renames in 0..=8 {
+    for renames in 0..=9 {
         let (dir, mut documents) = (tempfile::tempdir().unwrap(), documents(2));
         let shelf = Shelf::of(&documents);
         let mut corpus = open(dir.path(), &shelf).await;
@@ -199,7 +199,7 @@ async fn an_export_that_died_leaves_the_old_set_or_the_new_one() {
         let mut names: Vec<_> = fs::read_dir(&ready).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort_by_key(|name| name != "data");
         steps.extend(names.iter().map(|name| (ready.join(name), dir.path().join(name))));
-        assert_eq!(steps.len(), 7);
+        assert_eq!(steps.len(), 8);
         for (from, to) in steps.iter().take(renames - 1) {
             fs::rename(from, to).unwrap();
         }

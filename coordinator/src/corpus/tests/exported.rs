@@ -146,6 +146,7 @@ async fn large_corpora_are_split_and_no_file_of_the_export_before_stays() {
             "data/train-00001-of-00003.parquet",
             "data/train-00002-of-00003.jsonl",
             "data/train-00002-of-00003.parquet",
+            "dataset_info.json",
             "failed.jsonl",
             "recipe.toml",
             "rejected.jsonl",
@@ -160,7 +161,7 @@ async fn large_corpora_are_split_and_no_file_of_the_export_before_stays() {
     }
     assert!(count > 9);
     export(&shelf, dir.path(), &Options::default()).await;
-    assert_eq!(names().len(), 7);
+    assert_eq!(names().len(), 8);
 }
 
 #[tokio::test]
@@ -232,6 +233,37 @@ async fn every_document_that_is_not_in_the_corpus_is_listed_with_its_reason() {
     assert_eq!((stats.words.min, stats.words.max), (stats.words.sum as u32, stats.words.sum as u32));
     assert_eq!(stats.words.bins.iter().map(|bin| bin.count).sum::<u64>(), 1);
     let card = fs::read_to_string(dir.path().join("README.md")).unwrap();
-    assert!(card.starts_with("---\nlicense: other\n") && card.contains("| refusal | none allowed | 1 |"), "{card}");
+    assert!(
+        card.starts_with("---\nlicense: other\n")
+            && card.contains("| refusal | sections that begin with a refusal | at most 0 | 1 |"),
+        "{card}"
+    );
     assert!(fs::read_to_string(dir.path().join("recipe.toml")).unwrap().contains("[filters]"));
+}
+
+/// Replicas judge documents in any order, so nearness is decided here, by the order of submission.
+#[tokio::test]
+async fn of_two_documents_that_say_nearly_the_same_the_one_submitted_first_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut documents = mixed(6);
+    let twin = documents[4].progress.clone();
+    documents[2].progress = twin;
+    // Flushed and exported while the earlier one is still being written.
+    let late = Document { progress: Progress::Planning { repair: None }, ..documents[2].clone() };
+    let shelf = Shelf::of(&documents);
+    shelf.put(&late);
+    let stats = export(&shelf, dir.path(), &Options::default()).await;
+    assert_eq!((stats.documents.accepted, stats.documents.rejected), (5, 0));
+    shelf.put(&documents[2]);
+    for _ in 0..2 {
+        let stats = export(&shelf, dir.path(), &Options::default()).await;
+        assert_eq!((stats.documents.accepted, stats.rejected["near_duplicate"]), (5, 1));
+        assert_eq!(stats.splits["train"], 5);
+        let rejected = rows(&dir.path().join("rejected.jsonl"));
+        assert_eq!(rejected[0]["id"], documents[4].id.to_string());
+        assert_eq!((&rejected[0]["value"], &rejected[0]["threshold"]), (&json!(1.0), &json!(0.8)));
+        assert_eq!(rejected[0]["detail"], format!("like document {}", documents[2].id));
+        let kept = rows(&dir.path().join("data/train-00000-of-00001.jsonl"));
+        assert!(kept.iter().all(|row| row["id"] != documents[4].id.to_string()));
+    }
 }

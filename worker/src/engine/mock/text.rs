@@ -120,7 +120,7 @@ pub(super) fn write(task: &Task, variant: u32, ratio: f32) -> String {
         TaskKind::Section => {
             let asked = task.length.map(|it| it.target_words).or_else(|| numbers(prompt).last());
             let words = (asked.unwrap_or(STEP_WORDS) as f32 * ratio).round() as usize;
-            prose(&mut random, words.max(1), chinese)
+            prose(&mut random, words.max(1), chinese, main_point(prompt))
         }
         TaskKind::Judge => {
             let names = ["Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth", "Reading Experience"];
@@ -166,9 +166,22 @@ fn plan(random: &mut Random, words: u32, chinese: bool) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn prose(random: &mut Random, words: usize, chinese: bool) -> String {
+/// The main point that the prompt names last: a section is on its step's subject.
+fn main_point(prompt: &str) -> &str {
+    let after = |label: &str| prompt.rfind(label).map(|at| &prompt[at + label.len()..]);
+    let point = after("main point: ").or_else(|| after("主要内容：")).unwrap_or_default();
+    point.lines().next().unwrap_or_default().trim_end_matches(['.', '。', ' '])
+}
+
+/// Begins with `opening`, if it has the words for it.
+fn prose(random: &mut Random, words: usize, chinese: bool, opening: &str) -> String {
     let mut text = String::new();
     let (mut left, mut sentences) = (words, 0);
+    let length = longhand_proto::words::count(opening);
+    if length > 0 && length + 4 <= words {
+        text = format!("{opening}{}", if chinese { "。" } else { "." });
+        (left, sentences) = (words - length, 1);
+    }
     while left > 0 {
         let mut take = (8 + random.below(9)).min(left);
         // No crumb for the last sentence.

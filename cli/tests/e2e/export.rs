@@ -1,0 +1,164 @@
+//! A corpus in the shapes that trainers read, loaded by the library that they load it with.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::program::{cache, run};
+
+const TOPICS: [&str; 8] = ["tides", "harbours", "glass", "copper", "orchards", "violins", "deserts", "winters"];
+
+/// A corpus of twenty-four documents: eight instructions in three wordings.
+fn corpus(dir: &Path) -> PathBuf {
+    let wording = |k: usize, topic: &str| match k {
+        0 => format!("Write a 300-word essay on the history of {topic} for young readers of a newspaper."),
+        1 => format!("write a 300-word essay on the history of {topic} for young readers of a newspaper"),
+        _ => format!("Write a 300-word essay on the history of {topic} for young readers of a newspaper, please."),
+    };
+    let rows: Vec<String> = (0..3)
+        .flat_map(|k| TOPICS.iter().map(move |topic| json!({ "prompt": wording(k, topic) }).to_string()))
+        .collect();
+    fs::write(dir.join("in.jsonl"), rows.join("\n")).unwrap();
+    let out = dir.join("corpus");
+    let ended = run([
+        "run",
+        dir.join("in.jsonl").to_str().unwrap(),
+        "-o",
+        out.to_str().unwrap(),
+        "--engine",
+        "mock",
+        "--http",
+        "off",
+        "--quiet",
+    ]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    out
+}
+
+/// What `datasets.load_dataset` makes of a folder.
+fn load(folder: &Path) -> Value {
+    let package = cache().join("datasets");
+    assert!(package.is_dir(), "{} is missing: run `make test-deps`", package.display());
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new("python3")
+        .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/load_dataset.py"))
+        .arg(folder)
+        .env("PYTHONPATH", package)
+        .env("HF_HOME", home.path())
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn every_format_is_loaded_by_datasets_with_the_same_texts_and_clusters_are_not_parted() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = corpus(dir.path());
+    let turn = |row: &Value, k: usize| row["messages"][k]["content"].as_str().unwrap().to_owned();
+    let rows = |loaded: &Value, split: &str| loaded[split]["rows"].as_array().unwrap().clone();
+    let whole = load(&corpus);
+    let texts: BTreeSet<(String, String)> =
+        rows(&whole, "train").iter().map(|row| (turn(row, 0), turn(row, 1))).collect();
+    assert_eq!(texts.len(), 24);
+    assert_eq!(whole["train"]["columns"]["length"], "Value('uint32')");
+
+    for (format, asked, written) in [
+        ("parquet", "/messages/0/content", "/messages/1/content"),
+        ("messages", "/messages/0/content", "/messages/1/content"),
+        ("openai", "/messages/0/content", "/messages/1/content"),
+        ("sharegpt", "/conversations/0/value", "/conversations/1/value"),
+        ("alpaca", "/instruction", "/output"),
+    ] {
+        let out = dir.path().join(format);
+        let (from, to) = (corpus.to_str().unwrap(), out.to_str().unwrap());
+        let ended = run(["export", "--from", from, "-o", to, "--format", format, "--validation", "0.25", "--json"]);
+        assert_eq!(ended.code, Some(0), "{format}: {}", ended.stderr);
+        let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(said["stats"]["splits"], json!({ "train": 18, "validation": 6 }), "{format}");
+        let loaded = load(&out);
+        let pairs = |split: &str| -> BTreeSet<(String, String)> {
+            let text = |row: &Value, at: &str| row.pointer(at).unwrap().as_str().unwrap().to_owned();
+            rows(&loaded, split).iter().map(|row| (text(row, asked), text(row, written))).collect()
+        };
+        let (train, validation) = (pairs("train"), pairs("validation"));
+        assert_eq!((train.len(), validation.len()), (18, 6), "{format}");
+        assert_eq!(train.union(&validation).cloned().collect::<BTreeSet<_>>(), texts, "{format}");
+        for topic in TOPICS {
+            let here = |split: &BTreeSet<(String, String)>| split.iter().any(|(asked, _)| asked.contains(topic));
+            assert_ne!(here(&train), here(&validation), "{format}: {topic}");
+        }
+        let info: Value = serde_json::from_slice(&fs::read(out.join("dataset_info.json")).unwrap()).unwrap();
+        for (name, entry) in info.as_object().unwrap() {
+            let file = out.join(entry["file_name"].as_str().unwrap());
+            assert!(file.is_file(), "{format}: {name}");
+        }
+        assert_eq!(info.as_object().unwrap().len(), 2, "{format}");
+    }
+}
+
+#[test]
+fn tokens_are_counted_by_the_tokenizer_that_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = corpus(dir.path());
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../worker/tests/fixtures/tiny");
+    for tokenizer in ["q8_0.gguf", "llama", "llama/tokenizer.json"] {
+        let out = dir.path().join("out");
+        let ended = run([
+            "export",
+            "--from",
+            corpus.to_str().unwrap(),
+            "-o",
+            out.to_str().unwrap(),
+            "--tokenizer",
+            fixtures.join(tokenizer).to_str().unwrap(),
+        ]);
+        assert_eq!(ended.code, Some(0), "{tokenizer}: {}", ended.stderr);
+        let stats: Value = serde_json::from_slice(&fs::read(out.join("stats.json")).unwrap()).unwrap();
+        let packing = &stats["packing"];
+        assert_eq!((&packing["records"], &packing["window"]), (&json!(24), &json!(32_768)), "{packing}");
+        // A text of 300 words has more tokens than words, and fewer than letters.
+        let mean = packing["mean"].as_f64().unwrap();
+        assert!((300.0..2_500.0).contains(&mean), "{tokenizer}: {mean}");
+        let card = fs::read_to_string(out.join("README.md")).unwrap();
+        assert!(card.contains("Packed into windows of 32768 tokens"), "{card}");
+    }
+}
+
+#[test]
+fn what_cannot_be_exported_is_refused_and_nothing_is_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = corpus(dir.path());
+    let (from, out) = (corpus.to_str().unwrap(), dir.path().join("out"));
+    let nowhere = dir.path().join("nowhere.json");
+    fs::write(dir.path().join("bad.json"), "{}").unwrap();
+    for (from, more, word) in [
+        (from, &["--format", "excel"][..], "want one of records, parquet, messages, openai, sharegpt, alpaca"),
+        (from, &["--validation", "0.9"], "want a share from 0 to 0.5"),
+        (from, &["--tokenizer", nowhere.to_str().unwrap()], "want the tokenizer.json of a model"),
+        (from, &["--tokenizer", dir.path().join("bad.json").to_str().unwrap()], "want the tokenizer.json of a model"),
+        (from, &["--tokenizer", dir.path().to_str().unwrap()], "no config.json"),
+        (dir.path().to_str().unwrap(), &[], "want the output folder of a `longhand run`"),
+    ] {
+        let args = ["export", "--from", from, "-o", out.to_str().unwrap()];
+        let ended = run(args.iter().chain(more));
+        assert_eq!(ended.code, Some(2), "{more:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(word), "{more:?}: {}", ended.stderr);
+        assert!(!out.exists(), "{more:?}");
+    }
+    let before = fs::read(corpus.join("stats.json")).unwrap();
+    let ended = run(["export", "--from", from, "-o", from, "--format", "alpaca"]);
+    assert!(ended.code == Some(2) && ended.stderr.contains("choose another output folder"), "{}", ended.stderr);
+    assert_eq!(fs::read(corpus.join("stats.json")).unwrap(), before);
+
+    // An export is no run: its texts are where they were exported from.
+    let exported = ["export", "--from", from, "-o", out.to_str().unwrap(), "--format", "openai"];
+    assert_eq!(run(exported).code, Some(0));
+    let again = dir.path().join("again");
+    let ended = run(["export", "--from", out.to_str().unwrap(), "-o", again.to_str().unwrap()]);
+    assert!(ended.code == Some(2) && ended.stderr.contains("was exported from"), "{}", ended.stderr);
+}

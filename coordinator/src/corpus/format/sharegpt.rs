@@ -1,0 +1,26 @@
+//! `{"id": ..., "conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}`
+
+use serde_json::{Value, json};
+
+use super::super::Record;
+
+pub(super) fn row(record: &Record) -> Value {
+    let turns = record.messages.iter().map(|message| {
+        let from = match message.role.as_str() {
+            "assistant" => "gpt",
+            "user" => "human",
+            other => other,
+        };
+        json!({ "from": from, "value": message.content })
+    });
+    json!({ "id": record.id, "conversations": turns.collect::<Vec<_>>() })
+}
+
+pub(super) fn llama_factory() -> Value {
+    json!({
+        "formatting": "sharegpt",
+        "columns": { "messages": "conversations" },
+        "tags": { "role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt",
+                  "system_tag": "system" },
+    })
+}
