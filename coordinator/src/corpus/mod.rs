@@ -41,7 +41,7 @@ pub use export::Options;
 pub use flush::Flushed;
 pub use format::Format;
 pub use manifest::{Entry, Held};
-pub use packing::{Packing, TokenCount, WINDOW};
+pub use packing::{Count, Packing, TokenCount, WINDOW};
 pub use record::{Provenance, Record, SectionRecord};
 pub use stats::{Attempts, Bin, Histogram, Stats, Tokens, Wall};
 

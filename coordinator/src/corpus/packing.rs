@@ -10,12 +10,15 @@ use serde::{Deserialize, Serialize};
 /// TokenCount of a window. Longer records are skipped by most trainers.
 pub const WINDOW: u32 = 32_768;
 
-/// Counts the tokens of a conversation. The coordinator does not know how tokens are made; whoever exports does.
+/// Tokens of a conversation.
+pub type Count = dyn Fn(&[Message]) -> u32 + Send + Sync;
+
+/// A tokenizer that counts. The coordinator does not know how tokens are made; whoever exports does.
 #[derive(Clone)]
 pub struct TokenCount {
     /// Name of the tokenizer, for the card.
     pub name: String,
-    pub count: Arc<dyn Fn(&[Message]) -> u32 + Send + Sync>,
+    pub count: Arc<Count>,
 }
 
 impl fmt::Debug for TokenCount {
