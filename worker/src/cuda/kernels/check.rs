@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{embed, norm, silu};
+use super::{decode, embed, norm, prefill, rope, silu};
 use crate::cuda::gpu::{Gpu, GpuError};
 
 /// Why a kernel did not pass.
@@ -23,7 +23,14 @@ pub type Checked = Result<(), CheckError>;
 pub type Check = (&'static str, fn(&dyn Gpu) -> Checked);
 
 /// All checks, of small shapes: seconds on the processor, less on a GPU.
-pub const ALL: &[Check] = &[("embed", embed::check), ("norm", norm::check), ("silu", silu::check)];
+pub const ALL: &[Check] = &[
+    ("embed", embed::check),
+    ("norm", norm::check),
+    ("rope", rope::check),
+    ("prefill", prefill::check),
+    ("decode", decode::check),
+    ("silu", silu::check),
+];
 
 /// Random inputs by seed.
 #[derive(Debug)]
@@ -39,6 +46,10 @@ impl Chance {
         self.0.random_range(0..end)
     }
 
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0.random()
+    }
+
     pub(crate) fn float(&mut self, size: f32) -> f32 {
         self.0.random_range(-size..size)
     }
@@ -50,6 +61,15 @@ impl Chance {
 
     pub(crate) fn bf16s(&mut self, count: usize, size: f32) -> Vec<half::bf16> {
         (0..count).map(|_| half::bf16::from_f32(self.float(size))).collect()
+    }
+
+    /// The numbers below `count` in random order.
+    pub(crate) fn shuffled(&mut self, count: u32) -> Vec<u32> {
+        let mut numbers: Vec<u32> = (0..count).collect();
+        for at in (1..numbers.len()).rev() {
+            numbers.swap(at, self.0.random_range(0..=at));
+        }
+        numbers
     }
 }
 

@@ -169,7 +169,8 @@ struct Attention {
             for (u32 i = 0; i < 4; i++) {
                 float weight = exp2_fast(scores[tile][i] - most[i / 2]);
                 total[i / 2] += weight;
-                scores[tile][i] = fp8 ? weight * scales[BLOCK + tile * 8 + t * 2 + i % 2] : weight;
+                // Positions not seen may have a scale that is NaN.
+                scores[tile][i] = fp8 && weight != 0.0f ? weight * scales[BLOCK + tile * 8 + t * 2 + i % 2] : weight;
             }
         }
         u32 a0 = pack_bf16(scores[0][0], scores[0][1]), a1 = pack_bf16(scores[0][2], scores[0][3]);

@@ -6,9 +6,13 @@
 //! grid, block and shared memory; the caller vouches that the memory behind the addresses is there.
 
 pub mod check;
+pub mod decode;
 pub mod embed;
 pub mod host;
+pub mod kv;
 pub mod norm;
+pub mod prefill;
+pub mod rope;
 pub mod silu;
 
 use super::gpu::Source;
@@ -19,12 +23,15 @@ macro_rules! source {
     };
 }
 
+static DECODE: Source = source!("decode.cu");
 static EMBED: Source = source!("embed.cu");
 static NORM: Source = source!("norm.cu");
+static PREFILL: Source = source!("prefill.cu");
+static ROPE: Source = source!("rope.cu");
 static SILU: Source = source!("silu.cu");
 
 /// All files of kernels.
-pub static SOURCES: [&Source; 3] = [&EMBED, &NORM, &SILU];
+pub static SOURCES: [&Source; 6] = [&DECODE, &EMBED, &NORM, &PREFILL, &ROPE, &SILU];
 
 static COMMON: Source = source!("common.cuh");
 static KV: Source = source!("kv.cuh");

@@ -162,6 +162,9 @@ std::string apart(u32 from, u32 to) {
     const std::vector<Fibre> &fibres = machine->fibres;
     for (u32 at = from; at < to; at++) {
         const Fibre &first = fibres[from], &other = fibres[at];
+        if (first.done && other.done) {
+            continue;
+        }
         if (first.done != other.done || first.meeting != other.meeting || first.line != other.line) {
             const Fibre &waits = first.done ? other : first, &misses = first.done ? first : other;
             const char *what = waits.meeting == Meeting::block ? "__syncthreads" : "an exchange of its warp";

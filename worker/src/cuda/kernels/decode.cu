@@ -1,0 +1,155 @@
+// Attention of single tokens over the paged pool (flash-decoding), bound by how fast keys and values come in.
+//
+// A block has the up to sixteen query heads that share a KV head, and one split of a sequence's context. Each of its four
+// warps takes every fourth block of the pool into a ring of its own in shared memory, three deep, so that no warp waits
+// for another until the end, when the four results are folded. Splits exist to fill the GPU when there are few sequences;
+// `decode_combine` folds them.
+#include "kv.cuh"
+
+constexpr u32 DECODE_WARPS = 4, RING = 3, DECODE_ROWS = 16;
+
+template <u32 head_dim, bool fp8>
+DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const Span *spans, bf16 *out, float *partial,
+                   f32x2 *weights, u32 heads, u32 kv_heads) {
+    typedef Stage<head_dim, fp8> S;
+    u32 *shared = (u32 *)shared_memory();
+    Span span = spans[blockIdx.z];
+    // The same for all threads of the block.
+    if (span.rows == 0) {
+        return;
+    }
+    u32 group = heads / kv_heads, tiles = (group + DECODE_ROWS - 1) / DECODE_ROWS;
+    u32 kv_head = blockIdx.y / tiles, first_head = kv_head * group + blockIdx.y % tiles * DECODE_ROWS;
+    u32 rows = kv_head * group + group - first_head;
+    rows = rows < DECODE_ROWS ? rows : DECODE_ROWS;
+    u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    u32 context = span.position + 1, blocks = (context + BLOCK - 1) / BLOCK;
+    u32 share = (blocks + gridDim.x - 1) / gridDim.x, begin = blockIdx.x * share;
+    u32 end = begin + share < blocks ? begin + share : blocks;
+    u32 count = begin + warp < end ? (end - begin - warp + DECODE_WARPS - 1) / DECODE_WARPS : 0;
+
+    const bf16 *query = queries + ((u64)span.row * heads + first_head) * head_dim;
+    Attention<head_dim, fp8> attention;
+    attention.begin(g < rows ? query + g * head_dim : nullptr, g + 8 < rows ? query + (g + 8) * head_dim : nullptr);
+
+    u32 *ring = shared + warp * RING * S::WORDS;
+    for (u32 stage = 0; stage < RING; stage++) {
+        S::clear(ring + stage * S::WORDS, lane, 32);
+    }
+    __syncwarp();
+    // The warp's next 32 entries of the block table, one a lane.
+    u32 entries = 0;
+    auto copy = [&](u32 index) {
+        if (index < count) {
+            if (index % 32 == 0) {
+                u32 mine = index + lane;
+                entries = mine < count ? tables[span.table + begin + warp + mine * DECODE_WARPS] : 0;
+            }
+            u32 block = begin + warp + index * DECODE_WARPS, left = context - block * BLOCK;
+            const u8 *piece = pool + ((u64)shuffle(entries, index % 32) * kv_heads + kv_head) * Piece<head_dim, fp8>::BYTES;
+            S::copy(ring + index % RING * S::WORDS, piece, left < BLOCK ? left : BLOCK, lane, 32);
+        }
+        copy_commit();
+    };
+    for (u32 index = 0; index < RING - 1; index++) {
+        copy(index);
+    }
+    for (u32 index = 0; index < count; index++) {
+        copy_wait<RING - 2>();
+        // All lanes have their part here, and are done with the stage that the next copy goes to.
+        __syncwarp();
+        copy(index + RING - 1);
+        i32 left = (i32)(context - (begin + warp + index * DECODE_WARPS) * BLOCK);
+        i32 seen[2] = {left, left};
+        attention.meet(ring + index % RING * S::WORDS, seen);
+    }
+    copy_wait<0>();
+    attention.finish();
+
+    // The warps' results, where the rings were: greatest score, sum of weights, then the sums of each row.
+    __syncthreads();
+    constexpr u32 ROW = S::PADDED + 4;
+    float *mine = (float *)shared + warp * DECODE_ROWS * ROW;
+    for (u32 half = 0; half < 2; half++) {
+        u32 row = g + half * 8;
+        if (row < rows) {
+            float *to = mine + row * ROW;
+            if (t == 0) {
+                to[0] = attention.most[half];
+                to[1] = attention.total[half];
+            }
+            for (u32 j = 0; j < S::STEPS; j++) {
+                for (u32 i = 0; i < 8; i++) {
+                    to[4 + j * 32 + t * 8 + i] = attention.sums[j * 4 + i % 4][half * 2 + i / 4];
+                }
+            }
+        }
+    }
+    __syncthreads();
+    for (u32 at = threadIdx.x; at < rows * head_dim; at += DECODE_WARPS * 32) {
+        u32 row = at / head_dim, column = at % head_dim;
+        const float *from = (const float *)shared + row * ROW;
+        float most = from[0];
+        for (u32 other = 1; other < DECODE_WARPS; other++) {
+            most = greater(most, from[other * DECODE_ROWS * ROW]);
+        }
+        float sum = 0.0f, total = 0.0f;
+        for (u32 other = 0; other < DECODE_WARPS; other++) {
+            const float *part = from + other * DECODE_ROWS * ROW;
+            float keep = exp2_fast(part[0] - most);
+            sum += part[4 + column] * keep;
+            total += part[1] * keep;
+        }
+        if (gridDim.x == 1) {
+            out[((u64)span.row * heads + first_head + row) * head_dim + column] = to_bf16(sum / total);
+        } else {
+            u64 place = ((u64)blockIdx.z * heads + first_head + row) * gridDim.x + blockIdx.x;
+            partial[place * head_dim + column] = sum;
+            if (column == 0) {
+                weights[place] = {most, total};
+            }
+        }
+    }
+}
+
+// As prefill, for spans of one row. Blocks: (splits, kv_heads * tiles of sixteen heads, spans). With one split the result
+// goes to `out`; with more, sums to `partial` [spans][heads][splits][head_dim] and (greatest score, sum of weights) to
+// `weights` [spans][heads][splits].
+#define DECODE(name, head_dim, fp8) \
+    KERNEL(name, DECODE_WARPS * 32, 2, const bf16 *__restrict__ queries, const u8 *__restrict__ pool, \
+           const u32 *__restrict__ tables, const Span *__restrict__ spans, bf16 *__restrict__ out, \
+           float *__restrict__ partial, f32x2 *__restrict__ weights, u32 heads, u32 kv_heads) { \
+        decode<head_dim, fp8>(queries, pool, tables, spans, out, partial, weights, heads, kv_heads); \
+    }
+
+DECODE(decode_64_bf16, 64, false)
+DECODE(decode_80_bf16, 80, false)
+DECODE(decode_96_bf16, 96, false)
+DECODE(decode_128_bf16, 128, false)
+DECODE(decode_64_fp8, 64, true)
+DECODE(decode_80_fp8, 80, true)
+DECODE(decode_96_fp8, 96, true)
+DECODE(decode_128_fp8, 128, true)
+
+// Folds the splits. Blocks: (heads, spans); a thread a column.
+KERNEL(decode_combine, 128, 1, const float *__restrict__ partial, const f32x2 *__restrict__ weights,
+       const Span *__restrict__ spans, bf16 *__restrict__ out, u32 head_dim, u32 splits) {
+    Span span = spans[blockIdx.y];
+    u32 head = blockIdx.x, heads = gridDim.x, column = threadIdx.x;
+    if (span.rows == 0 || column >= head_dim) {
+        return;
+    }
+    u64 place = ((u64)blockIdx.y * heads + head) * splits;
+    float most = -1e30f;
+    for (u32 split = 0; split < splits; split++) {
+        most = greater(most, weights[place + split].x);
+    }
+    float sum = 0.0f, total = 0.0f;
+    for (u32 split = 0; split < splits; split++) {
+        f32x2 weight = weights[place + split];
+        float keep = exp2_fast(weight.x - most);
+        sum += partial[(place + split) * head_dim + column] * keep;
+        total += weight.y * keep;
+    }
+    out[((u64)span.row * heads + head) * head_dim + column] = to_bf16(sum / total);
+}
