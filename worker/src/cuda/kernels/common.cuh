@@ -110,6 +110,8 @@ DEVICE bool block_any(bool x) { return __syncthreads_or(x); }
 // In shared memory.
 DEVICE u32 shared_add(u32 *to, u32 x) { return atomicAdd(to, x); }
 
+DEVICE void shared_min(u32 *to, u32 x) { atomicMin(to, x); }
+
 // Copies 16 bytes to shared memory behind the thread's back; `here` false writes zeros and reads nothing.
 DEVICE void copy_async(void *shared, const void *global, bool here) {
     u32 to = (u32)__cvta_generic_to_shared(shared);

@@ -7,7 +7,7 @@
 //     scales  fp8 only: float [16] of the keys, float [16] of the values; a number is its e4m3 times its scale
 // A pool of a layer is [blocks][kv_heads] pieces. Numbers are bf16, or e4m3 with a scale for each position and head.
 #pragma once
-#include "common.cuh"
+#include "fp8.cuh"
 
 constexpr u32 BLOCK = 16;
 
@@ -64,12 +64,6 @@ struct Stage {
     }
 };
 
-// e4m3 numbers as bf16: their bits moved to where bf16 has sign, exponent and mantissa are the number times 2^-120.
-DEVICE u32 widen(u32 two) {
-    u32 spread = (two & 0xffu) | (two & 0xff00u) << 8;
-    return mul_bf16x2((spread & 0x00800080u) << 8 | (spread & 0x007f007fu) << 4, 0x7b80);
-}
-
 // Eight numbers, or four words of pairs, in the form that the tensor cores take.
 template <bool fp8>
 DEVICE u32x4 operands(const u32 *at);
@@ -82,7 +76,7 @@ DEVICE u32x4 operands<false>(const u32 *at) {
 template <>
 DEVICE u32x4 operands<true>(const u32 *at) {
     u32x2 eight = *(const u32x2 *)at;
-    return {widen(eight.x), widen(eight.x >> 16), widen(eight.y), widen(eight.y >> 16)};
+    return {from_e4m3(eight.x), from_e4m3(eight.x >> 16), from_e4m3(eight.y), from_e4m3(eight.y >> 16)};
 }
 
 // A warp's attention of sixteen queries (rows) over the positions it has met so far. With g = lane / 4 and t = lane % 4 a

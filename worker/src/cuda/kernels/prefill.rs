@@ -85,8 +85,9 @@ fn run(gpu: &dyn Gpu, case: &Case) -> Result<Vec<f32>, GpuError> {
 
 pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
     let mut chance = Chance::new(5);
+    type Sequences = &'static [(usize, usize)];
     // Group, KV heads, head width, and (position, rows) of each sequence.
-    let cases: [(usize, usize, usize, &[(usize, usize)]); 7] = [
+    let cases: [(usize, usize, usize, Sequences); 7] = [
         (1, 1, 64, &[(0, 1)]),
         (3, 2, 64, &[(0, 33), (7, 1), (31, 22)]),
         (4, 1, 128, &[(0, 70), (45, 5)]),

@@ -44,20 +44,6 @@ KERNEL(rope_angles, 128, 1, const u32 *__restrict__ positions, const float *__re
     }
 }
 
-// e4m3 with ties to even; never more than 448.
-DEVICE u32 to_e4m3(float x) {
-    u32 sign = as_bits(x) >> 24 & 0x80;
-    float size = as_float(as_bits(x) & 0x7fffffffu);
-    size = size > 448.0f ? 448.0f : size;
-    if (size < 0.015625f) {
-        // Below the normal numbers: multiples of 2^-9. Adding 2^14 leaves just these bits, rounded.
-        return sign | (as_bits(add(size, 16384.0f)) - as_bits(16384.0f));
-    }
-    u32 bits = as_bits(size);
-    bits += 0x7ffffu + (bits >> 20 & 1);
-    return sign | ((bits >> 20) - (120u << 3));
-}
-
 struct Rope {
     const bf16 *qkv;
     const float *bias, *query_norm, *key_norm;
@@ -140,18 +126,8 @@ DEVICE void rope(const Rope &of) {
     // Each number's bits, in the low bytes of a word.
     u32 bits[4];
     if (fp8) {
-        // As bits, which order magnitudes as the floats do and put NaN above all: it makes all numbers of the head NaN.
-        u32 most = 0;
-        for (u32 i = 0; i < 4; i++) {
-            u32 magnitude = as_bits(v[i]) & 0x7fffffffu;
-            most = magnitude > most ? magnitude : most;
-        }
-        for (u32 mask = 16; mask; mask /= 2) {
-            u32 other = shuffle_xor(most, mask);
-            most = other > most ? other : most;
-        }
-        float size = as_float(most);
-        float scale = size == 0.0f ? 1.0f : size / 448.0f;
+        u32 most = greater_size(greater_size(as_bits(v[0]), as_bits(v[1])), greater_size(as_bits(v[2]), as_bits(v[3])));
+        float scale = scale_for(warp_greatest_size(most));
         for (u32 i = 0; i < 4; i++) {
             bits[i] = to_e4m3(v[i] / scale);
         }

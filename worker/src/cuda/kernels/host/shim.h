@@ -182,6 +182,7 @@ DEVICE u32 ballot(bool x, int line = __builtin_LINE()) {
 }
 
 DEVICE u32 shared_add(u32 *to, u32 x) { return (*to += x) - x; }
+DEVICE void shared_min(u32 *to, u32 x) { *to = x < *to ? x : *to; }
 
 DEVICE void copy_async(void *shared, const void *global, bool here) { host::copy_later(shared, global, here); }
 DEVICE void copy_commit() { host::copy_close(); }

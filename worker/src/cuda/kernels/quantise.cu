@@ -1,0 +1,40 @@
+// Rows of bf16 become e4m3 with one scale a row: weights at load (a row is an output channel), and what they are multiplied
+// with at each step.
+#include "fp8.cuh"
+
+// out[row][i] = x[row][i] / scale[row], with the scale that makes the greatest one 448. One block a row; shared memory:
+// 32 floats.
+KERNEL(quantise_rows, 256, 1, const bf16 *__restrict__ x, u8 *__restrict__ out, float *__restrict__ scales, u32 width) {
+    const u32x4 *from = (const u32x4 *)(x + (u64)blockIdx.x * width);
+    u32x2 *to = (u32x2 *)(out + (u64)blockIdx.x * width);
+    u32 most = 0;
+    for (u32 at = threadIdx.x; at < width / 8; at += blockDim.x) {
+        u32x4 eight = from[at];
+        u32 words[4] = {eight.x, eight.y, eight.z, eight.w};
+        for (u32 i = 0; i < 4; i++) {
+            most = greater_size(most, greater_size(as_bits(low_bf16(words[i])), as_bits(high_bf16(words[i]))));
+        }
+    }
+    most = warp_greatest_size(most);
+    u32 *scratch = (u32 *)shared_memory();
+    if (threadIdx.x % 32 == 0) {
+        scratch[threadIdx.x / 32] = most;
+    }
+    __syncthreads();
+    for (u32 warp = 0; warp < blockDim.x / 32; warp++) {
+        most = greater_size(most, scratch[warp]);
+    }
+    float scale = scale_for(most);
+    for (u32 at = threadIdx.x; at < width / 8; at += blockDim.x) {
+        u32x4 eight = from[at];
+        u32 words[4] = {eight.x, eight.y, eight.z, eight.w}, bytes[2] = {0, 0};
+        for (u32 i = 0; i < 4; i++) {
+            u32 two = to_e4m3(low_bf16(words[i]) / scale) | to_e4m3(high_bf16(words[i]) / scale) << 8;
+            bytes[i / 2] |= two << (i % 2 * 16);
+        }
+        to[at] = {bytes[0], bytes[1]};
+    }
+    if (threadIdx.x == 0) {
+        scales[blockIdx.x] = scale;
+    }
+}

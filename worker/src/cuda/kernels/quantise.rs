@@ -1,0 +1,78 @@
+//! Rows of bf16 become e4m3 with one scale a row, for products in eight bits.
+
+use half::bf16;
+
+use super::QUANTISE;
+use super::check::{Chance, CheckError, Checked, near, wide};
+use super::kv::twin::from_e4m3;
+use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
+
+/// `x[row][i]` is about `out[row][i] * scales[row]`. A row that holds NaN or infinity has a scale that is no number.
+#[derive(Debug, Clone, Copy)]
+pub struct QuantiseRows {
+    /// bf16 `[rows][width]`
+    pub x: Ptr,
+    /// e4m3 `[rows][width]`
+    pub out: Ptr,
+    /// f32 `[rows]`
+    pub scales: Ptr,
+    pub rows: usize,
+    /// A multiple of 8.
+    pub width: usize,
+}
+
+impl QuantiseRows {
+    pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
+        assert!(self.width.is_multiple_of(8), "rows are read by eights");
+        let launch = Launch { shared: 128, ..Launch::new(self.rows, 256) };
+        let args = [self.x.into(), self.out.into(), self.scales.into(), (self.width as u32).into()];
+        gpu.launch(&Kernel { source: &QUANTISE, entry: "quantise_rows" }, launch, &args)
+    }
+}
+
+/// The nearest e4m3 number by trying all; of two as near, the one with an even last bit.
+fn nearest(x: f32) -> f32 {
+    let distance = |byte: u8| (from_e4m3(byte) - x.abs()).abs();
+    let best = (0..127_u8).min_by(|a, b| distance(*a).total_cmp(&distance(*b)).then((a & 1).cmp(&(b & 1))));
+    best.map_or(f32::NAN, |byte| from_e4m3(byte).copysign(x))
+}
+
+pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
+    let mut chance = Chance::new(9);
+    for (rows, width) in [(1, 8), (65, 72), (3, 2056)] {
+        let mut x = chance.bf16s(rows * width, 5.0);
+        // From far below the row's greatest to zero.
+        x.iter_mut().step_by(3).for_each(|x| *x = bf16::from_f32(x.to_f32() / 4096.0));
+        if rows > 2 {
+            x[width..2 * width].fill(bf16::ZERO);
+            x[2 * width + 1] = bf16::NAN;
+        }
+        let x_at = Buffer::from_slice(gpu, &x)?;
+        let (out, scales) = (Buffer::<u8>::new(gpu, rows * width)?, Buffer::<f32>::new(gpu, rows)?);
+        QuantiseRows { x: x_at.ptr(), out: out.ptr(), scales: scales.ptr(), rows, width }.launch(gpu)?;
+        let (out, scales, x) = (out.to_vec(gpu)?, scales.to_vec(gpu)?, wide(&x));
+        for (row, x) in x.chunks_exact(width).enumerate() {
+            let most = x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+            if rows > 2 && row == 2 {
+                if !scales[row].is_nan() {
+                    return Err(CheckError::Wrong("quantise_rows: a row with NaN has a scale".into()));
+                }
+                continue;
+            }
+            let scale = if most == 0.0 { 1.0 } else { most / 448.0 };
+            near("quantise_rows: scale", &[scales[row]], &[scale], 0.0, 0.0)?;
+            let got: Vec<f32> = out[row * width..][..width].iter().map(|byte| from_e4m3(*byte)).collect();
+            let want: Vec<f32> = x.iter().map(|x| nearest(x / scale)).collect();
+            near(&format!("quantise_rows {rows} x {width}"), &got, &want, 0.0, 0.0)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn rows_become_the_nearest_numbers_of_eight_bits() {
+        crate::cuda::kernels::check::on_host(super::check);
+    }
+}
