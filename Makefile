@@ -40,6 +40,8 @@ help:
 	@echo 'make demo       write eight documents with a small real model into ./demo-corpus'
 	@echo 'make test       formatting, lints, docs, all tests'
 	@echo 'make bench      speed of the CPU engine, against llama.cpp built here for it (an hour)'
+	@echo 'make dist       the program as a tar, with the licences of all that is in it'
+	@echo 'make deploy-check  everything in deploy/: charts, units, scripts; a real Slurm, two hosts, a rolling update'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
 	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, promtool, datasets, NVRTC'
@@ -162,3 +164,5 @@ $(LONGHAND_CACHE)/bin/promtool:
 	    || { root=; [ "$$(id -u)" = 0 ] || root=sudo; $$root apt-get update -qq && apt-get download -qq prometheus; }; } \
 	  && dpkg -x prometheus_*.deb . && mv usr/bin/promtool '$@' \
 	  || { echo 'Put promtool of Prometheus on the PATH and run this again.' >&2; exit 1; }
+
+include deploy/deploy.mk

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# A rolling update: workers of one build with a coordinator of another, both ways round, over one store that lives on.
+#
+#   rolling.sh OLD-BINARY NEW-BINARY
+set -euo pipefail
+old=$(realpath "$1") new=$(realpath "$2")
+work=$(mktemp -d /tmp/longhand-rolling.XXXXXX)
+finish() {
+  code=$?
+  [ "$code" = 0 ] || for file in "$work"/*.log; do echo "--- $file"; tail -n 20 "$file"; done >&2
+  jobs -p | xargs -r kill -9 2>/dev/null || true
+  rm -rf "$work"
+  exit "$code"
+}
+trap finish EXIT
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+url=http://127.0.0.1:$port
+
+part() { # RUN COORDINATOR WORKER
+  local name=$1
+  "$2" coordinator --store "sqlite:$work/store.sqlite" --listen "127.0.0.1:$port" --http off >"$work/$name-coordinator.log" 2>&1 &
+  local coordinator=$!
+  for _ in $(seq 100); do "$2" status --coordinator "$url" >/dev/null 2>&1 && break; sleep 0.1; done
+  for number in 1 2 3; do printf '{"id":"row-%s","prompt":"Write about harbour %s.","length":2000}\n' $number $number; done >"$work/in.jsonl"
+  "$2" submit "$work/in.jsonl" --run-id "$name" --coordinator "$url" >/dev/null
+  "$3" worker --coordinator "$url" --engine mock >"$work/$name-worker.log" 2>&1 &
+  local worker=$!
+  timeout 60 "$2" watch "$name" --coordinator "$url" >"$work/$name-watch.log" 2>&1
+  kill -TERM "$worker"; wait "$worker"
+  "$2" export "$name" -o "$work/$name" --coordinator "$url" >/dev/null
+  kill -TERM "$coordinator"; wait "$coordinator"
+  local rows
+  rows=$(cat "$work/$name"/data/*.jsonl "$work/$name/rejected.jsonl" | wc -l)
+  [ "$rows" = 3 ] || { echo "rolling: $name: $rows of 3 documents came through" >&2; exit 1; }
+}
+part old-coordinator "$old" "$new"
+part old-workers "$new" "$old"
+echo "rolling: old coordinator with new workers, then new coordinator with old workers on the same store: 6 of 6 documents"

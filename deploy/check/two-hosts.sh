@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Two hosts with mutual TLS and tokens, as network namespaces of this machine: the worker's host is cut off for longer than
+# a lease and healed, and nothing is lost.
+#
+#   two-hosts.sh LONGHAND-BINARY
+set -euo pipefail
+longhand=$(realpath "$1")
+deploy=$(realpath "$(dirname "$0")/..")
+[ "$(id -u)" = 0 ] || { echo 'two-hosts: needs root: it makes network namespaces' >&2; exit 1; }
+command -v ip >/dev/null || { echo 'two-hosts: ip is missing: run `make deploy-deps`' >&2; exit 1; }
+
+work=$(mktemp -d /tmp/longhand-hosts.XXXXXX)
+head=longhand-head-$$ other=longhand-other-$$
+finish() {
+  code=$?
+  [ "$code" = 0 ] || for file in "$work"/*.log; do echo "--- $file"; tail -n 20 "$file"; done >&2
+  for host in "$head" "$other"; do
+    ip netns pids "$host" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
+    ip netns delete "$host" 2>/dev/null || true
+  done
+  rm -rf "$work"
+  exit "$code"
+}
+trap finish EXIT
+until_true() { # SECONDS WHAT COMMAND...
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [ "$SECONDS" -lt "$end" ] || { echo "two-hosts: $what did not happen in time" >&2; exit 1; }
+    sleep 0.3
+  done
+}
+
+for host in "$head" "$other"; do
+  ip netns add "$host"
+  ip -n "$host" link set lo up
+done
+ip link add "lh-a$$" netns "$head" type veth peer name "lh-b$$" netns "$other"
+ip -n "$head" address add 10.77.0.1/24 dev "lh-a$$"
+ip -n "$other" address add 10.77.0.2/24 dev "lh-b$$"
+ip -n "$head" link set "lh-a$$" up
+ip -n "$other" link set "lh-b$$" up
+
+"$deploy/tls/make-certificates.sh" "$work/tls" head 10.77.0.1
+"$deploy/tls/make-certificates.sh" "$work/tls" workstation 10.77.0.2
+umask 077
+printf 'worker w-secret-0123456789\noperator o-secret-0123456789\n' >"$work/tokens"
+echo w-secret-0123456789 >"$work/worker"
+echo o-secret-0123456789 >"$work/operator"
+
+ip netns exec "$head" "$longhand" coordinator --store "sqlite:$work/store.sqlite" --listen 10.77.0.1:7070 --http off \
+  --lease-seconds 3 --token-file "$work/tokens" --tls-cert "$work/tls/head.pem" --tls-key "$work/tls/head.key" \
+  --tls-client-ca "$work/tls/ca.pem" >"$work/coordinator.log" 2>&1 &
+disown
+operator() {
+  ip netns exec "$head" "$longhand" "$@" --coordinator https://10.77.0.1:7070 --token-file "$work/operator" \
+    --tls-ca "$work/tls/ca.pem" --tls-cert "$work/tls/head.pem" --tls-key "$work/tls/head.key"
+}
+answers() { operator status >/dev/null 2>&1; }
+until_true 30 'the coordinator' answers
+for number in $(seq 16); do
+  printf '{"id":"row-%s","prompt":"Write about harbour %s.","length":2000}\n' "$number" "$number"
+done >"$work/instructions.jsonl"
+operator submit "$work/instructions.jsonl" --run-id hosts >/dev/null
+
+worker() { # NAME ARGS...
+  local name=$1
+  shift
+  ip netns exec "$other" "$longhand" worker --coordinator https://10.77.0.1:7070 --engine mock \
+    --mock-tokens-per-second 400 --max-sequences 4 --tls-ca "$work/tls/ca.pem" "$@" >"$work/$name.log" 2>&1
+}
+# A certificate is asked for as well as a token.
+if worker stranger --token-file "$work/worker" --give-up-seconds 3; then
+  echo 'two-hosts: a worker without a certificate was let in' >&2; exit 1
+fi
+worker worker --token-file "$work/worker" --tls-cert "$work/tls/workstation.pem" --tls-key "$work/tls/workstation.key" \
+  --exit-idle 5 &
+pid=$!
+
+count() { operator status hosts --json | python3 -c '
+import json, sys
+run = json.loads(sys.stdin.readline())
+counts = run.get("counts", run)
+print(sum(counts.get(state, 0) for state in sys.argv[1:]))' "$@"; }
+begun() { [ "$(count leased)" -ge 1 ]; }
+until_true 60 'the first lease' begun
+ip -n "$other" link set "lh-b$$" down
+echo 'two-hosts: the worker is cut off'
+taken() { [ "$(count leased)" = 0 ]; }
+until_true 60 'the end of the leases' taken
+ip -n "$other" link set "lh-b$$" up
+echo 'two-hosts: healed'
+all_ended() { [ "$(count accepted rejected failed cancelled)" = 16 ]; }
+until_true 180 'the end of all documents' all_ended
+wait "$pid"
+operator export hosts -o "$work/corpus" >/dev/null
+python3 - "$work/corpus" <<'PY'
+import glob, json, sys
+corpus = sys.argv[1]
+ids = [json.loads(line)["id"] for path in glob.glob(f"{corpus}/data/*.jsonl") for line in open(path)]
+rest = [sum(1 for _ in open(f"{corpus}/{name}.jsonl")) for name in ("rejected", "failed")]
+assert len(ids) == len(set(ids)), "an id stands twice in the corpus"
+assert rest[1] == 0 and len(ids) + rest[0] == 16, (len(ids), rest)
+print(f"two-hosts: {len(ids)} accepted, {rest[0]} rejected, 0 failed of 16; none twice")
+PY

