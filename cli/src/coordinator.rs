@@ -14,7 +14,7 @@ use crate::display::Display;
 use crate::exit::{Code, Failure, Result};
 use crate::folder::redact;
 use crate::interrupt::Signals;
-use crate::port::{AccessArgs, Http};
+use crate::port::{AccessArgs, Http, HttpArgs};
 
 const HELP: &str = "\
 Examples:
@@ -26,7 +26,8 @@ Any number of coordinators may serve one store; each may be stopped or killed at
 fleets; SQLite serves one machine.
 
 The token file holds lines of `worker TOKEN` and `operator TOKEN`, and after a token the time at which it expires, such
-as 2027-01-31T00:00:00Z, if it does. Workers and operators give a file with their one token.
+as 2027-01-31T00:00:00Z, if it does, and the name of who has it, if what is done by hand shall be known by it. Workers and
+operators give a file with their one token.
 
 Beyond this machine it listens only with TLS and tokens, or with --insecure.
 
@@ -70,9 +71,8 @@ pub(crate) struct CoordinatorArgs {
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_calls: u32,
 
-    /// Address of the dashboard and of /metrics; `off` for none [default: 127.0.0.1:7080, or a free port if it is taken]
-    #[arg(long, value_name = "HOST:PORT", env = "LONGHAND_HTTP")]
-    http: Option<String>,
+    #[command(flatten)]
+    http: HttpArgs,
 
     #[command(flatten)]
     access: AccessArgs,
@@ -86,7 +86,7 @@ pub(crate) struct CoordinatorArgs {
 pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let door = args.access.door()?;
     let listener = door.open("--listen", &args.listen).await?;
-    let http = door.open_http(args.http.as_deref()).await?;
+    let http = door.open_http(args.http.address.as_deref()).await?;
     let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
     let at = |e| Failure::refused(format!("{}: {e}", redact(&args.store)));
     let store = store::open(&args.store, args.allow_volatile).await.map_err(at)?;
@@ -108,7 +108,9 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let url = format!("{}://{address}", door.scheme());
     let access = door.access();
     let stopping = CancellationToken::new();
-    let site = Site { coordinator: Some(coordinator.clone()), stopping: stopping.clone(), ..Site::default() };
+    let trace_url = args.http.trace_url.clone();
+    let site =
+        Site { coordinator: Some(coordinator.clone()), stopping: stopping.clone(), trace_url, ..Site::default() };
     let http = http.map(|listener| Http::start(listener, door, site)).transpose()?;
     let dashboard = http.as_ref().map(|http| http.url.clone());
     let mut text = format!("coordinator at {url}, store {}", redact(&args.store));

@@ -31,6 +31,7 @@ pub(crate) struct Options {
 /// The running parts. Dropped, the worker ends at once; [`Pipeline::stop`] is the orderly way.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
+    id: WorkerId,
     metrics: Arc<Metrics>,
     coordinator: Coordinator,
     worker: JoinHandle<Result<WorkerReport, WorkerError>>,
@@ -56,11 +57,12 @@ impl Pipeline {
 
         let link = Link::open(&[format!("http://{address}")], &Tls::default(), Credentials::default());
         let link = link.map_err(Failure::refused)?;
+        let id = options.worker.clone();
         let worker = WorkerOptions { slots: options.slots, ..WorkerOptions::new(options.worker) };
         let worker = Worker::new(link, engine, worker);
         let metrics = Arc::new(worker.metrics());
         let worker = tokio::spawn(worker.run(stop_worker.clone()));
-        Ok(Self { metrics, coordinator, worker, server, sweeper, stop_worker, stop_rest })
+        Ok(Self { id, metrics, coordinator, worker, server, sweeper, stop_worker, stop_rest })
     }
 
     /// The coordinator's counters.
@@ -73,6 +75,7 @@ impl Pipeline {
         let metrics = Arc::clone(&self.metrics);
         Site {
             coordinator: Some(self.coordinator.clone()),
+            inside: Some(self.id.clone()),
             numbers: vec![Arc::new(move || metrics.gather())],
             ..Site::default()
         }

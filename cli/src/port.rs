@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use longhand_coordinator::service::{Access, Tokens};
-use longhand_coordinator::web::{self, Pem, Site};
+use longhand_coordinator::web::{self, Pem, Site, TraceUrl};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,18 @@ use crate::link::read;
 
 /// Where the dashboard is unless somebody says otherwise. Taken by another run, a free port serves.
 const HTTP: &str = "127.0.0.1:7080";
+
+/// What is served to people.
+#[derive(Debug, Args)]
+pub(crate) struct HttpArgs {
+    /// Address of the dashboard and of /metrics; `off` for none [default: 127.0.0.1:7080, or a free port if it is taken]
+    #[arg(long = "http", value_name = "HOST:PORT", env = "LONGHAND_HTTP")]
+    pub(crate) address: Option<String>,
+
+    /// Where the dashboard's links to traces lead, such as http://localhost:16686/trace/{trace}
+    #[arg(long, value_name = "URL", env = "LONGHAND_TRACE_URL")]
+    pub(crate) trace_url: Option<TraceUrl>,
+}
 
 /// Who may come in.
 #[derive(Debug, Args)]
@@ -34,7 +46,7 @@ pub(crate) struct AccessArgs {
     #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_CLIENT_CA", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
 
-    /// File of tokens, one a line: `worker TOKEN` or `operator TOKEN`
+    /// File of tokens, one a line: `worker TOKEN` or `operator TOKEN`, then if wanted a time of expiry and the holder's name
     #[arg(long, value_name = "FILE", env = "LONGHAND_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 

@@ -7,6 +7,7 @@ use longhand_coordinator::instruction;
 use longhand_coordinator::recipe::Recipe;
 use longhand_coordinator::run::{self, RunSpec, SubmitError, SubmitReport};
 use longhand_coordinator::store::{self, Commit, Filter, Next, State, Store, StoreError, Terms};
+use longhand_coordinator::web::Site;
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
 use serde_json::json;
@@ -38,7 +39,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
     }
     check_input(args)?;
     let door = args.access.door()?;
-    let http = door.open_http(args.http.as_deref()).await?;
+    let http = door.open_http(args.http.address.as_deref()).await?;
     let engine = writer::open(&args.engine).await?;
     let folder = claim_folder(args, &recipe, engine.as_ref())?;
     let store = open_store(args, &folder).await?;
@@ -65,7 +66,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
     let pipeline = Pipeline::start(store, engine, options).await?;
     let http = match http {
         Some(listener) => {
-            let http = Http::start(listener, door, pipeline.site())?;
+            let http = Http::start(listener, door, Site { trace_url: args.http.trace_url.clone(), ..pipeline.site() })?;
             job.display().event("dashboard", &format!("dashboard at {}", http.url), json!({ "url": http.url }))?;
             Some(http)
         }

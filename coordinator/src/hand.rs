@@ -21,6 +21,12 @@ pub enum Which {
         rule: String,
     },
     One(DocumentId),
+    /// At most some hundred at a time.
+    These {
+        ids: Vec<DocumentId>,
+        /// Which ones these are, for people.
+        words: String,
+    },
 }
 
 /// How much of a document to write anew.
@@ -63,6 +69,13 @@ pub async fn requeue(
     let filter = |state, reason: Option<&String>| Filter { state: Some(state), reason: reason.cloned() };
     let (records, next) = match which {
         Which::One(id) => (vec![find(store, run, *id).await?], None),
+        Which::These { ids, .. } => {
+            let mut records = Vec::with_capacity(ids.len());
+            for id in ids {
+                records.push(find(store, run, *id).await?);
+            }
+            (records, None)
+        }
         Which::Failed => {
             let page = store.list(run, &filter(State::Failed, None), after, PAGE).await?;
             (page.records, page.next)

@@ -3,7 +3,7 @@
 use crate::id::ParseIdError;
 use crate::task::{
     Checkpoint, Constraint, Failure, FinishReason, Lease, LengthControl, Message, ModelInfo, Output, Sampling, Task,
-    TaskKind, Timings, Usage,
+    TaskKind, Timings, Usage, Vitals,
 };
 use crate::v1;
 
@@ -112,6 +112,52 @@ same_fields! {
     Timings { queue_ms, prefill_ms, decode_ms }
     Failure { class, message, permanent }
     ModelInfo { name, weights_hash, tokenizer_hash, licence, engine, device, context }
+}
+
+impl From<Vitals> for v1::Vitals {
+    fn from(report: Vitals) -> Self {
+        Self {
+            version: report.version,
+            model: Some(report.model.into()),
+            slots: report.slots,
+            held: report.held,
+            running: report.running,
+            waiting: report.waiting,
+            kv_blocks: report.kv_blocks,
+            kv_blocks_used: report.kv_blocks_used,
+            tokens_per_second: report.tokens_per_second,
+            generated_tokens: report.generated_tokens,
+            completed: report.completed,
+            failed: report.failed,
+            released: report.released,
+            lost: report.lost,
+            uptime_ms: report.uptime_ms,
+            draining: report.draining,
+        }
+    }
+}
+
+impl From<v1::Vitals> for Vitals {
+    fn from(report: v1::Vitals) -> Self {
+        Self {
+            version: report.version,
+            model: report.model.map(Into::into).unwrap_or_default(),
+            slots: report.slots,
+            held: report.held,
+            running: report.running,
+            waiting: report.waiting,
+            kv_blocks: report.kv_blocks,
+            kv_blocks_used: report.kv_blocks_used,
+            tokens_per_second: report.tokens_per_second,
+            generated_tokens: report.generated_tokens,
+            completed: report.completed,
+            failed: report.failed,
+            released: report.released,
+            lost: report.lost,
+            uptime_ms: report.uptime_ms,
+            draining: report.draining,
+        }
+    }
 }
 
 impl From<Constraint> for v1::Constraint {

@@ -208,3 +208,31 @@ pub struct ModelInfo {
     /// Tokens of prompt and text together.
     pub context: u32,
 }
+
+/// What a worker says of itself now and then. For people: nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vitals {
+    /// Of the worker's build.
+    pub version: String,
+    pub model: ModelInfo,
+    /// Documents that it can write at the same time, and those in hand.
+    pub slots: u32,
+    pub held: u32,
+    /// Sequences decoded together now, and those that wait for memory.
+    pub running: u32,
+    pub waiting: u32,
+    /// Blocks of memory for keys and values; 0 where the engine has none of its own.
+    pub kv_blocks: u32,
+    pub kv_blocks_used: u32,
+    /// Over the time since its last report.
+    pub tokens_per_second: f64,
+    /// Since its start, as the attempts by their end.
+    pub generated_tokens: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub released: u64,
+    pub lost: u64,
+    pub uptime_ms: u64,
+    pub draining: bool,
+}

@@ -2,6 +2,7 @@
 
 mod agentwrite;
 mod compare;
+mod dashboard;
 mod engine;
 mod machine;
 mod peer;
@@ -21,6 +22,8 @@ pub(crate) enum Bench {
     /// Documents per hour, written section by section, alone or against llama.cpp's server
     #[command(name = "agentwrite")]
     AgentWrite(agentwrite::AgentWriteBench),
+    /// Milliseconds of the dashboard's pages over a large run
+    Dashboard(dashboard::DashboardBench),
     /// Make a model of random weights in the shape of a real one
     RandomModel(random::RandomModel),
 }
@@ -31,6 +34,7 @@ impl Bench {
         match self {
             Self::Engine(args) => args.json,
             Self::AgentWrite(args) => args.json,
+            Self::Dashboard(args) => args.json,
             Self::RandomModel(_) => false,
         }
     }
@@ -39,6 +43,7 @@ impl Bench {
         match self {
             Self::Engine(args) => args.run().await,
             Self::AgentWrite(args) => args.run().await,
+            Self::Dashboard(args) => args.run().await,
             Self::RandomModel(args) => args.run(),
         }
     }

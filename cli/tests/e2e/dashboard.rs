@@ -1,5 +1,8 @@
 //! What the dashboard's pages ask and do, over HTTP, on the real program.
 
+use std::time::Duration;
+
+use longhand_proto::clock;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
@@ -58,11 +61,17 @@ fn a_document_cancelled_by_hand_is_found_requeued_and_finished() {
     fleet.ask(&["watch", "ships"]);
     let run = pages.get("/api/runs/ships");
     assert_eq!(run["counts"]["accepted"], 3, "{run}");
-    assert!(run["words"].as_u64() > Some(2_000), "{run}");
-    assert_eq!(run["scores"].as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>(), 3);
-    assert_eq!(run["sections_left"], 0.0);
+    assert!(run["summary"]["words"].as_u64() > Some(2_000), "{run}");
+    assert_eq!(run["details"]["scores"].as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>(), 3);
+    assert_eq!(run["summary"]["sections_left"], 0.0);
+    let deeds: Vec<&str> = run["actions"].as_array().unwrap().iter().filter_map(|it| it["what"].as_str()).collect();
+    assert_eq!(deeds, ["resume", "requeue", "cancel", "pause"], "what was done by hand, the latest first");
+    assert_eq!(run["actions"][0]["who"], "somebody at 127.0.0.1");
+    let listed = pages.get("/api/runs");
+    assert_eq!(listed["runs"][0]["summary"]["words"], run["summary"]["words"]);
 
     let document = pages.get(&format!("/api/runs/ships/documents/{id}"));
+    assert_eq!(pages.get(&format!("/api/runs/ships/documents/{id}/past/0"))["state"], "cancelled");
     assert_eq!(document["state"], "accepted");
     assert_eq!(document["history"].as_array().unwrap().len(), 1, "what it was before the requeue is kept");
     let sections = document["body"]["progress"]["sections"].as_array().unwrap();
@@ -88,7 +97,10 @@ fn a_foreign_page_changes_nothing_and_wrong_requests_are_told_why() {
 
     for (path, body, status, part) in [
         ("/api/runs/ships/requeue", json!({}), 400, "want one of"),
-        ("/api/runs/ships/requeue", json!({ "failed": true, "from_section": 0 }), 400, "counted from 1"),
+        ("/api/runs/ships/requeue", json!({ "document": "00", "from_section": 0 }), 400, "counted from 1"),
+        ("/api/runs/ships/requeue", json!({ "filter": {} }), 400, "dry_run"),
+        ("/api/runs/ships/requeue", json!({ "filter": {}, "from_section": 1 }), 400, "want one of"),
+        ("/api/workers/nobody/drain", json!({}), 404, "nobody"),
         ("/api/runs/ships/requeue", json!({ "document": "xyz" }), 400, "xyz"),
         ("/api/runs/boats/pause", json!({ "paused": true }), 404, "boats"),
     ] {
@@ -99,9 +111,67 @@ fn a_foreign_page_changes_nothing_and_wrong_requests_are_told_why() {
     let at = |path: &str| request(&format!("{}{path}", fleet.dashboard), "");
     assert_eq!(at("/api/runs/boats").0, 404);
     assert_eq!(at("/api/runs/ships/documents?state=lost").0, 400);
-    for path in ["/", "/runs/ships", "/runs/ships/documents", "/assets/app.js", "/assets/style.css", "/assets/icon.svg"]
-    {
+    assert_eq!(at("/api/runs/boats/documents").0, 404);
+    for path in ["/", "/runs/ships", "/runs/ships/documents", "/workers", "/assets/app.js", "/assets/style.css"] {
         assert_eq!(at(path).0, 200, "{path}");
     }
     assert_eq!(at("/assets/passwd").0, 404);
+}
+
+#[test]
+fn what_a_person_said_yes_to_is_taken_up_and_what_changed_meanwhile_is_not() {
+    let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
+    let pages = Pages(&fleet);
+    fleet.submit("ships", 12);
+    let cancel = |name: &str| {
+        let found = pages.get(&format!("/api/runs/ships/documents?q={name}"));
+        pages.done("/api/runs/ships/cancel", &json!({ "document": found["items"][0]["id"] }));
+    };
+    (2..6).for_each(|number| cancel(&format!("row-{number}")));
+    let filter = json!({ "state": "cancelled" });
+    let dry = pages.done("/api/runs/ships/requeue", &json!({ "filter": filter, "dry_run": true }));
+    assert_eq!(dry["documents"], 4);
+    cancel("row-7");
+    let done = pages.done("/api/runs/ships/requeue", &json!({ "filter": filter, "mark": dry["mark"] }));
+    assert_eq!((&done["documents"], &done["skipped"]), (&json!(4), &json!(0)));
+    let left = pages.get("/api/runs/ships/documents?state=cancelled");
+    assert_eq!((&left["total"], &left["items"][0]["name"]), (&json!(1), &json!("row-7")));
+    let action = &pages.get("/api/runs/ships")["actions"][0];
+    assert_eq!((&action["documents"], &action["about"]), (&json!(4), &json!("all that are cancelled")));
+    // The same by a command, in the same diary.
+    fleet.ask(&["cancel", "ships"]);
+    let action = &pages.get("/api/runs/ships")["actions"][0];
+    assert_eq!((&action["what"], &action["documents"]), (&json!("cancel"), &json!(11)));
+}
+
+#[test]
+fn all_workers_are_shown_with_what_they_do_and_one_is_sent_home() {
+    let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
+    let pages = Pages(&fleet);
+    let quick = ["--checkpoint-seconds", "0.1"];
+    let (mut one, _other) = (fleet.worker(&quick), fleet.worker(&quick));
+    let until = clock::now() + Duration::from_secs(30);
+    let seen = loop {
+        let seen = pages.get("/api/workers")["workers"].clone();
+        if seen.as_array().unwrap().len() == 2 {
+            break seen;
+        }
+        assert!(clock::now() < until, "idle workers speak too: {seen}");
+    };
+    for worker in seen.as_array().unwrap() {
+        assert_eq!((&worker["vitals"]["slots"], &worker["vitals"]["model"]["name"]), (&json!(8), &json!("mock")));
+        assert_eq!(worker["drain"], false);
+    }
+    let ids: Vec<&str> = seen.as_array().unwrap().iter().filter_map(|worker| worker["id"].as_str()).collect();
+    let pid = one.pid();
+    let mine = ids.iter().find(|id| id.contains(&format!("-{pid}-"))).unwrap();
+    pages.done(&format!("/api/workers/{mine}/drain"), &json!({}));
+    assert_eq!(one.wait(), Some(0), "it hands its work back and ends well");
+    let after = pages.get("/api/workers");
+    let drained: Vec<bool> = ids
+        .iter()
+        .map(|id| after["workers"].as_array().unwrap().iter().any(|it| it["id"] == *id && it["drain"] == true))
+        .collect();
+    assert_eq!(drained.iter().filter(|drained| **drained).count(), 1);
+    assert_eq!(after["actions"][0]["about"], **mine);
 }

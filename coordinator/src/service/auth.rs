@@ -1,5 +1,7 @@
 //! Who may call what: tokens, each for one role, kept as hashes only.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use longhand_proto::clock;
@@ -20,12 +22,39 @@ impl Role {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Entry {
     role: Role,
     /// Compared in constant time.
     hash: blake3::Hash,
     expires_ms: Option<u64>,
+    /// Of the one who has it; empty if nobody was named.
+    holder: String,
+}
+
+/// Whose token was shown, and until when it is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) name: String,
+    pub(crate) expires_ms: Option<u64>,
+}
+
+/// Who did something by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Who {
+    /// Of the token's holder; empty where none was asked for or the token names nobody.
+    pub name: String,
+    pub address: Option<IpAddr>,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.name.is_empty() { "somebody" } else { &self.name };
+        match self.address {
+            Some(address) => write!(f, "{name} at {}", address.to_canonical()),
+            None => f.write_str(name),
+        }
+    }
 }
 
 /// The tokens of a coordinator. Several may stand for one role, so that one can be replaced without a pause.
@@ -40,7 +69,7 @@ pub enum TokenError {
     #[error("{}: {source}; check the path and its permissions", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     /// The line is not shown: it may hold a token.
-    #[error("{}, line {line}: {problem}; want `worker TOKEN` or `operator TOKEN`, and after it a time such as 2027-01-31T00:00:00Z if it expires", path.display())]
+    #[error("{}, line {line}: {problem}; want `worker TOKEN` or `operator TOKEN`, and after it a time such as 2027-01-31T00:00:00Z if it expires and the name of who has it", path.display())]
     Line { path: PathBuf, line: usize, problem: &'static str },
     #[error("{}: no token for the role {}; add a line `{} TOKEN`, made for example with `openssl rand -hex 32`", path.display(), role.as_str(), role.as_str())]
     Missing { path: PathBuf, role: Role },
@@ -63,9 +92,11 @@ pub(super) enum Denied {
 
 /// Shortest token taken: shorter ones can be guessed.
 const SHORTEST: usize = 16;
+/// Longest name of a holder, in bytes.
+const LONGEST_NAME: usize = 64;
 
 impl Tokens {
-    /// Reads `ROLE TOKEN [EXPIRES]` lines; empty ones and those that begin with `#` are passed over.
+    /// Reads `ROLE TOKEN [EXPIRES] [NAME]` lines; empty ones and those that begin with `#` are passed over.
     ///
     /// # Errors
     /// The file cannot be read or is open to others, a line is wrong, or one of the roles has no token.
@@ -77,7 +108,8 @@ impl Tokens {
 
     /// One token for one role, for as long as the process lives.
     pub fn one(role: Role, token: &str) -> Self {
-        Self { entries: vec![Entry { role, hash: blake3::hash(token.as_bytes()), expires_ms: None }] }
+        let hash = blake3::hash(token.as_bytes());
+        Self { entries: vec![Entry { role, hash, expires_ms: None, holder: String::new() }] }
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, TokenError> {
@@ -96,11 +128,18 @@ impl Tokens {
             if token.len() < SHORTEST {
                 return Err(wrong("the token has fewer than 16 characters and could be guessed"));
             }
-            let expires_ms = words.next().map(time).transpose().map_err(wrong)?;
+            let mut words = words.peekable();
+            // A time begins with a digit, a name does not.
+            let expires_ms = words.next_if(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+            let expires_ms = expires_ms.map(time).transpose().map_err(wrong)?;
+            let holder = words.next().unwrap_or_default().to_owned();
             if words.next().is_some() {
-                return Err(wrong("there are more words than three"));
+                return Err(wrong("there are more words than role, token, time and name"));
             }
-            entries.push(Entry { role, hash: blake3::hash(token.as_bytes()), expires_ms });
+            if holder.len() > LONGEST_NAME || holder.contains(char::is_control) {
+                return Err(wrong("the name has more than 64 bytes or control characters"));
+            }
+            entries.push(Entry { role, hash: blake3::hash(token.as_bytes()), expires_ms, holder });
         }
         for role in [Role::Worker, Role::Operator] {
             if !entries.iter().any(|entry| entry.role == role) {
@@ -110,13 +149,13 @@ impl Tokens {
         Ok(Self { entries })
     }
 
-    /// True if the value of `authorization` holds a token for this role.
-    pub(crate) fn admit(&self, header: Option<&str>, role: Role) -> bool {
-        self.check(header, role).is_ok()
+    /// Whose token for this role the value of `authorization` holds; none if it holds no such token.
+    pub(crate) fn admit(&self, header: Option<&str>, role: Role) -> Option<Holder> {
+        self.check(header, role).ok()
     }
 
     /// `header` is the value of `authorization`.
-    pub(super) fn check(&self, header: Option<&str>, role: Role) -> Result<(), Denied> {
+    pub(super) fn check(&self, header: Option<&str>, role: Role) -> Result<Holder, Denied> {
         let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::None)?;
         let hash = blake3::hash(token.as_bytes());
         // A token may stand for both roles, and in several lines.
@@ -125,7 +164,7 @@ impl Tokens {
             if entry.expires_ms.is_some_and(|expires| expires <= clock::unix_ms()) {
                 denied = Denied::Expired;
             } else if entry.role == role {
-                return Ok(());
+                return Ok(Holder { name: entry.holder.clone(), expires_ms: entry.expires_ms });
             } else if denied == Denied::Unknown {
                 denied = Denied::Role(entry.role, role);
             }
@@ -161,7 +200,7 @@ mod tests {
     }
 
     fn check(tokens: &Tokens, token: &str, role: Role) -> Result<(), Denied> {
-        tokens.check(Some(&format!("Bearer {token}")), role)
+        tokens.check(Some(&format!("Bearer {token}")), role).map(drop)
     }
 
     #[test]
@@ -171,8 +210,8 @@ mod tests {
         assert_eq!(check(&tokens, OPERATOR, Role::Operator), Ok(()));
         assert_eq!(check(&tokens, WORKER, Role::Operator), Err(Denied::Role(Role::Worker, Role::Operator)));
         assert_eq!(check(&tokens, "0123456789abcdef", Role::Worker), Err(Denied::Unknown));
-        assert_eq!(tokens.check(None, Role::Worker), Err(Denied::None));
-        assert_eq!(tokens.check(Some("Basic eA=="), Role::Worker), Err(Denied::None));
+        assert_eq!(tokens.check(None, Role::Worker).unwrap_err(), Denied::None);
+        assert_eq!(tokens.check(Some("Basic eA=="), Role::Worker).unwrap_err(), Denied::None);
     }
 
     #[test]
@@ -184,13 +223,29 @@ mod tests {
     }
 
     #[test]
+    fn a_token_tells_whose_it_is() {
+        let tokens = both("operator token-of-anna-0123 anna\noperator token-of-bert-0123 2101-01-01T00:00:00Z bert");
+        let name = |token: &str| tokens.admit(Some(&format!("Bearer {token}")), Role::Operator).unwrap().name;
+        assert_eq!(name("token-of-anna-0123"), "anna");
+        assert_eq!(name("token-of-bert-0123"), "bert");
+        assert_eq!(name(OPERATOR), "");
+        let who = |name: &str, address: Option<&str>| Who {
+            name: name.into(),
+            address: address.map(|it| it.parse().unwrap()),
+        };
+        assert_eq!(who("anna", Some("::ffff:10.0.0.7")).to_string(), "anna at 10.0.0.7");
+        assert_eq!(who("", Some("127.0.0.1")).to_string(), "somebody at 127.0.0.1");
+    }
+
+    #[test]
     fn a_wrong_line_is_named_and_no_secret_is_shown() {
         for (line, says) in [
             ("root secret-secret-secret", "no role"),
             ("worker", "no token"),
             ("worker secret", "could be guessed"),
-            ("worker secret-secret-secret tomorrow", "time of expiry"),
-            ("worker secret-secret-secret 2101-01-01T00:00:00Z now", "more words"),
+            ("worker secret-secret-secret 2101-13-01", "time of expiry"),
+            ("worker secret-secret-secret 2101-01-01T00:00:00Z anna now", "more words"),
+            (&format!("worker secret-secret-secret {}", "a".repeat(65)), "64 bytes"),
         ] {
             let error = tokens(&format!("worker {WORKER}\n{line}")).unwrap_err();
             assert!(error.contains("line 2") && error.contains(says), "{error}");

@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::codegen::{Body as HttpBody, Service};
 
-use super::auth::{Role, Tokens};
+use super::auth::{Holder, Role, Tokens};
 
 /// Requests for work that wait at the same time; each costs some kilobytes.
 const MAX_WAITING: usize = 16_384;
@@ -34,17 +34,20 @@ impl Rules {
         Self { tokens, calls: Arc::new(calls), waiting: Arc::new(waiting) }
     }
 
-    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Status> {
+    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<(OwnedSemaphorePermit, Option<Holder>), Status> {
         if path.starts_with(HEALTH) {
-            return self.enter(&self.calls);
+            return Ok((self.enter(&self.calls)?, None));
         }
         check_protocol(headers)?;
         let role = if path.starts_with("/longhand.v1.Operator/") { Role::Operator } else { Role::Worker };
+        let mut holder = None;
         if let Some(tokens) = &self.tokens {
             let header = headers.get("authorization").and_then(|value| value.to_str().ok());
-            tokens.check(header, role).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
+            let known = tokens.check(header, role).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
+            holder = Some(known);
         }
-        self.enter(if path.ends_with("/Lease") { &self.waiting } else { &self.calls })
+        let permit = self.enter(if path.ends_with("/Lease") { &self.waiting } else { &self.calls })?;
+        Ok((permit, holder))
     }
 
     fn enter(&self, room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
@@ -104,13 +107,16 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.rules.admit(request.uri().path(), request.headers()) {
             Err(status) => {
                 tracing::debug!(code = ?status.code(), reason = status.message(), "turned away");
                 std::future::ready(Ok(status.into_http())).boxed()
             }
-            Ok(permit) => {
+            Ok((permit, holder)) => {
+                if let Some(holder) = holder {
+                    request.extensions_mut().insert(holder);
+                }
                 let answer = self.inner.call(request);
                 async move {
                     let answer = answer.await;

@@ -2,10 +2,11 @@
 //! of replicas may serve one store, and any of them may die at any time.
 //!
 //! `gate` stands before all calls; `rpc` and `operator` convert, call, convert; `lease` waits for work; `complete` ends
-//! attempts; `render` turns a stored document into a task.
+//! attempts; `render` turns a stored document into a task; `deed` does what people ask, here and on the dashboard.
 
 mod auth;
 mod complete;
+mod deed;
 mod error;
 mod gate;
 mod lease;
@@ -30,7 +31,8 @@ use tonic::transport::{Server, ServerTlsConfig};
 
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
-pub use auth::{Role, TokenError, Tokens};
+pub(crate) use auth::Holder;
+pub use auth::{Role, TokenError, Tokens, Who};
 use gate::{GateLayer, Rules};
 use operator::Operate;
 use recipes::Recipes;

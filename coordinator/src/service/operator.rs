@@ -4,8 +4,8 @@ use longhand_proto::v1::operator_server;
 use longhand_proto::{DocumentId, RunId, WireError, v1};
 use tonic::{Request, Response, Status};
 
-use super::Coordinator;
 use super::error::status;
+use super::{Coordinator, Holder, Who};
 use crate::document::{Document, Instruction};
 use crate::hand::{self, Extent, Which};
 use crate::instruction::BadRow;
@@ -25,6 +25,11 @@ pub(super) struct Operate {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+
+fn who<T>(request: &Request<T>) -> Who {
+    let name = request.extensions().get::<Holder>().map(|holder| holder.name.clone()).unwrap_or_default();
+    Who { name, address: request.remote_addr().map(|address| address.ip()) }
+}
 
 impl Operate {
     pub(super) fn new(coordinator: Coordinator) -> Self {
@@ -130,6 +135,7 @@ impl operator_server::Operator for Operate {
     }
 
     async fn requeue(&self, request: Request<v1::RequeueRequest>) -> Answer<v1::RequeueReply> {
+        let who = who(&request);
         let v1::RequeueRequest { run, which, from_section, only, dry_run, after } = request.into_inner();
         let run = run_id(&run)?;
         let which = match which.ok_or(WireError::Missing("which"))? {
@@ -144,15 +150,9 @@ impl operator_server::Operator for Operate {
             (Some(None), _) => return Err(Status::invalid_argument("sections are counted from 1")),
             (None, true) => return Err(Status::invalid_argument("`only` needs the section that it means")),
         };
-        let store = self.coordinator.store().as_ref();
-        let done = hand::requeue(store, &run, &which, extent, after, dry_run).await.map_err(status)?;
+        let done = self.coordinator.requeue(&who, &run, &which, extent, after, dry_run).await.map_err(status)?;
         if let (Which::One(id), Some((_, reason))) = (&which, done.skipped.first()) {
             return Err(Status::failed_precondition(format!("document {id} cannot be requeued: {reason}")));
-        }
-        if !dry_run {
-            tracing::info!(%run, documents = done.documents, "requeued by hand");
-            self.coordinator.metrics().requeued(done.documents);
-            self.coordinator.wake(done.documents as usize);
         }
         let skipped = done.skipped.into_iter();
         Ok(Response::new(v1::RequeueReply {
@@ -165,33 +165,28 @@ impl operator_server::Operator for Operate {
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Answer<v1::CancelReply> {
+        let who = who(&request);
         let v1::CancelRequest { run, document } = request.into_inner();
         let run = run_id(&run)?;
-        let store = self.coordinator.store().as_ref();
-        let reply = if document.is_empty() {
+        if document.is_empty() {
             self.run(&run).await?;
-            let (documents, more) = hand::cancel_page(store, &run).await.map_err(status)?;
-            v1::CancelReply { documents, more }
-        } else {
-            let id = document_id(&document)?;
-            hand::cancel(store, &run, id).await.map_err(status)?.map_err(|reason| {
-                Status::failed_precondition(format!("document {id} cannot be cancelled: {reason}"))
-            })?;
-            v1::CancelReply { documents: 1, more: false }
-        };
-        tracing::info!(%run, documents = reply.documents, "cancelled by hand");
-        self.coordinator.changed();
-        Ok(Response::new(reply))
+            let (documents, more) = self.coordinator.cancel_page(&who, &run).await.map_err(status)?;
+            return Ok(Response::new(v1::CancelReply { documents, more }));
+        }
+        let id = document_id(&document)?;
+        self.coordinator
+            .cancel(&who, &run, id)
+            .await
+            .map_err(status)?
+            .map_err(|reason| Status::failed_precondition(format!("document {id} cannot be cancelled: {reason}")))?;
+        Ok(Response::new(v1::CancelReply { documents: 1, more: false }))
     }
 
     async fn pause(&self, request: Request<v1::PauseRequest>) -> Answer<v1::Run> {
+        let who = who(&request);
         let v1::PauseRequest { run, paused } = request.into_inner();
-        let run = self.coordinator.store().pause(&run_id(&run)?, paused).await.map_err(status)?;
-        tracing::info!(run = %run.id, paused, "paused or resumed by hand");
-        let run = self.describe(run).await?;
-        let waiting = run.counts.map_or(0, |counts| counts.ready);
-        self.coordinator.wake(waiting as usize);
-        Ok(Response::new(run))
+        let run = self.coordinator.pause(&who, &run_id(&run)?, paused).await.map_err(status)?;
+        Ok(Response::new(self.describe(run).await?))
     }
 }
 

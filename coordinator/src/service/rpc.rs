@@ -80,15 +80,19 @@ impl coordinator_server::Coordinator for Rpc {
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
         let _permit = self.permit().await?;
-        let v1::RenewRequest { worker, renewals } = request.into_inner();
-        worker_id(&worker)?;
+        let v1::RenewRequest { worker, renewals, vitals } = request.into_inner();
+        let worker = worker_id(&worker)?;
         if renewals.len() > MAX_SLOTS as usize {
             return Err(Status::invalid_argument(format!("more than {MAX_SLOTS} renewals in one call")));
         }
         let renewals = renewals.into_iter().map(renewal).collect::<Result<Vec<_>, Status>>()?;
         let lost = self.coordinator.note(self.coordinator.store().renew(&renewals, self.coordinator.lease_ms()).await);
         let lost = lost.map_err(status)?.iter().map(ToString::to_string).collect();
-        Ok(Response::new(v1::RenewReply { lost, drain: false }))
+        let drain = match vitals {
+            Some(vitals) => self.coordinator.heard(&worker, &vitals.into()).await,
+            None => false,
+        };
+        Ok(Response::new(v1::RenewReply { lost, drain }))
     }
 
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {

@@ -20,12 +20,13 @@ mod sqlite;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use longhand_proto::task::Checkpoint;
+use longhand_proto::task::{Checkpoint, Vitals};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 
 pub use self::open::open;
 pub use self::record::{
-    Attempt, AttemptEnd, Counters, Counts, Grant, NewDocument, Past, Record, Run, State, Submitted, Terms, UnknownWord,
+    Action, Attempt, AttemptEnd, Counters, Counts, Deed, Grant, NewDocument, Past, Record, Run, Seen, State, Submitted,
+    Terms, UnknownWord,
 };
 pub use self::redis::{RedisOptions, RedisStore};
 pub use self::sqlite::SqliteStore;
@@ -224,6 +225,10 @@ impl StoreError {
         Self::NotFound { kind: "run", name: id.to_string() }
     }
 
+    fn no_worker(id: &WorkerId) -> Self {
+        Self::NotFound { kind: "worker", name: id.to_string() }
+    }
+
     fn no_document(id: DocumentId) -> Self {
         Self::NotFound { kind: "document", name: id.to_string() }
     }
@@ -265,6 +270,11 @@ fn check_filter(filter: &Filter) -> Result<()> {
 fn later(now_ms: u64, delay_ms: u64) -> u64 {
     now_ms.saturating_add(delay_ms).min(LAST_MS)
 }
+
+/// A worker that said nothing for so long is forgotten: each start of one has an id of its own.
+pub const FORGET_MS: u64 = 3_600_000;
+/// Actions kept of each run, and of all workers together; the oldest go.
+pub const ACTIONS: u32 = 1_000;
 
 /// The largest number that Lua counts exactly.
 const LAST_MS: u64 = (1 << 53) - 1;
@@ -331,6 +341,20 @@ pub trait Store: Source {
     /// that it saw is told each change since, or the last of several of one document.
     async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>>;
     async fn counts(&self, run: &RunId) -> Result<Counts>;
+
+    /// Keeps what a worker says of itself, so that every replica knows all workers; true if it is asked to drain.
+    async fn report(&self, worker: &WorkerId, report: &Vitals) -> Result<bool>;
+    /// The workers that spoke within [`FORGET_MS`], by their ids.
+    async fn workers(&self) -> Result<Vec<Seen>>;
+    /// Asks a worker to drain: it is told when it next speaks.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if no such worker spoke within [`FORGET_MS`].
+    async fn drain(&self, worker: &WorkerId) -> Result<()>;
+    /// Keeps what was done by hand to a run, or to workers if none. Once more if repeated: it is a diary, not a fact.
+    async fn record(&self, run: Option<&RunId>, action: &Action) -> Result<()>;
+    /// The latest first.
+    async fn actions(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<Action>>;
 
     /// Compares every index with the documents, and rebuilds those that differ if `repair`.
     async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit>;

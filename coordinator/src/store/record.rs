@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use longhand_proto::task::Checkpoint;
+use longhand_proto::task::{Checkpoint, Vitals};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -216,6 +216,43 @@ pub struct Past {
     pub state: State,
     pub reason: String,
     pub body: String,
+}
+
+/// A worker as it last spoke.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    pub worker: WorkerId,
+    pub report: Vitals,
+    /// When that was.
+    pub seen_ms: u64,
+    /// A person asked it to drain.
+    pub drain: bool,
+}
+
+/// What a person did to a run, or to a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    pub at_ms: u64,
+    /// Name of the token's holder, and the address that it came from.
+    pub who: String,
+    pub what: Deed,
+    /// Documents that it changed.
+    #[serde(default)]
+    pub documents: u64,
+    /// The one document, or the worker that it was done to; else in words which documents were meant.
+    #[serde(default)]
+    pub about: String,
+}
+
+/// What there is to do by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    Pause,
+    Resume,
+    Cancel,
+    Requeue,
+    Drain,
 }
 
 /// Documents by state, kept by the store as it goes: constant time.

@@ -26,12 +26,32 @@ pub(super) async fn login(RawQuery(query): RawQuery) -> Response {
     html(LOGIN.replace("<!--WRONG-->", wrong))
 }
 
-pub(super) async fn file(Path(name): Path<String>) -> Response {
-    let (kind, bytes): (_, &'static str) = match name.as_str() {
-        "style.css" => ("text/css; charset=utf-8", include_str!("assets/style.css")),
-        "app.js" => ("text/javascript; charset=utf-8", include_str!("assets/app.js")),
-        "icon.svg" => ("image/svg+xml", include_str!("assets/icon.svg")),
-        _ => return StatusCode::NOT_FOUND.into_response(),
+macro_rules! files {
+    ($name:expr, $($file:literal as $kind:literal),+ $(,)?) => {
+        match $name {
+            $($file => Some(($kind, include_str!(concat!("assets/", $file)))),)+
+            _ => None,
+        }
     };
-    ([(CONTENT_TYPE, kind)], [FRESH], bytes).into_response()
+}
+
+pub(super) async fn file(Path(name): Path<String>) -> Response {
+    let found = files!(
+        name.as_str(),
+        "style.css" as "text/css; charset=utf-8",
+        "icon.svg" as "image/svg+xml",
+        "app.js" as "text/javascript; charset=utf-8",
+        "api.js" as "text/javascript; charset=utf-8",
+        "charts.js" as "text/javascript; charset=utf-8",
+        "document.js" as "text/javascript; charset=utf-8",
+        "documents.js" as "text/javascript; charset=utf-8",
+        "dom.js" as "text/javascript; charset=utf-8",
+        "format.js" as "text/javascript; charset=utf-8",
+        "parts.js" as "text/javascript; charset=utf-8",
+        "run.js" as "text/javascript; charset=utf-8",
+        "runs.js" as "text/javascript; charset=utf-8",
+        "workers.js" as "text/javascript; charset=utf-8",
+    );
+    let Some((kind, text)) = found else { return StatusCode::NOT_FOUND.into_response() };
+    ([(CONTENT_TYPE, kind)], [FRESH], text).into_response()
 }

@@ -7,21 +7,24 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Form, Request, State};
+use axum::extract::{ConnectInfo, Form, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, LOCATION, ORIGIN, REFERRER_POLICY,
+    SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use longhand_proto::clock;
 use serde::Deserialize;
 
+use super::listener::Peer;
 use super::session::{COOKIE as NAME, Sessions};
-use crate::service::{Role, Tokens};
+use crate::service::{Role, Tokens, Who};
 
 /// Our pages send it with every change.
 const OURS: &str = "x-longhand";
+const TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Scripts and styles from here only: a text that a model wrote can neither run nor fetch anything.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -38,12 +41,13 @@ impl Guard {
         Self { tokens, sessions: Sessions::new(), secure }
     }
 
-    /// `role` is that of a program which may look at numbers too.
-    fn knows(&self, headers: &HeaderMap, roles: &[Role]) -> bool {
-        let Some(tokens) = &self.tokens else { return true };
+    /// The name of who asks, empty if nobody was named; none for somebody who is not let in. `roles` are those whose tokens
+    /// a program may show.
+    fn knows(&self, headers: &HeaderMap, roles: &[Role]) -> Option<String> {
+        let Some(tokens) = &self.tokens else { return Some(String::new()) };
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        cookie(headers).is_some_and(|value| self.sessions.holds(value))
-            || roles.iter().any(|&role| tokens.admit(header, role))
+        let logged_in = cookie(headers).and_then(|value| self.sessions.holder(value));
+        logged_in.or_else(|| roles.iter().find_map(|&role| tokens.admit(header, role)).map(|holder| holder.name))
     }
 }
 
@@ -53,13 +57,13 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Stands before all that shows something of a run.
-pub(super) async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let (path, headers) = (request.uri().path(), request.headers());
     let roles: &[Role] = if path == "/metrics" { &[Role::Operator, Role::Worker] } else { &[Role::Operator] };
     if guard.tokens.is_none() && !local_name(headers) {
         return told(StatusCode::FORBIDDEN, "this port answers to addresses and to localhost, not to other names");
     }
-    if !guard.knows(headers, roles) {
+    let Some(name) = guard.knows(headers, roles) else {
         let page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
         if page {
             return (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response();
@@ -70,7 +74,7 @@ pub(super) async fn admit(State(guard): State<Arc<Guard>>, request: Request, nex
         );
         answer.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
         return answer;
-    }
+    };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     if changes && !ours(headers) {
         return told(
@@ -78,17 +82,26 @@ pub(super) async fn admit(State(guard): State<Arc<Guard>>, request: Request, nex
             "a change must come from our own pages: send the header `x-longhand: 1` and no foreign Origin",
         );
     }
+    let address = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.0.ip());
+    request.extensions_mut().insert(Who { name, address });
     next.run(request).await
 }
 
 /// The same for every answer, refusals and the log-in included.
 pub(super) async fn dress(request: Request, next: Next) -> Response {
+    let began = clock::now();
     let mut answer = next.run(request).await;
+    let took = clock::now().duration_since(began).as_secs_f64() * 1000.0;
     let headers = answer.headers_mut();
+    // Browsers show it beside the time of the network.
+    if let Ok(timing) = HeaderValue::from_str(&format!("all;dur={took:.1}")) {
+        headers.insert(TIMING, timing);
+    }
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Not `no-referrer`: with it a browser would not say either that a form comes from our own page.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     answer
 }
@@ -99,14 +112,17 @@ fn told(status: StatusCode, message: &'static str) -> Response {
 
 /// No foreign page can send this header without our consent, which we never give.
 fn ours(headers: &HeaderMap) -> bool {
+    headers.contains_key(OURS) && same_origin(headers)
+}
+
+/// A program names no origin; a browser does with every form and every change.
+fn same_origin(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|value| value.to_str().ok());
-    let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok());
-    let same = match (origin, host) {
+    match (headers.get(ORIGIN).map(HeaderValue::to_str), host) {
         (None, _) => true,
-        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, rest)| rest == host),
-        (Some(_), None) => false,
-    };
-    headers.contains_key(OURS) && same
+        (Some(Ok(origin)), Some(host)) => origin.split_once("://").is_some_and(|(_, rest)| rest == host),
+        (Some(_), _) => false,
+    }
 }
 
 /// True for an address or localhost: a foreign name that was made to lead here names neither.
@@ -126,16 +142,36 @@ pub(super) struct LogIn {
 }
 
 /// Takes a token and gives a cookie.
-pub(super) async fn log_in(State(guard): State<Arc<Guard>>, Form(form): Form<LogIn>) -> Response {
-    let header = format!("Bearer {}", form.token.trim());
-    let known = guard.tokens.as_ref().is_none_or(|tokens| tokens.admit(Some(&header), Role::Operator));
-    if !known {
-        return (StatusCode::SEE_OTHER, [(LOCATION, "/login?wrong")]).into_response();
+pub(super) async fn log_in(State(guard): State<Arc<Guard>>, headers: HeaderMap, Form(form): Form<LogIn>) -> Response {
+    if !same_origin(&headers) {
+        return told(StatusCode::FORBIDDEN, "log in on our own page");
     }
-    let (value, seconds) = guard.sessions.begin();
-    let secure = if guard.secure { "; Secure" } else { "" };
-    let cookie = format!("{NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
-    (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response()
+    let header = format!("Bearer {}", form.token.trim());
+    let session = match &guard.tokens {
+        None => None,
+        Some(tokens) => match tokens.admit(Some(&header), Role::Operator) {
+            Some(holder) => Some(guard.sessions.begin(&holder)),
+            None => return (StatusCode::SEE_OTHER, [(LOCATION, "/login?wrong")]).into_response(),
+        },
+    };
+    let mut answer = (StatusCode::SEE_OTHER, [(LOCATION, "/")]).into_response();
+    answer.headers_mut().extend(session.and_then(|(value, seconds)| guard.cookie(&value, seconds)));
+    answer
+}
+
+/// Forgets the cookie.
+pub(super) async fn log_out(State(guard): State<Arc<Guard>>) -> Response {
+    let mut answer = StatusCode::NO_CONTENT.into_response();
+    answer.headers_mut().extend(guard.cookie("", 0));
+    answer
+}
+
+impl Guard {
+    fn cookie(&self, value: &str, seconds: u64) -> Option<(HeaderName, HeaderValue)> {
+        let secure = if self.secure { "; Secure" } else { "" };
+        let cookie = format!("{NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
+        HeaderValue::from_str(&cookie).ok().map(|value| (SET_COOKIE, value))
+    }
 }
 
 #[cfg(test)]

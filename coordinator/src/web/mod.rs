@@ -1,14 +1,18 @@
 //! HTTP for people and for Prometheus: `/metrics`, `/healthz`, `/readyz`, and with a coordinator behind it the dashboard.
 //!
-//! `guard` stands before every page; `listener` brings the connections in; `api` answers what the pages ask.
+//! `guard` stands before every page; `listener` brings the connections in; `api` answers what the pages ask, out of the
+//! `catalogue` of `line`s where it is about many documents.
 
 mod api;
 mod assets;
 mod catalogue;
 mod guard;
 mod health;
+mod line;
 mod listener;
+mod overview;
 mod session;
+mod trace_url;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,16 +21,23 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
+use longhand_proto::WorkerId;
 use prometheus::proto::MetricFamily;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::{Coordinator, Tokens};
 use catalogue::Catalogues;
+use listener::Peer;
 pub use listener::{Pem, PemError};
+pub use trace_url::TraceUrl;
 
 /// Time that answers in flight get when the server is asked to stop. Streams of events end at once.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Pages that are told of changes at the same time; others ask now and then.
+const STREAMS: usize = 256;
 
 /// Gives series as they are when it is called.
 pub type Numbers = Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
@@ -42,6 +53,10 @@ pub struct Site {
     pub tokens: Option<Tokens>,
     /// Cancelled once the process was asked to stop: from then on it is not ready.
     pub stopping: CancellationToken,
+    /// Where a trace is looked at.
+    pub trace_url: Option<TraceUrl>,
+    /// The worker that lives in this process, and ends with it only.
+    pub inside: Option<WorkerId>,
 }
 
 impl fmt::Debug for Site {
@@ -55,6 +70,8 @@ impl fmt::Debug for Site {
 struct Served {
     site: Site,
     catalogues: Catalogues,
+    streams: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
 /// Serves until `shutdown` is cancelled.
@@ -69,7 +86,12 @@ pub async fn serve(
 ) -> Result<(), PemError> {
     let secure = pem.is_some();
     let guard = Arc::new(guard::Guard::new(site.tokens.clone(), secure));
-    let site = Arc::new(Served { site, catalogues: Catalogues::default() });
+    let site = Arc::new(Served {
+        site,
+        catalogues: Catalogues::default(),
+        streams: Arc::new(Semaphore::new(STREAMS)),
+        stop: shutdown.clone(),
+    });
     let open = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
@@ -81,16 +103,13 @@ pub async fn serve(
         .route("/metrics", get(health::metrics))
         .route("/", get(assets::page))
         .route("/runs/{*rest}", get(assets::page))
-        .route("/api/runs", get(api::runs))
-        .route("/api/runs/{run}", get(api::run))
-        .route("/api/runs/{run}/documents", get(api::documents))
-        .route("/api/runs/{run}/documents/{document}", get(api::document))
-        .route("/api/runs/{run}/requeue", post(api::requeue))
-        .route("/api/runs/{run}/cancel", post(api::cancel))
-        .route("/api/runs/{run}/pause", post(api::pause))
+        .route("/workers", get(assets::page))
+        .merge(api::routes())
         .with_state(site)
+        .route("/logout", post(guard::log_out))
+        .with_state(Arc::clone(&guard))
         .layer(from_fn_with_state(guard, guard::admit));
-    let router = open.merge(closed).layer(from_fn(guard::dress));
+    let router = open.merge(closed).layer(from_fn(guard::dress)).into_make_service_with_connect_info::<Peer>();
     let stopped = shutdown.clone().cancelled_owned();
     let served = async {
         match pem {

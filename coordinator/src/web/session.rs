@@ -1,7 +1,9 @@
-//! Who logged in: a cookie that says until when and for which token, sealed with a key that only this process knows. Nothing
+//! Who logged in: a cookie that says until when and whose token it was, sealed with a key that only this process knows. Nothing
 //! is stored; after a restart, or at another replica, one logs in again.
 
 use longhand_proto::{LeaseId, clock};
+
+use crate::service::Holder;
 
 /// A working day.
 const LASTS_MS: u64 = 12 * 3_600_000;
@@ -20,22 +22,31 @@ impl Sessions {
         Self { key }
     }
 
-    /// The cookie's value, and the seconds that it lasts.
-    pub(super) fn begin(&self) -> (String, u64) {
-        let until = clock::unix_ms() + LASTS_MS;
-        (format!("{until}.{}", self.seal(until)), LASTS_MS / 1000)
+    /// The cookie's value, and the seconds that it lasts: no longer than the token.
+    pub(super) fn begin(&self, holder: &Holder) -> (String, u64) {
+        let now = clock::unix_ms();
+        let until = (now + LASTS_MS).min(holder.expires_ms.unwrap_or(u64::MAX));
+        // A cookie holds few signs beside digits and letters, a name any.
+        let name: String = holder.name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let said = format!("{until}.{name}");
+        (format!("{said}.{}", self.seal(&said)), until.saturating_sub(now) / 1000)
     }
 
-    /// True for a cookie that this process made and that has not run out.
-    pub(super) fn holds(&self, value: &str) -> bool {
-        let Some((until, seal)) = value.split_once('.') else { return false };
-        let (Ok(until), Ok(seal)) = (until.parse::<u64>(), blake3::Hash::from_hex(seal)) else { return false };
+    /// The name in a cookie that this process made and that has not run out.
+    pub(super) fn holder(&self, value: &str) -> Option<String> {
+        let (said, seal) = value.rsplit_once('.')?;
+        let (until, name) = said.split_once('.')?;
+        let seal = blake3::Hash::from_hex(seal).ok()?;
         // Compared in constant time.
-        until > clock::unix_ms() && self.seal(until) == seal
+        if self.seal(said) != seal || until.parse::<u64>().ok()? <= clock::unix_ms() {
+            return None;
+        }
+        let bytes = (0..name.len()).step_by(2).map(|at| u8::from_str_radix(name.get(at..at + 2)?, 16).ok());
+        String::from_utf8(bytes.collect::<Option<_>>()?).ok()
     }
 
-    fn seal(&self, until: u64) -> blake3::Hash {
-        blake3::keyed_hash(&self.key, &until.to_le_bytes())
+    fn seal(&self, said: &str) -> blake3::Hash {
+        blake3::keyed_hash(&self.key, said.as_bytes())
     }
 }
 
@@ -43,16 +54,39 @@ impl Sessions {
 mod tests {
     use super::*;
 
+    fn holder(name: &str, expires_ms: Option<u64>) -> Holder {
+        Holder { name: name.into(), expires_ms }
+    }
+
     #[test]
     fn a_cookie_of_another_process_or_a_changed_one_lets_nobody_in() {
         let (ours, theirs) = (Sessions::new(), Sessions::new());
-        let (cookie, _) = ours.begin();
-        assert!(ours.holds(&cookie));
-        assert!(!theirs.holds(&cookie));
-        let (until, seal) = cookie.split_once('.').unwrap();
+        let (cookie, _) = ours.begin(&holder("anna", None));
+        assert_eq!(ours.holder(&cookie), Some("anna".into()));
+        assert_eq!(theirs.holder(&cookie), None);
+        let [until, name, seal] = cookie.split('.').collect::<Vec<_>>().try_into().unwrap();
         let later = until.parse::<u64>().unwrap() + 1;
-        for forged in [format!("{later}.{seal}"), format!("{until}."), until.to_owned(), String::new(), "x.y".into()] {
-            assert!(!ours.holds(&forged), "{forged}");
+        for forged in [
+            format!("{later}.{name}.{seal}"),
+            format!("{until}.{}.{seal}", name.replace('6', "7")),
+            format!("{until}.{name}."),
+            format!("{until}.{name}"),
+            String::new(),
+            "x.y.z".into(),
+        ] {
+            assert_eq!(ours.holder(&forged), None, "{forged}");
         }
+    }
+
+    #[test]
+    fn a_session_ends_with_its_token() {
+        let sessions = Sessions::new();
+        let soon = clock::unix_ms() + 60_000;
+        let (cookie, seconds) = sessions.begin(&holder("", Some(soon)));
+        assert!(seconds <= 60, "{seconds}");
+        assert_eq!(sessions.holder(&cookie), Some(String::new()));
+        let (cookie, seconds) = sessions.begin(&holder("née 渡", Some(1)));
+        assert_eq!((sessions.holder(&cookie), seconds), (None, 0));
+        assert_eq!(sessions.holder(&sessions.begin(&holder("née 渡", None)).0), Some("née 渡".into()));
     }
 }

@@ -4,6 +4,7 @@ mod attempt;
 mod flush;
 mod lease;
 mod listing;
+mod people;
 mod sharing;
 mod submit;
 mod swap;

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{FutureExt, stream};
 use longhand_proto::LeaseId;
-use longhand_proto::task::{Checkpoint, Failure, Lease, Output};
+use longhand_proto::task::{Checkpoint, Failure, Lease, Output, Vitals};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::StreamMap;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::link::CallError;
+use super::pulse::Pulse;
 use super::remote::{Completed, Leased, Remote, Renewal, Renewed};
 use super::{Status, WorkerError, WorkerOptions, WorkerReport, span};
 use crate::engine::{Engine, Event};
@@ -87,6 +88,7 @@ pub(super) struct Desk {
     /// Since when there has been nothing in hand.
     idle_since: Option<Instant>,
     report: WorkerReport,
+    pulse: Pulse,
 }
 
 impl Desk {
@@ -108,6 +110,7 @@ impl Desk {
             grace_over: None,
             idle_since: Some(Instant::now()),
             report: WorkerReport::default(),
+            pulse: Pulse::start(),
         };
         desk.ask();
         desk
@@ -259,8 +262,7 @@ impl Desk {
 
     /// Asks for as many documents as there are free slots, unless a request is on its way.
     fn ask(&mut self) {
-        let slots = self.options.slots.map_or(self.engine.slots(), |cap| cap.min(self.engine.slots()));
-        let free = slots.saturating_sub(self.held.len() as u32);
+        let free = self.slots().saturating_sub(self.held.len() as u32);
         if free == 0 || self.asking {
             return;
         }
@@ -318,7 +320,7 @@ impl Desk {
         self.calls.push(call.boxed());
     }
 
-    /// Keeps all leases in hand alive and hands in what was written since the last time.
+    /// Keeps all leases in hand alive, hands in what was written since the last time, and says how this worker is.
     fn renew(&mut self) {
         let renewals: Vec<Renewal> = (self.held.iter())
             .map(|(&lease, held)| Renewal {
@@ -327,13 +329,33 @@ impl Desk {
                 checkpoint: self.checkpoint(held),
             })
             .collect();
-        if renewals.is_empty() || self.renewing {
+        if self.renewing {
             return;
         }
         self.renewing = true;
+        let vitals = self.vitals();
         let sent = self.held.iter().map(|(&lease, held)| (lease, held.tokens.len())).collect();
         let remote = self.remote.clone();
-        self.calls.push(async move { Reply::Renewed { sent, result: remote.renew(renewals).await } }.boxed());
+        self.calls.push(async move { Reply::Renewed { sent, result: remote.renew(renewals, vitals).await } }.boxed());
+    }
+
+    fn vitals(&mut self) -> Vitals {
+        let (slots, held) = (self.slots(), self.held.len() as u32);
+        let WorkerReport { completed, failed, released, lost, continued: _ } = self.report;
+        Vitals {
+            slots,
+            held,
+            completed,
+            failed,
+            released,
+            lost,
+            draining: self.drain.is_cancelled(),
+            ..self.pulse.take(self.engine.as_ref())
+        }
+    }
+
+    fn slots(&self) -> u32 {
+        self.options.slots.map_or(self.engine.slots(), |cap| cap.min(self.engine.slots()))
     }
 
     /// The document belongs to somebody else now. Whether a result on its way was in time is for its own answer to say.

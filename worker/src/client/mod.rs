@@ -15,6 +15,7 @@
 mod desk;
 pub mod link;
 mod metrics;
+mod pulse;
 mod remote;
 mod span;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhand_proto::task::{Checkpoint, Failure, Lease, ModelInfo, Output};
+use longhand_proto::task::{Checkpoint, Failure, Lease, ModelInfo, Output, Vitals};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, PROTOCOL, WorkerId, v1};
 use tokio_util::sync::CancellationToken;
@@ -106,7 +106,7 @@ impl Remote {
         self.repeat("lease", wait + self.call_timeout, call).await
     }
 
-    pub(super) async fn renew(&self, renewals: Vec<Renewal>) -> Result<Renewed, CallError> {
+    pub(super) async fn renew(&self, renewals: Vec<Renewal>, vitals: Vitals) -> Result<Renewed, CallError> {
         let renewals = renewals
             .into_iter()
             .map(|Renewal { lease, progress, checkpoint }| v1::Renewal {
@@ -115,7 +115,7 @@ impl Remote {
                 checkpoint: checkpoint.map(Into::into),
             })
             .collect();
-        let request = v1::RenewRequest { worker: self.worker.to_string(), renewals };
+        let request = v1::RenewRequest { worker: self.worker.to_string(), renewals, vitals: Some(vitals.into()) };
         let call = |wire| {
             let request = request.clone();
             async move { client(wire).renew(request).await }

@@ -105,6 +105,13 @@ impl Client {
         call
     }
 
+    /// The same for a step on what belongs to no run.
+    pub(super) fn step_of_workers<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+        let mut call = script.prepare_invoke();
+        call.key("lh:{*}:run").arg(self.clock_offset_ms());
+        call
+    }
+
     pub(super) async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T> {
         self.repeat(|mut connection| async move { call.invoke_async(&mut connection).await }).await
     }

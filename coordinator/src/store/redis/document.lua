@@ -11,6 +11,12 @@
 --   q:ready, q:delayed, q:expiry, q:progress, q:unflushed   ZSET of ids in the order in which they are taken
 --   leases              HASH    lease id to document id, of live leases and of those committed last
 --   req:WORKER:REQUEST  LIST    when the answer to a lease request is forgotten, then the leases it gave
+--   actions             LIST    what was done by hand, JSON, the oldest first
+-- Workers belong to no run; they have such keys under lh:{*}:, a name that no run can have:
+--   reports             HASH    worker to what it last said of itself, JSON
+--   seen                ZSET    workers by when that was
+--   drain               SET     workers that are asked to drain
+--   actions             LIST    as above
 -- ARGV[1] is added to the server's time: 0 but in tests.
 
 local RUN = string.sub(KEYS[1], 1, -4)
@@ -220,5 +226,14 @@ local function find(lease)
   local id = redis.call('HGET', RUN .. 'leases', lease)
   if id then
     return id, read(id)
+  end
+end
+
+-- Workers that said nothing for so long, at most so many in one step.
+local function forget(now, after)
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', RUN .. 'seen', '-inf', '(' .. int(now - after), 'LIMIT', 0, 1024)) do
+    redis.call('HDEL', RUN .. 'reports', worker)
+    redis.call('SREM', RUN .. 'drain', worker)
+    redis.call('ZREM', RUN .. 'seen', worker)
   end
 end

@@ -7,14 +7,15 @@ mod audit;
 mod client;
 mod error;
 mod lease;
+mod people;
 mod record;
 mod routes;
 mod start;
 mod step;
 
 use async_trait::async_trait;
-use longhand_proto::task::Checkpoint;
-use longhand_proto::{DocumentId, LeaseId, RunId};
+use longhand_proto::task::{Checkpoint, Vitals};
+use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use redis::{FromRedisValue, Value};
 
 pub use self::client::RedisOptions;
@@ -23,9 +24,9 @@ use self::error::unreadable;
 use self::record::{Envelope, RawRecord, RawSwept};
 use self::routes::Routes;
 use super::{
-    Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Next, Page, Past,
-    Record, Renewal, Result, Run, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
-    Terms, check_commit, check_filter, check_swap,
+    Action, Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Next, Page,
+    Past, Record, Renewal, Result, Run, Seen, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits,
+    Swept, Terms, check_commit, check_filter, check_swap,
 };
 
 /// ZSET of run ids by time of creation: the only key that spans runs.
@@ -74,6 +75,13 @@ impl RedisStore {
             ask
         })
         .await
+    }
+
+    async fn expect_run(&self, run: Option<&RunId>) -> Result<()> {
+        match run {
+            Some(run) if self.run(run).await?.is_none() => Err(StoreError::no_run(run)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn route(&self, id: &[u8; 16], ask: impl Fn(&RunId) -> redis::Cmd) -> Result<Option<RunId>> {
@@ -395,6 +403,31 @@ impl Store for RedisStore {
             *counts.of_mut(state) = count;
         }
         Ok(counts)
+    }
+
+    async fn report(&self, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+        people::report(&self.client, worker, report).await
+    }
+
+    async fn workers(&self) -> Result<Vec<Seen>> {
+        people::workers(&self.client).await
+    }
+
+    async fn drain(&self, worker: &WorkerId) -> Result<()> {
+        match people::drain(&self.client, worker).await? {
+            true => Ok(()),
+            false => Err(StoreError::no_worker(worker)),
+        }
+    }
+
+    async fn record(&self, run: Option<&RunId>, action: &Action) -> Result<()> {
+        self.expect_run(run).await?;
+        people::record(&self.client, run, action).await
+    }
+
+    async fn actions(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<Action>> {
+        self.expect_run(run).await?;
+        people::actions(&self.client, run, limit).await
     }
 
     async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit> {

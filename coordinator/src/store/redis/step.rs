@@ -28,6 +28,9 @@ steps! {
     GET = " flags=no-writes" "get.lua";
     LIST = " flags=no-writes" "list.lua";
     COUNTS = " flags=no-writes" "counts.lua";
+    REPORT = "" "report.lua";
+    WORKERS = " flags=no-writes" "workers.lua";
+    DRAIN = "" "drain.lua";
     MARK_FLUSHED = "" "mark_flushed.lua";
     AUDIT_DOCUMENTS = "" "audit_documents.lua";
     AUDIT_INDEX = "" "audit_index.lua";

@@ -4,6 +4,7 @@ mod audit;
 mod document;
 mod error;
 mod lease;
+mod people;
 mod row;
 mod schema;
 
@@ -12,14 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use longhand_proto::{DocumentId, LeaseId, RunId};
+use longhand_proto::task::Vitals;
+use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Mutex;
 
 use super::{
-    Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Past, Record, Renewal,
-    Result, Run, Source, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, check_commit, check_filter,
-    check_swap,
+    Action, Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Past, Record,
+    Renewal, Result, Run, Seen, Source, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, check_commit,
+    check_filter, check_swap,
 };
 
 /// Unix milliseconds, from wherever the opener of a store says.
@@ -148,6 +150,11 @@ fn key(tx: &Transaction<'_>, run: &RunId) -> Result<i64, Failed> {
     Ok(document::key(tx, run)?.ok_or_else(|| StoreError::no_run(run))?)
 }
 
+/// The same, and 0 for what belongs to no run.
+fn key_or_none(tx: &Transaction<'_>, run: Option<&RunId>) -> Result<i64, Failed> {
+    run.map_or(Ok(0), |run| key(tx, run))
+}
+
 #[async_trait]
 impl Source for SqliteStore {
     async fn run(&self, id: &RunId) -> Result<Option<Run>> {
@@ -250,6 +257,34 @@ impl Store for SqliteStore {
     async fn counts(&self, run: &RunId) -> Result<Counts> {
         let run = run.clone();
         self.read(move |tx| Ok(document::counts(tx, key(tx, &run)?)?)).await
+    }
+
+    async fn report(&self, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+        let (worker, report) = (worker.clone(), report.clone());
+        self.write(move |tx, now| Ok(people::report(tx, &worker, &report, now)?)).await
+    }
+
+    async fn workers(&self) -> Result<Vec<Seen>> {
+        self.call(Access::Read, move |tx, now| Ok(people::workers(tx, now)?)).await
+    }
+
+    async fn drain(&self, worker: &WorkerId) -> Result<()> {
+        let worker = worker.clone();
+        self.write(move |tx, now| match people::drain(tx, &worker, now)? {
+            true => Ok(()),
+            false => Err(StoreError::no_worker(&worker).into()),
+        })
+        .await
+    }
+
+    async fn record(&self, run: Option<&RunId>, action: &Action) -> Result<()> {
+        let (run, action) = (run.cloned(), action.clone());
+        self.write(move |tx, _| Ok(people::record(tx, key_or_none(tx, run.as_ref())?, &action)?)).await
+    }
+
+    async fn actions(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<Action>> {
+        let run = run.cloned();
+        self.read(move |tx| Ok(people::actions(tx, key_or_none(tx, run.as_ref())?, limit)?)).await
     }
 
     async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit> {

@@ -253,8 +253,8 @@ where
     text.parse().map_err(|error| Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
-fn encode(checkpoint: &Checkpoint) -> Result<String> {
-    serde_json::to_string(checkpoint).map_err(|error| Error::ToSqlConversionFailure(Box::new(error)))
+pub(super) fn encode(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 pub(super) fn decode<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {

@@ -9,7 +9,7 @@ use super::error::explain;
 use crate::store::{Result, StoreError};
 
 /// Raised with every change of `schema.sql`; a file with a higher one is refused.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 /// "LHnd" in the file's header: a database of another program is never written to.
 const APPLICATION: i64 = 0x4c48_6e64;
 /// Another process may hold the file for the time of one transaction.

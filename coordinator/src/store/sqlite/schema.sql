@@ -102,6 +102,23 @@ CREATE TABLE request (
 CREATE INDEX request_by_id ON request (worker, request_id, key);
 CREATE INDEX request_by_expiry ON request (expires_ms);
 
+-- What each worker last said of itself.
+CREATE TABLE worker (
+    id      TEXT PRIMARY KEY,
+    report  TEXT NOT NULL,
+    seen_ms INTEGER NOT NULL,
+    drain   INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE INDEX worker_by_age ON worker (seen_ms);
+
+-- What was done by hand; run 0 is none: done to a worker.
+CREATE TABLE action (
+    key  INTEGER PRIMARY KEY,
+    run  INTEGER NOT NULL,
+    json TEXT NOT NULL
+) STRICT;
+CREATE INDEX action_by_run ON action (run, key);
+
 -- Documents by state, counted as they move.
 CREATE TABLE tally (
     run   INTEGER NOT NULL REFERENCES run (key),

@@ -1,0 +1,191 @@
+// What a person does with the dashboard in Chromium, and what they must find.
+// Called with the folder of playwright-core, the name of a story, and what the story needs as JSON.
+
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+
+const [library, story, told] = process.argv.slice(2);
+const { chromium } = createRequire(import.meta.url)(library);
+const PATIENCE = 30_000;
+const SCREENS = [{ width: 1280, height: 900 }, { width: 360, height: 740 }];
+
+// A page that notes everything a browser complains of.
+async function open(browser) {
+  const context = await browser.newContext({ viewport: SCREENS[0] });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  const complaints = [];
+  page.on('console', (message) => message.type() === 'error' && complaints.push(`console: ${message.text()}`));
+  page.on('pageerror', (error) => complaints.push(`script: ${error.stack}`));
+  await page.exposeFunction('complain', (text) => complaints.push(text));
+  await page.addInitScript(() => document.addEventListener('securitypolicyviolation', (event) =>
+    window.complain(`policy ${event.violatedDirective}: ${event.blockedURI} ${event.sample}`)));
+  return { page, complaints };
+}
+
+// Looks at the page as it is in both colours and on both screens.
+async function looksRight(page, where) {
+  const grounds = new Set();
+  for (const colorScheme of ['light', 'dark']) {
+    for (const screen of SCREENS) {
+      await page.emulateMedia({ colorScheme });
+      await page.setViewportSize(screen);
+      const found = await page.evaluate(() => ({
+        over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+        ground: getComputedStyle(document.body).backgroundColor,
+      }));
+      assert.ok(found.over <= 0, `${where} is ${found.over} px too wide at ${screen.width} px, ${colorScheme}`);
+      grounds.add(found.ground);
+    }
+  }
+  assert.equal(grounds.size, 2, `${where} has a light and a dark ground: ${[...grounds]}`);
+  await page.setViewportSize(SCREENS[0]);
+}
+
+const heading = (page, name) => page.getByRole('heading', { level: 1, name, exact: true }).waitFor();
+const has = (page, text) => page.locator('#main').getByText(text).first().waitFor();
+
+const stories = {
+  // A run at work: one document has failed, one holds scripts, one is very long.
+  async live({ page, complaints }, { url, run, worker }) {
+    await page.goto(url);
+    await heading(page, 'Runs');
+    await page.locator('#live.on').waitFor();
+    await looksRight(page, 'runs');
+    await page.getByRole('link', { name: run }).click();
+    await heading(page, run);
+    // Nobody reloads: the page is told.
+    await has(page, 'torn_tape');
+    await page.locator('.figure', { hasText: 'documents ended' }).getByText('5 / 5').waitFor();
+    await has(page, 'done');
+    await looksRight(page, 'a run');
+
+    await page.getByRole('link', { name: 'torn_tape' }).first().click();
+    await heading(page, 'Documents');
+    assert.equal(await page.locator('tbody tr').count(), 1, 'only what failed for this cause');
+    await looksRight(page, 'documents');
+    await page.getByRole('link', { name: 'torn', exact: true }).click();
+    await heading(page, 'torn');
+    await page.locator('.error.box', { hasText: 'torn_tape: the tape <b>tore</b> & the ink ran out' }).waitFor();
+    await looksRight(page, 'a failed document');
+    await page.getByRole('button', { name: 'Requeue' }).click();
+    await page.locator('h1 ~ .pill.accepted').waitFor();
+    await has(page, 'somebody at 127.0.0.1');
+    await page.getByRole('heading', { name: 'Before it was requeued' }).waitFor();
+    await page.getByRole('link', { name: 'Look' }).click();
+    await has(page, 'This is an earlier round');
+    await page.locator('.error.box', { hasText: 'torn_tape' }).waitFor();
+    await page.goBack();
+    await page.locator('h1 ~ .pill.accepted').waitFor();
+
+    // By keyboard: to the search field and to the document.
+    await page.locator('#path').getByRole('link', { name: run }).click();
+    await heading(page, run);
+    await page.getByRole('link', { name: 'Documents', exact: true }).click();
+    await heading(page, 'Documents');
+    await page.keyboard.press('/');
+    await page.keyboard.type('HOSTILE');
+    await page.getByText('1 document of 5').waitFor();
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'f-q', 'the field keeps the cursor');
+    await page.getByRole('link', { name: '<b>hostile</b>' }).focus();
+    await page.keyboard.press('Enter');
+    await heading(page, '<b>hostile</b>');
+    await has(page, "<script>window.harm = 'row'</script>");
+    await page.getByRole('button', { name: 'Open all' }).click();
+    await has(page, "<script>window.harm = 'script'</script>");
+    assert.equal(await page.locator('#main').locator('img, script').count(), 0, 'texts stay texts');
+    assert.equal(await page.evaluate(() => window.harm), undefined, 'nothing that a model wrote is run');
+    const trace = await page.locator('dl a').getAttribute('href').catch(() => null);
+    if (trace) assert.match(trace, /^http:\/\/traces\.example\/[0-9a-f]{32}$/);
+    await looksRight(page, 'a hostile document');
+
+    // Twenty thousand words, all of them open.
+    await page.goBack();
+    await page.getByRole('searchbox').fill('long');
+    await page.getByRole('link', { name: 'long', exact: true }).click();
+    await heading(page, 'long');
+    await page.locator('details[open]').first().waitFor();
+    const words = await page.locator('.section .text').allInnerTexts();
+    assert.ok(words.join(' ').split(/\s+/).length > 18_000, 'the whole text is there');
+    await looksRight(page, 'a long document');
+
+    // The row that could not be read says so, and offers nothing that cannot work.
+    await page.goto(`${url}/runs/${run}/documents?state=failed`);
+    await page.getByRole('link').and(page.locator('td a')).first().click();
+    await page.locator('.error.box', { hasText: 'bad_row' }).waitFor();
+    assert.equal(await page.getByRole('button', { name: 'Requeue' }).count(), 0);
+
+    await page.getByRole('link', { name: 'Workers' }).click();
+    await heading(page, 'Workers');
+    const row = page.locator('tr', { hasText: worker });
+    await row.getByText('25 %').waitFor();
+    await looksRight(page, 'workers');
+    await row.getByRole('button', { name: 'Drain' }).click();
+    await page.getByRole('button', { name: 'Drain it' }).click();
+    await has(page, 'asked to drain');
+    await row.locator('.pill', { hasText: /draining|ended/ }).waitFor();
+
+    const missing = await page.goto(`${url}/runs/nowhere`).then(() => page.locator('.error.box').innerText());
+    assert.match(missing, /no run nowhere/);
+    // A browser notes each refusal; this one was asked for.
+    const unasked = complaints.filter((text) => !text.includes('404'));
+    assert.deepEqual(unasked, []);
+    complaints.length = 0;
+  },
+
+  async login({ page, complaints }, { url, run, name, token, wrong }) {
+    await page.goto(`${url}/runs/${run}`);
+    await page.getByLabel('Operator token').fill(wrong);
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByRole('alert').waitFor();
+    await looksRight(page, 'log-in');
+    await page.getByLabel('Operator token').fill(token);
+    await page.getByLabel('Operator token').press('Enter');
+    await heading(page, 'Runs');
+    await page.locator('#who', { hasText: name }).waitFor();
+    await page.getByRole('link', { name: run }).click();
+    await page.getByRole('button', { name: 'Pause' }).click();
+    await has(page, `${name} at 127.0.0.1`);
+    await page.getByRole('button', { name: 'Resume' }).waitFor();
+    await page.getByRole('button', { name: 'Cancel run' }).click();
+    await page.getByRole('button', { name: 'Leave it' }).click();
+    assert.equal(await page.locator('.legend', { hasText: 'cancelled' }).locator('a', { hasText: 'cancelled' }).innerText(), 'cancelled 0');
+    await page.getByRole('button', { name: 'Cancel run' }).click();
+    await page.getByRole('button', { name: 'Cancel 3' }).click();
+    await page.locator('.legend a', { hasText: 'cancelled 3' }).waitFor();
+
+    // All that a filter selects, with the count to say yes to.
+    await page.locator('.legend a', { hasText: 'cancelled 3' }).click();
+    await heading(page, 'Documents');
+    await page.getByLabel('Search').fill('row-1');
+    await page.getByText('1 document of 3').waitFor();
+    await page.getByRole('button', { name: 'Requeue these' }).click();
+    await page.getByText(/^Requeue 1 document, .*text row-1/).waitFor();
+    await page.getByRole('button', { name: 'Requeue 1' }).click();
+    await page.getByText('0 documents of 3').waitFor();
+    await page.getByRole('link', { name: run }).click();
+    await has(page, /requeued 1 document: all that are cancelled, text row-1/);
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByLabel('Operator token').waitFor();
+    await page.goto(url);
+    await page.getByLabel('Operator token').waitFor();
+    assert.deepEqual(complaints, []);
+  },
+};
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+});
+const opened = await open(browser);
+try {
+  await stories[story](opened, JSON.parse(told));
+} catch (error) {
+  console.error(error.stack.slice(0, 2000));
+  console.error('complaints of the browser:', opened.complaints);
+  console.error('where:', opened.page.url());
+  console.error((await opened.page.locator('body').innerText().catch(() => '')).slice(0, 3000));
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+}

@@ -1,0 +1,10 @@
+-- Asks a worker to drain.
+-- ARGV: clock offset, worker, time after which one is forgotten
+-- Returns 1, or 0 without the worker.
+
+forget(clock(), tonumber(ARGV[3]))
+if not redis.call('ZSCORE', RUN .. 'seen', ARGV[2]) then
+  return 0
+end
+redis.call('SADD', RUN .. 'drain', ARGV[2])
+return 1

@@ -1,0 +1,93 @@
+// A run's documents: filter, search, page.
+
+import { api, at, get, post } from './api.js';
+import { meter } from './charts.js';
+import { el } from './dom.js';
+import { number, plural, span } from './format.js';
+import { action, link, means, nameOf, pill, requeueAll, STATES, table } from './parts.js';
+
+const FIELDS = ['state', 'reason', 'error', 'worker', 'q', 'min', 'max'];
+const ORDERS = [['', 'as submitted'], ['changed', 'changed last'], ['time', 'slowest'], ['words', 'longest'], ['shortest', 'shortest'],
+  ['score', 'worst length score'], ['tries', 'most errors']];
+const list = (run) => 'list ' + run;
+
+// Where a document's page goes back to, and what stands before and after it.
+export function lastList(run) {
+  try {
+    return JSON.parse(sessionStorage.getItem(list(run)));
+  } catch {
+    return null;
+  }
+}
+
+export async function documentsPage(run, query, navigate) {
+  const data = await get(api(run, '/documents?' + query));
+  const here = Object.fromEntries(query);
+  sessionStorage.setItem(list(run), JSON.stringify({ query: here, ids: data.items.map((line) => line.id) }));
+  const filter = Object.fromEntries(FIELDS.filter((field) => here[field]).map((field) => [field, here[field]]));
+  for (const field of ['min', 'max']) if (field in filter) filter[field] = Number(filter[field]);
+  const filtered = Object.keys(filter).length > 0;
+  const go = (change) => {
+    const next = { ...here, ...change };
+    if (!('page' in change)) delete next.page;
+    for (const [field, value] of Object.entries(next)) if (value === '') delete next[field];
+    navigate(at.documents(run, next), 'page' in change);
+  };
+  const content = [
+    el('div.row.head', el('h1', 'Documents'), el('span.dim', { role: 'status' }, filtered ? `${plural(data.total, 'document')} of ${number(data.listed)}` : plural(data.total, 'document'),
+      !data.complete && ', still reading the run'),
+      el('div.row.right', filtered && data.total > 0 && action(`Requeue these`, requeueAll(run, filter, describe(filter))))),
+    form(here, data, go),
+    data.items.length
+      ? table(['Document', 'State', 'Sections', '#Words', '-#Asked', '-#S_l', '-#In work', '-Worker', ''], data.items.map((line) => row(run, line)))
+      : el('p.dim.empty', filtered ? ['No document fits. ', el('a', { href: at.documents(run) }, 'Show all.')] : 'This run has no documents yet.'),
+    data.pages > 1 && pager(data, go),
+  ];
+  return { title: `${run}: documents`, crumbs: [[run, at.run(run)], ['documents']], content };
+}
+
+const describe = (filter) => Object.entries(filter).map(([field, value]) => `${{ q: 'text', min: 'words from', max: 'words to' }[field] ?? field} ${field === 'state' ? means(value) : value}`).join(', ');
+
+let typing = 0;
+function form(here, data, go) {
+  const pick = (key, label, options) => el('label', label, el('select', { id: 'f-' + key, value: here[key] ?? '', onchange: (event) => go({ [key]: event.target.value }) },
+    options.map(([value, text]) => el('option', { value }, text))));
+  const type = (key, label, kind, more = {}) => el('label', label, el('input.' + key, { id: 'f-' + key, type: kind, value: here[key] ?? '', ...more, oninput: (event) => {
+    clearTimeout(typing);
+    const { value, validity } = event.target;
+    if (validity.valid) typing = setTimeout(() => go({ [key]: value }), 250);
+  } }));
+  const of = (all, values) => [['', all], ...values.map((value) => [value, value])];
+  // What was chosen stays in the list when no document has it any more.
+  const with_ = (key, values) => (here[key] && !values.includes(here[key]) ? [here[key], ...values] : values);
+  return el('div.filters', { role: 'search' },
+    type('q', 'Search', 'search', { title: 'Id, beginning of the instruction, or error. Key: /', placeholder: 'id, instruction, error', autocomplete: 'off' }),
+    pick('state', 'State', [['', 'all'], ...STATES.map((state) => [state, means(state)])]),
+    pick('reason', 'Rule or cause', of('all', with_('reason', data.reasons))),
+    pick('error', 'Error on the way', of('any or none', with_('error', data.errors))),
+    pick('worker', 'Last worker', of('all', with_('worker', data.workers))),
+    type('min', 'Words from', 'number', { min: 0 }), type('max', 'to', 'number', { min: 0 }),
+    pick('sort', 'Order', ORDERS));
+}
+
+function row(run, line) {
+  const again = ['failed', 'rejected', 'cancelled'].includes(line.state) && line.reason !== 'bad_row';
+  return el('tr', { 'data-key': line.id },
+    el('td', link(run, line.id, nameOf(line)), el('div.dim.clip', { title: line.title }, line.title)),
+    el('td', pill(line.state), line.reason && el('div.dim', line.reason), line.message && el('div.dim.clip', { title: line.message }, line.message)),
+    el('td.nowrap', line.steps ? [meter(line.sections, line.steps, `${line.sections} of ${line.steps} sections`), ` ${line.sections}/${line.steps}`] : el('span.dim', '–')),
+    el('td.n', line.words ? number(line.words) : '–'),
+    el('td.n.wide', line.target ? number(line.target) : '–'),
+    el('td.n.wide', line.score === null ? '–' : line.score.toFixed(0)),
+    el('td.n.wide', line.spent_ms ? span(line.spent_ms) : '–', line.tries > 0 && el('div.dim', plural(line.tries, 'error'))),
+    el('td.dim.clip.wide', { title: line.worker }, line.worker),
+    el('td.n', again && action('Requeue', async () => {
+      await post(api(run, '/requeue'), { document: line.id });
+      return `${nameOf(line)} requeued`;
+    })));
+}
+
+const pager = (data, go) => el('nav.row.pages', { 'aria-label': 'Pages' },
+  el('button', { type: 'button', disabled: data.page === 0, onclick: () => go({ page: data.page - 1 || '' }) }, '‹ Previous'),
+  el('span', `Page ${number(data.page + 1)} of ${number(data.pages)}`),
+  el('button', { type: 'button', disabled: data.page + 1 >= data.pages, onclick: () => go({ page: data.page + 1 }) }, 'Next ›'));

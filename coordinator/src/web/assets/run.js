@@ -1,0 +1,103 @@
+// One run.
+
+import { api, at, get, post } from './api.js';
+import { curve, lengths, nothing, scores, stack } from './charts.js';
+import { el } from './dom.js';
+import { moment, number, percent, plural, short, span } from './format.js';
+import { action, card, confirmed, diary, figure, legend, link, nameOf, pill, progress, requeueAll, table, total, unfinished } from './parts.js';
+
+export function eta(counts, paused, summary) {
+  if (!unfinished(counts)) return 'done';
+  if (paused) return 'paused';
+  return summary.eta_ms === null ? '–' : span(summary.eta_ms);
+}
+
+export function spend({ accepted, open, dropped, wasted }) {
+  const all = accepted + open + dropped + wasted;
+  return figure(short(all), 'tokens written', all > 0 && `${percent(accepted, all)} accepted, ${percent(wasted + dropped, all)} wasted`);
+}
+
+export async function runPage(run) {
+  const data = await get(api(run));
+  const { counts, summary, details } = data;
+  const open = unfinished(counts), all = total(counts), ended = all - open;
+  const title = `${run} ${percent(ended, all)}`;
+  const content = [
+    el('div.row.head', el('h1', run), data.run.paused && pill('delayed', 'paused'), buttons(run, data, open)),
+    !summary.complete && el('p.dim', `Still reading this run: ${number(summary.listed)} of ${plural(all, 'document')} so far. The figures below grow.`),
+    progress(counts), legend(run, counts),
+    el('div.figures',
+      figure(`${number(ended)} / ${number(all)}`, 'documents ended'),
+      figure(eta(counts, data.run.paused, summary), 'to go', summary.sections_left > 0 && `about ${plural(summary.sections_left, 'section')}`),
+      figure(short(summary.words), 'words accepted'),
+      figure(number(summary.words_per_minute), 'words a minute', 'last minute'),
+      figure(number(summary.tokens_per_second), 'tokens a second', 'last minute'),
+      figure(percent(summary.tokens.cached, summary.tokens.cached + summary.tokens.computed), 'of prompts from cache')),
+    card('Tokens written', tokens(summary.tokens)),
+    el('div.grid2',
+      card('Words a minute', curve('words a minute', details.plot, (point, ms) => (point.words / ms) * 60000)),
+      card('Tokens a second', curve('tokens a second', details.plot, (point, ms) => (point.tokens / ms) * 1000)),
+      card('Length: written against asked for', details.lengths.documents ? lengths(details.lengths) : nothing('No document has ended yet.')),
+      card('Length score S_l', details.lengths.documents ? scores(details.scores) : nothing('No document has ended yet.')),
+      causes(run, 'Rejected, by rule', 'rejected', details.rejected),
+      causes(run, 'Failed, by cause', 'failed', details.failed),
+      faults(run, details.faults)),
+    el('div.grid2',
+      card('Open longest', brief(run, details.oldest, (line) => span(data.now_ms - line.begun_ms))),
+      card('Slowest, time in work', brief(run, details.slowest, (line) => span(line.spent_ms)))),
+    diary(data.actions, data.now_ms, { run }),
+    el('p.dim', `Created ${moment(data.run.created_ms)}, seed ${data.run.seed}, priority ${data.run.priority}, recipe `,
+      el('code', { title: data.run.recipe_hash }, data.run.recipe_hash.slice(0, 12)), data.run.model && `, for model ${data.run.model} only`),
+  ];
+  return { title, crumbs: [[run]], content };
+}
+
+function buttons(run, data, open) {
+  const { paused } = data.run;
+  // A row that could not be read has nothing to write from.
+  const failed = data.details.failed.filter(({ reason }) => reason !== 'bad_row').length;
+  const cancel = async () => {
+    if (!await confirmed(`End ${plural(open, 'unfinished document')} of ${run}? What is written stays; they can be requeued.`, `Cancel ${number(open)}`, true)) return '';
+    return `${plural((await post(api(run, '/cancel'))).documents, 'document')} cancelled`;
+  };
+  return el('div.row.right',
+    el('a.button', { href: at.documents(run) }, 'Documents'),
+    open > 0 && action(paused ? 'Resume' : 'Pause', async () => {
+      await post(api(run, '/pause'), { paused: !paused });
+      return paused ? 'The run goes on' : 'Paused: what is in work is finished, nothing new begins';
+    }),
+    failed > 0 && action('Requeue failed', requeueAll(run, { state: 'failed' }, 'all that failed')),
+    open > 0 && action('Cancel run', cancel, '.danger'));
+}
+
+function tokens({ accepted, open, dropped, wasted }) {
+  const parts = [['accepted', accepted, 'in accepted documents'], ['leased', open, 'in unfinished documents'],
+    ['rejected', dropped, 'in documents that were dropped'], ['failed', wasted, 'for texts that were not kept']];
+  const all = accepted + open + dropped + wasted;
+  if (!all) return nothing('None yet.');
+  return [stack('Tokens', parts), el('div.legend', parts.map(([kind, value, words]) =>
+    el('span', pill(kind, words), ' ', el('b', short(value)), el('span.dim', ` ${percent(value, all)}`))))];
+}
+
+// What ended badly, and the way to the documents themselves.
+function causes(run, title, state, list) {
+  if (!list.length) return false;
+  return card(title, table(['Cause', '#Documents', ''], list.map(({ reason, count, message }) => el('tr', { 'data-key': reason },
+    el('td', el('a', { href: at.documents(run, { state, reason }) }, reason || '–'), el('div.dim.clip', { title: message }, message)),
+    el('td.n', number(count)),
+    el('td.n', reason !== 'bad_row' && action('Requeue', requeueAll(run, { state, reason }, `${state}: ${reason}`)))))));
+}
+
+function faults(run, list) {
+  if (!list.length) return false;
+  return card('Errors on the way, whatever became of the document', table(['Error', '#Documents'], list.map(({ error, count }) => el('tr', { 'data-key': error },
+    el('td', el('a', { href: at.documents(run, { error }) }, error), error === 'lost' && el('span.dim', ' – the worker was not heard of any more')),
+    el('td.n', number(count))))));
+}
+
+function brief(run, list, time) {
+  if (!list.length) return nothing('None.');
+  return table(['Document', 'State', '#Words', '#Time'], list.map((line) => el('tr', { 'data-key': line.id },
+    el('td', link(run, line.id, nameOf(line)), el('div.dim.clip', line.title)), el('td', pill(line.state)),
+    el('td.n', number(line.words)), el('td.n', time(line)))));
+}
