@@ -37,7 +37,7 @@ impl Signals {
     pub(crate) fn end_at_next(mut self) {
         drop(tokio::spawn(async move {
             tokio::time::sleep(TOGETHER).await;
-            drop(self.next().now_or_never());
+            while self.next().now_or_never().is_some() {}
             self.next().await;
             std::process::exit(Code::Interrupted as i32);
         }));
