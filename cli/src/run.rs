@@ -7,6 +7,7 @@ use longhand_coordinator::instruction;
 use longhand_coordinator::recipe::Recipe;
 use longhand_coordinator::run::{self, RunSpec, SubmitError, SubmitReport};
 use longhand_coordinator::store::{self, Commit, Filter, Next, State, Store, StoreError, Terms};
+use longhand_coordinator::trace;
 use longhand_coordinator::web::Site;
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
@@ -61,7 +62,8 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
     announce(&display, &folder, &spec, &submitted, engine.as_ref())?;
     let signals = Signals::listen()?;
     let lease = Duration::from_secs(args.lease_seconds);
-    let options = Options { worker, slots: args.engine.max_sequences, lease, max_losses };
+    let (slots, trace_content) = (args.engine.max_sequences, args.trace_content);
+    let options = Options { worker, slots, lease, max_losses, trace_content };
     let job = Job::begin(folder, Arc::clone(&store), Arc::clone(&engine), display).await?;
     let pipeline = Pipeline::start(store, engine, options).await?;
     let http = match http {
@@ -134,7 +136,8 @@ async fn release_dead(store: &dyn Store, run: &RunId, folder: &Folder) -> Result
     let mut after = None;
     loop {
         let page = store.list(run, &filter, after, PAGE).await.map_err(|e| out_of_store(&e))?;
-        for lease in page.records.iter().filter_map(|record| record.lease.as_ref()).filter(|l| l.worker == dead) {
+        let held = page.records.iter().filter_map(|record| Some((record, record.lease.as_ref()?)));
+        for (record, lease) in held.filter(|(_, lease)| lease.worker == dead) {
             let release = Commit {
                 lease: lease.id,
                 body: None,
@@ -144,6 +147,7 @@ async fn release_dead(store: &dyn Store, run: &RunId, folder: &Folder) -> Result
                 ttl_ms: 0,
             };
             store.commit(&release).await.map_err(|e| out_of_store(&e))?;
+            trace::given_up(store, record, lease).await;
         }
         after = page.next;
         if after.is_none() {

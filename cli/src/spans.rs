@@ -6,10 +6,15 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use opentelemetry::Context;
+use longhand_proto::trace::{Sink, gen_ai};
+use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::{Link, SpanId, SpanKind, Status, TraceId};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SamplingDecision, ShouldSample, SpanData, SpanEvents,
+    SpanExporter, SpanLinks, SpanProcessor,
+};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
@@ -62,14 +67,6 @@ impl Losses {
 /// Spans that ended and have not left.
 type Waiting = Arc<AtomicU64>;
 
-/// Lets at most `room` spans wait.
-#[derive(Debug)]
-pub(crate) struct Bounded<P> {
-    inner: P,
-    waiting: Waiting,
-    room: u64,
-}
-
 /// Counts what leaves.
 #[derive(Debug)]
 pub(crate) struct Counted<E> {
@@ -77,44 +74,79 @@ pub(crate) struct Counted<E> {
     waiting: Waiting,
 }
 
-/// An exporter that is counted, and what makes the processor before it.
-pub(crate) fn counted<E: SpanExporter, P: SpanProcessor>(
-    exporter: E,
-    room: usize,
-    processor: impl FnOnce(Counted<E>) -> P,
-) -> Bounded<P> {
-    let waiting = Waiting::default();
-    let inner = processor(Counted { inner: exporter, waiting: Arc::clone(&waiting) });
-    Bounded { inner, waiting, room: room as u64 }
+/// Where finished spans wait for the exporter's thread. A handle: clones share one.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    batches: BatchSpanProcessor,
+    waiting: Waiting,
+    /// Spans that may wait.
+    room: u64,
+    sampler: Sampler,
+    scope: InstrumentationScope,
 }
 
-impl<P: SpanProcessor> SpanProcessor for Bounded<P> {
-    fn on_start(&self, span: &mut Span, context: &Context) {
-        self.inner.on_start(span, context);
+impl Outbox {
+    pub(crate) fn new<E: SpanExporter + 'static>(
+        exporter: E,
+        sampler: Sampler,
+        room: usize,
+        resource: &Resource,
+    ) -> Self {
+        let waiting = Waiting::default();
+        let counted = Counted { inner: exporter, waiting: Arc::clone(&waiting) };
+        let config = BatchConfigBuilder::default().with_max_queue_size(room).build();
+        let mut batches = BatchSpanProcessor::builder(counted).with_batch_config(config).build();
+        batches.set_resource(resource);
+        let scope = InstrumentationScope::builder("longhand")
+            .with_version(longhand_proto::VERSION)
+            .with_schema_url(gen_ai::SCHEMA)
+            .build();
+        Self(Arc::new(Inner { batches, waiting, room: room as u64, sampler, scope }))
     }
 
-    fn on_end(&self, span: SpanData) {
-        if !span.span_context.is_sampled() {
-            return;
+    /// Sends what waits, for at most `within`; returns how many spans are lost with the process. Blocks.
+    pub(crate) fn close(&self, within: Duration) -> u64 {
+        if let Err(error) = self.0.batches.shutdown_with_timeout(within) {
+            tracing::warn!(%error, "traces: the collector did not take the last spans");
         }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.room {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+}
+
+impl Sink for Outbox {
+    fn samples(&self, trace: TraceId) -> bool {
+        let result = self.0.sampler.should_sample(None, trace, "submit", &SpanKind::Internal, &[], &[]);
+        result.decision == SamplingDecision::RecordAndSample
+    }
+
+    fn take(&self, span: longhand_proto::trace::Span) {
+        let inner = &*self.0;
+        if inner.waiting.fetch_add(1, Ordering::Relaxed) >= inner.room {
+            inner.waiting.fetch_sub(1, Ordering::Relaxed);
             LOSSES.dropped.with_label_values(&["queue_full"]).inc();
             return;
         }
-        self.inner.on_end(span);
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.inner.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.inner.set_resource(resource);
+        let mut links = SpanLinks::default();
+        links.links = span.links.into_iter().map(|link| Link::with_context(link.sample().to_otel())).collect();
+        inner.batches.on_end(SpanData {
+            // An error of a document that is not sampled is sent all the same.
+            span_context: span.context.sample().to_otel(),
+            parent_span_id: span.parent.map_or(SpanId::INVALID, |parent| parent.span),
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name: span.name,
+            start_time: span.start,
+            end_time: span.end,
+            attributes: span.attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links,
+            status: span.error.map_or(Status::Unset, Status::error),
+            instrumentation_scope: inner.scope.clone(),
+        });
     }
 }
 

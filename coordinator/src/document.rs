@@ -310,7 +310,6 @@ impl Document {
 
     /// Trace id of the document, 32 hex digits, or empty if it is not traced.
     pub fn trace_id(&self) -> String {
-        longhand_proto::trace::from_traceparent(&self.traceparent)
-            .map_or_else(String::new, |span| span.trace_id().to_string())
+        longhand_proto::trace::id_of(&self.traceparent)
     }
 }

@@ -5,6 +5,7 @@ use longhand_proto::{DocumentId, RunId};
 
 use crate::document::{Applied, Document, Refused};
 use crate::store::{Filter, Record, Result, State, Store, StoreError, Swap, Swapped};
+use crate::trace::{self, Trail};
 
 /// Documents looked at in one page.
 const PAGE: u32 = 64;
@@ -160,7 +161,10 @@ async fn change(
         let swap =
             Swap { document: record.id, version: record.version, state, reason: String::new(), body: Some(body) };
         match store.swap(&swap).await? {
-            Swapped::Done => return Ok(Ok(amount)),
+            Swapped::Done => {
+                tell(store, &record, &document, state).await;
+                return Ok(Ok(amount));
+            }
             Swapped::Changed => match store.get(record.id).await? {
                 Some(now) => record = now,
                 None => break,
@@ -168,6 +172,21 @@ async fn change(
         }
     }
     Ok(Err("it changes all the time: ask again in a moment".into()))
+}
+
+/// Writes into the trace what was done. It is done: a store that fails now changes nothing of that.
+async fn tell(store: &dyn Store, record: &Record, after: &Document, state: State) {
+    let what = if state == State::Ready { "requeued" } else { "cancelled" };
+    if let (Some(grant), Ok(before)) = (&record.lease, read(record)) {
+        match Trail::of(store, record.counters, grant, &before).await {
+            Ok(Some(trail)) => trail.released("taken back", state),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, document = %record.id, "an attempt is missing in its document's trace")
+            }
+        }
+    }
+    trace::by_hand(after, what);
 }
 
 fn take_up(record: &Record, extent: Extent) -> Result<(Document, State, Amount), String> {

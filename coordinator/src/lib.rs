@@ -18,5 +18,6 @@ pub mod select;
 pub mod service;
 pub mod store;
 pub mod sweeper;
+pub mod trace;
 mod units;
 pub mod web;

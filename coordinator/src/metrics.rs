@@ -6,16 +6,19 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use longhand_proto::clock;
-use longhand_proto::task::{TaskKind, Usage};
+use longhand_proto::task::{TaskKind, Timings, Usage};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::store::{AttemptEnd, Next, Result, State, Store};
 
 /// From a store in memory to one behind a slow disk.
 const CALL_SECONDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// From a plan of a small model to a long section that waits its turn on a busy one.
+const ATTEMPT_SECONDS: [f64; 14] =
+    [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1_280.0];
 const FLUSH_SECONDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
 /// Runs with series of their own: those that are not at their end, the latest first.
 const RUNS: usize = 32;
@@ -31,6 +34,8 @@ pub struct Metrics {
     lease_seconds: Histogram,
     commit_seconds: Histogram,
     flush_seconds: Histogram,
+    attempt_seconds: HistogramVec,
+    phase_seconds: HistogramVec,
     attempts: IntCounterVec,
     stale: IntCounter,
     tokens: IntCounterVec,
@@ -81,6 +86,15 @@ impl Metrics {
             let it = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(it.clone())).map(|()| it)
         };
+        let histograms = |name: &str, help: &str, label: &str| {
+            let options = HistogramOpts::new(name, help).buckets(ATTEMPT_SECONDS.to_vec());
+            let it = HistogramVec::new(options, &[label])?;
+            registry.register(Box::new(it.clone())).map(|()| it)
+        };
+        let build =
+            IntGaugeVec::new(Opts::new("longhand_build_info", "1; the version is in the label."), &["version"])?;
+        registry.register(Box::new(build.clone()))?;
+        build.with_label_values(&[longhand_proto::VERSION]).set(1);
         let documents =
             IntGaugeVec::new(Opts::new("longhand_documents", "Documents by run and state."), &["run", "state"])?;
         registry.register(Box::new(documents.clone()))?;
@@ -105,6 +119,16 @@ impl Metrics {
                 "longhand_flush_seconds",
                 "Time to write accepted documents to a shard.",
                 &FLUSH_SECONDS,
+            )?,
+            attempt_seconds: histograms(
+                "longhand_attempt_seconds",
+                "Time from the lease of a task to its result, by task.",
+                "task",
+            )?,
+            phase_seconds: histograms(
+                "longhand_phase_seconds",
+                "Time of results inside engines, by phase: queue, prefill, decode.",
+                "phase",
             )?,
             attempts: counters("longhand_attempts_total", "Attempts that ended, by task and end.", &["task", "end"])?,
             stale: counter(
@@ -141,6 +165,12 @@ impl Metrics {
                 self.attempts.with_label_values(&[kind.as_str(), end.as_str()]).inc_by(0);
             }
         }
+        for kind in [TaskKind::Plan, TaskKind::Section, TaskKind::Judge] {
+            self.attempt_seconds.with_label_values(&[kind.as_str()]);
+        }
+        for phase in ["queue", "prefill", "decode"] {
+            self.phase_seconds.with_label_values(&[phase]);
+        }
         for kind in ["prompt_computed", "prompt_cached", "generated", "wasted"] {
             self.tokens.with_label_values(&[kind]).inc_by(0);
         }
@@ -158,8 +188,14 @@ impl Metrics {
     /// An attempt was committed.
     pub(crate) fn committed(&self, took: Duration, next: &Next, spent: &Spent) {
         self.commit_seconds.observe(took.as_secs_f64());
-        let end = if spent.error.is_some() { AttemptEnd::Error } else { next.attempt_end() };
-        self.attempt(spent.kind, end);
+        self.attempt(spent.kind, spent.end(next));
+        if let Some((kind, timings)) = spent.kind.zip(spent.timings) {
+            self.attempt_seconds.with_label_values(&[kind.as_str()]).observe(spent.held.as_secs_f64());
+            let Timings { queue_ms, prefill_ms, decode_ms } = timings;
+            for (phase, ms) in [("queue", queue_ms), ("prefill", prefill_ms), ("decode", decode_ms)] {
+                self.phase_seconds.with_label_values(&[phase]).observe(Duration::from_millis(ms).as_secs_f64());
+            }
+        }
         let add = |kind, tokens: u32| self.tokens.with_label_values(&[kind]).inc_by(u64::from(tokens));
         add("prompt_computed", spent.usage.prompt.saturating_sub(spent.usage.cached));
         add("prompt_cached", spent.usage.cached);
@@ -270,10 +306,21 @@ impl Metrics {
 pub(crate) struct Spent {
     pub(crate) kind: Option<TaskKind>,
     pub(crate) usage: Usage,
+    /// Where the engine's time went; none without a text.
+    pub(crate) timings: Option<Timings>,
+    /// From its lease to its result.
+    pub(crate) held: Duration,
     /// Class of the error that it ended in: its tokens are wasted.
     pub(crate) error: Option<String>,
     /// Words of the document, if it is at its end.
     pub(crate) words: u64,
+}
+
+impl Spent {
+    /// How the attempt ended that led to `next`.
+    pub(crate) fn end(&self, next: &Next) -> AttemptEnd {
+        if self.error.is_some() { AttemptEnd::Error } else { next.attempt_end() }
+    }
 }
 
 /// Measures from its making to [`Watch::took`].

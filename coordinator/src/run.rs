@@ -6,6 +6,7 @@ use crate::document::{BAD_ROW, Document};
 use crate::instruction::{BadRow, Instruction};
 use crate::recipe::Recipe;
 use crate::store::{NewDocument, Run, Store, StoreError, Submitted, Terms};
+use crate::trace;
 
 /// Documents written to the store in one step.
 const BATCH: usize = 256;
@@ -123,7 +124,7 @@ pub async fn add_rows(
     for row in rows {
         new.extend(documents(&run.id, run.seed, candidates, row)?);
     }
-    Ok(store.submit(&run.id, &new).await?)
+    Ok(insert(store, &run.id, &new).await?)
 }
 
 async fn add(
@@ -135,11 +136,30 @@ async fn add(
     if batch.is_empty() {
         return Ok(());
     }
-    let submitted = store.submit(&spec.id, batch).await?;
+    let submitted = insert(store, &spec.id, batch).await?;
     report.inserted += submitted.inserted;
     report.existing += submitted.existing;
     batch.clear();
     Ok(())
+}
+
+/// Adds documents, and begins the traces of those that were not there yet.
+async fn insert(store: &dyn Store, run: &RunId, documents: &[NewDocument]) -> Result<Submitted, StoreError> {
+    let submitted = store.submit(run, documents).await?;
+    if submitted.inserted == 0 || !longhand_proto::trace::is_on() {
+        return Ok(submitted);
+    }
+    for new in documents {
+        // One that was there before has the trace that it had.
+        let stored = if submitted.existing == 0 { None } else { store.get(new.id).await? };
+        let body = stored.as_ref().map_or(&new.body, |record| &record.body);
+        if *body == new.body
+            && let Ok(document) = serde_json::from_str::<Document>(body)
+        {
+            trace::submitted(&document);
+        }
+    }
+    Ok(submitted)
 }
 
 /// The documents of one row: one for each candidate, or the one that says what was wrong with it.
@@ -155,26 +175,12 @@ fn documents(
         Ok(NewDocument { id: document.id, body, failed })
     };
     match row {
-        Err(bad) => Ok(vec![new(&Document::bad_row(run, &bad), Some(BAD_ROW.to_owned()))?]),
+        Err(bad) => {
+            let document = Document { traceparent: trace::mint(), ..Document::bad_row(run, &bad) };
+            Ok(vec![new(&document, Some(BAD_ROW.to_owned()))?])
+        }
         Ok(instruction) => (0..candidates)
-            .map(|candidate| {
-                let mut document = Document::new(run, instruction.clone(), candidate, seed, String::new());
-                document.traceparent = traceparent(&document);
-                new(&document, None)
-            })
+            .map(|candidate| new(&Document::new(run, instruction.clone(), candidate, seed, trace::mint()), None))
             .collect(),
     }
-}
-
-/// The trace of a document begins with a span that ends at once: spans are exported when they end, and a document may
-/// take days. Empty where tracing is off.
-fn traceparent(document: &Document) -> String {
-    let span = tracing::info_span!(
-        parent: None,
-        "submit",
-        longhand.run = %document.run,
-        longhand.document = %document.id,
-        longhand.candidate = document.candidate,
-    );
-    longhand_proto::trace::traceparent_of(&span)
 }

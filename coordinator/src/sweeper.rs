@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::document::Document;
 use crate::service::Coordinator;
-use crate::store::{State, SweepLimits, Swept};
+use crate::store::{Counters, State, SweepLimits, Swept};
+use crate::trace::Trail;
 
 /// Documents touched in one atomic step: long enough to be cheap, short enough not to hold up calls.
 const BATCH: u32 = 128;
@@ -97,22 +98,24 @@ async fn audit(coordinator: &Coordinator) -> crate::store::Result<()> {
     Ok(())
 }
 
-/// Counts the loss, and marks it in the document's trace: the worker that held the lease may never say a word again.
+/// Counts the loss, and writes the attempt into the document's trace: the worker that held the lease may never say a word
+/// again.
 async fn lost(coordinator: &Coordinator, swept: &Swept) {
-    let stored = coordinator.store().get(swept.document).await;
-    let document = stored.ok().flatten().and_then(|record| serde_json::from_str::<Document>(&record.body).ok());
-    let task = document.as_ref().map(Document::current);
-    coordinator.metrics().lost(task.map(|(kind, _)| kind), swept.state);
-    let Some(document) = document else { return };
-    let span = tracing::info_span!(
-        "lease expired",
-        trace_id = tracing::field::Empty,
-        longhand.run = %swept.run,
-        longhand.document = %swept.document,
-        longhand.section = task.map(|(_, section)| section),
-        longhand.worker = %swept.lease.worker,
-        longhand.state = swept.state.as_str(),
+    let store = coordinator.store().as_ref();
+    let record = store.get(swept.document).await.ok().flatten();
+    let document = record.as_ref().and_then(|record| serde_json::from_str::<Document>(&record.body).ok());
+    coordinator.metrics().lost(document.as_ref().map(|document| document.current().0), swept.state);
+    let trace_id = document.as_ref().map(Document::trace_id).unwrap_or_default();
+    tracing::info!(
+        run = %swept.run, document = %swept.document, trace_id, lease = %swept.lease.id, worker = %swept.lease.worker,
+        state = swept.state.as_str(), "lease taken away: it ran out, or made no progress"
     );
-    longhand_proto::trace::set_parent(&span, &document.traceparent);
-    span.in_scope(|| tracing::info!(lease = %swept.lease.id, "lease taken away: it ran out, or made no progress"));
+    let (Some(record), Some(document)) = (record, document) else { return };
+    // As they were before this loss was counted.
+    let counters = Counters { losses: record.counters.losses.saturating_sub(1), ..record.counters };
+    match Trail::of(store, counters, &swept.lease, &document).await {
+        Ok(Some(trail)) => trail.lost(swept.state),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, trace_id, "a lost attempt is missing in its document's trace"),
+    }
 }

@@ -8,6 +8,11 @@ pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
 }
 
+/// The time of day, for spans: they are finer than a millisecond.
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
 /// A monotonic time stamp.
 pub fn now() -> Instant {
     Instant::now()

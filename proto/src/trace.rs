@@ -1,47 +1,105 @@
-//! W3C trace context (`traceparent`) across gRPC calls and stored documents.
+//! Traces: one for each document, minted when it is submitted and stored with it. Coordinator and workers write spans
+//! into it without knowing of each other, for the ids follow from what both have: the trace context from the document,
+//! the attempt's span from its lease.
+//!
+//! A span is a record, made when it ends, by whoever knows how it ended: an attempt's by the coordinator, which hears of
+//! its end even when its worker is dead. So no span is open while a process dies, and whether a span is an error, which
+//! decides whether an unsampled document's is sent, is known before it is made. A tracer that hands out live spans with
+//! random ids and samples them at their start can do neither.
 
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+pub mod gen_ai;
+mod span;
 
-/// The `traceparent` of a span, version 00: `00-<trace id>-<span id>-<flags>`.
-pub fn to_traceparent(span: &SpanContext) -> String {
-    format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8())
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+
+use crate::{LeaseId, chance, clock};
+
+pub use span::{Place, Sink, Span, at_ms, install, is_on, samples};
+
+/// A span's name among all spans of the world: W3C trace context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Context {
+    pub trace: TraceId,
+    pub span: SpanId,
+    /// The document's spans are all sent. Those of errors are sent in any case.
+    pub sampled: bool,
 }
 
-/// The span that a `traceparent` names, or none if the text is not one.
-pub fn from_traceparent(text: &str) -> Option<SpanContext> {
-    let mut parts = text.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    if version != "00" || parts.next().is_some() || flags.len() != 2 {
-        return None;
+impl Context {
+    /// A new trace. Its id begins with the time, as a document's first span may have to be written long after it ended.
+    pub fn mint() -> Self {
+        let mut trace = chance::bytes();
+        trace[..6].copy_from_slice(&clock::unix_ms().to_be_bytes()[2..]);
+        let trace = TraceId::from_bytes(trace);
+        Self { trace, span: random(), sampled: samples(trace) }
     }
-    let context = SpanContext::new(
-        TraceId::from_hex(trace).ok()?,
-        SpanId::from_hex(span).ok()?,
-        TraceFlags::new(u8::from_str_radix(flags, 16).ok()?),
-        true,
-        TraceState::default(),
-    );
-    context.is_valid().then_some(context)
-}
 
-/// Makes the span that `traceparent` names the parent of `span`; a text that names none leaves `span` as it is. A span
-/// that has a field `trace_id` carries the id into log lines.
-pub fn set_parent(span: &tracing::Span, traceparent: &str) {
-    use tracing_opentelemetry::OpenTelemetrySpanExt;
-    if let Some(context) = from_traceparent(traceparent) {
-        span.record("trace_id", tracing::field::display(context.trace_id()));
-        // Fails only when the span is disabled or tracing is off, and then there is nothing to set.
-        drop(span.set_parent(opentelemetry::Context::new().with_remote_span_context(context)));
+    /// When the trace began, if it was minted here.
+    pub fn begun(&self) -> SystemTime {
+        let mut ms = [0; 8];
+        ms[2..].copy_from_slice(&self.trace.to_bytes()[..6]);
+        UNIX_EPOCH + Duration::from_millis(u64::from_be_bytes(ms))
+    }
+
+    /// The context that a `traceparent` (version 00) names, or none if the text is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        if version != "00" || parts.next().is_some() || flags.len() != 2 {
+            return None;
+        }
+        let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
+        let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?);
+        let valid = trace != TraceId::INVALID && span != SpanId::INVALID;
+        valid.then_some(Self { trace, span, sampled: flags.is_sampled() })
+    }
+
+    /// The span of an attempt in this trace. A lease is one attempt of one task.
+    #[must_use]
+    pub fn attempt(&self, lease: LeaseId) -> Self {
+        let hash = blake3::derive_key("longhand attempt span v1", lease.as_bytes());
+        let mut span = [0; 8];
+        span.copy_from_slice(&hash[..8]);
+        Self { span: SpanId::from_bytes(span), ..*self }
+    }
+
+    /// A new span in this trace.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { span: random(), ..*self }
+    }
+
+    #[must_use]
+    pub fn sample(self) -> Self {
+        Self { sampled: true, ..self }
+    }
+
+    /// As OpenTelemetry's own type.
+    pub fn to_otel(self) -> SpanContext {
+        let flags = TraceFlags::default().with_sampled(self.sampled);
+        SpanContext::new(self.trace, self.span, flags, true, TraceState::default())
     }
 }
 
-/// The `traceparent` of a live `tracing` span; empty where tracing is off.
-pub fn traceparent_of(span: &tracing::Span) -> String {
-    use tracing_opentelemetry::OpenTelemetrySpanExt;
-    let context = span.context();
-    let span = context.span();
-    let span = span.span_context();
-    if span.is_valid() { to_traceparent(span) } else { String::new() }
+/// As a `traceparent`: `00-<trace id>-<span id>-<flags>`.
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{}-{}-{:02x}", self.trace, self.span, u8::from(self.sampled))
+    }
+}
+
+fn random() -> SpanId {
+    let mut id = [0; 8];
+    id.copy_from_slice(&chance::bytes()[..8]);
+    SpanId::from_bytes(id)
+}
+
+/// The trace id in a `traceparent`, for log lines; empty where there is none.
+pub fn id_of(traceparent: &str) -> String {
+    Context::parse(traceparent).map_or_else(String::new, |context| context.trace.to_string())
 }
 
 #[cfg(test)]
@@ -50,16 +108,34 @@ mod tests {
 
     #[test]
     fn a_traceparent_round_trips_and_bad_ones_are_ignored() {
-        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(to_traceparent(&from_traceparent(text).unwrap()), text);
+        for flag in ["00", "01"] {
+            let text = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flag}");
+            assert_eq!(Context::parse(&text).unwrap().to_string(), text);
+        }
         for bad in [
             "",
             "00",
             "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
             "00-xyz-b7ad6b7169203331-01",
         ] {
-            assert!(from_traceparent(bad).is_none(), "{bad}");
+            assert!(Context::parse(bad).is_none(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_attempt_has_the_same_span_wherever_it_is_asked_for() {
+        let (context, lease) = (Context::mint(), LeaseId::mint());
+        let elsewhere = Context::parse(&context.to_string()).unwrap();
+        assert_eq!(context.attempt(lease), elsewhere.attempt(lease));
+        assert_ne!(context.attempt(lease).span, context.attempt(LeaseId::mint()).span);
+    }
+
+    #[test]
+    fn a_trace_remembers_when_it_began() {
+        let before = clock::unix_ms();
+        let begun = Context::mint().begun().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        assert!((before..=clock::unix_ms()).contains(&begun));
     }
 }

@@ -176,7 +176,7 @@ fn measure(of: &dyn Contender, shape: Shape) -> Result<Measured> {
     if let Some(mut out) = child.stdout.take() {
         out.read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
     }
-    let (status, peak_memory) = wait(&child).map_err(|e| failed(e.to_string()))?;
+    let Ended { status, peak_memory, .. } = wait(&child).map_err(|e| failed(e.to_string()))?;
     if status != 0 {
         return Err(failed(format!("it ended with status {status}; try it: {command:?}")));
     }
@@ -184,8 +184,19 @@ fn measure(of: &dyn Contender, shape: Shape) -> Result<Measured> {
     Ok(Measured { speed, seconds: begin.elapsed().as_secs_f64(), peak_memory })
 }
 
-/// Waits for a child: its raw exit status, and the most memory it had, in bytes.
-fn wait(child: &std::process::Child) -> std::io::Result<(i32, u64)> {
+/// A process that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    /// As the system tells it; 0 is well.
+    pub(super) status: i32,
+    /// Most memory it had at a time, in bytes.
+    pub(super) peak_memory: u64,
+    /// Time that all its threads computed.
+    pub(super) processor_seconds: f64,
+}
+
+/// Waits for a child.
+pub(super) fn wait(child: &std::process::Child) -> std::io::Result<Ended> {
     let mut status = 0;
     // SAFETY: all-zero is a valid value of this plain struct.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -194,8 +205,10 @@ fn wait(child: &std::process::Child) -> std::io::Result<(i32, u64)> {
     if waited < 0 {
         return Err(std::io::Error::last_os_error());
     }
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let processor_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
     // Linux counts in KiB.
-    Ok((status, usage.ru_maxrss as u64 * 1024))
+    Ok(Ended { status, peak_memory: usage.ru_maxrss as u64 * 1024, processor_seconds })
 }
 
 /// Threads that compute for nothing.

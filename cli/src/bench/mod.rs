@@ -8,6 +8,7 @@ mod machine;
 mod peer;
 mod random;
 mod shape;
+mod trace;
 
 use clap::Subcommand;
 
@@ -24,6 +25,8 @@ pub(crate) enum Bench {
     AgentWrite(agentwrite::AgentWriteBench),
     /// Milliseconds of the dashboard's pages over a large run
     Dashboard(dashboard::DashboardBench),
+    /// What tracing costs
+    Trace(trace::TraceBench),
     /// Make a model of random weights in the shape of a real one
     RandomModel(random::RandomModel),
 }
@@ -35,6 +38,7 @@ impl Bench {
             Self::Engine(args) => args.json,
             Self::AgentWrite(args) => args.json,
             Self::Dashboard(args) => args.json,
+            Self::Trace(args) => args.json,
             Self::RandomModel(_) => false,
         }
     }
@@ -44,6 +48,7 @@ impl Bench {
             Self::Engine(args) => args.run().await,
             Self::AgentWrite(args) => args.run().await,
             Self::Dashboard(args) => args.run().await,
+            Self::Trace(args) => args.run().await,
             Self::RandomModel(args) => args.run(),
         }
     }

@@ -1,12 +1,13 @@
 //! `longhand documents` and `longhand show`.
 
 use clap::Args;
-use longhand_coordinator::document::{Document, assemble};
+use longhand_coordinator::document::{Document, Progress, Verdict, assemble};
 use longhand_coordinator::store::{Attempt, Past};
 use longhand_proto::{DocumentId, RunId, v1};
 use serde_json::{Value, json};
 
 use super::client;
+use super::timeline::timeline;
 use crate::exit::{Code, Failure, Result};
 use crate::link::{LinkArgs, Office};
 use crate::output::{self, grouped, table};
@@ -167,6 +168,13 @@ fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history:
     if !wire.worker.is_empty() {
         text.push_str(&format!("in work at {}, {} tokens safe\n", wire.worker, wire.checkpoint_tokens));
     }
+    if let Progress::Failed { message, .. } = &document.progress {
+        text.push_str(&format!("{message}\n"));
+    }
+    if let Progress::Finished { verdict: Verdict::Rejected { rule, value, threshold, detail }, .. } = &document.progress
+    {
+        text.push_str(&format!("{rule}: {value:.3} against {threshold:.3}: {detail}\n"));
+    }
     text.push_str(&format!("\n--- instruction ---\n{}\n", document.instruction.text()));
     if let Some(plan) = document.plan() {
         text.push_str("\n--- plan ---\n");
@@ -174,18 +182,10 @@ fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history:
             text.push_str(&format!("{number}. {} ({} words)\n", step.main_point, step.words));
         }
     }
-    text.push_str("\n--- attempts ---\n");
-    for attempt in attempts {
-        let what = |field: &str| attempt.detail[field].as_str().unwrap_or("-").to_owned();
-        text.push_str(&format!(
-            "{} section {} by {}: {} after {} ms\n",
-            what("kind"),
-            attempt.detail["section"].as_u64().map_or_else(|| "-".to_owned(), |section| (section + 1).to_string()),
-            attempt.worker,
-            attempt.end.as_str(),
-            attempt.ended_ms.saturating_sub(attempt.granted_ms)
-        ));
-    }
+    let trace = document.trace_id();
+    let trace = if trace.is_empty() { String::new() } else { format!(", trace {trace}") };
+    text.push_str(&format!("\n--- attempts{trace} ---\n"));
+    text.push_str(&timeline(attempts));
     for past in history {
         let sections = serde_json::from_str::<Document>(&past.body).map_or(0, |document| document.sections().len());
         text.push_str(&format!(

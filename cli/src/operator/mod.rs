@@ -7,6 +7,7 @@ mod requeue;
 mod runs;
 mod source;
 mod submit;
+mod timeline;
 
 use clap::{Args, Subcommand};
 use longhand_proto::v1::operator_client::OperatorClient;

@@ -24,8 +24,14 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a command with `--json`.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child =
-            longhand().args(args).arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self::start_in(args, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn start_in(args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = longhand();
+        command.args(args).arg("--json").envs(environment.iter().copied()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, events) = mpsc::sync_channel(1_024);
         std::thread::spawn(move || {
@@ -85,11 +91,16 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) fn start(more: &[&str]) -> Self {
+        Self::start_in(more, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn start_in(more: &[&str], environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = format!("sqlite:{}", dir.path().join("store.sqlite").display());
         let mut args = vec!["coordinator", "--store", &store, "--listen", "127.0.0.1:0"];
         args.extend(more);
-        let coordinator = Process::start(&args);
+        let coordinator = Process::start_in(&args, environment);
         let listening = coordinator.event("listening");
         let url = listening["url"].as_str().unwrap().to_owned();
         let dashboard = listening["dashboard"].as_str().unwrap_or_default().to_owned();

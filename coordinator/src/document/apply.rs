@@ -227,10 +227,7 @@ impl Document {
             self.move_to(Progress::Writing { plan, sections, kept: Vec::new() });
             return Applied::NextTask;
         }
-        let (run, id) = (&self.run, self.id);
-        let span =
-            tracing::info_span!("assemble", longhand.run = %run, longhand.document = %id, longhand.section = written);
-        let text = span.in_scope(|| assemble(&sections));
+        let text = assemble(&sections);
         let verdict = if truncated > allowed {
             Verdict::Rejected {
                 rule: "truncated".into(),
@@ -241,8 +238,7 @@ impl Document {
         } else {
             let instruction = &self.instruction;
             let assembled = Assembled { instruction, plan: &plan, sections: &sections, text: &text };
-            let span = tracing::info_span!("filter", longhand.run = %run, longhand.document = %id);
-            span.in_scope(|| filter::judge(&recipe.filters, &assembled))
+            filter::judge(&recipe.filters, &assembled)
         };
         self.end(Progress::Finished { plan, sections, text, verdict })
     }

@@ -72,7 +72,7 @@ impl Document {
         }
     }
 
-    pub(super) fn task_seed(&self, kind: TaskKind, section: u32) -> u64 {
+    pub(crate) fn task_seed(&self, kind: TaskKind, section: u32) -> u64 {
         seed::of_task(self.seed, self.round, kind, section, self.errors)
     }
 }

@@ -1,13 +1,17 @@
 //! The end of an attempt: what the document makes of it, written in one atomic step.
 
+use std::time::Duration;
+
 use longhand_proto::task::{Checkpoint, Failure, Lease, Output, TaskKind};
-use longhand_proto::{LeaseId, WorkerId, chance};
+use longhand_proto::{LeaseId, WorkerId, chance, clock};
 use serde_json::{Map, Value, json};
 
 use super::{Coordinator, render};
-use crate::document::{Applied, Document, Outcome};
+use crate::document::{Applied, Document, Outcome, Progress};
 use crate::metrics::{Spent, Watch};
+use crate::recipe::Recipe;
 use crate::store::{AttemptEnd, Commit, Committed, Lookup, Next, Record, Result, State};
+use crate::trace::Trail;
 
 /// A finished attempt as its worker reports it.
 #[derive(Debug)]
@@ -33,22 +37,26 @@ impl Coordinator {
             Outcome::Written { output, .. } => output.usage.generated,
             Outcome::Error(_) => 0,
         };
-        let answer = match self.inner.store.lookup(report.lease).await? {
+        let (worker, lease) = (report.worker.clone(), report.lease);
+        // A lease that is gone leads to no document.
+        let trace_id = longhand_proto::trace::id_of(&report.traceparent);
+        let answer = match self.inner.store.lookup(lease).await? {
             // A worker completes only what it leases itself.
             Lookup::Live(record) if !held_by(&record, &report.worker) => Answer::Stale,
             Lookup::Live(record) => self.record(*record, report).await?,
-            Lookup::Committed(_) => self.repeat(report.lease).await?,
+            Lookup::Committed(_) => self.repeat(lease).await?,
             Lookup::Stale => Answer::Stale,
         };
         if matches!(answer, Answer::Stale) {
             self.metrics().stale(generated);
+            tracing::info!(%worker, %lease, trace_id, "result refused: its lease is not live any more");
         }
         Ok(answer)
     }
 
     async fn record(&self, record: Record, report: Report) -> Result<Answer> {
         let lease = report.lease;
-        let (commit, spent) = match render::read(&record) {
+        let (commit, spent, trail) = match render::read(&record) {
             Ok(document) => self.judge(&record, document, report).await?,
             Err(failure) => {
                 let commit = Commit {
@@ -59,13 +67,16 @@ impl Coordinator {
                     detail: json!({ "error": failure }),
                     ttl_ms: 0,
                 };
-                (commit, Spent { error: Some(failure.class), ..Spent::default() })
+                (commit, Spent { error: Some(failure.class), ..Spent::default() }, None)
             }
         };
         let watch = Watch::start();
         let committed = self.note(self.inner.store.commit(&commit).await)?;
         if matches!(committed, Committed::Done(_)) {
             self.metrics().committed(watch.took(), &commit.next, &spent);
+            if let Some(trail) = trail {
+                trail.committed(spent.end(&commit.next), came_to(&commit.next));
+            }
         }
         match committed {
             Committed::Stale => Ok(Answer::Stale),
@@ -81,55 +92,64 @@ impl Coordinator {
         }
     }
 
-    /// Lets the document take the result; pure but for the spans.
-    async fn judge(&self, record: &Record, mut document: Document, report: Report) -> Result<(Commit, Spent)> {
+    /// Lets the document take the result.
+    async fn judge(
+        &self,
+        record: &Record,
+        mut document: Document,
+        report: Report,
+    ) -> Result<(Commit, Spent, Option<Trail>)> {
         let recipe = self.recipe(record).await?;
-        let Report { worker, lease, outcome, want_next, traceparent } = report;
+        let Report { worker: _, lease, outcome, want_next, traceparent: _ } = report;
         let (kind, section) = document.current();
         let attempt = document.errors + 1 + record.counters.losses;
-        let span = tracing::info_span!(
-            "complete",
-            trace_id = tracing::field::Empty,
-            longhand.run = %document.run,
-            longhand.document = %document.id,
-            longhand.section = section,
-            longhand.attempt = attempt,
-            longhand.worker = %worker,
-            longhand.state = tracing::field::Empty,
-        );
-        let parent = if traceparent.is_empty() { &document.traceparent } else { &traceparent };
-        longhand_proto::trace::set_parent(&span, parent);
-
+        let mut trail = self.trail(record, &document, &recipe, &outcome).await?;
         let mut detail = Map::new();
         detail.insert("kind".into(), json!(kind));
         detail.insert("section".into(), json!(section));
         detail.insert("attempt".into(), json!(attempt));
         describe(&mut detail, &outcome);
-        let mut spent = Spent { kind: Some(kind), ..Spent::default() };
+        let granted_ms = record.lease.as_ref().map_or(0, |lease| lease.granted_ms);
+        let held = Duration::from_millis(clock::unix_ms().saturating_sub(granted_ms));
+        let mut spent = Spent { kind: Some(kind), held, ..Spent::default() };
         if let Outcome::Written { output, .. } = &outcome {
-            spent.usage = output.usage;
+            (spent.usage, spent.timings) = (output.usage, Some(output.timings));
         }
-        let next = match span.in_scope(|| document.apply(&recipe, outcome)) {
+        let begun = clock::wall();
+        let applied = document.apply(&recipe, outcome);
+        let next = match applied {
             Applied::NextTask => Next::Continue { lease: want_next.then(LeaseId::mint) },
             Applied::Retry { errors, failure } => {
                 detail.insert("error".into(), json!(failure));
+                if let Some(trail) = &mut trail {
+                    trail.failed(&failure.class, &failure.message);
+                }
                 spent.error = Some(failure.class);
                 Next::Retry { delay_ms: recipe.retry.delay_ms(errors, chance::unit()) }
             }
             Applied::Ended { state, reason } => {
-                span.record("longhand.state", state.as_str());
-                if state == State::Failed {
-                    spent.error = Some(reason.clone());
+                if let Progress::Failed { class, message, .. } = &document.progress {
+                    spent.error = Some(class.clone());
+                    if let Some(trail) = &mut trail {
+                        trail.failed(class, message);
+                    }
                 }
                 spent.words = document.sections().iter().map(|section| u64::from(section.words)).sum();
                 Next::End { state, reason }
             }
         };
+        if let Some(trail) = &mut trail {
+            trail.applied(begun);
+            document.traceparent = trail.traceparent();
+        }
         if kind == TaskKind::Section
             && spent.error.is_none()
             && let Some(section) = document.sections().get(section as usize)
         {
             detail.insert("words".into(), json!(section.words));
+            if let Some(trail) = &mut trail {
+                trail.wrote(section.words);
+            }
         }
         let commit = Commit {
             lease,
@@ -139,7 +159,30 @@ impl Coordinator {
             detail: Value::Object(detail),
             ttl_ms: self.lease_ms(),
         };
-        Ok((commit, spent))
+        Ok((commit, spent, trail))
+    }
+
+    /// The attempt for the document's trace, before the document takes its result; none if nobody will look at it.
+    pub(super) async fn trail(
+        &self,
+        record: &Record,
+        document: &Document,
+        recipe: &Recipe,
+        outcome: &Outcome,
+    ) -> Result<Option<Trail>> {
+        let Some(grant) = &record.lease else { return Ok(None) };
+        let trail = Trail::of(self.inner.store.as_ref(), record.counters, grant, document).await?;
+        Ok(trail.map(|mut trail| {
+            trail.asked(document, recipe);
+            trail.outcome(outcome);
+            // A prompt that cannot be rendered is an error of its own.
+            if self.inner.options.trace_content
+                && let Ok(Some(task)) = document.next_task(recipe)
+            {
+                trail.content(&task.messages, outcome);
+            }
+            trail
+        }))
     }
 
     /// Answers a call that was answered before: the same outcome, and the same next lease as long as it lives.
@@ -168,13 +211,16 @@ impl Coordinator {
         lease: LeaseId,
         checkpoint: Option<Checkpoint>,
     ) -> Result<bool> {
-        let mut task = None;
+        let (mut task, mut trail) = (None, None);
         let detail = match self.inner.store.lookup(lease).await? {
             Lookup::Live(record) if !held_by(&record, worker) => return Ok(false),
             Lookup::Live(record) => match render::read(&record) {
                 Ok(document) => {
                     let (kind, section) = document.current();
                     task = Some(kind);
+                    if let Some(grant) = &record.lease {
+                        trail = Trail::of(self.inner.store.as_ref(), record.counters, grant, &document).await?;
+                    }
                     json!({ "kind": kind, "section": section, "attempt": document.errors + 1 + record.counters.losses })
                 }
                 Err(failure) => json!({ "error": failure }),
@@ -187,6 +233,9 @@ impl Coordinator {
             Committed::Done(_) => {
                 tracing::debug!(%worker, %lease, "lease given back");
                 self.metrics().attempt(task, AttemptEnd::Released);
+                if let Some(trail) = trail {
+                    trail.released("released", State::Ready);
+                }
                 self.wake(1);
                 Ok(true)
             }
@@ -202,6 +251,13 @@ impl Coordinator {
 
 fn held_by(record: &Record, worker: &WorkerId) -> bool {
     record.lease.as_ref().is_some_and(|lease| lease.worker == *worker)
+}
+
+fn came_to(next: &Next) -> Option<(State, &str)> {
+    match next {
+        Next::End { state, reason } => Some((*state, reason)),
+        Next::Continue { .. } | Next::Retry { .. } | Next::Release => None,
+    }
 }
 
 /// What is kept of an attempt's result: everything but its text.

@@ -56,6 +56,8 @@ pub struct ServiceOptions {
     pub poll: Duration,
     /// Calls that are worked on at the same time; others wait. Bounds the memory that large messages take.
     pub max_calls: usize,
+    /// Traces hold prompts and texts too.
+    pub trace_content: bool,
 }
 
 impl Default for ServiceOptions {
@@ -65,6 +67,7 @@ impl Default for ServiceOptions {
             max_wait: Duration::from_secs(20),
             poll: Duration::from_millis(500),
             max_calls: 256,
+            trace_content: false,
         }
     }
 }

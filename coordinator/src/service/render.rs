@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use longhand_proto::task::{Failure, Lease, Task};
+use longhand_proto::trace::Context;
 use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES};
 use serde_json::{Value, json};
 
 use super::Coordinator;
 use crate::document::{Applied, Document, Outcome};
 use crate::recipe::Recipe;
-use crate::store::{Commit, Next, Record, Result, State, StoreError};
+use crate::store::{AttemptEnd, Commit, Next, Record, Result, State, StoreError};
 
 /// Wait before a document is looked at again whose run's recipe this replica cannot read.
 const FOREIGN_RECIPE_MS: u64 = 60_000;
@@ -37,7 +38,7 @@ impl Coordinator {
         let document = match read(&record) {
             Ok(document) => document,
             Err(failure) => {
-                tracing::error!(document = %record.id, error = failure.message, "document cannot be read");
+                tracing::error!(run = %record.run, document = %record.id, error = failure.message, "document cannot be read");
                 let next = Next::End { state: State::Failed, reason: failure.class.clone() };
                 self.end(grant.id, None, next, json!({ "error": failure })).await?;
                 return Ok(None);
@@ -46,10 +47,13 @@ impl Coordinator {
         let task = match document.next_task(&recipe) {
             Ok(Some(mut task)) => {
                 if let Some(failure) = too_large(&task) {
-                    self.fail(grant.id, &recipe, document, failure).await?;
+                    self.fail(&record, grant.id, &recipe, document, failure).await?;
                     return Ok(None);
                 }
                 task.attempt += record.counters.losses;
+                if let Some(context) = Context::parse(&task.traceparent) {
+                    task.traceparent = context.attempt(grant.id).to_string();
+                }
                 task
             }
             // The body is at an end and the envelope is not: the body is right.
@@ -61,8 +65,11 @@ impl Coordinator {
             }
             Err(error) => {
                 let failure = Failure::from(error);
-                tracing::error!(document = %record.id, error = failure.message, "prompt cannot be rendered");
-                self.fail(grant.id, &recipe, document, failure).await?;
+                tracing::error!(
+                    run = %record.run, document = %record.id, trace_id = document.trace_id(), error = failure.message,
+                    "prompt cannot be rendered"
+                );
+                self.fail(&record, grant.id, &recipe, document, failure).await?;
                 return Ok(None);
             }
         };
@@ -75,10 +82,26 @@ impl Coordinator {
     }
 
     /// Ends a document that no worker could be given, for good.
-    async fn fail(&self, lease: LeaseId, recipe: &Recipe, mut document: Document, failure: Failure) -> Result<()> {
+    async fn fail(
+        &self,
+        record: &Record,
+        lease: LeaseId,
+        recipe: &Recipe,
+        mut document: Document,
+        failure: Failure,
+    ) -> Result<()> {
         let detail = json!({ "error": failure });
-        if let Applied::Ended { state, reason } = document.apply(recipe, Outcome::Error(failure)) {
-            self.end(lease, Some(write(&document)?), Next::End { state, reason }, detail).await?;
+        let outcome = Outcome::Error(failure);
+        let trail = self.trail(record, &document, recipe, &outcome).await?;
+        if let Applied::Ended { state, reason } = document.apply(recipe, outcome) {
+            if let Some(trail) = &trail {
+                document.traceparent = trail.traceparent();
+            }
+            let next = Next::End { state, reason: reason.clone() };
+            self.end(lease, Some(write(&document)?), next, detail).await?;
+            if let Some(trail) = trail {
+                trail.committed(AttemptEnd::Error, Some((state, &reason)));
+            }
         }
         Ok(())
     }

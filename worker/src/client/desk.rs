@@ -9,20 +9,31 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{FutureExt, stream};
 use longhand_proto::LeaseId;
 use longhand_proto::task::{Checkpoint, Failure, Lease, Output, Vitals};
+use longhand_proto::trace::{self, Place};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::StreamMap;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
 
 use super::link::CallError;
 use super::pulse::Pulse;
 use super::remote::{Completed, Leased, Remote, Renewal, Renewed};
-use super::{Status, WorkerError, WorkerOptions, WorkerReport, span};
+use super::{Status, WorkerError, WorkerOptions, WorkerReport};
 use crate::engine::{Engine, Event};
 
 /// Time for giving leases back when the engine is dead: the process must end, not linger.
 const ABANDON: Duration = Duration::from_secs(2);
+
+/// A log line about a document in hand, with all its names.
+macro_rules! say {
+    ($level:ident, $held:expr, $lease:expr, $text:literal $(, $field:ident = $value:expr)*) => {{
+        let Place { run, document, section, attempt } = &$held.place;
+        tracing::event!(
+            tracing::Level::$level, %run, %document, section, attempt, trace_id = trace::id_of(&$held.traceparent),
+            lease = %$lease, $($field = $value,)* $text
+        );
+    }};
+}
 
 /// What happened.
 #[derive(Debug)]
@@ -64,7 +75,9 @@ struct Held {
     saved: Instant,
     /// False once its result or itself is on the way back.
     writing: bool,
-    span: Span,
+    place: Place,
+    /// Trace context of the attempt; empty if its document is not traced.
+    traceparent: String,
 }
 
 /// Events of one task, closed by a none.
@@ -234,25 +247,22 @@ impl Desk {
                         }
                     }
                     Ok(Completed::Stale) => {
-                        span::ended(&held.span, "lost");
                         self.report.lost += 1;
+                        say!(WARN, held, lease, "lease lost; its result is thrown away");
                     }
                     Err(error) => {
-                        held.span.in_scope(|| {
-                            tracing::error!(%lease, error = error.status().message(), "a result was not taken");
-                        });
-                        span::ended(&held.span, "lost");
                         self.report.lost += 1;
+                        say!(ERROR, held, lease, "a result was not taken", error = error.status().message());
                     }
                 }
             }
             Reply::Released { lease, result } => {
-                self.held.remove(&lease);
+                let Some(held) = self.held.remove(&lease) else { return Ok(()) };
                 match result {
                     Ok(true) => self.report.released += 1,
                     Ok(false) => self.report.lost += 1,
                     Err(error) => {
-                        tracing::warn!(%lease, error = error.status().message(), "a lease could not be given back");
+                        say!(WARN, held, lease, "a lease could not be given back", error = error.status().message());
                     }
                 }
             }
@@ -277,18 +287,22 @@ impl Desk {
         if self.held.contains_key(&id) {
             return;
         }
-        let span = span::attempt(&task, &self.options.worker);
-        self.held.insert(
-            id,
-            Held { tokens: Vec::new(), acked: 0, saved: Instant::now(), writing: true, span: span.clone() },
-        );
+        let held = Held {
+            tokens: Vec::new(),
+            acked: 0,
+            saved: Instant::now(),
+            writing: true,
+            place: Place::of(&task),
+            traceparent: task.traceparent.clone(),
+        };
+        self.held.insert(id, held);
         if self.drain.is_cancelled() {
             self.release(id);
             return;
         }
         let hash = &self.engine.model().tokenizer_hash;
         let resume = checkpoint.filter(|checkpoint| checkpoint.tokenizer_hash == *hash);
-        let generation = span.in_scope(|| self.engine.start(task, resume));
+        let generation = self.engine.start(task, resume);
         let events = ReceiverStream::new(generation.events).map(Some).chain(stream::once(async { None }));
         self.generations.insert(id, events.boxed());
         if since.elapsed() > Duration::from_millis(ttl_ms) / 3 {
@@ -301,16 +315,10 @@ impl Desk {
         self.generations.remove(&lease);
         let Some(held) = self.held.get_mut(&lease) else { return };
         held.writing = false;
-        match &result {
-            Ok(output) => span::completed(&held.span, output),
-            Err(failure) => {
-                held.span.in_scope(|| {
-                    tracing::warn!(%lease, class = failure.class, error = failure.message, "task failed");
-                });
-                span::failed(&held.span, failure);
-            }
+        if let Err(failure) = &result {
+            say!(WARN, held, lease, "task failed", class = failure.class, error = failure.message);
         }
-        let traceparent = longhand_proto::trace::traceparent_of(&held.span);
+        let traceparent = held.traceparent.clone();
         let (remote, model) = (self.remote.clone(), self.engine.model().clone());
         let (want_next, since, text) = (!self.drain.is_cancelled(), Instant::now(), result.is_ok());
         let call = async move {
@@ -363,11 +371,8 @@ impl Desk {
         if self.held.get(&lease).is_some_and(|held| held.writing) {
             self.generations.remove(&lease);
             if let Some(held) = self.held.remove(&lease) {
-                span::ended(&held.span, "lost");
                 self.report.lost += 1;
-                held.span.in_scope(|| {
-                    tracing::warn!(%lease, tokens = held.tokens.len(), "lease lost; its text is thrown away");
-                });
+                say!(WARN, held, lease, "lease lost; its text is thrown away", tokens = held.tokens.len());
             }
         }
     }
@@ -391,7 +396,6 @@ impl Desk {
         self.generations.remove(&lease);
         let Some(held) = self.held.get_mut(&lease) else { return };
         held.writing = false;
-        span::ended(&held.span, "released");
         let checkpoint = self.held.get(&lease).and_then(|held| self.checkpoint(held));
         let remote = self.remote.clone();
         self.calls

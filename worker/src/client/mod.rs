@@ -17,7 +17,6 @@ pub mod link;
 mod metrics;
 mod pulse;
 mod remote;
-mod span;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -181,6 +181,7 @@ impl Core {
         // It may have been cancelled meanwhile.
         let Some(sequence) = self.scheduler.find(answer.id) else { return };
         sequence.grammar = Some(answer.grammar);
+        sequence.watch.answered();
         match answer.next {
             Ok(next) => {
                 if let Some(reason) = sequence.follow(next, &*self.codec, self.limits.context) {
@@ -243,6 +244,7 @@ impl Core {
         }
         if let Some(grammar) = sequence.grammar.take() {
             sequence.choice = Choice::Asked;
+            sequence.watch.asks();
             self.asked += 1;
             // Never waits: the threads that answer may themselves be waiting for this one.
             if let Err(error) = self.questions.try_send(Question { id, grammar, token }) {

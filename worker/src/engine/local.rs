@@ -17,7 +17,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Task};
 use tokio::sync::{Semaphore, watch};
-use tracing::Span;
 
 use super::codec::Codec;
 use super::core::{Core, Ended, Message, Question};
@@ -27,7 +26,7 @@ use super::outlet::{Outlet, engine_dead};
 use super::prepare::{Limits, Preparer, Request, pool_tokens};
 use super::reuse::Reuse;
 use super::scheduler::Scheduler;
-use super::sequence::Watch;
+use super::watch::Watch;
 use super::{Engine, EngineStats, Generation};
 use crate::device::Device;
 
@@ -163,7 +162,7 @@ impl Engine for LocalEngine {
             outlet.failed(overloaded());
             return generation;
         };
-        let watch = Watch::start(Span::current());
+        let watch = Watch::start(&task);
         // A request that is not taken answers for itself as it is dropped.
         drop(requests.try_send(Request { task, resume, outlet, watch, place }));
         generation

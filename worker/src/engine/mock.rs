@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use longhand_proto::clock;
-use longhand_proto::task::{Checkpoint, Failure, FinishReason, ModelInfo, Output, Task, TaskKind, Timings, Usage};
+use longhand_proto::task::{Checkpoint, Failure, FinishReason, ModelInfo, Output, Task, TaskKind, Usage};
 use tokio::sync::{Notify, mpsc};
 
 use super::reuse::Reuse;
+use super::watch::Watch;
 use super::{Engine, EngineStats, Event, Generation};
 
 /// Events that may wait for a slow reader before the writer waits for it.
@@ -205,7 +205,7 @@ async fn write(
     resume: Option<Checkpoint>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), Failure> {
-    let began = clock::now();
+    let mut watch = Watch::start(task);
     let fate = fate(&options.faults, task);
     // The first token names the attempt whose text this is: an attempt that takes over a checkpoint goes on with the
     // text of the one that left it, as a real engine does.
@@ -220,11 +220,13 @@ async fn write(
     shared.prompt.fetch_add(prompt.len() as u64, Ordering::Relaxed);
     shared.cached.fetch_add(cached as u64, Ordering::Relaxed);
 
+    watch.prefill(cached, prompt.len() - cached);
+    watch.decode();
     let end = match fate {
         Fate::Well | Fate::BadPlan | Fate::Repetition => tokens.len(),
         Fate::Error | Fate::Stall | Fate::Truncated => tokens.len() / 2,
     };
-    emit(shared, options, &tokens[..end.max(resumed)], resumed, events).await;
+    emit(shared, options, &tokens[..end.max(resumed)], resumed, events, &mut watch).await;
     let (text, finish_reason) = match fate {
         Fate::Error => {
             let message = "the mock engine was told to fail".into();
@@ -244,8 +246,7 @@ async fn write(
         generated,
         resumed: resumed as u32,
     };
-    let decode_ms = clock::now().duration_since(began).as_millis() as u64;
-    let timings = Timings { queue_ms: 0, prefill_ms: 0, decode_ms };
+    let timings = watch.end(finish_reason.as_str());
     shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).record(task.document, prompt);
     // A closed channel means that the task was cancelled.
     drop(events.send(Event::Done(Output { text, finish_reason, usage, timings })).await);
@@ -257,7 +258,14 @@ fn tokens_of(variant: u32, text: &str) -> Vec<u32> {
     std::iter::once(variant).chain(text::pieces(text).map(text::token_of)).collect()
 }
 
-async fn emit(shared: &Shared, options: &MockOptions, tokens: &[u32], resumed: usize, events: &mpsc::Sender<Event>) {
+async fn emit(
+    shared: &Shared,
+    options: &MockOptions,
+    tokens: &[u32],
+    resumed: usize,
+    events: &mpsc::Sender<Event>,
+    watch: &mut Watch,
+) {
     let (taken, new) = tokens.split_at(resumed);
     if !taken.is_empty() && events.send(Event::Tokens(taken.to_vec())).await.is_err() {
         return;
@@ -268,6 +276,7 @@ async fn emit(shared: &Shared, options: &MockOptions, tokens: &[u32], resumed: u
             tokio::time::sleep(Duration::from_secs_f64(piece.len() as f64 / options.tokens_per_second)).await;
         }
         shared.generated.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        watch.wrote(piece.len());
         if events.send(Event::Tokens(piece.to_vec())).await.is_err() {
             return;
         }

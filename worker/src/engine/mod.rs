@@ -18,6 +18,7 @@ pub mod sampler;
 mod scheduler;
 mod sequence;
 mod text;
+mod watch;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -32,8 +33,8 @@ pub trait Engine: Send + Sync + Debug {
     /// Documents that can be decoded at the same time without waiting for memory.
     fn slots(&self) -> u32;
 
-    /// Queues a task. Never blocks. Dropping the returned value cancels it. The traces of the task hang below the
-    /// `tracing` span that is current at the call.
+    /// Queues a task. Never blocks. Dropping the returned value cancels it. What the engine does shows below the
+    /// span that the task names.
     fn start(&self, task: Task, resume: Option<Checkpoint>) -> Generation;
 
     /// Totals since the start.

@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use longhand_proto::chance;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Output, Task, Timings};
+use longhand_proto::{chance, trace};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::watch::Watch;
 use super::{Engine, EngineStats, Event, Generation};
 use pace::Gate;
 pub use server::{OpenAiError, OpenAiOptions};
@@ -129,16 +130,22 @@ impl Shared {
     async fn write(&self, task: &Task, events: &mpsc::Sender<Event>) -> Result<Output, Failure> {
         let began = Instant::now();
         let (mut cuts, mut wait) = (0, FIRST_WAIT);
+        let mut watch = Watch::start(task);
         loop {
             let entry = self.gate.enter().await;
             let asked = Instant::now();
-            let heard = || {
+            // What the server found in its cache it says at the end, if at all.
+            watch.prefill(0, 0);
+            let heard = |pieces| {
                 self.heard.send_replace(Instant::now());
+                watch.decode();
+                watch.wrote(pieces);
             };
             let trouble = match self.server.ask(task, events, heard).await {
                 Ok(answer) => {
                     entry.well();
                     self.count(&answer.usage);
+                    watch.end(answer.finish_reason.as_str());
                     let queue_ms = asked.duration_since(began).as_millis() as u64;
                     let timings = Timings { queue_ms, ..answer.timings };
                     return Ok(Output { timings, ..answer });
@@ -146,7 +153,10 @@ impl Shared {
                 Err(trouble) => trouble,
             };
             let message = match trouble {
-                Trouble::Refused(failure) => return Err(failure),
+                Trouble::Refused(failure) => {
+                    watch.end(&failure.class);
+                    return Err(failure);
+                }
                 Trouble::Denied(reason) => return Err(self.die(reason)),
                 Trouble::Busy { retry_after, message } => {
                     entry.busy(retry_after);
@@ -157,7 +167,10 @@ impl Shared {
                     message
                 }
             };
-            tracing::debug!(document = %task.document, message, "the server gave no text; it is asked again");
+            tracing::debug!(
+                run = %task.run, document = %task.document, trace_id = trace::id_of(&task.traceparent), message,
+                "the server gave no text; it is asked again"
+            );
             let now = Instant::now();
             if now.duration_since(*self.heard.borrow()) > self.patience {
                 let (url, seconds) = (self.server.url(), self.patience.as_secs());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use longhand_proto::clock;
 use longhand_proto::task::{Checkpoint, Failure, FinishReason, Task, TaskKind, Usage};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -10,7 +11,8 @@ use super::codec::Codec;
 use super::draft::{Bounds, Draft};
 use super::grammar::{Grammar, GrammarError, Grammars, Next};
 use super::outlet::Outlet;
-use super::sequence::{Choice, Sequence, Watch};
+use super::sequence::{Choice, Sequence};
+use super::watch::Watch;
 use crate::device::{BLOCK_TOKENS, RngKey};
 
 /// A task as it was handed to the engine.
@@ -60,7 +62,7 @@ impl Preparer {
         if outlet.cancelled() {
             return None;
         }
-        match self.draft(&task, resume) {
+        match self.draft(&task, resume, &watch) {
             Err(failure) => {
                 drop(place);
                 outlet.failed(failure);
@@ -101,7 +103,7 @@ impl Preparer {
         }
     }
 
-    fn draft(&self, task: &Task, resume: Option<Checkpoint>) -> Result<Drafted, Failure> {
+    fn draft(&self, task: &Task, resume: Option<Checkpoint>, watch: &Watch) -> Result<Drafted, Failure> {
         let prompt = self.codec.prompt(&task.messages).map_err(|error| {
             permanent("bad_prompt", format!("the model's chat template refused the messages: {error}"))
         })?;
@@ -113,6 +115,7 @@ impl Preparer {
         let constrained = task.constraint.is_some();
         let bounds =
             Bounds { length: task.length.filter(|_| !constrained), max_tokens: task.max_tokens.max(1) as usize };
+        let begun = clock::wall();
         let mut grammar = match &task.constraint {
             Some(constraint) => Some(Box::new(self.grammars.compile(constraint).map_err(|error| bad(&error))?)),
             None => None,
@@ -126,6 +129,7 @@ impl Preparer {
                 **grammar = self.grammars.compile(constraint).map_err(|error| bad(&error))?;
                 next = Some(grammar.next().map_err(|error| bad(&error))?);
             }
+            watch.grammar(begun);
         }
         let mut draft = Draft::new(bounds, &task.sampling, &prompt, constrained);
         let mut ended = None;

@@ -1,19 +1,17 @@
 //! A task inside the engine: its tokens, its place in the KV pool, its text in the making, and who waits for it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use longhand_proto::DocumentId;
-use longhand_proto::clock;
-use longhand_proto::task::{Failure, FinishReason, Output, Sampling, Timings, Usage};
+use longhand_proto::task::{Failure, FinishReason, Output, Sampling, Usage};
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::Span;
 
 use super::block_manager::{BlockHash, BlockTable};
 use super::codec::Codec;
 use super::draft::{Draft, End};
 use super::grammar::{Grammar, Next, Then};
 use super::outlet::Outlet;
+use super::watch::Watch;
 use crate::device::{RngKey, SampleParams};
 
 /// Who says which tokens may come next.
@@ -76,6 +74,7 @@ impl Sequence {
     pub(crate) fn push_all(&mut self, tokens: &[u32], codec: &dyn Codec, context: usize) -> Option<FinishReason> {
         let old = self.tokens.len();
         let ended = tokens.iter().find_map(|token| self.push(*token, codec, context));
+        self.watch.wrote(self.tokens.len() - old);
         self.outlet.tokens(&self.tokens[old..]);
         ended
     }
@@ -123,98 +122,15 @@ impl Sequence {
 
     /// Ends the sequence with its text. The block table must have been given back.
     pub(crate) fn done(self, finish_reason: FinishReason) {
-        let timings = self.watch.end(self.usage.generated, finish_reason.as_str());
+        let timings = self.watch.end(finish_reason.as_str());
         drop(self.place);
         self.outlet.done(Output { text: self.draft.into_text(), finish_reason, usage: self.usage, timings });
     }
 
     /// Ends the sequence with an error. The block table must have been given back.
     pub(crate) fn failed(self, failure: Failure) {
-        self.watch.end(self.usage.generated, &failure.class);
+        self.watch.end(&failure.class);
         drop(self.place);
         self.outlet.failed(failure);
-    }
-}
-
-/// Times and spans of a task: queued, then prefill, then decode.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    /// The span under which the task was started.
-    parent: Span,
-    since: Instant,
-    phase: Phase,
-    /// Of the phase; open only during it.
-    span: Span,
-    timings: Timings,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Queued,
-    Prefill,
-    Decode,
-}
-
-impl Watch {
-    pub(crate) fn start(parent: Span) -> Self {
-        let (since, timings) = (clock::now(), Timings::default());
-        Self { parent, since, phase: Phase::Queued, span: Span::none(), timings }
-    }
-
-    /// The prompt is being computed, except for `cached` tokens; true the first time. Preemption begins no phase anew.
-    pub(crate) fn prefill(&mut self, cached: usize, computed: usize) -> bool {
-        let first = self.phase == Phase::Queued;
-        if first {
-            self.timings.queue_ms = self.lap();
-            self.phase = Phase::Prefill;
-            self.turn(|parent| tracing::info_span!(parent: parent, "prefill", cached, computed));
-        }
-        first
-    }
-
-    /// The first token was chosen.
-    pub(crate) fn decode(&mut self) {
-        if self.phase == Phase::Prefill {
-            self.timings.prefill_ms = self.lap();
-            self.phase = Phase::Decode;
-            self.turn(|parent| {
-                let empty = tracing::field::Empty;
-                tracing::info_span!(parent: parent, "decode", tokens = empty, finish_reason = empty)
-            });
-        }
-    }
-
-    fn end(mut self, tokens: u32, reason: &str) -> Timings {
-        let lap = self.lap();
-        match self.phase {
-            Phase::Queued => self.timings.queue_ms = lap,
-            Phase::Prefill => self.timings.prefill_ms = lap,
-            Phase::Decode => self.timings.decode_ms = lap,
-        }
-        // A span of another phase has no such fields and takes none.
-        self.span.record("tokens", tokens).record("finish_reason", reason);
-        self.timings
-    }
-
-    fn lap(&mut self) -> u64 {
-        let now = clock::now();
-        let lap = now.duration_since(self.since).as_millis() as u64;
-        self.since = now;
-        lap
-    }
-
-    /// Ends the phase's span and makes the next one's, with the parent's subscriber: this thread may have none.
-    fn turn(&mut self, make: impl FnOnce(&Span) -> Span) {
-        let Some(dispatch) = self.parent.with_subscriber(|(_, dispatch)| dispatch.clone()) else { return };
-        tracing::dispatcher::with_default(&dispatch, || {
-            drop(std::mem::replace(&mut self.span, Span::none()));
-            self.span = make(&self.parent);
-        });
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.turn(|_| Span::none());
     }
 }

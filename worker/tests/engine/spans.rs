@@ -1,77 +1,62 @@
 //! What a trace shows of a task.
 
-use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use tracing::Subscriber;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
-
+use longhand_proto::trace::{self, Context, Sink, Span};
 use longhand_worker::engine::Engine;
+use opentelemetry::trace::TraceId;
 
 use crate::invariance::engine;
 use crate::tasks::{read, task};
 
-/// A span that has ended, as an exporter would see it.
+/// All spans of this test program; it has one sink.
 #[derive(Debug, Default, Clone)]
-struct Ended {
-    name: &'static str,
-    parent: Option<&'static str>,
-    fields: BTreeMap<&'static str, String>,
-}
+struct Everything(Arc<Mutex<Vec<Span>>>);
 
-impl Visit for Ended {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.fields.insert(field.name(), format!("{value:?}"));
+impl Sink for Everything {
+    fn samples(&self, _: TraceId) -> bool {
+        true
+    }
+
+    fn take(&self, span: Span) {
+        self.0.lock().unwrap().push(span);
     }
 }
 
-#[derive(Debug, Default, Clone)]
-struct Exporter(Arc<Mutex<Vec<Ended>>>);
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Exporter {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let span = context.span(id).unwrap();
-        let parent = span.parent().map(|parent| parent.name());
-        let mut data = Ended { name: span.name(), parent, fields: BTreeMap::new() };
-        attributes.record(&mut data);
-        span.extensions_mut().insert(data);
-    }
-
-    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        values.record(context.span(id).unwrap().extensions_mut().get_mut::<Ended>().unwrap());
-    }
-
-    fn on_close(&self, id: Id, context: Context<'_, S>) {
-        let data = context.span(&id).unwrap().extensions().get::<Ended>().unwrap().clone();
-        self.0.lock().unwrap().push(data);
-    }
+fn value(span: &Span, key: &str) -> String {
+    let found = span.attributes.iter().find(|it| it.key.as_str() == key);
+    found.unwrap_or_else(|| panic!("no {key} in {span:?}")).value.to_string()
 }
 
-/// Spans are exported when they end: one that stays open is lost, and an operator sees no prefill and no decode.
+/// An operator sees where the time of an attempt went, while the attempt's own span is somebody else's to write.
 #[tokio::test]
-async fn prefill_and_decode_hang_below_the_callers_span_and_end_with_the_task() {
-    let exporter = Exporter::default();
+async fn queue_prefill_and_decode_hang_below_the_span_that_the_task_names() {
+    let everything = Everything::default();
+    assert!(trace::install(everything.clone()));
     let (engine, prompt) = (engine(64, 64), "A prompt that is nobody's business.");
-    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(exporter.clone()));
-    let generation = tracing::dispatcher::with_default(&dispatch, || {
-        tracing::info_span!("attempt").in_scope(|| engine.start(task(1, prompt), None))
-    });
-    let seen = read(generation).await;
-    let spans = exporter.0.lock().unwrap().clone();
-    let names: Vec<_> = spans.iter().map(|span| (span.name, span.parent)).collect();
-    assert_eq!(
-        names,
-        [("prefill", Some("attempt")), ("decode", Some("attempt")), ("attempt", None)],
-        "in order of end"
-    );
-    let (prefill, decode) = (&spans[0].fields, &spans[1].fields);
-    assert_eq!((prefill["cached"].as_str(), prefill["computed"].as_str()), ("0", "35"));
-    assert_eq!(decode["tokens"], seen.tokens.len().to_string());
-    assert_eq!(decode["finish_reason"], format!("{:?}", seen.output().finish_reason.as_str()));
+    let attempt = Context::mint();
+    let traced = longhand_proto::task::Task { traceparent: attempt.to_string(), ..task(1, prompt) };
+    let seen = read(engine.start(traced, None)).await;
+    // A document that is not sampled, and one that is not traced at all.
+    let unsampled = Context { sampled: false, ..Context::mint() }.to_string();
+    read(engine.start(longhand_proto::task::Task { traceparent: unsampled, ..task(2, prompt) }, None)).await;
+    read(engine.start(task(3, prompt), None)).await;
+
+    let spans = everything.0.lock().unwrap().clone();
+    let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+    assert_eq!(names, ["queue", "prefill", "decode"], "in order of end");
+    for pair in spans.windows(2) {
+        assert_eq!(pair[0].end, pair[1].start, "one begins where the other ends");
+    }
+    for span in &spans {
+        assert_eq!(span.parent, Some(attempt));
+        assert_eq!((value(span, "longhand.section"), value(span, "longhand.attempt")), ("1".into(), "1".into()));
+        assert_eq!(value(span, "longhand.document"), task(1, prompt).document.to_string());
+    }
+    assert_eq!(value(&spans[1], "longhand.tokens.cached"), "0");
+    assert_eq!(value(&spans[1], "longhand.tokens.computed"), "35");
+    assert_eq!(value(&spans[2], "longhand.tokens.generated"), seen.tokens.len().to_string());
+    assert_eq!(value(&spans[2], "longhand.finish_reason"), seen.output().finish_reason.as_str());
     let all = format!("{spans:?}");
     assert!(!all.contains("nobody") && !all.contains(&seen.output().text), "a text is in a span: {all}");
 }

@@ -149,7 +149,7 @@ impl Server {
         &self,
         task: &Task,
         events: &mpsc::Sender<Event>,
-        heard: impl Fn(),
+        mut heard: impl FnMut(usize),
     ) -> Result<Output, Trouble> {
         let body = body::of(task, self.dialect, &self.model.name).to_string();
         let request = self.client.post(self.chat.clone()).header(CONTENT_TYPE, "application/json").body(body);
@@ -162,7 +162,7 @@ impl Server {
         while let Some(bytes) = answer.chunk().await.map_err(|error| Trouble::Cut(chain(&error)))? {
             let pieces = reader.read(&bytes)?;
             if pieces > 0 {
-                heard();
+                heard(pieces);
                 // What the tokens are is the server's secret; that there are new ones is progress. A closed channel
                 // means that the task was cancelled, which ends this future.
                 drop(events.send(Event::Tokens(vec![0; pieces])).await);
