@@ -16,8 +16,9 @@ const REMEDY: &str = "run `make test-deps`, which fetches NVIDIA's compiler and 
 const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90a", "sm_100a"];
 
 /// Most registers of a thread, by what a kernel's name begins with; the first that fits. With 168 a multiprocessor holds
-/// three blocks of attention, with 80 three blocks that choose; what only streams wants to be many.
-const REGISTERS: [(&str, usize); 4] = [("prefill_", 168), ("decode_", 176), ("sample_choose", 80), ("", 48)];
+/// three blocks of prefill, with 80 two of those that choose; of decoding, shared memory holds two in any case. What only
+/// streams wants to be many.
+const REGISTERS: [(&str, usize); 4] = [("prefill_", 168), ("decode_", 192), ("sample_choose", 80), ("", 48)];
 
 /// Where `make test-deps` puts NVIDIA's files.
 fn fetched(file: &str) -> PathBuf {

@@ -1,16 +1,16 @@
 // Attention of single tokens over the paged pool (flash-decoding), bound by how fast keys and values come in.
 //
 // A block has the up to sixteen query heads that share a KV head, and one split of a sequence's context. Each of its four
-// warps takes every fourth block of the pool into a ring of its own in shared memory, three deep, so that no warp waits
-// for another until the end, when the four results are folded. Splits exist to fill the GPU when there are few sequences;
+// warps takes every fourth block of the pool into a ring of its own in shared memory, so that no warp waits for another
+// until the end, when the four results are folded. Splits exist to fill the GPU when there are few sequences;
 // `decode_combine` folds them.
 #include "kv.cuh"
 
-constexpr u32 DECODE_WARPS = 4, RING = 3, DECODE_ROWS = 16;
+constexpr u32 DECODE_WARPS = 4, DECODE_ROWS = 16;
 
 template <u32 head_dim, bool fp8>
 DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const Span *spans, bf16 *out, float *partial,
-                   f32x2 *weights, u32 heads, u32 kv_heads) {
+                   f32x2 *weights, u32 heads, u32 kv_heads, u32 depth) {
     typedef Stage<head_dim, fp8> S;
     u32 *shared = (u32 *)shared_memory();
     Span span = spans[blockIdx.z];
@@ -32,14 +32,14 @@ DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const
     Attention<head_dim, fp8> attention;
     attention.begin(g < rows ? query + g * head_dim : nullptr, g + 8 < rows ? query + (g + 8) * head_dim : nullptr);
 
-    u32 *ring = shared + warp * RING * S::WORDS;
-    for (u32 stage = 0; stage < RING; stage++) {
+    u32 *ring = shared + warp * depth * S::WORDS;
+    for (u32 stage = 0; stage < depth; stage++) {
         S::clear(ring + stage * S::WORDS, lane, 32);
     }
     __syncwarp();
     // The warp's next 32 entries of the block table, one a lane.
     u32 entries = 0;
-    auto copy = [&](u32 index) {
+    auto copy = [&](u32 index, u32 stage) {
         if (index < count) {
             if (index % 32 == 0) {
                 u32 mine = index + lane;
@@ -47,21 +47,28 @@ DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const
             }
             u32 block = begin + warp + index * DECODE_WARPS, left = context - block * BLOCK;
             const u8 *piece = pool + ((u64)shuffle(entries, index % 32) * kv_heads + kv_head) * Piece<head_dim, fp8>::BYTES;
-            S::copy(ring + index % RING * S::WORDS, piece, left < BLOCK ? left : BLOCK, lane, 32);
+            S::copy(ring + stage * S::WORDS, piece, left < BLOCK ? left : BLOCK, lane, 32);
         }
         copy_commit();
     };
-    for (u32 index = 0; index < RING - 1; index++) {
-        copy(index);
+    for (u32 index = 0; index + 1 < depth; index++) {
+        copy(index, index);
     }
+    u32 stage = 0, next = depth - 1;
     for (u32 index = 0; index < count; index++) {
-        copy_wait<RING - 2>();
+        if (depth == 3) {
+            copy_wait<1>();
+        } else {
+            copy_wait<0>();
+        }
         // All lanes have their part here, and are done with the stage that the next copy goes to.
         __syncwarp();
-        copy(index + RING - 1);
+        copy(index + depth - 1, next);
         i32 left = (i32)(context - (begin + warp + index * DECODE_WARPS) * BLOCK);
         i32 seen[2] = {left, left};
-        attention.meet(ring + index % RING * S::WORDS, seen);
+        attention.meet(ring + stage * S::WORDS, seen);
+        next = stage;
+        stage = stage + 1 < depth ? stage + 1 : 0;
     }
     copy_wait<0>();
     attention.finish();
@@ -114,12 +121,13 @@ DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const
 
 // As prefill, for spans of one row. Blocks: (splits, kv_heads * tiles of sixteen heads, spans). With one split the result
 // goes to `out`; with more, sums to `partial` [spans][heads][splits][head_dim] and (greatest score, sum of weights) to
-// `weights` [spans][heads][splits].
+// `weights` [spans][heads][splits]. A ring is `depth` pieces, three or two.
 #define DECODE(name, head_dim, fp8) \
     KERNEL(name, DECODE_WARPS * 32, 2, const bf16 *__restrict__ queries, const u8 *__restrict__ pool, \
            const u32 *__restrict__ tables, const Span *__restrict__ spans, bf16 *__restrict__ out, \
-           float *__restrict__ partial, f32x2 *__restrict__ weights, u32 heads, u32 kv_heads) { \
-        decode<head_dim, fp8>(queries, pool, tables, spans, out, partial, weights, heads, kv_heads); \
+           float *__restrict__ partial, f32x2 *__restrict__ weights, u32 heads, u32 kv_heads, \
+           u32 depth) { \
+        decode<head_dim, fp8>(queries, pool, tables, spans, out, partial, weights, heads, kv_heads, depth); \
     }
 
 DECODE(decode_64_bf16, 64, false)
@@ -131,25 +139,45 @@ DECODE(decode_80_fp8, 80, true)
 DECODE(decode_96_fp8, 96, true)
 DECODE(decode_128_fp8, 128, true)
 
-// Folds the splits. Blocks: (heads, spans); a thread a column.
-KERNEL(decode_combine, 128, 1, const float *__restrict__ partial, const f32x2 *__restrict__ weights,
+constexpr u32 COMBINE_WARPS = 8;
+
+// Folds the splits, of which there are at most 64: each warp adds up every eighth, a lane four columns. Blocks: (heads,
+// spans). Shared memory: 8 x head_dim floats.
+KERNEL(decode_combine, COMBINE_WARPS * 32, 1, const float *__restrict__ partial, const f32x2 *__restrict__ weights,
        const Span *__restrict__ spans, bf16 *__restrict__ out, u32 head_dim, u32 splits) {
     Span span = spans[blockIdx.y];
-    u32 head = blockIdx.x, heads = gridDim.x, column = threadIdx.x;
-    if (span.rows == 0 || column >= head_dim) {
+    // The same for all threads of the block.
+    if (span.rows == 0) {
         return;
     }
+    u32 head = blockIdx.x, heads = gridDim.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     u64 place = ((u64)blockIdx.y * heads + head) * splits;
-    float most = -1e30f;
-    for (u32 split = 0; split < splits; split++) {
-        most = greater(most, weights[place + split].x);
+    // Lane i has splits i and i + 32.
+    f32x2 low = lane < splits ? weights[place + lane] : f32x2{-1e30f, 0.0f};
+    f32x2 high = lane + 32 < splits ? weights[place + lane + 32] : f32x2{-1e30f, 0.0f};
+    float most = warp_max(greater(low.x, high.x));
+    float keep_low = exp2_fast(low.x - most), keep_high = exp2_fast(high.x - most);
+    float total = warp_sum(low.y * keep_low + high.y * keep_high);
+
+    bool here = lane < head_dim / 4;
+    f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (u32 split = warp; split < splits; split += COMBINE_WARPS) {
+        float keep = shuffle(split < 32 ? keep_low : keep_high, split % 32);
+        if (here) {
+            f32x4 part = ((const f32x4 *)(partial + (place + split) * head_dim))[lane];
+            sum = {sum.x + part.x * keep, sum.y + part.y * keep, sum.z + part.z * keep, sum.w + part.w * keep};
+        }
     }
-    float sum = 0.0f, total = 0.0f;
-    for (u32 split = 0; split < splits; split++) {
-        f32x2 weight = weights[place + split];
-        float keep = exp2_fast(weight.x - most);
-        sum += partial[(place + split) * head_dim + column] * keep;
-        total += weight.y * keep;
+    float *sums = (float *)shared_memory();
+    if (here) {
+        ((f32x4 *)(sums + warp * head_dim))[lane] = sum;
     }
-    out[((u64)span.row * heads + head) * head_dim + column] = to_bf16(sum / total);
+    __syncthreads();
+    for (u32 column = threadIdx.x; column < head_dim; column += COMBINE_WARPS * 32) {
+        float all = 0.0f;
+        for (u32 other = 0; other < COMBINE_WARPS; other++) {
+            all += sums[other * head_dim + column];
+        }
+        out[((u64)span.row * heads + head) * head_dim + column] = to_bf16(all / total);
+    }
 }

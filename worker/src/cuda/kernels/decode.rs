@@ -5,7 +5,7 @@ use half::bf16;
 use super::DECODE;
 use super::check::{self, Chance, CheckError, Checked, near};
 use super::kv::attention::Case;
-use super::kv::{KvFormat, KvShape, Span};
+use super::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
@@ -20,13 +20,14 @@ const ENTRIES: [&str; 8] = [
     "decode_128_fp8",
 ];
 const WARPS: usize = 4;
-/// Pieces of a warp's ring.
-const RING: usize = 3;
+/// Pieces of a warp's ring, from the best that there is room for.
+const DEPTHS: [usize; 2] = [3, 2];
 /// Query heads of one block at most.
 const ROWS: usize = 16;
 /// Blocks that a multiprocessor holds at once.
 const RESIDENT: usize = 2;
-/// More splits than this would be shorter than folding them takes.
+const COMBINE_WARPS: usize = 8;
+/// What folding them has room for; more would be shorter than folding them takes.
 pub const MOST_SPLITS: usize = 64;
 
 /// As [`super::prefill::Prefill`], for spans of one row.
@@ -59,7 +60,8 @@ fn blocks(heads: usize, kv_heads: usize) -> usize {
 }
 
 /// How many splits fill a GPU of that many multiprocessors with `spans` sequences. It does not ask how long they are: a
-/// recorded launch serves all lengths, and a split without positions costs next to nothing.
+/// recorded launch serves all lengths, and a split without positions costs next to nothing. A row's bits depend on its
+/// number of splits: whoever wants the same bits in every batch takes a fixed number.
 pub fn splits(multiprocessors: u32, spans: usize, heads: usize, kv_heads: usize) -> usize {
     let blocks = (spans * blocks(heads, kv_heads)).max(1);
     let room = multiprocessors as usize * RESIDENT;
@@ -68,11 +70,21 @@ pub fn splits(multiprocessors: u32, spans: usize, heads: usize, kv_heads: usize)
 
 impl Decode {
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
+        // Consumer cards have 99 KiB of shared memory for a block, others from 163 KiB on.
+        let room = |depth: &usize| self.ring_bytes(*depth) <= gpu.about().shared;
+        self.launch_with(gpu, DEPTHS.into_iter().find(room).unwrap_or(DEPTHS[1]))
+    }
+
+    fn ring_bytes(&self, depth: usize) -> u32 {
+        (WARPS * depth * self.shape.stage_bytes()) as u32
+    }
+
+    fn launch_with(&self, gpu: &dyn Gpu, depth: usize) -> Result<(), GpuError> {
         let Self { heads, shape, splits, .. } = *self;
         let launch = Launch {
             grid: [splits as u32, blocks(heads, shape.kv_heads) as u32, self.count as u32],
             block: [WARPS as u32 * 32, 1, 1],
-            shared: (WARPS * RING * shape.stage_bytes()) as u32,
+            shared: self.ring_bytes(depth),
         };
         let args = [
             self.queries.into(),
@@ -84,13 +96,17 @@ impl Decode {
             self.weights.into(),
             (heads as u32).into(),
             (shape.kv_heads as u32).into(),
+            (depth as u32).into(),
         ];
         gpu.launch(&Kernel { source: &DECODE, entry: ENTRIES[shape.instance()] }, launch, &args)?;
         if splits == 1 {
             return Ok(());
         }
-        let threads = shape.head_dim.next_multiple_of(32) as u32;
-        let launch = Launch { grid: [heads as u32, self.count as u32, 1], block: [threads, 1, 1], shared: 0 };
+        let launch = Launch {
+            grid: [heads as u32, self.count as u32, 1],
+            block: [COMBINE_WARPS as u32 * 32, 1, 1],
+            shared: (COMBINE_WARPS * shape.head_dim * size_of::<f32>()) as u32,
+        };
         let args = [
             self.partial.into(),
             self.weights.into(),
@@ -103,7 +119,7 @@ impl Decode {
     }
 }
 
-fn run(gpu: &dyn Gpu, case: &Case, splits: usize) -> Result<Vec<f32>, GpuError> {
+fn run(gpu: &dyn Gpu, case: &Case, splits: usize, depth: usize) -> Result<Vec<f32>, GpuError> {
     let spans: Vec<Span> = [Span::default()].iter().chain(&case.spans).copied().collect();
     let (queries, pool) = (Buffer::from_slice(gpu, &case.queries)?, Buffer::from_slice(gpu, &case.pool)?);
     let (tables, spans_at) = (Buffer::from_slice(gpu, &case.tables)?, Buffer::from_slice(gpu, &spans)?);
@@ -124,7 +140,7 @@ fn run(gpu: &dyn Gpu, case: &Case, splits: usize) -> Result<Vec<f32>, GpuError> 
         shape: case.shape,
         splits,
     };
-    decode.launch(gpu)?;
+    decode.launch_with(gpu, depth)?;
     Ok(check::wide(&out.to_vec(gpu)?))
 }
 
@@ -148,14 +164,17 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
             let sequences: Vec<(usize, usize)> = positions.iter().map(|position| (*position, 1)).collect();
             let case = Case::new(KvShape { kv_heads, head_dim, format }, group, &sequences, &mut chance);
             let what = format!("decode {group} x {kv_heads} heads of {head_dim} {format:?} {positions:?} / {splits}");
-            near(&what, &run(gpu, &case, splits)?, &case.twin(), 0.004, check::BF16)?;
+            let want = case.twin();
+            for depth in DEPTHS {
+                near(&format!("{what} {depth} deep"), &run(gpu, &case, splits, depth)?, &want, 0.004, check::BF16)?;
+            }
         }
     }
     let alone =
         Case::new(KvShape { kv_heads: 2, head_dim: 64, format: KvFormat::Bf16 }, 2, &[(90, 1), (333, 1)], &mut chance);
-    let both = run(gpu, &alone, 2)?;
+    let both = run(gpu, &alone, 2, DEPTHS[0])?;
     let second = Case { spans: vec![Span { row: 1, ..alone.spans[1] }], ..alone };
-    if both[both.len() / 2..] != run(gpu, &second, 2)?[both.len() / 2..] {
+    if both[both.len() / 2..] != run(gpu, &second, 2, DEPTHS[0])?[both.len() / 2..] {
         return Err(CheckError::Wrong("decode: a row's bits depend on the rows beside it".into()));
     }
     Ok(())

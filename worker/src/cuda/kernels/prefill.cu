@@ -12,7 +12,8 @@ DEVICE void prefill(const bf16 *queries, const u8 *pool, const u32 *tables, cons
                     u32 kv_heads) {
     typedef Stage<head_dim, fp8> S;
     u32 *stages = (u32 *)shared_memory();
-    Span span = spans[blockIdx.x];
+    // The last spans of a chunk have the most to read: they begin first.
+    Span span = spans[gridDim.x - 1 - blockIdx.x];
     // The same for all threads of the block.
     if (span.rows == 0) {
         return;

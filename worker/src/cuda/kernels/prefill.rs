@@ -5,7 +5,7 @@ use half::bf16;
 use super::PREFILL;
 use super::check::{self, Chance, Checked, near};
 use super::kv::attention::Case;
-use super::kv::{KvFormat, KvShape, Span};
+use super::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
@@ -103,6 +103,17 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
             // Weights are rounded to bf16 before they meet the values.
             near(&what, &run(gpu, &case)?, &case.twin(), 0.004, check::BF16)?;
         }
+    }
+    for _ in 0..6 {
+        let (group, kv_heads) = (1 + chance.below(9) as usize, 1 + chance.below(2) as usize);
+        let head_dim = HEAD_DIMS[chance.below(4) as usize];
+        let format = if chance.below(2) == 0 { KvFormat::Bf16 } else { KvFormat::Fp8 };
+        let sequences = 1 + chance.below(3);
+        let sequences: Vec<(usize, usize)> =
+            (0..sequences).map(|_| (chance.below(60) as usize, 1 + chance.below(30) as usize)).collect();
+        let case = Case::new(KvShape { kv_heads, head_dim, format }, group, &sequences, &mut chance);
+        let what = format!("prefill {group} x {kv_heads} heads of {head_dim} {format:?} {sequences:?}");
+        near(&what, &run(gpu, &case)?, &case.twin(), 0.004, check::BF16)?;
     }
     Ok(())
 }

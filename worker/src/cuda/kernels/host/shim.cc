@@ -60,6 +60,8 @@ struct Machine {
     const Entry *entry;
     void **arguments;
     std::string wrong;
+    // Blocks that ran here.
+    u32 blocks = 0;
     sigjmp_buf astray;
     volatile bool running = false;
     std::vector<u8> signal_stack;
@@ -325,14 +327,13 @@ std::string run(const char *name, const u32 *grid, const u32 *block, u32 shared,
         return reinterpret_cast<const char *>(machine->slots.data());
     }
     bool well = true;
-    u32 number = 0;
     for (u32 z = 0; z < grid[2] && well; z++) {
         for (u32 y = 0; y < grid[1] && well; y++) {
             for (u32 x = 0; x < grid[0] && well; x++) {
                 place.block = {x, y, z};
                 // All ones: NaN in every type of floating-point number.
                 std::memset(place.shared, 0xff, room);
-                well = run_block(threads, number++ % 2 == 1);
+                well = run_block(threads, machine->blocks++ % 2 == 1);
             }
         }
     }
