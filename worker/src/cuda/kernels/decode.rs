@@ -170,6 +170,16 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
             }
         }
     }
+    for _ in 0..6 {
+        let (group, kv_heads) = (1 + chance.below(9) as usize, 1 + chance.below(3) as usize);
+        let head_dim = HEAD_DIMS[chance.below(4) as usize];
+        let format = if chance.below(2) == 0 { KvFormat::Bf16 } else { KvFormat::Fp8 };
+        let (splits, sequences) = (1 + chance.below(40) as usize, 1 + chance.below(3));
+        let sequences: Vec<(usize, usize)> = (0..sequences).map(|_| (chance.below(150) as usize, 1)).collect();
+        let case = Case::new(KvShape { kv_heads, head_dim, format }, group, &sequences, &mut chance);
+        let what = format!("decode {group} x {kv_heads} heads of {head_dim} {format:?} {sequences:?} / {splits}");
+        near(&what, &run(gpu, &case, splits, DEPTHS[0])?, &case.twin(), 0.004, check::BF16)?;
+    }
     let alone =
         Case::new(KvShape { kv_heads: 2, head_dim: 64, format: KvFormat::Bf16 }, 2, &[(90, 1), (333, 1)], &mut chance);
     let both = run(gpu, &alone, 2, DEPTHS[0])?;
