@@ -218,9 +218,9 @@ bool run_block(u32 threads, bool backwards) {
     }
 }
 
-// SIGILL is what the build makes of an address that its type does not allow.
-constexpr int FAULTS[] = {SIGSEGV, SIGBUS, SIGILL};
-struct sigaction before[3];
+// The last two are what the build makes of an address that its type does not allow, on one processor or another.
+constexpr int FAULTS[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP};
+struct sigaction before[4];
 
 void on_fault(int signal, siginfo_t *info, void *context) {
     Machine *here = machine;
@@ -234,10 +234,14 @@ void on_fault(int signal, siginfo_t *info, void *context) {
         const Fibre &fibre = self();
         snprintf(reinterpret_cast<char *>(here->slots.data()), 300, "thread %u of block (%u, %u, %u) %s", fibre.index.x,
                  place.block.x, place.block.y, place.block.z,
-                 signal == SIGILL ? "uses an address that is no multiple of what it reads or writes" : what);
+                 signal == SIGILL || signal == SIGTRAP ? "uses an address that is no multiple of what it reads or writes" : what);
         siglongjmp(here->astray, 1);
     }
-    struct sigaction &old = before[signal == SIGSEGV ? 0 : signal == SIGBUS ? 1 : 2];
+    u32 which = 0;
+    while (FAULTS[which] != signal) {
+        which++;
+    }
+    struct sigaction &old = before[which];
     if (old.sa_flags & SA_SIGINFO && old.sa_sigaction) {
         old.sa_sigaction(signal, info, context);
     } else {
@@ -257,7 +261,7 @@ bool make_machine() {
         action.sa_sigaction = on_fault;
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
         bool well = true;
-        for (int i = 0; i < 3; i++) {
+        for (u32 i = 0; i < 4; i++) {
             well = well && sigaction(FAULTS[i], &action, &before[i]) == 0;
         }
         return well;
