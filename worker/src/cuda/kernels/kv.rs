@@ -55,12 +55,18 @@ impl KvShape {
         self.head_dim.next_multiple_of(32)
     }
 
-    /// Bytes of a piece in shared memory: `Stage` of `kv.cuh`.
-    pub(crate) fn stage_bytes(&self) -> usize {
+    /// Words from one key to the next, and from one pair of values to the next, of a piece in shared memory: `KEY` and
+    /// `PAIR` of `Stage` in `kv.cuh`.
+    fn strides(&self) -> (usize, usize) {
         // Rows begin `phase` words further on in the 32 banks than the row before.
         let apart = |words: usize, phase: usize| words + (phase + 32 - words % 32) % 32;
-        let key = apart(self.padded() * self.number() / 4, if self.format == KvFormat::Fp8 { 8 } else { 16 });
-        let pair = apart(self.padded() * self.number() / 2, 8);
+        let phase = if self.format == KvFormat::Fp8 { 8 } else { 16 };
+        (apart(self.padded() * self.number() / 4, phase), apart(self.padded() * self.number() / 2, 8))
+    }
+
+    /// Bytes of a piece in shared memory.
+    pub(crate) fn stage_bytes(&self) -> usize {
+        let (key, pair) = self.strides();
         let scales = if self.format == KvFormat::Fp8 { 2 * BLOCK_TOKENS } else { 0 };
         4 * (BLOCK_TOKENS * key + BLOCK_TOKENS / 2 * pair + scales)
     }
@@ -274,6 +280,34 @@ pub(crate) mod attention {
                 }
             }
             out
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_that_read_together_read_from_all_banks() {
+        for (format, words) in [(KvFormat::Bf16, 4), (KvFormat::Fp8, 2)] {
+            for head_dim in HEAD_DIMS {
+                let (key, pair) = KvShape { kv_heads: 1, head_dim, format }.strides();
+                // 16 bytes a lane: eight lanes at once; 8 bytes: sixteen.
+                for first in (0..32).step_by(32 / words) {
+                    let lanes = first..first + 32 / words;
+                    let banks = |start: &dyn Fn(usize, usize) -> usize| {
+                        let starts = lanes.clone().map(|lane| start(lane / 4, lane % 4));
+                        let mut banks: Vec<usize> =
+                            starts.flat_map(|start| start..start + words).map(|word| word % 32).collect();
+                        banks.sort_unstable();
+                        banks
+                    };
+                    let all: Vec<usize> = (0..32).collect();
+                    assert_eq!(banks(&|g, t| g * key + t * words), all, "keys of {head_dim} {format:?}");
+                    assert_eq!(banks(&|g, t| t * pair + g * words), all, "values of {head_dim} {format:?}");
+                }
+            }
         }
     }
 }
