@@ -38,7 +38,7 @@ NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sud
   $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
   || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
 
-.PHONY: help demo test bench lint model test-deps rust-components
+.PHONY: help demo test bench gpu lint model test-deps rust-components
 .DEFAULT_GOAL := help
 
 help:
@@ -47,6 +47,7 @@ help:
 	@echo 'make bench      speed of the CPU engine, against llama.cpp built here for it (an hour)'
 	@echo 'make dist       the program as a tar, with the licences of all that is in it'
 	@echo 'make deploy-check  everything in deploy/: charts, units, scripts; a real Slurm, two hosts, a rolling update'
+	@echo 'make gpu        all that only a GPU can tell; without one, packs it into target/gpu for a machine that has'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
 	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, Prometheus, rotel, datasets, NVRTC, a browser'
@@ -70,6 +71,22 @@ bench: model $(PEER_MODEL) $(RANDOM_MODELS)
 	done
 	$(LONGHAND) bench engine --model '$(MODEL)' --peer '$(PEER)/bin' --peer-model '$(PEER_MODEL)' --busy 1 \
 	  --shape 1x128+128 --shape 8x128+128 --report target/bench/engine-busy.json
+
+# What a machine with a GPU needs that has neither cargo nor a network. The model is cut into halves that travel alone.
+GPU := target/gpu
+gpu: model
+	$(CARGO) build --release --locked --package longhand
+	rm -rf '$(GPU)' && mkdir -p '$(GPU)/worker/tests'
+	cp worker/gpu/* '$(GPU)'
+	cp -r worker/tests/fixtures '$(GPU)/worker/tests'
+	cp -r examples/shapes examples/recipes examples/instructions.jsonl examples/instructions.zh.jsonl '$(GPU)'
+	gzip --stdout target/release/longhand >'$(GPU)/longhand.gz'
+	gzip --stdout "$$($(CARGO) test --release --locked --package longhand-worker --test devices --no-run \
+	  --message-format json | sed -n 's/.*"executable":"\([^"]*devices-[^"]*\)".*/\1/p')" >'$(GPU)/devices.gz'
+	split --number 2 '$(MODEL)' '$(GPU)/$(notdir $(MODEL)).part-'
+	echo '$(MODEL_SHA256)  $(notdir $(MODEL))' >'$(GPU)/model.sha256'
+	@if nvidia-smi >/dev/null 2>&1; then '$(GPU)/run.sh' target/gpu-results; \
+	  else echo 'There is no GPU here. Copy $(GPU) to a machine that has one, and run run.sh there.'; fi
 
 lint: rust-components
 	$(CARGO) fmt --all --check

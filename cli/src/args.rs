@@ -9,12 +9,14 @@ use longhand_proto::RunId;
 use crate::bench::Bench;
 use crate::capacity::CapacityArgs;
 use crate::coordinator::CoordinatorArgs;
+use crate::device::DeviceArgs;
 use crate::health::HealthArgs;
 use crate::import::ImportArgs;
 use crate::model::Model;
 use crate::operator::Operate;
 use crate::port::{AccessArgs, HttpArgs};
 use crate::select::SelectArgs;
+use crate::selftest::SelftestArgs;
 use crate::version;
 use crate::worker::WorkerArgs;
 
@@ -112,6 +114,8 @@ pub(crate) enum Command {
     Coordinator(Box<CoordinatorArgs>),
     /// Write documents for a coordinator
     Worker(Box<WorkerArgs>),
+    /// Check what computes here: driver, every kernel, a model from end to end, and speed against known ceilings
+    Selftest(SelftestArgs),
     /// Measure how fast it is here
     #[command(subcommand)]
     Bench(Bench),
@@ -227,16 +231,16 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "N", default_value_t = 0.0, env = "LONGHAND_MOCK_TOKENS_PER_SECOND", hide = true)]
     pub(crate) mock_tokens_per_second: f64,
 
-    /// Threads that compute [default: the cores this process may use]
-    #[arg(long, value_name = "N", env = "LONGHAND_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) threads: Option<u32>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 
-    /// Memory for keys and values, such as 512MiB or 2GiB [default: what the documents in work need, at most a quarter
-    /// of the memory available]
+    /// Memory for keys and values, such as 512MiB or 2GiB [default: on the processor what the documents in work need, at
+    /// most a quarter of the memory available; on a GPU what --gpu-memory-utilization leaves]
     #[arg(long, value_name = "SIZE", env = "LONGHAND_KV_MEMORY")]
     pub(crate) kv_memory: Option<Bytes>,
 
-    /// Documents written at the same time [default: as many as the memory for keys and values holds, at most 16]
+    /// Documents written at the same time [default: as many as the memory for keys and values holds, at most 16 on the processor and 256 on
+    /// a GPU]
     #[arg(long, value_name = "N", env = "LONGHAND_MAX_SEQUENCES", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) max_sequences: Option<u32>,
 }

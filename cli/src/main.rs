@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod capacity;
 mod coordinator;
+mod device;
 mod display;
 mod dry_run;
 mod exit;
@@ -24,6 +25,7 @@ mod port;
 mod progress;
 mod run;
 mod select;
+mod selftest;
 mod spans;
 mod summary;
 mod telemetry;
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Select(args) => args.json,
         Command::Coordinator(args) => args.json,
         Command::Worker(args) => args.json,
+        Command::Selftest(args) => args.json,
         Command::Bench(command) => command.json(),
         Command::Health(_) => false,
         Command::Model(command) => command.json(),
@@ -111,6 +114,7 @@ async fn command(cli: Cli) -> Result<Code> {
         Command::Select(args) => select::select(&args),
         Command::Coordinator(args) => coordinator::coordinator(&args).await,
         Command::Worker(args) => worker::worker(&args).await,
+        Command::Selftest(args) => args.run().await,
         Command::Bench(command) => command.run().await,
         Command::Health(args) => health::health(&args).await,
         Command::Model(command) => command.run().await,

@@ -20,6 +20,44 @@ pub struct StepBatch {
     pub sequences: Vec<SeqStep>,
 }
 
+impl StepBatch {
+    /// Refuses a batch that cannot be run.
+    pub(crate) fn check(&self, max_tokens: usize, vocab: usize, blocks: usize) -> Result<(), DeviceError> {
+        let wrong = |what: String| Err(DeviceError::Step(what));
+        let tokens = self.tokens.len();
+        if tokens > max_tokens {
+            return wrong(format!("{tokens} tokens in one step, where {max_tokens} fit"));
+        }
+        let lengths: usize = self.sequences.iter().map(|sequence| sequence.len).sum();
+        if lengths != tokens {
+            return wrong(format!("{tokens} tokens for sequences of {lengths} in all"));
+        }
+        if let Some(token) = self.tokens.iter().find(|token| **token as usize >= vocab) {
+            return wrong(format!("token {token} is beyond the vocabulary of {vocab}"));
+        }
+        let mut written = Vec::new();
+        for (index, SeqStep { len, start, blocks: table, .. }) in self.sequences.iter().enumerate() {
+            let needed = (start + len).div_ceil(BLOCK_TOKENS);
+            if *len == 0 || table.len() < needed {
+                let held = table.len();
+                return wrong(format!(
+                    "sequence {index}: {len} tokens from {start} on need {needed} blocks, it has {held}"
+                ));
+            }
+            if let Some(block) = table[..needed].iter().find(|block| **block as usize >= blocks) {
+                return wrong(format!("sequence {index}: block {block} is beyond the pool of {blocks}"));
+            }
+            written.extend_from_slice(&table[start / BLOCK_TOKENS..needed]);
+        }
+        // Blocks are written by several threads at once: two sequences may share what they read, never what they write.
+        written.sort_unstable();
+        if let Some(pair) = written.windows(2).find(|pair| pair[0] == pair[1]) {
+            return wrong(format!("block {} is written by two sequences, or twice by one", pair[0]));
+        }
+        Ok(())
+    }
+}
+
 /// The part of a step that belongs to one sequence.
 #[derive(Debug, Clone)]
 pub struct SeqStep {
@@ -78,7 +116,9 @@ pub trait Device: Send + Debug {
     /// Runs the step and pushes one token per sequence with `sample`, in their order, to `sampled`.
     ///
     /// A row's result depends on its own sequence only, bit for bit, never on what else is in the batch, on how its
-    /// prompt was cut into chunks, or on which blocks it holds.
+    /// prompt was cut into chunks, or on which blocks it holds. The CUDA device keeps that in its deterministic mode.
+    /// Outside it, the order of sums follows the size of the batch: the last bits of logits depend on company and chunks, so
+    /// a near tie may go the other way; random numbers, masks and everything else do not depend on them.
     fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError>;
     /// Runs the step and returns the raw logits `[rows, vocab]` of *every* token in the batch. For tests and perplexity.
     fn logits(&mut self, batch: &StepBatch) -> Result<Vec<f32>, DeviceError>;

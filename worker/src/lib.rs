@@ -7,3 +7,4 @@ pub mod device;
 pub mod engine;
 pub mod meter;
 pub mod model;
+pub mod selftest;

@@ -49,7 +49,7 @@ impl Contender for Us {
 
     fn command(&self, shape: Shape) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["bench", "engine", "--json", "--threads", &self.threads.to_string()]);
+        command.args(["bench", "engine", "--json", "--device", "cpu", "--threads", &self.threads.to_string()]);
         command.arg("--shape").arg(shape.to_string()).arg("--model").arg(&self.model);
         command
     }

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use longhand_proto::clock;
-use longhand_worker::cpu::{CpuDevice, CpuOptions};
 use longhand_worker::device::{BLOCK_TOKENS, Device};
 use longhand_worker::meter::Meter;
 use longhand_worker::model::Model;
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::compare::{self, Comparison};
 use super::peer::Peer;
 use super::shape::{DEFAULT, Shape};
+use crate::device::{DeviceArgs, Kv, Opened, Weights};
 use crate::exit::{Code, Failure, Result};
 use crate::output;
 
@@ -21,36 +21,42 @@ Examples:
   longhand bench engine --model model.gguf
   longhand bench engine --model model.gguf --shape 16x128+128 --shape 8x3500+64
   longhand bench engine --model model.gguf --peer build/bin --peer-model model.Q4_0.gguf
+  longhand bench engine --device cuda --config examples/shapes/llama-3.1-8b.json --load-format dummy --shape 64x1024+128
 
 A shape STREAMSxPROMPT+TOKENS is read (all prompts) and written (all streams together). With --peer, each shape is done
 by a fresh process of this program and by llama.cpp's `llama-batched-bench` in turn, --rounds times; the table shows
-medians, and the median of the ratios of each round. `make bench` builds that peer and calls this.
+medians, and the median of the ratios of each round. `make bench` builds that peer and calls this. With --profile the
+GPU's work is timed kernel by kernel, which slows it down as a whole.
 
 Exit codes:
   0    measured
   1    a measurement failed
   2    nothing was started: wrong usage, model or peer of no use";
 
-/// Tokens of one step, as a worker has them.
-const BATCH_TOKENS: usize = 512;
-
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct EngineBench {
     /// Model: a GGUF file, or a Hugging Face folder with safetensors
-    #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL")]
-    model: PathBuf,
+    #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL", required_unless_present = "config")]
+    model: Option<PathBuf>,
 
-    /// Threads that compute [default: the cores this process may use]
-    #[arg(long, value_name = "N", env = "LONGHAND_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
+    /// Measure the shape that this config.json of Hugging Face describes, on a GPU
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "peer"], requires = "load_format")]
+    config: Option<PathBuf>,
+
+    /// Where weights come from: the model, or chance
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    load_format: Option<LoadFormat>,
+
+    #[command(flatten)]
+    device: DeviceArgs,
 
     /// What to measure; may be given several times [default: reading 512, writing in 1 to 32 streams, 3,500 of context]
     #[arg(long, value_name = "STREAMSxPROMPT+TOKENS")]
     shape: Vec<Shape>,
 
     /// Folder with llama.cpp's programs, to measure in turn with this one
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "model")]
     peer: Option<PathBuf>,
 
     /// Model of the peer [default: the same file]
@@ -69,9 +75,19 @@ pub(crate) struct EngineBench {
     #[arg(long, value_name = "FILE", requires = "peer")]
     report: Option<PathBuf>,
 
+    /// Time each kernel of the last shape's writing by itself, and print where the time goes (GPU only)
+    #[arg(long, conflicts_with = "peer")]
+    profile: bool,
+
     /// Print one JSON object per shape
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LoadFormat {
+    Auto,
+    Dummy,
 }
 
 /// What one process measured of one shape.
@@ -92,27 +108,38 @@ impl EngineBench {
 
     fn measure(&self) -> Result<Code> {
         let shapes: &[Shape] = if self.shape.is_empty() { &DEFAULT } else { &self.shape };
-        match &self.peer {
-            None => self.alone(shapes)?,
-            Some(folder) => self.in_turn(shapes, folder)?,
+        match (&self.peer, &self.model) {
+            (Some(folder), Some(model)) => self.in_turn(shapes, folder, model)?,
+            _ => self.alone(shapes)?,
         }
         Ok(Code::Ok)
     }
 
     fn alone(&self, shapes: &[Shape]) -> Result<()> {
-        let model = Model::open(&self.model).map_err(Failure::refused)?;
         let blocks = |shape: &Shape| shape.streams * (shape.prompt + shape.tokens).div_ceil(BLOCK_TOKENS);
-        let options = CpuOptions {
-            threads: self.threads.map(|threads| threads as usize),
-            kv_blocks: shapes.iter().map(blocks).max().unwrap_or(1),
-            max_batch_tokens: BATCH_TOKENS,
+        let kv = Kv::Blocks(shapes.iter().map(blocks).max().unwrap_or(1));
+        let streams = shapes.iter().map(|shape| shape.streams).max();
+        let (what, Opened { mut device, profile, .. }) = match (&self.config, &self.model) {
+            (Some(file), _) => {
+                let config = Model::shape(file).map_err(Failure::refused)?;
+                if self.load_format != Some(LoadFormat::Dummy) {
+                    return Err(Failure::refused("--config has no weights: say --load-format dummy"));
+                }
+                (file, self.device.open(Weights::Random(&config), kv, streams, self.profile)?)
+            }
+            (None, Some(path)) => {
+                let model = Model::open(path).map_err(Failure::refused)?;
+                let dummy = self.load_format == Some(LoadFormat::Dummy);
+                let weights = if dummy { Weights::Random(model.config()) } else { Weights::Model(&model) };
+                (path, self.device.open(weights, kv, streams, self.profile)?)
+            }
+            (None, None) => return Err(Failure::refused("no model is named: give --model PATH or --config FILE")),
         };
-        let mut device = CpuDevice::load(&model, &options).map_err(Failure::refused)?;
         if !self.json {
-            output::line(&format!("{} on {}", self.model.display(), device.name()))?;
+            output::line(&format!("{} on {}", what.display(), device.name()))?;
         }
         for &shape in shapes {
-            let speed = speed(&mut device, shape)?;
+            let speed = speed(&mut *device, shape)?;
             if self.json {
                 output::json(&speed)?;
             } else {
@@ -123,16 +150,28 @@ impl EngineBench {
                 ))?;
             }
         }
+        if self.profile
+            && let Some(&shape) = shapes.last()
+        {
+            let profile =
+                profile.ok_or_else(|| Failure::refused("--profile times the kernels of a GPU: --device cuda"))?;
+            profile.clear();
+            let mut meter =
+                Meter::new(&mut *device, shape.streams, shape.prompt + shape.tokens).map_err(Failure::stopped)?;
+            let steps = shape.tokens.min(8);
+            meter.write(shape.prompt..shape.prompt + steps).map_err(Failure::stopped)?;
+            output::line(profile.table(steps).trim_end())?;
+        }
         Ok(())
     }
 
-    fn in_turn(&self, shapes: &[Shape], folder: &Path) -> Result<()> {
-        let threads = match self.threads {
+    fn in_turn(&self, shapes: &[Shape], folder: &Path, model: &Path) -> Result<()> {
+        let threads = match self.device.threads {
             Some(threads) => threads as usize,
             None => super::machine::Machine::here().cores,
         };
-        let peer = Peer::find(folder, self.peer_model.as_ref().unwrap_or(&self.model), threads)?;
-        let us = compare::Us::new(&self.model, threads)?;
+        let peer = Peer::find(folder, self.peer_model.as_deref().unwrap_or(model), threads)?;
+        let us = compare::Us::new(model, threads)?;
         let comparison = Comparison::run(&us, &peer, shapes, self.rounds, self.busy)?;
         match self.json {
             true => output::json(&comparison)?,

@@ -11,6 +11,7 @@ mod dashboard;
 mod examples;
 mod export;
 mod fleet;
+mod gpu;
 mod numbers;
 mod observability;
 mod program;

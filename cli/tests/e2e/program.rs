@@ -17,7 +17,8 @@ pub(crate) fn longhand() -> Command {
             command.env_remove(&*name);
         }
     }
-    command.stdin(Stdio::null());
+    // The same texts on machines with a GPU and without.
+    command.env("LONGHAND_DEVICE", "cpu").stdin(Stdio::null());
     command
 }
 

@@ -13,7 +13,7 @@ mod matmul;
 mod norm;
 mod pool;
 pub mod reference;
-mod rope;
+pub(crate) mod rope;
 mod step;
 mod tile;
 #[cfg(test)]
@@ -98,7 +98,7 @@ impl CpuDevice {
     }
 
     fn run(&mut self, batch: &StepBatch) -> Result<(), DeviceError> {
-        step::check(batch, self.max_batch_tokens, self.vocab(), self.kv_blocks())?;
+        batch.check(self.max_batch_tokens, self.vocab(), self.kv_blocks())?;
         self.forward.layers(batch);
         Ok(())
     }

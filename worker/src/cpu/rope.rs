@@ -11,17 +11,20 @@ pub(crate) struct Rope {
     style: RopeStyle,
 }
 
+/// By how much each of a head's pairs turns from position to position.
+pub(crate) fn frequencies(config: &ModelConfig) -> Vec<f32> {
+    (0..config.head_dim / 2)
+        .map(|pair| {
+            let exponent = 2.0 * pair as f64 / config.head_dim as f64;
+            let plain = f64::from(config.rope_base).powf(-exponent);
+            scaled(plain, pair, config.rope_scaling.as_ref()) as f32
+        })
+        .collect()
+}
+
 impl Rope {
     pub(crate) fn new(config: &ModelConfig) -> Self {
-        let pairs = config.head_dim / 2;
-        let frequencies = (0..pairs)
-            .map(|pair| {
-                let exponent = 2.0 * pair as f64 / config.head_dim as f64;
-                let plain = f64::from(config.rope_base).powf(-exponent);
-                scaled(plain, pair, config.rope_scaling.as_ref()) as f32
-            })
-            .collect();
-        Self { frequencies, style: config.rope_style }
+        Self { frequencies: frequencies(config), style: config.rope_style }
     }
 
     /// Cosine and sine of each pair at a position, one after the other. The angle is a float32 product, as in the

@@ -1,7 +1,7 @@
 //! A step's batch, checked, and cut into the pieces of work that attention is made of.
 
 use super::attention::SEGMENT;
-use crate::device::{BLOCK_TOKENS, DeviceError, SeqStep, StepBatch};
+use crate::device::{BLOCK_TOKENS, StepBatch};
 
 /// Rows of a prefill chunk that attend together, so that each key is read once for many queries.
 const TILE_ROWS: usize = 16;
@@ -77,40 +77,4 @@ impl Plan {
             self.attention.push(AttentionJob { sequence, row, rows, position, segments, part });
         }
     }
-}
-
-/// Refuses a batch that cannot be run.
-pub(crate) fn check(batch: &StepBatch, max_tokens: usize, vocab: usize, blocks: usize) -> Result<(), DeviceError> {
-    let wrong = |what: String| Err(DeviceError::Step(what));
-    let tokens = batch.tokens.len();
-    if tokens > max_tokens {
-        return wrong(format!("{tokens} tokens in one step, where {max_tokens} fit"));
-    }
-    let lengths: usize = batch.sequences.iter().map(|sequence| sequence.len).sum();
-    if lengths != tokens {
-        return wrong(format!("{tokens} tokens for sequences of {lengths} in all"));
-    }
-    if let Some(token) = batch.tokens.iter().find(|token| **token as usize >= vocab) {
-        return wrong(format!("token {token} is beyond the vocabulary of {vocab}"));
-    }
-    let mut written = Vec::new();
-    for (index, SeqStep { len, start, blocks: table, .. }) in batch.sequences.iter().enumerate() {
-        let needed = (start + len).div_ceil(BLOCK_TOKENS);
-        if *len == 0 || table.len() < needed {
-            let held = table.len();
-            return wrong(format!(
-                "sequence {index}: {len} tokens from {start} on need {needed} blocks, it has {held}"
-            ));
-        }
-        if let Some(block) = table[..needed].iter().find(|block| **block as usize >= blocks) {
-            return wrong(format!("sequence {index}: block {block} is beyond the pool of {blocks}"));
-        }
-        written.extend_from_slice(&table[start / BLOCK_TOKENS..needed]);
-    }
-    // Blocks are written by several threads at once: two sequences may share what they read, never what they write.
-    written.sort_unstable();
-    if let Some(pair) = written.windows(2).find(|pair| pair[0] == pair[1]) {
-        return wrong(format!("block {} is written by two sequences, or twice by one", pair[0]));
-    }
-    Ok(())
 }

@@ -64,6 +64,23 @@ pub enum NoGpu {
     Failed { ordinal: u32, what: String },
 }
 
+impl NoGpu {
+    /// The reason without the remedy, for those who did not ask for a GPU.
+    pub fn in_short(&self) -> String {
+        match self {
+            Self::NoDriver => "there is no NVIDIA driver on this machine".into(),
+            Self::NoDevice => "the NVIDIA driver sees none".into(),
+            Self::DriverTooOld { .. }
+            | Self::NoSuchDevice { .. }
+            | Self::GpuTooOld { .. }
+            | Self::Busy { .. }
+            | Self::NoLibrary(_)
+            | Self::Compile(_)
+            | Self::Failed { .. } => self.to_string(),
+        }
+    }
+}
+
 /// True if there is a driver to ask for a GPU.
 fn driver_present() -> bool {
     // SAFETY: it only tries to load the library.
@@ -365,13 +382,13 @@ impl Gpu for Driver {
     fn upload(&self, to: Ptr, from: &Staging, bytes: usize) -> Result<(), GpuError> {
         self.context.enter()?;
         // SAFETY: the staging memory stays as it is until the work is done, as the trait asks.
-        unsafe { result::memcpy_htod_async(to.0, &from.bytes()[..bytes], self.stream) }.map_err(wrong)
+        unsafe { result::memcpy_htod_async(to.0, &from.numbers::<u8>()[..bytes], self.stream) }.map_err(wrong)
     }
 
     fn download(&self, to: &mut Staging, from: Ptr, bytes: usize) -> Result<(), GpuError> {
         self.context.enter()?;
         // SAFETY: as above.
-        unsafe { result::memcpy_dtoh_async(&mut to.bytes_mut()[..bytes], from.0, self.stream) }.map_err(wrong)
+        unsafe { result::memcpy_dtoh_async(&mut to.numbers_mut::<u8>()[..bytes], from.0, self.stream) }.map_err(wrong)
     }
 
     fn write(&self, to: Ptr, from: &[u8]) -> Result<(), GpuError> {
@@ -386,6 +403,12 @@ impl Gpu for Driver {
         // SAFETY: as above.
         unsafe { result::memcpy_dtoh_async(to, from.0, self.stream) }.map_err(wrong)?;
         self.synchronize()
+    }
+
+    fn copy(&self, to: Ptr, from: Ptr, bytes: usize) -> Result<(), GpuError> {
+        self.context.enter()?;
+        // SAFETY: the caller owns both.
+        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.stream) }.map_err(wrong)
     }
 
     fn launch(&self, kernel: &Kernel, launch: Launch, args: &[Arg]) -> Result<(), GpuError> {

@@ -216,14 +216,16 @@ impl Staging {
         Self { memory }
     }
 
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: host memory of this length, zeroed at birth, that this value alone owns.
-        unsafe { std::slice::from_raw_parts(self.memory.ptr.0 as *const u8, self.memory.bytes) }
+    /// As numbers; of a last one that does not fit, nothing.
+    pub fn numbers<T: Element>(&self) -> &[T] {
+        // SAFETY: host memory of this length, aligned for every `T` and zeroed at birth, that this value alone owns.
+        unsafe { std::slice::from_raw_parts(self.memory.ptr.0 as *const T, self.memory.bytes / size_of::<T>()) }
     }
 
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    /// The same for writing.
+    pub fn numbers_mut<T: Element>(&mut self) -> &mut [T] {
         // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.ptr.0 as *mut u8, self.memory.bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory.ptr.0 as *mut T, self.memory.bytes / size_of::<T>()) }
     }
 }
 
@@ -324,6 +326,9 @@ pub trait Gpu: Debug + Send {
 
     /// Copies to memory of any kind, and waits for all work before.
     fn read(&self, to: &mut [u8], from: Ptr) -> Result<(), GpuError>;
+
+    /// Copies from one place of the GPU's memory to another.
+    fn copy(&self, to: Ptr, from: Ptr, bytes: usize) -> Result<(), GpuError>;
 
     /// Runs a kernel. Its launcher vouches for the arguments.
     fn launch(&self, kernel: &Kernel, launch: Launch, args: &[Arg]) -> Result<(), GpuError>;

@@ -45,6 +45,11 @@ impl Kernels {
                 multiply(product);
                 Ok(())
             }
+            Op::Copy { to, from, bytes } => {
+                // SAFETY: the caller owns both; a range that is too long meets the page behind it.
+                unsafe { std::ptr::copy(from.0 as *const u8, to.0 as *mut u8, *bytes) };
+                Ok(())
+            }
         }
     }
 
@@ -74,6 +79,7 @@ fn failed(error: impl std::fmt::Display) -> GpuError {
 enum Op {
     Launch { entry: CString, launch: Launch, args: Vec<Arg> },
     Multiply(Product),
+    Copy { to: Ptr, from: Ptr, bytes: usize },
 }
 
 /// See the module's documentation.
@@ -161,11 +167,11 @@ impl Gpu for Host {
     }
 
     fn upload(&self, to: Ptr, from: &Staging, bytes: usize) -> Result<(), GpuError> {
-        self.write(to, &from.bytes()[..bytes])
+        self.write(to, &from.numbers()[..bytes])
     }
 
     fn download(&self, to: &mut Staging, from: Ptr, bytes: usize) -> Result<(), GpuError> {
-        self.read(&mut to.bytes_mut()[..bytes], from)
+        self.read(&mut to.numbers_mut()[..bytes], from)
     }
 
     fn write(&self, to: Ptr, from: &[u8]) -> Result<(), GpuError> {
@@ -178,6 +184,10 @@ impl Gpu for Host {
         // SAFETY: as above.
         unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
+    }
+
+    fn copy(&self, to: Ptr, from: Ptr, bytes: usize) -> Result<(), GpuError> {
+        self.run(Op::Copy { to, from, bytes })
     }
 
     fn launch(&self, kernel: &Kernel, launch: Launch, args: &[Arg]) -> Result<(), GpuError> {

@@ -16,8 +16,303 @@
 //!   x ──last rows, norm──▶ product ──▶ logits f32  [samples][vocab] ──sample──▶ token ids and errors
 //! ```
 
+//!
+//! Steps in which each sequence has one row, as in decoding, are recorded once for each size of batch and replayed.
+
+mod bucket;
 pub mod driver;
+mod forward;
 pub mod gpu;
 pub mod host;
 pub mod kernels;
 pub mod nvrtc;
+mod packet;
+pub mod profile;
+pub mod speed;
+mod weights;
+
+use std::collections::HashMap;
+
+use self::driver::{Driver, NoGpu};
+use self::forward::{ALIKE_ROWS, Forward};
+use self::gpu::{Gpu, GpuError, Graph, Staging};
+use self::packet::{Capacity, Full, Packet, Shape, Style};
+use self::weights::{FromModel, Origin, Random, WeightError, Weights};
+use crate::device::{Device, DeviceError, StepBatch};
+use crate::model::{Model, ModelConfig, ModelError};
+
+pub use self::kernels::kv::KvFormat;
+
+/// How much memory keys and values get.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum KvMemory {
+    /// What weights and steps leave of this share of the GPU's memory.
+    Share(f64),
+    Bytes(u64),
+    Blocks(usize),
+}
+
+#[derive(Debug, Clone)]
+pub struct CudaOptions {
+    pub kv_memory: KvMemory,
+    pub kv_format: KvFormat,
+    /// Sequences of one step.
+    pub max_sequences: usize,
+    /// Most tokens of one step.
+    pub max_batch_tokens: usize,
+    /// Compute a row to the same bits whatever else is in the step; see [`Device::step`].
+    pub deterministic: bool,
+    /// Record the steps of decoding; else they are launched kernel by kernel.
+    pub graphs: bool,
+}
+
+/// A model that cannot be brought onto a GPU.
+#[derive(Debug, thiserror::Error)]
+pub enum CudaError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(
+        "the GPU has {free:.1} GiB of memory free, where the model's weights and its steps need {need:.1} and keys and values \
+         some more: stop what else runs on it, choose another GPU (--device cuda:N) or a smaller model, or say --device cpu"
+    )]
+    Memory { free: f64, need: f64 },
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("{0}")]
+    Options(&'static str),
+    #[error("the GPU failed while the model was brought onto it: {0}")]
+    Gpu(#[from] GpuError),
+}
+
+impl From<WeightError> for CudaError {
+    fn from(error: WeightError) -> Self {
+        match error {
+            WeightError::Model(error) => Self::Model(error),
+            WeightError::Gpu(error) => Self::Gpu(error),
+        }
+    }
+}
+
+/// Takes GPU `ordinal` and compiles the kernels for it: a second or two.
+pub fn open(ordinal: u32) -> Result<Box<dyn Gpu>, NoGpu> {
+    Ok(Box::new(Driver::open(ordinal, &kernels::SOURCES, &kernels::HEADERS)?))
+}
+
+/// A [`Device`] on a GPU.
+#[derive(Debug)]
+pub struct CudaDevice {
+    /// Recorded steps. They go before the memory that they work on.
+    graphs: HashMap<Shape, Box<dyn Graph>>,
+    packet: Packet,
+    /// What was chosen comes back through it.
+    results: Staging,
+    forward: Forward,
+    options: CudaOptions,
+    gpu: Box<dyn Gpu>,
+}
+
+/// Memory that is left alone for what the driver needs by itself: code, recorded steps.
+const RESERVE: usize = 256 << 20;
+/// Blocks beyond which a position's place no longer fits into 32 bits.
+const MOST_BLOCKS: usize = 1 << 27;
+
+impl CudaDevice {
+    /// Brings a model onto the GPU. Its files are not needed afterwards.
+    pub fn load(gpu: Box<dyn Gpu>, model: &Model, options: &CudaOptions) -> Result<Self, CudaError> {
+        Self::build(gpu, model.config(), &mut FromModel::new(model), options)
+    }
+
+    /// A model of chance weights in this shape, to measure with.
+    pub fn random(gpu: Box<dyn Gpu>, config: &ModelConfig, options: &CudaOptions) -> Result<Self, CudaError> {
+        Self::build(gpu, config, &mut Random::new(), options)
+    }
+
+    /// Gives the GPU back, for another device.
+    pub fn into_gpu(self) -> Box<dyn Gpu> {
+        let Self { graphs, packet, results, forward, options: _, gpu } = self;
+        drop((graphs, packet, results, forward));
+        gpu
+    }
+
+    fn build(
+        gpu: Box<dyn Gpu>,
+        config: &ModelConfig,
+        from: &mut dyn Origin,
+        options: &CudaOptions,
+    ) -> Result<Self, CudaError> {
+        if options.max_sequences == 0 || options.max_batch_tokens == 0 {
+            return Err(CudaError::Options("sequences and tokens of a step must each be at least 1"));
+        }
+        if let Some(fault) = forward::fault(config) {
+            return Err(CudaError::Unsupported(fault));
+        }
+        let fit = |rows| fit(options.deterministic, rows);
+        let capacity = Capacity {
+            rows: fit(options.max_batch_tokens),
+            sequences: fit(options.max_sequences),
+            context: config.context,
+            vocab: config.vocab,
+        };
+        let style = Style { group: config.heads / config.kv_heads, alike: options.deterministic };
+        let need = Weights::bytes(config) + forward::scratch_bytes(config, capacity) + RESERVE;
+        let free = gpu.free_memory()?;
+        let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+        if need > free {
+            return Err(CudaError::Memory { free: gib(free), need: gib(need) });
+        }
+        let weights = Weights::load(&*gpu, config, from)?;
+        let packet = Packet::new(&*gpu, capacity, style)?;
+        let results = gpu.staging(capacity.sequences * size_of::<u32>())?;
+        let mut forward = Forward::new(&*gpu, config.clone(), weights, capacity, style, options.kv_format)?;
+        forward.try_products(&*gpu, fit)?;
+        let blocks = match options.kv_memory {
+            KvMemory::Blocks(blocks) => blocks,
+            KvMemory::Bytes(bytes) => bytes as usize / forward.block_bytes(),
+            KvMemory::Share(share) => {
+                let free = gpu.free_memory()?;
+                let taken = gpu.about().memory.saturating_sub(free);
+                let ours = (gpu.about().memory as f64 * share) as usize;
+                ours.saturating_sub(taken).min(free.saturating_sub(RESERVE)) / forward.block_bytes()
+            }
+        };
+        if blocks == 0 {
+            return Err(CudaError::Options(
+                "no memory is left for keys and values: raise --gpu-memory-utilization or --kv-memory, or choose a smaller \
+                 model",
+            ));
+        }
+        forward.take_pool(&*gpu, blocks.min(MOST_BLOCKS))?;
+        let mut device = Self { graphs: HashMap::new(), packet, results, forward, options: options.clone(), gpu };
+        device.prepare()?;
+        Ok(device)
+    }
+
+    /// Does every kind of launch once, then records the steps of decoding for all sizes of batch.
+    fn prepare(&mut self) -> Result<(), CudaError> {
+        let mut sizes: Vec<usize> = bucket::all(self.options.max_sequences).map(|rows| self.fit(rows)).collect();
+        sizes.dedup();
+        for &rows in &sizes {
+            let shape = Shape::decoding(rows, self.options.deterministic);
+            self.packet.pack_idle(rows);
+            self.packet.upload(&*self.gpu)?;
+            self.forward.run(&*self.gpu, &self.packet, shape)?;
+            self.gpu.synchronize()?;
+            if self.options.graphs {
+                let graph = self.gpu.record(&mut || self.forward.run(&*self.gpu, &self.packet, shape))?;
+                self.graphs.insert(shape, graph);
+            }
+        }
+        Ok(())
+    }
+
+    fn fit(&self, rows: usize) -> usize {
+        fit(self.options.deterministic, rows)
+    }
+
+    /// Runs sequences `from..` of a batch and all their layers; gives the step's shape.
+    fn start(&mut self, batch: &StepBatch) -> Result<Option<Shape>, DeviceError> {
+        let deterministic = self.options.deterministic;
+        match self.packet.pack(batch, |rows| fit(deterministic, rows)) {
+            Ok(shape) => {
+                self.packet.upload(&*self.gpu)?;
+                Ok(Some(shape))
+            }
+            Err(Full) => Ok(None),
+        }
+    }
+
+    /// Runs a batch; in two halves where its lists are too long for one step.
+    fn run(&mut self, batch: &StepBatch, first: usize, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+        let Some(shape) = self.start(batch)? else {
+            let (one, other, middle) = halves(batch)?;
+            self.run(&one, first, sampled)?;
+            return self.run(&other, first + middle, sampled);
+        };
+        match self.graphs.get(&shape) {
+            Some(graph) => graph.replay()?,
+            None => self.forward.run(&*self.gpu, &self.packet, shape)?,
+        }
+        let count = batch.sequences.iter().filter(|sequence| sequence.sample.is_some()).count();
+        if count == 0 {
+            // The packet is written anew in the next step.
+            return Ok(self.gpu.synchronize()?);
+        }
+        self.gpu.download(&mut self.results, self.forward.chosen(), count * size_of::<u32>())?;
+        self.gpu.synchronize()?;
+        let wanted = batch.sequences.iter().enumerate().filter(|(_, sequence)| sequence.sample.is_some());
+        for ((index, _), token) in wanted.zip(self.results.numbers::<u32>()) {
+            let token = kernels::sample::chosen(*token);
+            sampled.push(token.map_err(|error| DeviceError::Step(format!("sequence {}: {error}", first + index)))?);
+        }
+        Ok(())
+    }
+}
+
+/// The size that so many rows are filled up to.
+fn fit(deterministic: bool, rows: usize) -> usize {
+    if deterministic { rows.max(1).next_multiple_of(ALIKE_ROWS) } else { bucket::fit(rows) }
+}
+
+/// Both halves of a batch, and the sequences of the first.
+fn halves(batch: &StepBatch) -> Result<(StepBatch, StepBatch, usize), DeviceError> {
+    let middle = batch.sequences.len() / 2;
+    if middle == 0 {
+        return Err(DeviceError::Step("a sequence's block table, biases and penalties are too long for a step".into()));
+    }
+    let (one, other) = batch.sequences.split_at(middle);
+    let (first, second) = batch.tokens.split_at(one.iter().map(|sequence| sequence.len).sum());
+    let half = |tokens: &[u32], sequences: &[_]| StepBatch { tokens: tokens.to_vec(), sequences: sequences.to_vec() };
+    Ok((half(first, one), half(second, other), middle))
+}
+
+impl Device for CudaDevice {
+    fn name(&self) -> String {
+        let gpu::About { name, .. } = self.gpu.about();
+        format!("cuda ({name}{})", if self.options.deterministic { ", deterministic" } else { "" })
+    }
+
+    fn kv_blocks(&self) -> usize {
+        self.forward.blocks()
+    }
+
+    fn max_batch_tokens(&self) -> usize {
+        self.options.max_batch_tokens
+    }
+
+    fn vocab(&self) -> usize {
+        self.forward.vocab()
+    }
+
+    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+        self.check(batch)?;
+        self.run(batch, 0, sampled)
+    }
+
+    fn logits(&mut self, batch: &StepBatch) -> Result<Vec<f32>, DeviceError> {
+        self.check(batch)?;
+        let Some(shape) = self.start(batch)? else {
+            return Err(DeviceError::Step("the batch's lists are too long for one step".into()));
+        };
+        let deterministic = self.options.deterministic;
+        self.forward.layers(&*self.gpu, &self.packet, shape)?;
+        Ok(self.forward.all_logits(&*self.gpu, batch.tokens.len(), |rows| fit(deterministic, rows))?)
+    }
+}
+
+impl CudaDevice {
+    fn check(&self, batch: &StepBatch) -> Result<(), DeviceError> {
+        batch.check(self.max_batch_tokens(), self.vocab(), self.kv_blocks())?;
+        let (sequences, most) = (batch.sequences.len(), self.options.max_sequences);
+        if sequences > most {
+            return Err(DeviceError::Step(format!("{sequences} sequences in one step, where {most} fit")));
+        }
+        let context = self.forward.context();
+        match batch.sequences.iter().find(|sequence| sequence.start + sequence.len > context) {
+            None => Ok(()),
+            Some(sequence) => {
+                let end = sequence.start + sequence.len;
+                Err(DeviceError::Step(format!("{end} tokens of a sequence, where the model's context holds {context}")))
+            }
+        }
+    }
+}

@@ -21,7 +21,8 @@ pub(super) fn open(folder: &Path) -> Result<Model, ModelError> {
     let json = Json::required(folder, "config.json")?;
     let paths = weight_files(folder)?;
     let (files, mut weights) = read_weights(&paths)?;
-    let config = config(&json, &weights)?;
+    let (vocab, _) = weights::embedding(&json.file, &weights)?;
+    let config = config(&json, vocab, !weights.contains_key("output.weight"))?;
     if config.tied {
         // Some writers save the shared matrix twice.
         weights.remove("output.weight");
@@ -100,10 +101,19 @@ impl Json {
     }
 }
 
-fn config(json: &Json, weights: &HashMap<String, Weight>) -> Result<ModelConfig, ModelError> {
+/// The shape that a `config.json` alone promises, for measuring without weights.
+pub(super) fn shape(file: &Path) -> Result<ModelConfig, ModelError> {
+    let text = std::fs::read_to_string(file).map_err(|source| unreadable(file, source))?;
+    let value = serde_json::from_str(&text);
+    let value = value
+        .map_err(|error: serde_json::Error| ModelError::Damaged { file: file.to_owned(), what: error.to_string() })?;
+    let json = Json { file: file.to_owned(), value };
+    config(&json, json.size("vocab_size")?, false)
+}
+
+fn config(json: &Json, vocab: usize, tied: bool) -> Result<ModelConfig, ModelError> {
     let family = family(json)?;
     refuse_variants(json)?;
-    let (vocab, _) = weights::embedding(&json.file, weights)?;
     let (dim, heads) = (json.size("hidden_size")?, json.size("num_attention_heads")?);
     let rope = Rope::read(json)?;
     let config = ModelConfig {
@@ -123,7 +133,7 @@ fn config(json: &Json, weights: &HashMap<String, Weight>) -> Result<ModelConfig,
         rope_scaling: rope.scaling,
         rope_style: RopeStyle::Half,
         norm_eps: json.get("rms_norm_eps").and_then(Value::as_f64).map_or(1e-6, |epsilon| epsilon as f32),
-        tied: json.flag("tie_word_embeddings")?.unwrap_or_else(|| !weights.contains_key("output.weight")),
+        tied: json.flag("tie_word_embeddings")?.unwrap_or(tied),
         qkv_bias: family == Family::Qwen2 || json.flag("attention_bias")?.unwrap_or(false),
         qk_norm: family == Family::Qwen3,
     };

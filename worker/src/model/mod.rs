@@ -103,6 +103,11 @@ impl Model {
         &self.config
     }
 
+    /// The shape of the model whose `config.json` this is; no weights are needed.
+    pub fn shape(config: &Path) -> Result<ModelConfig, ModelError> {
+        from_hugging_face::shape(config)
+    }
+
     /// The weight of this name. Names are those of GGUF whatever the file: `token_embd.weight`, `blk.N.attn_norm.weight`,
     /// `blk.N.attn_q.weight` and `.bias` (also `attn_k`, `attn_v`), `blk.N.attn_output.weight`,
     /// `blk.N.attn_q_norm.weight`, `blk.N.attn_k_norm.weight`, `blk.N.ffn_norm.weight`, `blk.N.ffn_gate.weight` (also

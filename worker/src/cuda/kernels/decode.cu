@@ -130,10 +130,12 @@ DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const
         decode<head_dim, fp8>(queries, pool, tables, spans, out, partial, weights, heads, kv_heads, depth); \
     }
 
+DECODE(decode_32_bf16, 32, false)
 DECODE(decode_64_bf16, 64, false)
 DECODE(decode_80_bf16, 80, false)
 DECODE(decode_96_bf16, 96, false)
 DECODE(decode_128_bf16, 128, false)
+DECODE(decode_32_fp8, 32, true)
 DECODE(decode_64_fp8, 64, true)
 DECODE(decode_80_fp8, 80, true)
 DECODE(decode_96_fp8, 96, true)

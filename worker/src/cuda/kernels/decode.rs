@@ -9,11 +9,13 @@ use super::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
-const ENTRIES: [&str; 8] = [
+const ENTRIES: [&str; 10] = [
+    "decode_32_bf16",
     "decode_64_bf16",
     "decode_80_bf16",
     "decode_96_bf16",
     "decode_128_bf16",
+    "decode_32_fp8",
     "decode_64_fp8",
     "decode_80_fp8",
     "decode_96_fp8",

@@ -12,7 +12,7 @@ pub enum KvFormat {
 }
 
 /// Head widths that there are kernels for.
-pub const HEAD_DIMS: [usize; 4] = [64, 80, 96, 128];
+pub const HEAD_DIMS: [usize; 5] = [32, 64, 80, 96, 128];
 
 /// The shape of one layer's pool: `[blocks][kv_heads]` pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl KvShape {
         self.kv_heads * self.piece_bytes()
     }
 
-    /// Which of the eight instances of a kernel is for this pool: four of bf16, then four of fp8.
+    /// Which of the ten instances of a kernel is for this pool: five of bf16, then five of fp8.
     pub(crate) fn instance(&self) -> usize {
         let width = HEAD_DIMS.iter().position(|width| *width == self.head_dim);
         let width = width.unwrap_or_else(|| panic!("there are no kernels for heads of {} numbers", self.head_dim));

@@ -100,10 +100,12 @@ DEVICE void prefill(const bf16 *queries, const u8 *pool, const u32 *tables, cons
         prefill<head_dim, fp8>(queries, pool, tables, spans, out, heads, kv_heads); \
     }
 
+PREFILL(prefill_32_bf16, 32, false)
 PREFILL(prefill_64_bf16, 64, false)
 PREFILL(prefill_80_bf16, 80, false)
 PREFILL(prefill_96_bf16, 96, false)
 PREFILL(prefill_128_bf16, 128, false)
+PREFILL(prefill_32_fp8, 32, true)
 PREFILL(prefill_64_fp8, 64, true)
 PREFILL(prefill_80_fp8, 80, true)
 PREFILL(prefill_96_fp8, 96, true)

@@ -9,11 +9,13 @@ use super::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
-const ENTRIES: [&str; 8] = [
+const ENTRIES: [&str; 10] = [
+    "prefill_32_bf16",
     "prefill_64_bf16",
     "prefill_80_bf16",
     "prefill_96_bf16",
     "prefill_128_bf16",
+    "prefill_32_fp8",
     "prefill_64_fp8",
     "prefill_80_fp8",
     "prefill_96_fp8",

@@ -180,10 +180,12 @@ DEVICE void rope(const Rope &of) {
                              kv_heads, interleaved}); \
     }
 
+ROPE(rope_32_bf16, 32, false)
 ROPE(rope_64_bf16, 64, false)
 ROPE(rope_80_bf16, 80, false)
 ROPE(rope_96_bf16, 96, false)
 ROPE(rope_128_bf16, 128, false)
+ROPE(rope_32_fp8, 32, true)
 ROPE(rope_64_fp8, 64, true)
 ROPE(rope_80_fp8, 80, true)
 ROPE(rope_96_fp8, 96, true)

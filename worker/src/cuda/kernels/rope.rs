@@ -8,11 +8,13 @@ use super::{ROPE, norm};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
-const ENTRIES: [&str; 8] = [
+const ENTRIES: [&str; 10] = [
+    "rope_32_bf16",
     "rope_64_bf16",
     "rope_80_bf16",
     "rope_96_bf16",
     "rope_128_bf16",
+    "rope_32_fp8",
     "rope_64_fp8",
     "rope_80_fp8",
     "rope_96_fp8",

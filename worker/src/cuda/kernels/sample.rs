@@ -39,6 +39,15 @@ pub struct Row {
 // SAFETY: sixteen plain numbers of 32 bits.
 unsafe impl Element for Row {}
 
+impl Row {
+    /// The same row, with lists that begin so much further on.
+    pub fn shifted(self, biases: u32, penalised: u32, masks: u32) -> Self {
+        let mask = if self.mask == ALL_ALLOWED { ALL_ALLOWED } else { self.mask + masks };
+        let (bias, penalised) = (self.bias.map(|at| at + biases), self.penalised.map(|at| at + penalised));
+        Self { bias, penalised, mask, ..self }
+    }
+}
+
 /// Added to a token's logit.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]

@@ -1,0 +1,359 @@
+//! The forward pass of one step: which kernel runs when, on which memory. All memory is allocated at the start.
+
+use half::bf16;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::gpu::{Buffer, Gpu, GpuError, Into, Product, Ptr, bytes_of, bytes_of_mut};
+use super::kernels::decode::{self, Decode};
+use super::kernels::embed::Embed;
+use super::kernels::kv::{HEAD_DIMS, KvFormat, KvShape};
+use super::kernels::norm::RmsNorm;
+use super::kernels::prefill::Prefill;
+use super::kernels::rope::{Angles, Rope};
+use super::kernels::sample::{self, Sample};
+use super::kernels::silu::SiluMul;
+use super::packet::{Capacity, Packet, Shape, Style};
+use super::weights::{Layer, Weights};
+use crate::cpu::rope;
+use crate::model::{ModelConfig, RopeStyle};
+
+/// Rows that are multiplied together where results must not depend on company: by one plan, whatever the batch. Up to
+/// here a product is bound by its weights, so decoding loses nothing; prompts read the weights more often than they need.
+pub(super) const ALIKE_ROWS: usize = 128;
+
+/// Memory of a step between its kernels.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    /// Residual stream, `[rows][dim]`.
+    x: Buffer<f32>,
+    /// `[rows][dim]`
+    normed: Buffer<bf16>,
+    /// `[rows][q + k + v]`
+    qkv: Buffer<bf16>,
+    /// Cosines and sines, `[rows][head_dim / 2][2]`.
+    angles: Buffer<f32>,
+    /// `[rows][heads * head_dim]`
+    queries: Buffer<bf16>,
+    attended: Buffer<bf16>,
+    /// Results of parts of a context, before they are folded.
+    partial: Buffer<f32>,
+    /// Their greatest scores and sums of weights.
+    peaks: Buffer<f32>,
+    /// `[rows][gate + up]`
+    both: Buffer<bf16>,
+    /// `[rows][ffn]`
+    hidden: Buffer<bf16>,
+    /// `[samples][vocab]`
+    logits: Buffer<f32>,
+    /// The greatest of each chunk of logits, `[samples][chunks][2]`.
+    greatest: Buffer<f32>,
+    /// Ids, or what was wrong: `[samples]`.
+    chosen: Buffer<u32>,
+}
+
+/// Weights, the pool of keys and values, and what steps need.
+#[derive(Debug)]
+pub(super) struct Forward {
+    config: ModelConfig,
+    weights: Weights,
+    scratch: Scratch,
+    /// Of each pair of a head.
+    frequencies: Buffer<f32>,
+    /// Of one layer after the other; empty until it is taken.
+    pool: Option<Buffer<u8>>,
+    blocks: usize,
+    kv: KvShape,
+    multiprocessors: u32,
+    capacity: Capacity,
+    style: Style,
+}
+
+/// What of a model's shape the kernels cannot do.
+pub(super) fn fault(config: &ModelConfig) -> Option<String> {
+    if !HEAD_DIMS.contains(&config.head_dim) {
+        let (head_dim, widths) = (config.head_dim, HEAD_DIMS);
+        return Some(format!(
+            "heads of {head_dim} numbers are not supported on a GPU, only of {widths:?}: say --device cpu"
+        ));
+    }
+    if config.vocab > sample::MOST_VOCAB {
+        let (vocab, most) = (config.vocab, sample::MOST_VOCAB);
+        return Some(format!(
+            "a vocabulary of {vocab} is more than the {most} that a GPU samples from: say --device cpu"
+        ));
+    }
+    let odd = [("width", config.dim), ("feed-forward width", config.ffn)].into_iter().find(|(_, size)| size % 8 != 0);
+    odd.map(|(name, size)| {
+        format!("the model's {name} {size} is no multiple of 8, as a GPU needs it: say --device cpu")
+    })
+}
+
+/// Bytes of [`Scratch`] and what products need beside it.
+pub(super) fn scratch_bytes(config: &ModelConfig, capacity: Capacity) -> usize {
+    let q = config.heads * config.head_dim;
+    let row = 4 * config.dim + 2 * (config.dim + 3 * q + 2 * config.kv_heads * config.head_dim + 3 * config.ffn);
+    capacity.rows * row + capacity.sequences * config.vocab * 5 + (512 << 20)
+}
+
+impl Forward {
+    pub(super) fn new(
+        gpu: &dyn Gpu,
+        config: ModelConfig,
+        weights: Weights,
+        capacity: Capacity,
+        style: Style,
+        kv_format: KvFormat,
+    ) -> Result<Self, GpuError> {
+        let Capacity { rows, sequences, vocab, .. } = capacity;
+        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let multiprocessors = gpu.about().multiprocessors;
+        let splits = |singles| decode::splits(multiprocessors, singles, config.heads, config.kv_heads);
+        let parts = (1..=sequences).map(|singles| singles * splits(singles)).max().unwrap_or(0) * config.heads;
+        let scratch = Scratch {
+            x: Buffer::new(gpu, rows * config.dim)?,
+            normed: Buffer::new(gpu, rows * config.dim)?,
+            qkv: Buffer::new(gpu, rows * (q + 2 * kv))?,
+            angles: Buffer::new(gpu, rows * config.head_dim)?,
+            queries: Buffer::new(gpu, rows * q)?,
+            attended: Buffer::new(gpu, rows * q)?,
+            partial: Buffer::new(gpu, parts * config.head_dim)?,
+            peaks: Buffer::new(gpu, parts * 2)?,
+            both: Buffer::new(gpu, rows * 2 * config.ffn)?,
+            hidden: Buffer::new(gpu, rows * config.ffn)?,
+            logits: Buffer::new(gpu, sequences * vocab)?,
+            greatest: Buffer::new(gpu, sequences * sample::chunks(vocab) * 2)?,
+            chosen: Buffer::new(gpu, sequences)?,
+        };
+        let frequencies = Buffer::from_slice(gpu, &rope::frequencies(&config))?;
+        let kv = KvShape { kv_heads: config.kv_heads, head_dim: config.head_dim, format: kv_format };
+        Ok(Self { config, weights, scratch, frequencies, pool: None, blocks: 0, kv, multiprocessors, capacity, style })
+    }
+
+    pub(super) fn vocab(&self) -> usize {
+        self.config.vocab
+    }
+
+    pub(super) fn context(&self) -> usize {
+        self.config.context
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Bytes of one block of the pool over all layers.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.config.layers * self.kv.block_bytes()
+    }
+
+    pub(super) fn take_pool(&mut self, gpu: &dyn Gpu, blocks: usize) -> Result<(), GpuError> {
+        self.pool = Some(Buffer::new(gpu, blocks * self.block_bytes())?);
+        self.blocks = blocks;
+        Ok(())
+    }
+
+    /// Does each product once, in all sizes, so that the ways of doing it are timed before anybody waits: on numbers of
+    /// chance, as products of zeros are faster than any other.
+    pub(super) fn try_products(&self, gpu: &dyn Gpu, fit: impl Fn(usize) -> usize) -> Result<(), GpuError> {
+        let mut chance = SmallRng::seed_from_u64(2);
+        for input in [&self.scratch.normed, &self.scratch.attended, &self.scratch.hidden] {
+            let numbers: Vec<bf16> = (0..input.len()).map(|_| bf16::from_f32(chance.random_range(-1.0..1.0))).collect();
+            gpu.write(input.ptr(), bytes_of(&numbers))?;
+        }
+        let mut rows = 1;
+        while rows <= self.capacity.rows {
+            let size = fit(rows);
+            if let Some(layer) = self.weights.layers.first() {
+                self.project(gpu, layer, size)?;
+                self.put_back(gpu, layer, size)?;
+                self.widen(gpu, layer, size)?;
+                self.narrow(gpu, layer, size)?;
+            }
+            if size <= self.capacity.sequences {
+                self.score(gpu, size)?;
+            }
+            rows = size + 1;
+        }
+        gpu.synchronize()
+    }
+
+    /// All of a step whose packet is on its way: layers, logits, chosen tokens.
+    pub(super) fn run(&self, gpu: &dyn Gpu, packet: &Packet, shape: Shape) -> Result<(), GpuError> {
+        self.layers(gpu, packet, shape)?;
+        if shape.samples == 0 {
+            return Ok(());
+        }
+        self.norm(gpu, self.scratch.x.ptr(), packet.sampled_rows(), &self.weights.output_norm, shape.samples)?;
+        self.score(gpu, shape.samples)?;
+        Sample {
+            logits: self.scratch.logits.ptr(),
+            rows: packet.choices(),
+            biases: packet.lists(),
+            penalised: packet.lists(),
+            masks: packet.lists(),
+            peaks: self.scratch.greatest.ptr(),
+            tokens: self.scratch.chosen.ptr(),
+            count: shape.samples,
+            vocab: self.config.vocab,
+        }
+        .launch(gpu)
+    }
+
+    /// Where the last step left what it chose.
+    pub(super) fn chosen(&self) -> Ptr {
+        self.scratch.chosen.ptr()
+    }
+
+    /// The layers of a step. The residual stream is left in `x`.
+    pub(super) fn layers(&self, gpu: &dyn Gpu, packet: &Packet, shape: Shape) -> Result<(), GpuError> {
+        let Self { config, scratch, .. } = self;
+        Embed {
+            tokens: packet.tokens(),
+            sampled: Ptr::NULL,
+            table: self.weights.embedding.ptr(),
+            x: scratch.x.ptr(),
+            rows: shape.rows,
+            dim: config.dim,
+            vocab: config.vocab,
+        }
+        .launch(gpu)?;
+        Angles {
+            positions: packet.positions(),
+            frequencies: self.frequencies.ptr(),
+            angles: scratch.angles.ptr(),
+            rows: shape.rows,
+            pairs: config.head_dim / 2,
+        }
+        .launch(gpu)?;
+        for (index, layer) in self.weights.layers.iter().enumerate() {
+            self.norm(gpu, scratch.x.ptr(), Ptr::NULL, &layer.attn_norm, shape.rows)?;
+            self.project(gpu, layer, shape.rows)?;
+            self.attend(gpu, index, layer, packet, shape)?;
+            self.put_back(gpu, layer, shape.rows)?;
+            self.norm(gpu, scratch.x.ptr(), Ptr::NULL, &layer.ffn_norm, shape.rows)?;
+            self.widen(gpu, layer, shape.rows)?;
+            let (both, out) = (scratch.both.ptr(), scratch.hidden.ptr());
+            SiluMul { both, out, rows: shape.rows, width: config.ffn }.launch(gpu)?;
+            self.narrow(gpu, layer, shape.rows)?;
+        }
+        Ok(())
+    }
+
+    /// Logits of the first `rows` rows of the residual stream.
+    pub(super) fn all_logits(
+        &self,
+        gpu: &dyn Gpu,
+        rows: usize,
+        fit: impl Fn(usize) -> usize,
+    ) -> Result<Vec<f32>, GpuError> {
+        let vocab = self.config.vocab;
+        let mut logits = vec![0.0; rows * vocab];
+        for (index, logits) in logits.chunks_mut(self.capacity.sequences * vocab).enumerate() {
+            let (first, count) = (index * self.capacity.sequences, logits.len() / vocab);
+            self.norm(gpu, self.scratch.x.at(first * self.config.dim), Ptr::NULL, &self.weights.output_norm, count)?;
+            self.score(gpu, fit(count))?;
+            gpu.read(bytes_of_mut(logits), self.scratch.logits.ptr())?;
+        }
+        Ok(logits)
+    }
+
+    /// Rope, the write to the pool, and attention of one layer.
+    fn attend(&self, gpu: &dyn Gpu, index: usize, layer: &Layer, packet: &Packet, step: Shape) -> Result<(), GpuError> {
+        let Self { config, scratch, kv: shape, .. } = self;
+        let pool = self.pool.as_ref().ok_or_else(|| GpuError::Failed("the pool was not taken".into()))?;
+        let pool = pool.at(index * self.blocks * shape.block_bytes());
+        let norm = |which: usize| layer.head_norms.as_ref().map_or(Ptr::NULL, |norms| norms[which].ptr());
+        let (queries, out, tables) = (scratch.queries.ptr(), scratch.attended.ptr(), packet.lists());
+        let (heads, shape) = (config.heads, *shape);
+        Rope {
+            qkv: scratch.qkv.ptr(),
+            bias: layer.bias.as_ref().map_or(Ptr::NULL, Buffer::ptr),
+            query_norm: norm(0),
+            key_norm: norm(1),
+            eps: config.norm_eps,
+            angles: scratch.angles.ptr(),
+            slots: packet.slots(),
+            queries,
+            pool,
+            rows: step.rows,
+            heads,
+            shape,
+            interleaved: config.rope_style == RopeStyle::Interleaved,
+        }
+        .launch(gpu)?;
+        if step.singles > 0 {
+            let splits = decode::splits(self.multiprocessors, step.singles, heads, shape.kv_heads);
+            let (spans, count) = (packet.singles(), step.singles);
+            let (partial, weights) = (scratch.partial.ptr(), scratch.peaks.ptr());
+            Decode { queries, pool, tables, spans, out, partial, weights, count, heads, shape, splits }.launch(gpu)?;
+        }
+        if step.chunks > 0 {
+            let (spans, count) = (packet.chunks(), step.chunks);
+            Prefill { queries, pool, tables, spans, out, count, heads, shape }.launch(gpu)?;
+        }
+        Ok(())
+    }
+
+    fn norm(&self, gpu: &dyn Gpu, x: Ptr, rows: Ptr, weight: &Buffer<f32>, count: usize) -> Result<(), GpuError> {
+        let (dim, eps) = (self.config.dim, self.config.norm_eps);
+        RmsNorm { x, rows, weight: weight.ptr(), out: self.scratch.normed.ptr(), count, dim, eps }.launch(gpu)
+    }
+
+    /// Queries, keys and values of normed rows, before rope.
+    fn project(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
+        let width = (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim;
+        let (input, output) = (self.scratch.normed.ptr(), self.scratch.qkv.ptr());
+        self.multiply(gpu, rows, &layer.qkv, [width, self.config.dim], input, output, Into::Bf16)
+    }
+
+    /// What was attended to goes back into the residual stream.
+    fn put_back(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
+        let width = self.config.heads * self.config.head_dim;
+        let (input, output) = (self.scratch.attended.ptr(), self.scratch.x.ptr());
+        self.multiply(gpu, rows, &layer.output, [self.config.dim, width], input, output, Into::AddF32)
+    }
+
+    fn widen(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
+        let (input, output) = (self.scratch.normed.ptr(), self.scratch.both.ptr());
+        self.multiply(gpu, rows, &layer.gate_up, [2 * self.config.ffn, self.config.dim], input, output, Into::Bf16)
+    }
+
+    fn narrow(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
+        let (input, output) = (self.scratch.hidden.ptr(), self.scratch.x.ptr());
+        self.multiply(gpu, rows, &layer.down, [self.config.dim, self.config.ffn], input, output, Into::AddF32)
+    }
+
+    /// Logits of normed rows.
+    fn score(&self, gpu: &dyn Gpu, rows: usize) -> Result<(), GpuError> {
+        let (input, output) = (self.scratch.normed.ptr(), self.scratch.logits.ptr());
+        self.multiply(gpu, rows, self.weights.head(), [self.config.vocab, self.config.dim], input, output, Into::F32)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a product has two matrices, a result and their sizes")]
+    fn multiply(
+        &self,
+        gpu: &dyn Gpu,
+        rows: usize,
+        weight: &Buffer<bf16>,
+        [outputs, inputs]: [usize; 2],
+        input: Ptr,
+        output: Ptr,
+        into: Into,
+    ) -> Result<(), GpuError> {
+        let together = if self.style.alike { ALIKE_ROWS } else { rows };
+        let number = if into == Into::Bf16 { size_of::<bf16>() } else { size_of::<f32>() };
+        for first in (0..rows).step_by(together) {
+            gpu.multiply(&Product {
+                rows: together,
+                outputs,
+                inputs,
+                weight: weight.ptr(),
+                input: input.plus(first * inputs * size_of::<bf16>()),
+                output: output.plus(first * outputs * number),
+                into,
+            })?;
+        }
+        Ok(())
+    }
+}

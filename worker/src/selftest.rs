@@ -1,0 +1,245 @@
+//! Does a device compute what it should? Bodies for `longhand selftest`, and for tests on every device: tiny models against
+//! the slow twin of the whole forward pass, in chunks, token by token and in company; and chosen tokens against the
+//! sampler.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use longhand_proto::task::Sampling;
+
+use crate::cpu::reference;
+use crate::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch};
+use crate::engine::sampler::Sampler;
+use crate::model::{Model, ModelError};
+
+/// Blocks that the bodies use, and tokens of their longest step.
+pub const BLOCKS: usize = 256;
+pub const STEP_TOKENS: usize = 128;
+/// Sequences of their biggest step.
+pub const SEQUENCES: usize = 40;
+
+/// Tiny models of random weights, one of each family, as files.
+const MODELS: [(&str, &[u8]); 4] = [
+    ("llama, Q4_1", include_bytes!("../tests/fixtures/tiny/q4_1.gguf")),
+    ("llama 3, Q5_1", include_bytes!("../tests/fixtures/tiny/llama3-q5_1.gguf")),
+    ("qwen 2, Q4_1", include_bytes!("../tests/fixtures/tiny/qwen2-q4_1.gguf")),
+    ("qwen 3, Q8_0", include_bytes!("../tests/fixtures/tiny/qwen3-q8_0.gguf")),
+];
+
+/// What a device got wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("the tiny model cannot be written to a temporary file: {0}")]
+    File(#[from] std::io::Error),
+    #[error("{}: {what}", file.display())]
+    Known { file: PathBuf, what: String },
+    #[error(
+        "{how}: the logits of token {row} are {distance:.4} of their spread apart from the slow twin's, where {bound} is allowed"
+    )]
+    Apart { how: String, row: usize, distance: f64, bound: f64 },
+    #[error("{wrong} of {all} tokens are not the ones that the sampler chooses from the same logits")]
+    Sampling { wrong: usize, all: usize },
+}
+
+/// Opens the tiny models, by what they are.
+pub fn models() -> Result<Vec<(&'static str, Model)>, Fault> {
+    let open = |(name, bytes): &(&'static str, &[u8])| {
+        // Mapped, so the file may be deleted when it is open.
+        let path = std::env::temp_dir().join(format!("longhand-{}-{}.gguf", std::process::id(), bytes.len()));
+        let mut file = std::fs::File::create_new(&path)?;
+        let written = file.write_all(bytes).map_err(Fault::from);
+        let model = written.and_then(|()| Ok(Model::open(&path)?));
+        std::fs::remove_file(&path)?;
+        Ok((*name, model?))
+    };
+    MODELS.iter().map(open).collect()
+}
+
+/// The device's logits against the slow twin's: a text read in chunks, token by token, and with others beside it.
+pub fn logits(device: &mut dyn Device, model: &Model, bound: f64) -> Result<(), Fault> {
+    let tokens = text(0, 150, device.vocab());
+    let want = reference::logits(model, &tokens)?;
+    let near = |how: &str, first: usize, got: &[f32]| {
+        let vocab = model.config().vocab;
+        for (row, (got, want)) in got.chunks_exact(vocab).zip(want[first * vocab..].chunks_exact(vocab)).enumerate() {
+            let distance = distance(got, want);
+            // Not the other way round: a distance that is no number is none to be content with.
+            if !(distance < bound) {
+                return Err(Fault::Apart { how: how.to_owned(), row: first + row, distance, bound });
+            }
+        }
+        Ok(())
+    };
+    let blocks: Vec<BlockId> = (0..10).collect();
+    let scattered: Vec<BlockId> = (0..10).map(|block| 255 - block * 7).collect();
+    for (how, chunk, blocks) in
+        [("in chunks of 100", 100, &blocks), ("in chunks of 33", 33, &scattered), ("token by token", 1, &blocks)]
+    {
+        for (index, tokens) in tokens.chunks(chunk).enumerate() {
+            let sequences = vec![part(index * chunk, tokens.len(), blocks)];
+            let got = device.logits(&StepBatch { tokens: tokens.to_vec(), sequences })?;
+            near(how, index * chunk, &got)?;
+        }
+    }
+    // Ours is written on while another is read and a third is written.
+    let mut batch = StepBatch { tokens: text(1, 60, device.vocab()), sequences: vec![part(0, 60, &[40, 41, 42, 43])] };
+    batch.tokens.push(tokens[149]);
+    batch.sequences.push(part(149, 1, &blocks));
+    batch.tokens.push(7);
+    batch.sequences.push(part(0, 1, &[50]));
+    let got = device.logits(&batch)?;
+    let vocab = device.vocab();
+    near("beside others", 149, &got[60 * vocab..61 * vocab])
+}
+
+/// Tokens that the device chooses against those that the sampler chooses from the device's own logits. Where the logits of
+/// the same row may differ in their last bits from step to step, a few near ties go the other way: `allowed` of a hundred.
+pub fn sampling(device: &mut dyn Device, allowed: usize) -> Result<(), Fault> {
+    let vocab = device.vocab();
+    let ways = ways(vocab);
+    let (mut wrong, mut all) = (0, 0);
+    let mut sampler = Sampler::default();
+    for round in 0..4 {
+        let mut batch = StepBatch::default();
+        for (index, params) in ways.iter().enumerate() {
+            let len = 1 + index % 3;
+            batch.tokens.extend(text(round * 100 + index, len, vocab));
+            let params = SampleParams { position: round as u32, ..params.clone() };
+            batch.sequences.push(SeqStep { sample: Some(params), ..part(0, len, &[index as BlockId]) });
+        }
+        let logits = device.logits(&batch)?;
+        let mut chosen = Vec::new();
+        device.step(&batch, &mut chosen)?;
+        let mut end = 0;
+        for (sequence, chosen) in batch.sequences.iter().zip(chosen) {
+            end += sequence.len;
+            let mut row = logits[(end - 1) * vocab..end * vocab].to_vec();
+            let Some(params) = &sequence.sample else { continue };
+            let want = sampler.sample(&mut row, params).map_err(|error| DeviceError::Step(error.to_string()))?;
+            all += 1;
+            wrong += usize::from(want != chosen);
+        }
+    }
+    if wrong * 100 > allowed * all { Err(Fault::Sampling { wrong, all }) } else { Ok(()) }
+}
+
+/// Every way of choosing, alone and together.
+fn ways(vocab: usize) -> Vec<SampleParams> {
+    let plain =
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, ..Sampling::default() };
+    let warm = Sampling { temperature: 0.9, ..plain };
+    let samplings = [
+        plain,
+        warm,
+        Sampling { temperature: 5.0, ..plain },
+        Sampling { top_k: 1, ..warm },
+        Sampling { top_k: 40, ..warm },
+        Sampling { top_p: 0.5, ..warm },
+        Sampling { top_p: 0.95, ..warm },
+        Sampling { min_p: 0.1, ..warm },
+        Sampling { top_k: 30, top_p: 0.9, min_p: 0.02, ..warm },
+        Sampling { repetition_penalty: 1.3, ..plain },
+        Sampling { repetition_penalty: 1.3, top_k: 20, ..warm },
+    ];
+    let mut ways = Vec::new();
+    for (index, sampling) in samplings.into_iter().enumerate() {
+        let key = RngKey { seed: 77 + index as u64, stream: (u64::MAX / 3).wrapping_mul(index as u64) };
+        let plain = SampleParams {
+            sampling,
+            key,
+            position: 0,
+            penalised: if sampling.repetition_penalty == 1.0 { Vec::new() } else { (0..vocab as u32 / 2).collect() },
+            bias: Vec::new(),
+            mask: None,
+        };
+        let biased = SampleParams { bias: vec![(3, 4.0), (5, f32::NEG_INFINITY)], ..plain.clone() };
+        let words = (0..vocab.div_ceil(32) as u32).map(|word| 0x1357_9bdf_u32.rotate_left(word)).collect();
+        let masked = SampleParams { mask: Some(words), ..plain.clone() };
+        ways.extend([plain, biased, masked]);
+    }
+    ways
+}
+
+/// Tokens that look like chance.
+fn text(seed: usize, len: usize, vocab: usize) -> Vec<u32> {
+    (0..len).map(|at| ((at * 7919 + seed * 104_729 + at * at * 31 + 11) % vocab) as u32).collect()
+}
+
+fn part(start: usize, len: usize, blocks: &[BlockId]) -> SeqStep {
+    debug_assert!(blocks.len() * BLOCK_TOKENS >= start + len, "too few blocks for the text");
+    SeqStep { len, start, blocks: blocks.to_vec(), sample: None }
+}
+
+/// Root of the mean square difference in units of the reference's spread: what a shift of all logits does not change.
+pub fn distance(got: &[f32], want: &[f32]) -> f64 {
+    let mean = |x: &[f32]| x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
+    let (got_mean, want_mean) = (mean(got), mean(want));
+    let squares = |difference: &dyn Fn(usize) -> f64| (0..got.len()).map(|i| difference(i).powi(2)).sum::<f64>();
+    let error = squares(&|i| f64::from(got[i]) - got_mean - f64::from(want[i]) + want_mean);
+    (error / squares(&|i| f64::from(want[i]) - want_mean)).sqrt()
+}
+
+/// The greatest distance between two devices' logits of the same text.
+pub fn apart(a: &mut dyn Device, b: &mut dyn Device) -> Result<f64, Fault> {
+    let (tokens, vocab) = (text(3, STEP_TOKENS, a.vocab()), a.vocab());
+    let blocks: Vec<BlockId> = (0..STEP_TOKENS.div_ceil(BLOCK_TOKENS) as BlockId).collect();
+    let batch = StepBatch { tokens, sequences: vec![part(0, STEP_TOKENS, &blocks)] };
+    let (a, b) = (a.logits(&batch)?, b.logits(&batch)?);
+    let distances = a.chunks_exact(vocab).zip(b.chunks_exact(vocab)).map(|(a, b)| distance(a, b));
+    // A distance that is no number is the greatest.
+    Ok(distances.fold(0.0, |worst, distance| if distance <= worst { worst } else { distance }))
+}
+
+/// Logits that another program computed: of a text, the last `rows.len()` positions.
+#[derive(Debug)]
+pub struct Known {
+    pub tokens: Vec<u32>,
+    pub rows: Vec<Vec<f32>>,
+}
+
+/// Reads `tokens.N` and `logits.N`, N from 0, out of a safetensors file.
+pub fn known(file: &Path) -> Result<Vec<Known>, Fault> {
+    let bytes = std::fs::read(file)?;
+    let wrong = |what: String| Fault::Known { file: file.to_owned(), what };
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let words = |data: &[u8]| data.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect::<Vec<_>>();
+    let mut known = Vec::new();
+    while let Ok(tokens) = tensors.tensor(&format!("tokens.{}", known.len())) {
+        let name = format!("logits.{}", known.len());
+        let logits = tensors.tensor(&name).map_err(|error| wrong(error.to_string()))?;
+        let &[_, vocab] = logits.shape() else { return Err(wrong(format!("{name} is no matrix"))) };
+        let numbers: Vec<f32> = words(logits.data()).into_iter().map(f32::from_le_bytes).collect();
+        known.push(Known {
+            tokens: words(tokens.data()).into_iter().map(u32::from_le_bytes).collect(),
+            rows: numbers.chunks_exact(vocab.max(1)).map(<[f32]>::to_vec).collect(),
+        });
+    }
+    if known.is_empty() { Err(wrong("it holds no tokens.0".into())) } else { Ok(known) }
+}
+
+/// The device's logits against known ones.
+pub fn as_known(device: &mut dyn Device, known: &[Known], bound: f64) -> Result<(), Fault> {
+    let vocab = device.vocab();
+    let most = device.max_batch_tokens();
+    for Known { tokens, rows } in known {
+        let blocks: Vec<BlockId> = (0..tokens.len().div_ceil(BLOCK_TOKENS) as BlockId).collect();
+        let first = tokens.len() - rows.len();
+        for (index, chunk) in tokens.chunks(most).enumerate() {
+            let sequences = vec![part(index * most, chunk.len(), &blocks)];
+            let got = device.logits(&StepBatch { tokens: chunk.to_vec(), sequences })?;
+            for (at, got) in got.chunks_exact(vocab).enumerate() {
+                let row = index * most + at;
+                let Some(want) = row.checked_sub(first).and_then(|at| rows.get(at)) else { continue };
+                let distance = distance(got, want);
+                if !(distance < bound) {
+                    return Err(Fault::Apart { how: format!("of {} tokens", tokens.len()), row, distance, bound });
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! The engine over the CUDA device, its kernels run by the processor: prefix cache, chunks, preemption, grammar, checkpoints
+//! and company change no text in the deterministic mode.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use longhand_proto::task::{Constraint, Task};
+use longhand_worker::cuda::host::Host;
+use longhand_worker::cuda::{CudaDevice, CudaOptions, KvFormat, KvMemory, kernels};
+use longhand_worker::engine::Engine;
+use longhand_worker::engine::local::{EngineOptions, LocalEngine};
+use longhand_worker::model::Model;
+
+use crate::tasks::{Seen, read, task, write};
+
+fn engine(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> LocalEngine {
+    let library = kernels::host::library().unwrap_or_else(|error| panic!("{error}"));
+    let gpu = Host::open(&library, 4 << 30).unwrap();
+    let options = CudaOptions {
+        kv_memory: KvMemory::Blocks(blocks),
+        kv_format: KvFormat::Bf16,
+        max_sequences: 4,
+        max_batch_tokens,
+        deterministic: true,
+        graphs: true,
+    };
+    let device = CudaDevice::load(Box::new(gpu), model, &options).unwrap();
+    let options = EngineOptions { max_sequences: 4, ..EngineOptions::default() };
+    LocalEngine::start(Arc::clone(model) as _, Box::new(device), &options).unwrap()
+}
+
+fn tasks() -> Vec<Task> {
+    (0..4)
+        .map(|n| {
+            let shared = if n % 2 == 0 { "All of these begin in the same way. " } else { "" };
+            let mut task = task(n, &format!("{shared}Number {n}."));
+            task.max_tokens = 34;
+            task.constraint = (n == 3).then(|| Constraint::Lark("start: /[a-f ]{5,9}/ \"!\"".into()));
+            task
+        })
+        .collect()
+}
+
+fn assert_same(seen: &[Seen], want: &[Seen], how: &str) {
+    for (n, (seen, want)) in seen.iter().zip(want).enumerate() {
+        assert_eq!(seen.tokens, want.tokens, "task {n} {how}");
+        assert_eq!(seen.output().text, want.output().text, "task {n} {how}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_is_the_same_on_the_cuda_device_whatever_happens_around_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/llama");
+    let (model, tasks) = (Arc::new(Model::open(&folder).unwrap()), tasks());
+    let roomy = engine(&model, 64, 128);
+    let mut want = Vec::new();
+    for task in &tasks {
+        want.push(read(roomy.start(task.clone(), None)).await);
+    }
+    assert!(want.iter().all(|seen| seen.tokens.len() >= 5), "texts too short to tell anything: {want:?}");
+    assert!(want[3].output().text.ends_with('!'), "{want:?}");
+    let together = write(&roomy, &tasks).await;
+    assert_same(&together, &want, "together, from the cache");
+    assert!(together.iter().all(|seen| seen.output().usage.cached >= 16), "each prompt was in the cache");
+
+    let tight = engine(&model, 14, 24);
+    assert_same(&write(&tight, &tasks).await, &want, "in chunks, with preemption");
+    assert!(tight.stats().preemptions > 0, "the pool was too large to force any");
+    let hash = &tight.model().tokenizer_hash.clone();
+    let seen = read(tight.start(tasks[0].clone(), Some(want[0].checkpoint(4, hash)))).await;
+    assert_same(&[seen], &want[..1], "from a checkpoint");
+}
