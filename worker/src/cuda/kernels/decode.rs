@@ -5,7 +5,7 @@ use half::bf16;
 use super::DECODE;
 use super::check::{self, Chance, CheckError, Checked, near};
 use super::kv::attention::Case;
-use super::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
+use super::kv::{KvFormat, KvShape, Span};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
