@@ -194,6 +194,7 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kv::HEAD_DIMS;
     use super::*;
 
     #[test]
