@@ -5,17 +5,15 @@ use half::bf16;
 use super::DECODE;
 use super::check::{self, Chance, CheckError, Checked, near};
 use super::kv::attention::Case;
-use super::kv::{KvFormat, KvShape, Span};
+use super::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
-const ENTRIES: [&str; 10] = [
-    "decode_32_bf16",
+const ENTRIES: [&str; 8] = [
     "decode_64_bf16",
     "decode_80_bf16",
     "decode_96_bf16",
     "decode_128_bf16",
-    "decode_32_fp8",
     "decode_64_fp8",
     "decode_80_fp8",
     "decode_96_fp8",
@@ -194,7 +192,6 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kv::HEAD_DIMS;
     use super::*;
 
     #[test]
