@@ -105,7 +105,10 @@ async fn person(story: &str, told: Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_follows_a_run_mends_what_failed_and_sends_a_worker_home() {
-    let fleet = Fleet::start(&["--http", "127.0.0.1:0", "--trace-url", "http://traces.example/{trace}"]);
+    // Nobody listens for traces; documents have some all the same.
+    let traced = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")];
+    let more = ["--http", "127.0.0.1:0", "--trace-url", "http://traces.example/{trace}"];
+    let fleet = Fleet::start_in(&more, &traced);
     let rows = [
         json!({ "id": "plain", "prompt": "Describe a ship.", "length": 1000 }),
         json!({ "id": "torn", "prompt": "Describe a ship, and fail once.", "length": 1000 }),

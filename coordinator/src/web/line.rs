@@ -111,7 +111,7 @@ impl Line {
         }
     }
 
-    /// Taking it up again has a sense: it ended otherwise than by being accepted, and there is a row to write from.
+    /// It ended, and there is a row to write from.
     pub(super) fn may_be_requeued(&self) -> bool {
         self.state.is_terminal() && self.reason != BAD_ROW
     }

@@ -163,12 +163,14 @@ function rounds(run, data, past) {
 }
 
 function provenance(run, { id, body }, site) {
-  const trace = body.traceparent?.split('-')[1];
-  const traced = trace && site.trace_url ? el('a', { href: site.trace_url.replaceAll('{trace}', encodeURIComponent(trace)), target: '_blank', rel: 'noopener' }, trace) : trace || 'not traced';
+  const [, trace, , sampled] = (body.traceparent || '').split('-');
+  const viewer = trace && site.trace_url?.replaceAll('{trace}', encodeURIComponent(trace));
+  const traced = [viewer ? el('a', { href: viewer, target: '_blank', rel: 'noopener' }, trace) : trace || 'not traced',
+    sampled === '00' && ' (not sampled: only errors are there)'];
   const { model, instruction } = body;
   const rows = [['Document', id], ['Trace', traced], ['Seed', body.seed], ['Candidate', body.candidate], ['Round', body.round],
     ['Model', model ? `${model.name} on ${model.device}, ${model.engine}` : '–'], ['Weights', model?.weights_hash || '–'], ['Tokenizer', model?.tokenizer_hash || '–'],
     ['Licence', model?.licence || '–'], ['Language', instruction.language], ['Input line', instruction.line]];
   if (Object.keys(instruction.metadata ?? {}).length) rows.push(['Metadata', JSON.stringify(instruction.metadata)]);
-  return card('Provenance', el('dl', rows.map(([name, value]) => [el('dt', name), el('dd', value instanceof Node ? value : String(value))])));
+  return card('Provenance', el('dl', rows.map(([name, value]) => [el('dt', name), el('dd', Array.isArray(value) ? value : String(value))])));
 }
