@@ -68,7 +68,7 @@ pub fn logits(device: &mut dyn Device, model: &Model, bound: f64) -> Result<(), 
         for (row, (got, want)) in got.chunks_exact(vocab).zip(want[first * vocab..].chunks_exact(vocab)).enumerate() {
             let distance = distance(got, want);
             // Not the other way round: a distance that is no number is none to be content with.
-            if !(distance < bound) {
+            if distance.is_nan() || distance >= bound {
                 return Err(Fault::Apart { how: how.to_owned(), row: first + row, distance, bound });
             }
         }
@@ -235,7 +235,7 @@ pub fn as_known(device: &mut dyn Device, known: &[Known], bound: f64) -> Result<
                 let row = index * most + at;
                 let Some(want) = row.checked_sub(first).and_then(|at| rows.get(at)) else { continue };
                 let distance = distance(got, want);
-                if !(distance < bound) {
+                if distance.is_nan() || distance >= bound {
                     return Err(Fault::Apart { how: format!("of {} tokens", tokens.len()), row, distance, bound });
                 }
             }
