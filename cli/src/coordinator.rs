@@ -1,10 +1,11 @@
 //! `longhand coordinator`: decides over a store what each worker does next.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use longhand_coordinator::corpus::{Archive, Place};
 use longhand_coordinator::service::{self, Coordinator, ServiceOptions};
-use longhand_coordinator::store;
 use longhand_coordinator::sweeper::{self, SweeperOptions};
 use longhand_coordinator::web::Site;
 use serde_json::json;
@@ -15,6 +16,7 @@ use crate::exit::{Code, Failure, Result};
 use crate::folder::redact;
 use crate::interrupt::Signals;
 use crate::port::{AccessArgs, Http, HttpArgs};
+use crate::store::StoreArgs;
 
 const HELP: &str = "\
 Examples:
@@ -23,7 +25,12 @@ Examples:
   longhand coordinator --store redis://db/0 --listen 0.0.0.0:7070 --token-file tokens --tls-cert cert.pem --tls-key key.pem
 
 Any number of coordinators may serve one store; each may be stopped or killed at any time. Redis 7 or Valkey 8 is for
-fleets; SQLite serves one machine.
+fleets; SQLite serves one machine. A Redis is named by one of
+  redis://USER:PASSWORD@HOST:PORT/DB
+  redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB     Sentinels and the service that they watch
+  redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT                 some nodes of a cluster
+USER:PASSWORD@ and /DB may be left out; rediss in place of redis is TLS. Put a URL with a password into LONGHAND_STORE:
+a command line can be read by others on the machine.
 
 The token file holds lines of `worker TOKEN` and `operator TOKEN`, and after a token the time at which it expires, such
 as 2027-01-31T00:00:00Z, if it does, and the name of who has it, if what is done by hand shall be known by it. Workers and
@@ -39,7 +46,7 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct CoordinatorArgs {
-    /// Where documents live: redis://HOST:PORT/DB or sqlite:PATH
+    /// Where documents live: redis://HOST:PORT/DB, redis+sentinel://, redis+cluster:// or sqlite:PATH
     #[arg(long, value_name = "URL", env = "LONGHAND_STORE", hide_env_values = true)]
     store: String,
 
@@ -47,9 +54,8 @@ pub(crate) struct CoordinatorArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070", env = "LONGHAND_LISTEN")]
     listen: String,
 
-    /// Accept a Redis that may lose what it was told: no append-only file, or keys that it may evict
-    #[arg(long, env = "LONGHAND_ALLOW_VOLATILE")]
-    allow_volatile: bool,
+    #[command(flatten)]
+    access_to_store: StoreArgs,
 
     /// Time after which a silent worker loses its documents
     #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "LONGHAND_LEASE_SECONDS",
@@ -70,6 +76,16 @@ pub(crate) struct CoordinatorArgs {
     #[arg(long, value_name = "N", default_value_t = 256, env = "LONGHAND_MAX_CALLS",
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_calls: u32,
+
+    /// Keep accepted documents beside the store too: in a folder, or at s3://BUCKET/PREFIX, gs:// or az://. Coordinators
+    /// may share one place
+    #[arg(long, value_name = "PLACE", env = "LONGHAND_ARCHIVE")]
+    archive: Option<String>,
+
+    /// Time between two shards of the archive: what an emptied store may cost
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, env = "LONGHAND_ARCHIVE_SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    archive_seconds: u64,
 
     #[command(flatten)]
     http: HttpArgs,
@@ -92,14 +108,16 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let listener = door.open("--listen", &args.listen).await?;
     let http = door.open_http(args.http.address.as_deref()).await?;
     let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
-    let at = |e| Failure::refused(format!("{}: {e}", redact(&args.store)));
-    let store = store::open(&args.store, args.allow_volatile).await.map_err(at)?;
+    let store = args.access_to_store.open(&args.store).await?;
 
+    let archive = args.archive.as_deref().map(Place::open).transpose().map_err(Failure::refused)?;
+    let archive = archive.map(|place| Arc::new(Archive::open(place)));
     let lease = Duration::from_secs(args.lease_seconds);
     let options = ServiceOptions {
         lease,
         max_calls: args.max_calls as usize,
         trace_content: args.trace_content,
+        archive: archive.clone(),
         ..ServiceOptions::default()
     };
     let sweep = SweeperOptions {
@@ -112,6 +130,11 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let stop = CancellationToken::new();
     let mut signals = Signals::listen()?;
     let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), sweep, stop.clone()));
+    let keeper = archive.map(|archive| {
+        let (store, every) = (Arc::clone(coordinator.store()), Duration::from_secs(args.archive_seconds));
+        let stop = stop.clone();
+        tokio::spawn(async move { archive.keep(store.as_ref(), every, stop).await })
+    });
 
     let display = Display::new(args.json, false);
     let url = format!("{}://{address}", door.scheme());
@@ -144,6 +167,11 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     }
     if let Err(error) = sweeper.await {
         tracing::warn!(%error, "the sweeper crashed");
+    }
+    if let Some(keeper) = keeper
+        && let Err(error) = keeper.await
+    {
+        tracing::warn!(%error, "the archive's keeper crashed");
     }
     served.map_err(|e| Failure::stopped(format!("the coordinator failed: {e}")))?;
     display.event("stopped", "stopped; workers go on with another replica, or when one is back", json!({}))?;

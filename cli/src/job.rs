@@ -58,6 +58,12 @@ impl Job {
     ) -> Result<Self> {
         let id = &folder.identity.run;
         let corpus = Corpus::open(folder.dir(), id, store.as_ref()).await.map_err(Failure::stopped)?;
+        let restored = corpus.restore(store.as_ref()).await.map_err(Failure::stopped)?;
+        if restored > 0 {
+            let text =
+                format!("the store had lost {restored} documents that are in the corpus; they are not written again");
+            display.event("restored", &text, json!({ "documents": restored }))?;
+        }
         let watcher = Watcher::start(Arc::clone(&store), engine, id.clone()).await.map_err(|e| out_of_store(&e))?;
         let (started_ms, flushed) = (clock::unix_ms(), clock::now());
         Ok(Self { watcher, corpus, display, store, folder, started_ms, flushed, unreachable: None })

@@ -27,6 +27,7 @@ mod run;
 mod select;
 mod selftest;
 mod spans;
+mod store;
 mod summary;
 mod telemetry;
 mod tokens;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longhand_coordinator::instruction;
 use longhand_coordinator::recipe::Recipe;
 use longhand_coordinator::run::{self, RunSpec, SubmitError, SubmitReport};
-use longhand_coordinator::store::{self, Commit, Filter, Next, State, Store, StoreError, Terms};
+use longhand_coordinator::store::{Commit, Filter, Next, State, Store, StoreError, Terms};
 use longhand_coordinator::trace;
 use longhand_coordinator::web::Site;
 use longhand_proto::{RunId, WorkerId};
@@ -17,7 +17,7 @@ use crate::args::RunArgs;
 use crate::display::Display;
 use crate::dry_run::dry_run;
 use crate::exit::{Code, Failure, Result};
-use crate::folder::{Claim, Folder, redact};
+use crate::folder::{Claim, Folder};
 use crate::interrupt::Signals;
 use crate::job::Job;
 use crate::output::grouped;
@@ -113,7 +113,7 @@ fn claim_folder(args: &RunArgs, recipe: &Recipe, engine: &dyn Engine) -> Result<
 
 async fn open_store(args: &RunArgs, folder: &Folder) -> Result<Arc<dyn Store>> {
     let url = args.store.clone().unwrap_or_else(|| folder.embedded_store());
-    store::open(&url, args.allow_volatile).await.map_err(|e| Failure::refused(format!("{}: {e}", redact(&url))))
+    args.access_to_store.open(&url).await
 }
 
 async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<SubmitReport> {
@@ -121,9 +121,10 @@ async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<Sub
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     run::submit(store, spec, rows.take(limit)).await.map_err(|error| match error {
         SubmitError::Store(error) => out_of_store(&error),
-        error @ (SubmitError::Differs { .. } | SubmitError::Paused(_) | SubmitError::Document { .. }) => {
-            Failure::refused(error)
-        }
+        error @ (SubmitError::Differs { .. }
+        | SubmitError::Paused(_)
+        | SubmitError::Archive(_)
+        | SubmitError::Document { .. }) => Failure::refused(error),
     })
 }
 
@@ -161,9 +162,11 @@ pub(crate) fn out_of_store(error: &StoreError) -> Failure {
     let remedy = match error {
         StoreError::Full(_) => "make room, then give the same command again: it goes on where it stopped",
         StoreError::Unreachable(_) => "when it is back, give the same command again: it goes on where it stopped",
-        StoreError::Refused(_) | StoreError::NotFound { .. } | StoreError::Other(_) => {
-            "nothing that was acknowledged is lost"
+        StoreError::NotFound { .. } => {
+            "the store was emptied or set back while the run was at work; give the same command again: it submits the \
+             rows anew and keeps what stands in the corpus"
         }
+        StoreError::Refused(_) | StoreError::Other(_) => "nothing that was acknowledged is lost",
     };
     Failure::stopped(format!("{error}; {remedy}"))
 }

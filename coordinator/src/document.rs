@@ -43,6 +43,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::instruction::BadRow;
 
+pub(crate) use apply::add_usage;
 pub use apply::{Applied, Outcome, Refused, assemble};
 
 /// Language of templates, filters and word counts' meaning.

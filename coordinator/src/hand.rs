@@ -3,7 +3,7 @@
 
 use longhand_proto::{DocumentId, RunId};
 
-use crate::document::{Applied, Document, Refused};
+use crate::document::{Applied, Document, Progress, Refused};
 use crate::store::{Filter, Record, Result, State, Store, StoreError, Swap, Swapped};
 use crate::trace::{self, Trail};
 
@@ -124,6 +124,26 @@ pub async fn cancel_page(store: &dyn Store, run: &RunId) -> Result<(u64, bool)> 
         }
     }
     Ok((done, store.counts(run).await?.unfinished() > 0))
+}
+
+/// Brings a document of which nothing is written yet to an end that it had come to before the store lost it: `finish`
+/// puts that into it. False if something is written by now.
+pub(crate) async fn restore(
+    store: &dyn Store,
+    record: Record,
+    finish: impl Fn(&mut Document) -> Result<()>,
+) -> Result<bool> {
+    let decide = |record: &Record| {
+        let mut document = read(record)?;
+        let untouched = document.round == 0 && matches!(document.progress, Progress::Planning { .. });
+        if record.state.is_terminal() || !untouched {
+            return Err("it goes on".to_owned());
+        }
+        finish(&mut document).map_err(|error| error.to_string())?;
+        let kept = document.sections().len() as u64;
+        Ok((document, State::Accepted, (kept, 0)))
+    };
+    Ok(change(store, record, false, decide).await?.is_ok())
 }
 
 /// The document of this run with this id.

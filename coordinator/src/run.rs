@@ -1,7 +1,8 @@
 //! Submitting an instruction set as a run: every row becomes a document, the bad ones too.
 
-use longhand_proto::RunId;
+use longhand_proto::{DocumentId, RunId};
 
+use crate::corpus::{Archive, CorpusError};
 use crate::document::{BAD_ROW, Document};
 use crate::instruction::{BadRow, Instruction};
 use crate::recipe::Recipe;
@@ -44,6 +45,8 @@ pub enum SubmitError {
     Paused(RunId),
     #[error("document of line {line} cannot be stored: {source}")]
     Document { line: u64, source: serde_json::Error },
+    #[error("the archive of accepted documents: {0}")]
+    Archive(#[from] CorpusError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -106,7 +109,8 @@ pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitErro
     Ok(stored)
 }
 
-/// Adds the documents of some rows to a run that exists.
+/// Adds the documents of some rows to a run that exists. Those that are new, but that the archive holds, are at their
+/// end at once: they were accepted before the store lost them.
 ///
 /// # Errors
 /// There is no such run, it is paused, or the store failed. What was added stays; the call may be repeated.
@@ -115,6 +119,7 @@ pub async fn add_rows(
     run: &RunId,
     candidates: u32,
     rows: impl IntoIterator<Item = Result<Instruction, BadRow>>,
+    archive: Option<&Archive>,
 ) -> Result<Submitted, SubmitError> {
     let run = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
     if run.paused {
@@ -124,7 +129,17 @@ pub async fn add_rows(
     for row in rows {
         new.extend(documents(&run.id, run.seed, candidates, row)?);
     }
-    Ok(insert(store, &run.id, &new).await?)
+    let submitted = insert(store, &run.id, &new).await?;
+    if let Some(archive) = archive
+        && submitted.inserted > 0
+    {
+        let ids: Vec<DocumentId> = new.iter().map(|document| document.id).collect();
+        let restored = archive.restore(store, &run.id, &ids).await?;
+        if restored > 0 {
+            tracing::info!(run = %run.id, restored, "documents taken from the archive: the store had lost them");
+        }
+    }
+    Ok(submitted)
 }
 
 async fn add(

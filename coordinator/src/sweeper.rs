@@ -1,8 +1,9 @@
 //! The one timer: takes leases away that ran out, or that are renewed without progress.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use longhand_proto::{chance, clock};
+use longhand_proto::{RunId, chance, clock};
 use tokio_util::sync::CancellationToken;
 
 use crate::document::Document;
@@ -41,6 +42,7 @@ impl Default for SweeperOptions {
 /// The first turn comes after one whole lease, so that workers that outlived the last coordinator find time to renew.
 pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: CancellationToken) {
     let mut pause = coordinator.options().lease.max(options.every);
+    let mut known = BTreeSet::new();
     let mut audit_at = clock::now() + chance::around(options.audit);
     while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         pause = chance::around(options.every);
@@ -49,6 +51,9 @@ pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: Ca
             Ok(swept) => tracing::info!(swept, "leases taken away"),
             Err(error) => tracing::warn!(%error, "sweep failed; will be tried again"),
         }
+        if let Err(error) = miss(&coordinator, &mut known).await {
+            tracing::debug!(%error, "the runs were not looked at; will be tried again");
+        }
         if clock::now() >= audit_at {
             audit_at = clock::now() + chance::around(options.audit);
             if let Err(error) = audit(&coordinator).await {
@@ -56,6 +61,22 @@ pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: Ca
             }
         }
     }
+}
+
+/// Runs are never taken out of a store. One that was there and is not any more tells that the store was emptied or set
+/// back, or is another one: its workers would only hear that their leases are not known.
+async fn miss(coordinator: &Coordinator, known: &mut BTreeSet<RunId>) -> crate::store::Result<()> {
+    let now: BTreeSet<RunId> = coordinator.store().runs().await?.into_iter().map(|run| run.id).collect();
+    for run in known.difference(&now) {
+        tracing::error!(
+            %run,
+            "the store no longer knows this run: it was emptied or set back. Submit its file again under the same run id; \
+             documents that --archive holds are not written again"
+        );
+    }
+    coordinator.note_runs(known.difference(&now).cloned(), &now);
+    *known = now;
+    Ok(())
 }
 
 /// Takes away all leases that are due now; returns how many.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -54,11 +54,37 @@ impl Kind {
     }
 }
 
+/// How it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wire {
+    Plain,
+    /// Certificate, key and the CA of both.
+    Tls([PathBuf; 3]),
+}
+
+impl Wire {
+    fn arguments(&self, port: u16) -> Vec<String> {
+        let port = port.to_string();
+        match self {
+            Self::Plain => vec!["--port".into(), port],
+            Self::Tls(files) => {
+                let mut arguments = vec!["--port".into(), "0".into(), "--tls-port".into(), port];
+                for (flag, file) in ["--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"].iter().zip(files) {
+                    arguments.extend([(*flag).to_owned(), file.display().to_string()]);
+                }
+                arguments
+            }
+        }
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
     kind: Kind,
+    wire: Wire,
+    arguments: Vec<String>,
     port: u16,
     folder: TempDir,
 }
@@ -71,19 +97,48 @@ impl Server {
     }
 
     pub fn with(kind: Kind, arguments: &[&str]) -> Self {
+        Self::listen(kind, Wire::Plain, arguments)
+    }
+
+    /// As [`Self::start`], and with more arguments.
+    pub fn durable(kind: Kind, more: &[&str]) -> Self {
+        Self::with(kind, &[&DURABLE, more].concat())
+    }
+
+    /// One that speaks TLS and asks for certificates of this CA.
+    pub fn tls(certificate: &Path, key: &Path, ca: &Path) -> Self {
+        Self::listen(Kind::Redis, Wire::Tls([certificate, key, ca].map(Path::to_owned)), &DURABLE)
+    }
+
+    fn listen(kind: Kind, wire: Wire, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         // Another process may take the port between the look and the start.
         for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(child) = spawn(kind, &folder, port, arguments) {
-                return Self { child, kind, port, folder };
+            let port = free_port();
+            if let Some(child) = spawn(kind, &folder, &wire, port, &arguments) {
+                return Self { child, kind, wire, arguments, port, folder };
             }
         }
         panic!("{} does not start: run it by hand to see why", kind.program());
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let scheme = if self.wire == Wire::Plain { "redis" } else { "rediss" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A connection beside the store's own, to look at the server or to break things.
@@ -94,10 +149,17 @@ impl Server {
     /// Kills the server and starts it again on what its disk holds.
     pub fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.kind, &self.folder, self.port, &DURABLE).expect("the server starts again");
+        self.revive();
     }
 
-    fn kill(&mut self) {
+    /// Starts a killed server again.
+    pub fn revive(&mut self) {
+        let child = spawn(self.kind, &self.folder, &self.wire, self.port, &self.arguments);
+        self.child = child.expect("the server starts again");
+    }
+
+    /// As kill -9 does.
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -105,28 +167,45 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.kill();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
+/// One that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// The server once it accepts connections; none if it ended before.
-fn spawn(kind: Kind, folder: &TempDir, port: u16, arguments: &[&str]) -> Option<Child> {
-    let program = kind.find();
-    let mut child = Command::new(&program)
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-        .arg(folder.path())
-        .args(arguments)
+fn spawn(kind: Kind, folder: &TempDir, wire: &Wire, port: u16, arguments: &[String]) -> Option<Child> {
+    let mut command = Command::new(kind.find());
+    command.args(wire.arguments(port)).args(["--bind", "127.0.0.1", "--save", "", "--dir"]).arg(folder.path());
+    command.args(arguments);
+    ready(command, "Ready to accept connections")
+}
+
+/// A Sentinel over the configuration in this file.
+pub(crate) fn sentinel(configuration: &Path) -> Option<Child> {
+    let mut command = Command::new(Kind::Redis.find());
+    command.arg(configuration).arg("--sentinel");
+    ready(command, "+monitor")
+}
+
+/// The process once it says that it is ready.
+fn ready(mut command: Command, says: &'static str) -> Option<Child> {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let log = BufReader::new(child.stdout.take().unwrap());
     let (sender, ready) = mpsc::sync_channel(1);
     // Reads to the end, or the server would block on a full pipe.
     std::thread::spawn(move || {
         let mut lines = log.lines().map_while(Result::ok);
-        if lines.any(|line| line.contains("Ready to accept connections")) {
+        if lines.any(|line| line.contains(says)) {
             sender.send(()).ok();
         }
         lines.for_each(drop);

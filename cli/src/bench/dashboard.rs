@@ -7,7 +7,7 @@ use longhand_coordinator::document::{Document, Instruction, Language, Plan, Prog
 use longhand_coordinator::recipe::Recipe;
 use longhand_coordinator::run::{self, RunSpec};
 use longhand_coordinator::service::{Coordinator, ServiceOptions};
-use longhand_coordinator::store::{self, NewDocument, State, Store, Swap, Terms};
+use longhand_coordinator::store::{self, NewDocument, RedisOptions, State, Store, Swap, Terms};
 use longhand_coordinator::web::Site;
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::{RunId, chance, clock};
@@ -81,7 +81,8 @@ struct Report {
 impl DashboardBench {
     pub(crate) async fn run(self) -> Result<Code> {
         let at = |e| Failure::refused(format!("{}: {e}", crate::folder::redact(&self.store)));
-        let store = store::open(&self.store, self.allow_volatile).await.map_err(at)?;
+        let options = RedisOptions { allow_volatile: self.allow_volatile, ..RedisOptions::default() };
+        let store = store::open(&self.store, options).await.map_err(at)?;
         let id: RunId = format!("bench-{:08x}", chance::below(1 << 32)).parse().map_err(Failure::refused)?;
         eprintln!("making run {id} of {} documents", self.documents);
         fill(store.as_ref(), &id, self.documents).await.map_err(Failure::stopped)?;

@@ -1,17 +1,18 @@
-//! `longhand export`: a run becomes a folder, in the shape that a trainer wants.
+//! `longhand export`: a run becomes a folder, or objects of a store, in the shape that a trainer wants.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use longhand_coordinator::corpus::{Corpus, Format, Options, Stats};
-use longhand_coordinator::store;
-use longhand_proto::RunId;
+use longhand_coordinator::corpus::{self, Corpus, Format, Options, Place, Stats};
+use longhand_coordinator::store::{self, RedisOptions};
+use longhand_proto::{LeaseId, RunId};
 use serde_json::json;
 
 use super::runs;
 use super::source::Remote;
 use crate::exit::{Code, Failure, Result};
-use crate::folder::{Claim, Folder};
+use crate::folder::{Claim, Folder, Identity};
 use crate::link::{LinkArgs, Office};
 use crate::output::{self, grouped};
 use crate::tokens;
@@ -19,6 +20,7 @@ use crate::tokens;
 const HELP: &str = "\
 Examples:
   longhand export ships -o ships-corpus
+  longhand export ships -o s3://bucket/ships
   longhand export --from corpus -o corpus-sharegpt --format sharegpt --validation 0.05
   longhand export --from corpus -o corpus-messages --format messages --tokenizer model.gguf
 
@@ -36,6 +38,11 @@ With --tokenizer, stats.json and the card say how many tokens the records have a
 
 It may be given while a coordinator's run is at work, and again later: the folder then holds what was accepted by that time,
 each document once. Several folders may hold the same run.
+
+To an object store (s3://, gs://, az://) the corpus goes by way of a temporary folder (TMPDIR). Each object is whole or
+not there; manifest.json, written last, says what belongs together and that it is complete. The same command goes on
+where one was cut short, and sends what has changed. The way in is read as the clouds' own tools read it: AWS_* (with
+AWS_ENDPOINT_URL for other S3 servers), GOOGLE_*, AZURE_*.
 
 Exit codes:
   0    exported
@@ -57,9 +64,9 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "URL", env = "LONGHAND_STORE", hide_env_values = true, requires = "from")]
     store: Option<String>,
 
-    /// Output folder; made if missing
+    /// Output folder, made if missing; or s3://BUCKET/PREFIX, gs:// or az://
     #[arg(short, long, value_name = "DIR", env = "LONGHAND_OUTPUT")]
-    output: PathBuf,
+    output: String,
 
     /// What stands in the data files: records, parquet, messages, openai, sharegpt or alpaca
     #[arg(long, value_name = "FORMAT", default_value_t)]
@@ -92,41 +99,50 @@ pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
     // First of all: without it nothing is begun.
     let tokens = args.tokenizer.as_deref().map(tokens::open).transpose()?;
     let options = Options { format: args.format, validation: args.validation, tokens, ..Options::default() };
-    let (run, stats) = match (&args.from, &args.run) {
-        (Some(from), _) => from_folder(args, from, &options).await?,
-        (None, Some(run)) => (run.clone(), from_coordinator(args, run, &options).await?),
+    let place = Place::is_url(&args.output).then(|| Place::open(&args.output)).transpose().map_err(Failure::refused)?;
+    let scratch = place.as_ref().map(|_| Scratch::new()).transpose()?;
+    let output = scratch.as_ref().map_or(Path::new(&args.output), |scratch| &scratch.0);
+    let (folder, stats) = match (&args.from, &args.run) {
+        (Some(from), _) => from_folder(args, from, output, &options).await?,
+        (None, Some(run)) => from_coordinator(args, run, output, &options).await?,
         (None, None) => return Err(Failure::refused("name a run, or a folder with --from")),
     };
+    let Identity { run, recipe_hash, .. } = &folder.identity;
+    if let Some(place) = &place {
+        corpus::publish(output, run, recipe_hash, place).await.map_err(Failure::stopped)?;
+    }
     if args.json {
         output::json(&json!({ "run": run, "output": args.output, "stats": stats }))?;
     } else {
-        output::line(&text(&run, &stats, &args.output))?;
+        output::line(&text(run, &stats, &args.output))?;
     }
     Ok(Code::Ok)
 }
 
-async fn from_coordinator(args: &ExportArgs, run: &RunId, options: &Options) -> Result<Stats> {
+async fn from_coordinator(args: &ExportArgs, run: &RunId, output: &Path, options: &Options) -> Result<(Folder, Stats)> {
     let office = Office::open(&args.link)?;
     let known = runs::look(&office, run).await?;
     // Held to the end: one process at a time writes into a folder.
-    let folder = claim(&args.output, run, &known.recipe_hash, known.seed)?;
+    let folder = claim(output, run, &known.recipe_hash, known.seed)?;
     let source = Remote::new(office);
     let mut corpus = Corpus::open(folder.dir(), run, &source).await.map_err(Failure::stopped)?;
-    corpus.export_to(&source, folder.dir(), options).await.map_err(Failure::stopped)
+    let stats = corpus.export_to(&source, folder.dir(), options).await.map_err(Failure::stopped)?;
+    Ok((folder, stats))
 }
 
-async fn from_folder(args: &ExportArgs, from: &Path, options: &Options) -> Result<(RunId, Stats)> {
+async fn from_folder(args: &ExportArgs, from: &Path, output: &Path, options: &Options) -> Result<(Folder, Stats)> {
     let home = Folder::reopen(from)?;
-    if args.output.canonicalize().is_ok_and(|output| from.canonicalize().is_ok_and(|from| from == output)) {
+    if output.canonicalize().is_ok_and(|output| from.canonicalize().is_ok_and(|from| from == output)) {
         return Err(Failure::refused(format!("{} holds the run itself; choose another output folder", from.display())));
     }
     let run = home.identity.run.clone();
-    let folder = claim(&args.output, &run, &home.identity.recipe_hash, home.identity.seed)?;
+    let folder = claim(output, &run, &home.identity.recipe_hash, home.identity.seed)?;
     let url = home.store(args.store.as_deref())?;
-    let store = store::open(&url, true).await.map_err(Failure::refused)?;
+    let options_of_store = RedisOptions { allow_volatile: true, ..RedisOptions::default() };
+    let store = store::open(&url, options_of_store).await.map_err(Failure::refused)?;
     let mut corpus = Corpus::open(home.dir(), &run, store.as_ref()).await.map_err(Failure::refused)?;
     let stats = corpus.export_to(store.as_ref(), folder.dir(), options).await.map_err(Failure::stopped)?;
-    Ok((run, stats))
+    Ok((folder, stats))
 }
 
 fn claim(output: &Path, run: &RunId, recipe_hash: &str, seed: u64) -> Result<Folder> {
@@ -142,15 +158,14 @@ fn claim(output: &Path, run: &RunId, recipe_hash: &str, seed: u64) -> Result<Fol
     Folder::open(output, &claim)
 }
 
-fn text(run: &RunId, stats: &Stats, folder: &Path) -> String {
+fn text(run: &RunId, stats: &Stats, output: &str) -> String {
     let documents = &stats.documents;
     let mut text = format!(
-        "run {run}: {} accepted, {} rejected, {} failed, {} unfinished, into {}",
+        "run {run}: {} accepted, {} rejected, {} failed, {} unfinished, into {output}",
         grouped(documents.accepted),
         grouped(documents.rejected),
         grouped(documents.failed),
-        grouped(documents.unfinished()),
-        folder.display()
+        grouped(documents.unfinished())
     );
     if stats.splits.len() > 1 {
         let splits = stats.splits.iter().map(|(split, rows)| format!("{} for {split}", grouped(*rows)));
@@ -168,4 +183,23 @@ fn text(run: &RunId, stats: &Stats, folder: &Path) -> String {
         ));
     }
     text
+}
+
+/// A folder for an export on its way, gone when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("longhand-export-{}", LeaseId::mint()));
+        fs::create_dir_all(&path).map_err(|e| Failure::refused(format!("{}: {e}; set TMPDIR", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, "{} was left behind", self.0.display());
+        }
+    }
 }

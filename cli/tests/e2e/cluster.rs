@@ -1,5 +1,6 @@
 //! A fleet from the command line: submit, watch, look, decide, export; and what is refused.
 
+use longhand_tests::server::{Kind, Server};
 use serde_json::Value;
 
 use crate::fleet::{Fleet, Process};
@@ -125,6 +126,50 @@ fn a_worker_with_another_model_than_every_run_asks_for_is_told_so() {
     let error = fleet.refusal(&["worker", "--engine", "mock"]);
     for part in ["run ships asks for model large", "this worker has mock", "start the worker with that model"] {
         assert!(error.contains(part), "{part:?} is not in {error}");
+    }
+}
+
+#[test]
+fn clocks_that_are_an_hour_off_cost_nothing() {
+    let server = Server::start(Kind::Redis);
+    let clock = |seconds| [("LONGHAND_CLOCK_AHEAD_SECONDS", seconds)];
+    let start = |seconds| {
+        let dir = tempfile::tempdir().unwrap();
+        Fleet::over(&server.url(), dir, &["--lease-seconds", "5"], &clock(seconds))
+    };
+    let (fast, slow) = (start("3600"), start("-3600"));
+    fast.submit("ships", 4);
+    let workers = [(&fast, "-3600"), (&slow, "3600")].map(|(fleet, seconds)| {
+        let args = ["worker", "--engine", "mock", "--mock-tokens-per-second", "2000", "--coordinator", &fleet.url];
+        Process::start_in(&args, &clock(seconds))
+    });
+    let last = slow.ask(&["watch", "ships"]).pop().unwrap();
+    assert_eq!(last["counts"]["accepted"], 4);
+    for document in slow.ask(&["documents", "ships"]) {
+        assert_eq!((&document["losses"], &document["errors"]), (&0.into(), &0.into()), "{document}");
+    }
+    drop(workers);
+}
+
+#[test]
+fn a_worker_that_cannot_hand_its_texts_back_ends_within_its_grace_or_at_once_when_asked_twice() {
+    for (grace, asked, code) in [("1", 1, Some(0)), ("600", 2, Some(130))] {
+        let fleet = Fleet::start(&[]);
+        fleet.submit("ships", 1);
+        let mut worker = fleet.worker(&["--mock-tokens-per-second", "50", "--grace", grace]);
+        while counts(&fleet, "ships")["leased"] == 0 {
+            std::thread::yield_now();
+        }
+        // It answers no more.
+        fleet.coordinator.signal("STOP");
+        worker.signal("TERM");
+        worker.event("stopping");
+        for _ in 1..asked {
+            worker.signal("TERM");
+        }
+        let begin = longhand_proto::clock::now();
+        assert_eq!(worker.wait(), code);
+        assert!(begin.elapsed().as_secs() < 10, "with --grace {grace} it took {} s", begin.elapsed().as_secs());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -30,8 +30,13 @@ impl Process {
     /// The same with environment variables.
     pub(crate) fn start_in(args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = longhand();
-        command.args(args).arg("--json").envs(environment.iter().copied()).stdout(Stdio::piped());
-        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        command.args(args).arg("--json").envs(environment.iter().copied());
+        Self::of(command)
+    }
+
+    /// A command whose events are read as they come.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, events) = mpsc::sync_channel(1_024);
         std::thread::spawn(move || {
@@ -56,7 +61,7 @@ impl Process {
 
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -98,7 +103,12 @@ impl Fleet {
     pub(crate) fn start_in(more: &[&str], environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = format!("sqlite:{}", dir.path().join("store.sqlite").display());
-        let mut args = vec!["coordinator", "--store", &store, "--listen", "127.0.0.1:0"];
+        Self::over(&store, dir, more, environment)
+    }
+
+    /// Over a store of the caller's, with these variables in the coordinator's environment.
+    pub(crate) fn over(store: &str, dir: TempDir, more: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut args = vec!["coordinator", "--store", store, "--listen", "127.0.0.1:0"];
         args.extend(more);
         let coordinator = Process::start_in(&args, environment);
         let listening = coordinator.event("listening");

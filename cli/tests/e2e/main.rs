@@ -1,6 +1,7 @@
 //! Tests that run the `longhand` program as its users do.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod archive;
 mod bad_input;
 mod browser;
 mod choose;
@@ -12,10 +13,13 @@ mod examples;
 mod export;
 mod fleet;
 mod gpu;
+mod half_open;
 mod numbers;
+mod objects;
 mod observability;
 mod program;
 mod remote;
+mod resume;
 mod security;
 mod stop_and_go;
 mod supply;

@@ -41,11 +41,14 @@ impl Place {
 
     /// Starts a run that takes a while, and waits until sections are being written.
     fn start_slowly(&self, tokens_per_second: &str, more: &[&str]) -> Running {
-        let mut command = self.command(&["--mock-tokens-per-second", tokens_per_second]);
-        let mut child = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut running = Running { events: BufReader::new(child.stdout.take().unwrap()), child };
+        let mut running = self.start(&[&["--mock-tokens-per-second", tokens_per_second], more].concat());
         while running.event()["sections"].as_u64().unwrap_or(0) == 0 {}
         running
+    }
+
+    fn start(&self, more: &[&str]) -> Running {
+        let mut child = self.command(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Running { events: BufReader::new(child.stdout.take().unwrap()), child }
     }
 
     fn finish(&self) -> Ended {
@@ -148,6 +151,52 @@ fn a_run_on_redis_goes_on_when_the_server_was_killed_and_is_back() {
     assert!(!place.out.join(".longhand").join("store.sqlite").exists());
 }
 
+/// What stands in the corpus stays, and the rest is submitted and written anew.
+#[test]
+fn a_run_on_redis_notices_that_it_was_emptied_and_the_same_command_keeps_what_is_in_the_corpus() {
+    let place = Place::new();
+    let server = Server::start(Kind::Redis);
+    let url = server.url();
+    let empty = || redis::cmd("FLUSHALL").exec(&mut server.connect()).unwrap();
+    let until_any_is = |state: &str| {
+        let mut beside = server.connect();
+        let index = format!("lh:*:s:{state}");
+        while redis::cmd("KEYS").arg(&index).query::<Vec<String>>(&mut beside).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+    };
+    let store = ["--store", &url];
+    let slowly = |speed| [&store[..], &["--max-sequences", "2", "--mock-tokens-per-second", speed]].concat();
+    let running = place.start(&slowly("2000"));
+    until_any_is("accepted");
+    running.signal("INT");
+    assert_eq!(running.end().code, Some(130));
+    let shards = place.out.join(".longhand/shards");
+    let texts = || -> Vec<String> {
+        let files = fs::read_dir(&shards).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+        files.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+    };
+    let before = texts();
+    assert!(!before.is_empty() && before.len() < DOCUMENTS, "{} of them are in the corpus", before.len());
+    empty();
+
+    // At work again, and the store is emptied under it.
+    let running = place.start(&slowly("300"));
+    until_any_is("leased");
+    empty();
+    let ended = running.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("emptied or set back") && ended.stderr.contains("the same command"), "{ended:?}");
+
+    let ended = place.command(&store).output().unwrap().into();
+    complete(&place, &ended);
+    let restored = format!("\"documents\":{}", before.len());
+    assert!(ended.stdout.lines().any(|it| it.contains("restored") && it.contains(&restored)), "{}", ended.stdout);
+    let after = texts();
+    assert!(before.iter().all(|text| after.contains(text)), "what was accepted stays as it was");
+    assert_eq!(after.len(), DOCUMENTS, "and is written no second time");
+}
+
 impl Place {
     /// As `start_slowly`, but content with documents that are in work.
     fn start_slowly_from_anywhere(&self) -> Running {
@@ -158,7 +207,8 @@ impl Place {
     }
 }
 
-/// On a disk of its own in memory, in a mount namespace of its own.
+/// On a disk of its own in memory, in a mount namespace of its own. With each amount of room that is left the disk is
+/// full at another write: of the store, of a checkpoint, of a shard, of the export.
 #[test]
 fn a_full_disk_stops_the_run_cleanly_and_it_goes_on_when_there_is_room() {
     let place = Place::new();
@@ -168,29 +218,38 @@ fn a_full_disk_stops_the_run_cleanly_and_it_goes_on_when_there_is_room() {
         set -eu
         disk=$1 input=$2 longhand=$3
         mount -t tmpfs -o size=8m tmpfs "$disk"
-        run() { "$longhand" run "$input" -o "$disk/out" --engine mock --json; }
-        "$longhand" run "$input" -o "$disk/out" --engine mock --quiet --limit 1
-        # All but a few pages are taken.
-        dd if=/dev/zero of="$disk/ballast" bs=4k 2>/dev/null || true
-        truncate -s -32k "$disk/ballast"
-        code=0; run || code=$?
-        echo "full: $code"
-        rm "$disk/ballast"
-        code=0; run || code=$?
-        echo "room: $code"
-        cat "$disk"/out/data/*.jsonl
+        run() { "$longhand" run "$input" -o "$disk/out" --engine mock --json --mock-tokens-per-second 20000; }
+        for room in $rooms; do
+            rm -rf "$disk/out"
+            "$longhand" run "$input" -o "$disk/out" --engine mock --quiet --limit 1
+            # All but so much is taken.
+            dd if=/dev/zero of="$disk/ballast" bs=4k 2>/dev/null || true
+            truncate -s -${room}k "$disk/ballast"
+            code=0; run || code=$?
+            echo "full: $code"
+            rm "$disk/ballast"
+            code=0; run || code=$?
+            echo "room: $code, $(cat "$disk"/out/data/*.jsonl | grep -c '"provenance"') records"
+        done
     "#;
+    let rooms = match std::env::var_os("LONGHAND_CHAOS_SECONDS") {
+        Some(_) => (1..64).map(|pages| (4 * pages).to_string()).collect::<Vec<_>>().join(" "),
+        None => "4 16 32 64 128 192".to_owned(),
+    };
     let ended = Command::new("unshare")
         .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
         .args([&disk, &place.input])
         .arg(env!("CARGO_BIN_EXE_longhand"))
+        .env("rooms", &rooms)
         .stdin(Stdio::null())
         .output()
         .unwrap();
     let ended = Ended::from(ended);
-    assert!(ended.stdout.contains("full: 1"), "want exit code 1 on a full disk (needs user namespaces): {ended:?}");
-    assert!(ended.stderr.contains("give the same command again"), "{}", ended.stderr);
-    assert!(ended.stdout.contains("room: 0"), "{ended:?}");
-    let records = ended.stdout.lines().filter(|line| line.contains("\"provenance\"")).count();
-    assert_eq!(records, DOCUMENTS);
+    let said = |text: &str| ended.stdout.lines().filter(|line| *line == text).count();
+    // Where much is left, the run needs no more; where next to nothing is, it does not begin.
+    let (full, refused, enough) = (said("full: 1"), said("full: 2"), said("full: 0"));
+    assert!(full >= 2, "want exit code 1 on a full disk (needs user namespaces): {ended:?}");
+    assert_eq!(full + refused + enough, rooms.split(' ').count(), "{ended:?}");
+    assert!(ended.stderr.matches("same command again").count() >= full, "{}", ended.stderr);
+    assert_eq!(said(&format!("room: 0, {DOCUMENTS} records")), rooms.split(' ').count(), "{ended:?}");
 }

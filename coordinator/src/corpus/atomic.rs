@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{CorpusError, Result};
 
 /// Ending of a file that is being written.
-const TEMPORARY: &str = ".tmp";
+pub(super) const TEMPORARY: &str = ".tmp";
 
 /// A file on its way: it has a temporary name until [`Pending::commit`], and is removed if that never comes.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use crate::document::Document;
 use crate::store::{self, Source};
 
 /// Most documents of one shard: about 16 MB of the longest ones.
-const BATCH: u32 = 64;
+pub(super) const BATCH: u32 = 64;
 
 /// What a flush did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

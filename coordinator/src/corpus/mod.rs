@@ -10,6 +10,7 @@
 //! DIR/.longhand/export.{new,ready,old}    an export on its way; see `export::install`
 //! ```
 
+mod archive;
 pub(crate) mod atomic;
 mod card;
 mod dataset;
@@ -20,7 +21,10 @@ mod install;
 mod lists;
 mod manifest;
 mod packing;
+mod place;
+mod publish;
 mod record;
+mod restore;
 mod shard;
 mod split;
 mod stats;
@@ -36,12 +40,15 @@ use longhand_proto::{DocumentId, RunId};
 use crate::recipe::Recipe;
 use crate::store::{Run, Source, StoreError};
 
+pub use archive::Archive;
 pub use dataset::Limits;
 pub use export::Options;
 pub use flush::Flushed;
 pub use format::Format;
 pub use manifest::{Entry, Held};
 pub use packing::{Count, Packing, TokenCount, WINDOW};
+pub use place::Place;
+pub use publish::{Published, publish};
 pub use record::{Provenance, Record, SectionRecord};
 pub use stats::{Attempts, Bin, Histogram, Stats, Tokens, Wall};
 
@@ -69,6 +76,9 @@ pub enum CorpusError {
     /// The store's document is not what the store says it is.
     #[error("document {id} in the store cannot be used: {problem}")]
     Document { id: DocumentId, problem: String },
+    /// What happened at a place that may be far away.
+    #[error("{name}: {problem}")]
+    Place { name: String, problem: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -300,7 +300,7 @@ fn read_plan(recipe: &Recipe, output: &Output, instruction: &Instruction) -> Res
     }
 }
 
-fn add_usage(sum: &mut Usage, usage: Usage) {
+pub(crate) fn add_usage(sum: &mut Usage, usage: Usage) {
     sum.prompt = sum.prompt.saturating_add(usage.prompt);
     sum.cached = sum.cached.saturating_add(usage.cached);
     sum.reusable = sum.reusable.saturating_add(usage.reusable);

@@ -15,13 +15,14 @@ mod recipes;
 mod render;
 mod rpc;
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use longhand_proto::MAX_MESSAGE_BYTES;
 use longhand_proto::v1::coordinator_server::CoordinatorServer;
 use longhand_proto::v1::operator_server::OperatorServer;
+use longhand_proto::{MAX_MESSAGE_BYTES, RunId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpIncoming};
 use tonic::transport::{Server, ServerTlsConfig};
 
+use crate::corpus::Archive;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 pub(crate) use auth::Holder;
@@ -58,6 +60,8 @@ pub struct ServiceOptions {
     pub max_calls: usize,
     /// Traces hold prompts and texts too.
     pub trace_content: bool,
+    /// Where accepted documents are kept beside the store.
+    pub archive: Option<Arc<Archive>>,
 }
 
 impl Default for ServiceOptions {
@@ -68,6 +72,7 @@ impl Default for ServiceOptions {
             poll: Duration::from_millis(500),
             max_calls: 256,
             trace_content: false,
+            archive: None,
         }
     }
 }
@@ -90,6 +95,8 @@ struct Inner {
     metrics: Metrics,
     changes: watch::Sender<u64>,
     trouble: watch::Sender<Option<String>>,
+    /// Runs that the store has forgotten. Locked to look.
+    lost: std::sync::Mutex<BTreeSet<RunId>>,
 }
 
 impl fmt::Debug for Coordinator {
@@ -104,7 +111,9 @@ impl Coordinator {
         let (recipes, ready, turn) = (Recipes::default(), Notify::new(), Mutex::new(()));
         let (changes, trouble) = (watch::Sender::new(0), watch::Sender::new(None));
         let metrics = Metrics::new();
-        Self { inner: Arc::new(Inner { store, options, recipes, calls, ready, turn, metrics, changes, trouble }) }
+        let lost = std::sync::Mutex::default();
+        let inner = Inner { store, options, recipes, calls, ready, turn, metrics, changes, trouble, lost };
+        Self { inner: Arc::new(inner) }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -113,6 +122,10 @@ impl Coordinator {
 
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    pub fn archive(&self) -> Option<&Archive> {
+        self.inner.options.archive.as_deref()
     }
 
     pub fn options(&self) -> &ServiceOptions {
@@ -137,6 +150,18 @@ impl Coordinator {
     /// workers go on trying: whoever runs this process decides whether to stop it.
     pub fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.inner.trouble.subscribe()
+    }
+
+    /// Takes down runs that the store has forgotten; those that are there are none of them.
+    pub(crate) fn note_runs(&self, lost: impl Iterator<Item = RunId>, there: &BTreeSet<RunId>) {
+        let mut known = self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(lost);
+        known.retain(|run| !there.contains(run));
+    }
+
+    /// True if the store knew this run before, and does not any more.
+    fn has_lost(&self, run: &RunId) -> bool {
+        self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner).contains(run)
     }
 
     fn changed(&self) {

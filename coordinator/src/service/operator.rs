@@ -38,7 +38,15 @@ impl Operate {
 
     async fn run(&self, id: &RunId) -> Result<Run, Status> {
         let run = self.coordinator.store().run(id).await.map_err(status)?;
-        run.ok_or_else(|| status(StoreError::NotFound { kind: "run", name: id.to_string() }))
+        run.ok_or_else(|| {
+            if self.coordinator.has_lost(id) {
+                return Status::not_found(format!(
+                    "run {id} is gone: the store was emptied or set back; submit its file again under the same run id, \
+                     and documents that the coordinator's --archive holds are not written again"
+                ));
+            }
+            status(StoreError::NotFound { kind: "run", name: id.to_string() })
+        })
     }
 
     async fn describe(&self, run: Run) -> Result<v1::Run, Status> {
@@ -79,7 +87,8 @@ impl operator_server::Operator for Operate {
             )));
         }
         let rows = rows.into_iter().map(row).collect::<Result<Vec<_>, Status>>()?;
-        let submitted = run::add_rows(self.coordinator.store().as_ref(), &run, candidates, rows).await;
+        let submitted =
+            run::add_rows(self.coordinator.store().as_ref(), &run, candidates, rows, self.coordinator.archive()).await;
         let submitted = self.coordinator.note_submit(submitted).map_err(refused)?;
         self.coordinator.wake(submitted.inserted as usize);
         Ok(Response::new(v1::AddRowsReply { inserted: submitted.inserted, existing: submitted.existing }))
@@ -237,6 +246,8 @@ fn refused(error: SubmitError) -> Status {
     match error {
         SubmitError::Store(error) => status(error),
         SubmitError::Differs { .. } | SubmitError::Paused(_) => Status::failed_precondition(error.to_string()),
+        // The caller asks again: what was added stays, and the archive may be back.
+        SubmitError::Archive(error) => Status::unavailable(error.to_string()),
         SubmitError::Document { .. } => Status::invalid_argument(error.to_string()),
     }
 }

@@ -28,7 +28,7 @@ pub use self::record::{
     Action, Attempt, AttemptEnd, Counters, Counts, Deed, Grant, NewDocument, Past, Record, Run, Seen, State, Submitted,
     Terms, UnknownWord,
 };
-pub use self::redis::{RedisOptions, RedisStore};
+pub use self::redis::{RedisOptions, RedisStore, RedisTls};
 pub use self::sqlite::SqliteStore;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +200,7 @@ pub struct Audit {
     pub repaired: u64,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The store cannot be reached or did not answer in time; the outcome of the call is unknown.
     #[error("store unreachable: {0}")]

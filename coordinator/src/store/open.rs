@@ -7,22 +7,22 @@ use longhand_proto::clock;
 
 use super::{RedisOptions, RedisStore, Result, SqliteStore, Store, StoreError};
 
-/// Opens `redis://`, `rediss://`, `sqlite:PATH`, or a plain path of an SQLite file, which is created if it is missing.
-/// A Redis that would lose data is refused unless `allow_volatile`.
+/// Opens `redis://`, `rediss://` (each with `+sentinel` or `+cluster`), `sqlite:PATH`, or a plain path of an SQLite file,
+/// which is created if it is missing. A Redis that would lose data is refused unless the options allow it.
 ///
 /// # Errors
 /// The store cannot be reached, or was refused with the remedy in the message.
-pub async fn open(url: &str, allow_volatile: bool) -> Result<Arc<dyn Store>> {
+pub async fn open(url: &str, options: RedisOptions) -> Result<Arc<dyn Store>> {
     let path = match url.split_once(':') {
-        Some(("redis" | "rediss", _)) => {
-            let options = RedisOptions { allow_volatile, ..RedisOptions::default() };
+        Some((scheme, _)) if is_redis(scheme) => {
             return Ok(Arc::new(RedisStore::open(url, options).await?));
         }
         Some(("sqlite", path)) => path.strip_prefix("//").unwrap_or(path),
         // A colon may stand in a file's name, but `postgres://` is no path that anybody means.
         Some((scheme, rest)) if rest.starts_with("//") => {
             return Err(StoreError::Refused(format!(
-                "{scheme}:// names no kind of store: want redis://HOST:PORT, rediss://HOST:PORT, sqlite:PATH or a path"
+                "{scheme}:// names no kind of store: want redis://HOST:PORT, rediss://HOST:PORT, \
+                 redis+sentinel://HOST:PORT/SERVICE, redis+cluster://HOST:PORT, sqlite:PATH or a path"
             )));
         }
         Some(_) | None => url,
@@ -33,4 +33,8 @@ pub async fn open(url: &str, allow_volatile: bool) -> Result<Arc<dyn Store>> {
     let path = Path::new(path).to_owned();
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path, clock::unix_ms)).await;
     Ok(Arc::new(opened.map_err(|error| StoreError::Other(format!("the store was not opened: {error}")))??))
+}
+
+fn is_redis(scheme: &str) -> bool {
+    matches!(scheme.split('+').next(), Some("redis" | "rediss" | "valkey" | "valkeys"))
 }

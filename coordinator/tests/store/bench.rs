@@ -13,6 +13,7 @@ use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use serde_json::json;
 
+use longhand_tests::cluster::Cluster;
 use longhand_tests::server::{Kind, Server};
 
 pub(crate) const SECOND: u64 = 1000;
@@ -75,9 +76,20 @@ impl Bench {
 
     /// On a server of the caller's.
     pub(crate) async fn of_server(server: &Server) -> Self {
-        let options = RedisOptions::default();
+        Self::at(&server.url(), RedisOptions::default()).await
+    }
+
+    /// On a cluster of the caller's, emptied before.
+    pub(crate) async fn of_cluster(cluster: &Cluster) -> Self {
+        for primary in &cluster.primaries {
+            redis::cmd("FLUSHALL").exec(&mut primary.connect()).unwrap();
+        }
+        Self::at(&cluster.url(), RedisOptions::default()).await
+    }
+
+    pub(crate) async fn at(url: &str, options: RedisOptions) -> Self {
         let ahead = Arc::clone(&options.clock_offset_ms);
-        let store = RedisStore::open(&server.url(), options).await.unwrap();
+        let store = RedisStore::open(url, options).await.unwrap();
         Self { store: Arc::new(store), clock: Clock::Ahead(ahead), place: None }
     }
 
@@ -221,6 +233,12 @@ macro_rules! on_every_store {
         on_every_store!(@store file $($story)*);
         on_every_store!(@store redis $($story)*);
         on_every_store!(@store valkey $($story)*);
+
+        /// All of them in turn, for a place that takes seconds to start.
+        pub(crate) async fn on_cluster(cluster: &longhand_tests::cluster::Cluster) {
+            $(eprintln!("{}", stringify!($story));
+            $story(&crate::bench::Bench::of_cluster(cluster).await).await;)*
+        }
     };
     (@store $store:ident $($story:ident)*) => {
         mod $store {

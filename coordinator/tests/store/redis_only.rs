@@ -20,8 +20,8 @@ async fn refusal(server: &Server) -> String {
 async fn a_server_that_would_lose_documents_is_refused() {
     let server = Server::with(Kind::Redis, &["--appendonly", "no", "--maxmemory-policy", "noeviction"]);
     assert!(refusal(&server).await.contains("appendonly yes"));
-    assert!(open(&server.url(), false).await.is_err());
-    open(&server.url(), true).await.unwrap();
+    assert!(open(&server.url(), RedisOptions::default()).await.is_err());
+    open(&server.url(), RedisOptions { allow_volatile: true, ..RedisOptions::default() }).await.unwrap();
 
     let server = Server::with(Kind::Valkey, &["--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"]);
     assert!(refusal(&server).await.contains("maxmemory-policy noeviction"));
@@ -37,13 +37,11 @@ async fn documents_of_a_newer_build_are_refused() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_url_is_refused() {
     let url = Server::start(Kind::Redis).url();
-    let gone = open(&url, false).await.unwrap_err();
+    let gone = open(&url, RedisOptions::default()).await.unwrap_err();
     assert!(matches!(&gone, StoreError::Unreachable(text) if text.contains("127.0.0.1:")), "{gone}");
-    for url in ["redis://", "rediss://user:secret@localhost"] {
-        let error = open(url, false).await.unwrap_err();
-        assert!(matches!(&error, StoreError::Refused(_)), "{error}");
-        assert!(!error.to_string().contains("secret"), "{error}");
-    }
+    let error = open("redis://user:secret@", RedisOptions::default()).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Refused(_)), "{error}");
+    assert!(!error.to_string().contains("secret"), "{error}");
 }
 
 #[tokio::test]

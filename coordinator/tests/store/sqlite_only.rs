@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use longhand_coordinator::store::{SqliteStore, State, Store, StoreError, open};
+use longhand_coordinator::store::{RedisOptions, SqliteStore, State, Store, StoreError, open};
 use longhand_proto::clock;
 use rusqlite::Connection;
 
@@ -123,11 +123,11 @@ async fn a_store_is_opened_by_url_or_by_path() {
     for url in
         [format!("sqlite:{}", path.display()), format!("sqlite://{}", path.display()), path.display().to_string()]
     {
-        let store = open(&url, false).await.unwrap();
+        let store = open(&url, RedisOptions::default()).await.unwrap();
         store.create_run(&a_run("r", 1)).await.unwrap();
         assert_eq!(store.runs().await.unwrap().len(), 1, "{url}");
     }
     for url in ["postgres://localhost/db", "sqlite:", ""] {
-        assert!(matches!(open(url, false).await, Err(StoreError::Refused(_))), "{url}");
+        assert!(matches!(open(url, RedisOptions::default()).await, Err(StoreError::Refused(_))), "{url}");
     }
 }

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod lease;
+mod lost_answer;
 mod pipeline;
+mod race;
+mod requeue;
 mod sandbox;
 mod shutdown;

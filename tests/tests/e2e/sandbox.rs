@@ -85,6 +85,12 @@ impl Sandbox {
         sandbox
     }
 
+    /// Over a coordinator that somebody else runs.
+    pub(crate) fn over(store: Arc<dyn Store>, coordinator: Coordinator, address: SocketAddr) -> Self {
+        let (ahead, stop, server) = (Arc::default(), CancellationToken::new(), tokio::spawn(async {}));
+        Self { store, coordinator, address, recipe: quick_recipe(), ahead, stop, server }
+    }
+
     pub(crate) async fn submit(&self, documents: usize) -> SubmitReport {
         self.submit_rows((0..documents).map(|number| instruction(number, 1_500)).collect()).await
     }

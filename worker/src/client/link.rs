@@ -148,6 +148,7 @@ impl Link {
         // The runtime's clock, not the machine's: a simulation can own it.
         let begin = Instant::now();
         let mut backoff = FIRST_BACKOFF;
+        let mut unanswered = false;
         loop {
             let replica = self.current.load(Ordering::Relaxed) % self.replicas.len();
             let wire = InterceptedService::new(self.replicas[replica].clone(), self.credentials.clone());
@@ -155,7 +156,7 @@ impl Link {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
                 Ok(Err(status)) => match distrusts(&status) {
                     Some(refusal) => return Err(CallError::Refused(refusal)),
-                    None if refuses(status.code()) => return Err(CallError::Refused(status)),
+                    None if refuses(status.code()) => return Err(CallError::Refused(perhaps_done(status, unanswered))),
                     None => status,
                 },
                 Err(_) => Status::deadline_exceeded(format!("no answer within {} ms", patience.call.as_millis())),
@@ -163,6 +164,7 @@ impl Link {
             if begin.elapsed() >= patience.give_up {
                 return Err(CallError::Unanswered(status));
             }
+            unanswered = true;
             tracing::debug!(call = name, replica, code = ?status.code(), error = status.message(), "will be repeated");
             // Unless another call has moved on already.
             let next = (replica + 1) % self.replicas.len();
@@ -245,6 +247,15 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     text
+}
+
+/// What a person asked for may be refused because it is done: by a try whose answer was lost.
+fn perhaps_done(status: Status, unanswered: bool) -> Status {
+    if !unanswered || status.code() != Code::FailedPrecondition {
+        return status;
+    }
+    let told = format!("{} (an earlier try of this call got no answer and may have done it)", status.message());
+    Status::new(status.code(), told)
 }
 
 /// True if asking again cannot help. Everything else may be a link or a server that will be back.

@@ -121,7 +121,7 @@ impl Worker {
     /// Ends early if the coordinator refuses the worker or is gone for long, or if the engine dies; leases are then
     /// given back if that can be done quickly.
     pub async fn run(self, shutdown: CancellationToken) -> Result<WorkerReport, WorkerError> {
-        let Self { remote, engine, options, status } = self;
+        let Self { mut remote, engine, options, status } = self;
         let hello = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(WorkerReport::default()),
@@ -129,6 +129,7 @@ impl Worker {
         };
         let lease = Duration::from_millis(hello.lease_ms);
         tracing::info!(worker = %options.worker, ?lease, "connected to coordinator {}", hello.version);
+        remote.hurry(lease);
         let mut desk = Desk::new(remote, Arc::clone(&engine), options, lease);
         let mut dead = engine.dead();
         loop {

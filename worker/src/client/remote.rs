@@ -11,6 +11,9 @@ use tonic::{Request, Status};
 use super::link::{CallError, Link, Patience, Wire};
 use super::{WorkerError, WorkerOptions};
 
+/// Even where leases are short, a coordinator may need so long for one disk's write.
+const SHORTEST_CALL: Duration = Duration::from_secs(1);
+
 /// One lease's renewal.
 #[derive(Debug)]
 pub(super) struct Renewal {
@@ -61,6 +64,12 @@ impl Remote {
             call_timeout: options.call_timeout,
             give_up: options.give_up,
         }
+    }
+
+    /// A replica that is silent must be left for the next one while leases live.
+    pub(super) fn hurry(&mut self, lease: Duration) {
+        self.wait = self.wait.min(lease);
+        self.call_timeout = self.call_timeout.min((lease / 3).max(SHORTEST_CALL));
     }
 
     pub(super) async fn hello(&self, model: &ModelInfo) -> Result<v1::HelloReply, WorkerError> {

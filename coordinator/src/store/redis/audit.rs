@@ -18,7 +18,7 @@ pub(super) async fn audit(client: &Client, run: &RunId, repair: bool) -> Result<
     let mut indexes = Vec::new();
     let mut documents = Vec::new();
     // The keys themselves, for an index that lost a document cannot name it.
-    for found in scan(client, "SCAN", None, Some(&format!("{prefix}*"))).await? {
+    for found in scan(client, run, "SCAN", None, Some(&format!("{prefix}*"))).await? {
         let Some(name) = found.strip_prefix(&prefix) else { continue };
         match name.split_once(':') {
             Some(("d", id)) => documents.push(id.to_owned()),
@@ -42,7 +42,7 @@ pub(super) async fn audit(client: &Client, run: &RunId, repair: bool) -> Result<
     }
     for index in indexes {
         // ZSCAN answers with pairs of member and score.
-        let entries = scan(client, "ZSCAN", Some(&key(run, &index)), None).await?;
+        let entries = scan(client, run, "ZSCAN", Some(&key(run, &index)), None).await?;
         let members: Vec<&String> = entries.iter().step_by(2).collect();
         for batch in members.chunks(BATCH) {
             let mut call = client.step(&step::AUDIT_INDEX, run);
@@ -51,7 +51,7 @@ pub(super) async fn audit(client: &Client, run: &RunId, repair: bool) -> Result<
             audit.note(repaired, faults);
         }
     }
-    let entries = scan(client, "HSCAN", Some(&key(run, "leases")), None).await?;
+    let entries = scan(client, run, "HSCAN", Some(&key(run, "leases")), None).await?;
     let leases: Vec<&String> = entries.iter().step_by(2).collect();
     for batch in leases.chunks(BATCH) {
         let mut call = client.step(&step::AUDIT_LEASES, run);
@@ -70,7 +70,13 @@ impl Audit {
 }
 
 /// All that a cursor goes over; what stays the whole time is seen at least once.
-async fn scan(client: &Client, command: &str, key: Option<&str>, pattern: Option<&str>) -> Result<Vec<String>> {
+async fn scan(
+    client: &Client,
+    run: &RunId,
+    command: &str,
+    key: Option<&str>,
+    pattern: Option<&str>,
+) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut cursor = 0_u64;
     loop {
@@ -79,7 +85,7 @@ async fn scan(client: &Client, command: &str, key: Option<&str>, pattern: Option
         if let Some(pattern) = pattern {
             ask.arg("MATCH").arg(pattern);
         }
-        let (next, page): (u64, Vec<String>) = client.command(&ask).await?;
+        let (next, page): (u64, Vec<String>) = client.command_at(run, &ask).await?;
         found.extend(page);
         if next == 0 {
             return Ok(found);

@@ -5,6 +5,14 @@ use redis::{ErrorKind, RedisError};
 use crate::store::StoreError;
 
 pub(super) fn explain(error: &RedisError) -> StoreError {
+    let text = error.to_string();
+    // A handshake that failed on a certificate will fail again.
+    if text.contains("invalid peer certificate") || text.contains("received fatal alert") {
+        return StoreError::Refused(format!(
+            "{text}; give the CA that signed the server's certificate with --store-tls-ca, see that the address is one \
+             that the certificate names, and where the server asks for a certificate give --store-tls-cert"
+        ));
+    }
     if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_connection_refusal() {
         return StoreError::Unreachable(error.to_string());
     }

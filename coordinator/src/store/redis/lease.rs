@@ -22,12 +22,13 @@ impl RedisStore {
             return Ok(Vec::new());
         }
         let request = format!("req:{}:{}", query.worker, query.request_id);
-        let mut ask = redis::pipe();
-        for run in &runs {
-            ask.cmd("EXISTS").arg(key(run, &request));
-            ask.cmd("EXISTS").arg(key(run, "q:ready")).arg(key(run, "q:delayed"));
-        }
-        let found: Vec<u64> = self.client.pipeline(&ask).await?;
+        let asks: Vec<redis::Cmd> = (runs.iter())
+            .flat_map(|run| {
+                let waiting = [key(run, "q:ready"), key(run, "q:delayed")];
+                [redis::Cmd::exists(key(run, &request)), redis::Cmd::exists(waiting.as_slice())]
+            })
+            .collect();
+        let found: Vec<u64> = self.client.commands(&asks).await?;
         let looks: Vec<(&RunId, bool, bool)> =
             runs.iter().zip(found.chunks_exact(2)).map(|(run, found)| (run, found[0] > 0, found[1] > 0)).collect();
 

@@ -3,10 +3,12 @@
 //! All keys of a run stand under one hash tag, so a step is atomic on a cluster too; what spans runs (leasing, sweeping)
 //! goes from run to run. `document.lua` lists the keys.
 
+mod address;
 mod audit;
 mod client;
 mod error;
 mod lease;
+mod line;
 mod people;
 mod record;
 mod routes;
@@ -18,8 +20,8 @@ use longhand_proto::task::{Checkpoint, Vitals};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use redis::{FromRedisValue, Value};
 
-pub use self::client::RedisOptions;
 use self::client::{Client, key};
+pub use self::client::{RedisOptions, RedisTls};
 use self::error::unreadable;
 use self::record::{Envelope, RawRecord, RawSwept};
 use self::routes::Routes;
@@ -89,14 +91,8 @@ impl RedisStore {
             return Ok(Some(run));
         }
         let mut runs = self.run_ids().await?;
-        if runs.is_empty() {
-            return Ok(None);
-        }
-        let mut all = redis::pipe();
-        for run in &runs {
-            all.add_command(ask(run));
-        }
-        let found: Vec<bool> = self.client.pipeline(&all).await?;
+        let asks: Vec<redis::Cmd> = runs.iter().map(ask).collect();
+        let found: Vec<bool> = self.client.commands(&asks).await?;
         let Some(place) = found.iter().position(|found| *found) else { return Ok(None) };
         let run = runs.swap_remove(place);
         self.routes.learn(id, &run);
@@ -227,14 +223,8 @@ impl Store for RedisStore {
 
     async fn runs(&self) -> Result<Vec<Run>> {
         let ids = self.run_ids().await?;
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut ask = redis::pipe();
-        for id in &ids {
-            ask.cmd("HGETALL").arg(key(id, "run"));
-        }
-        let found: Vec<Envelope> = self.client.pipeline(&ask).await?;
+        let asks: Vec<redis::Cmd> = ids.iter().map(|id| redis::Cmd::hgetall(key(id, "run"))).collect();
+        let found: Vec<Envelope> = self.client.commands(&asks).await?;
         ids.iter().zip(found).filter_map(|(id, envelope)| record::run(id, envelope).transpose()).collect()
     }
 
@@ -340,11 +330,8 @@ impl Store for RedisStore {
 
     async fn sweep(&self, limits: &SweepLimits) -> Result<Vec<Swept>> {
         let runs = self.run_ids().await?;
-        let mut ask = redis::pipe();
-        for run in &runs {
-            ask.cmd("EXISTS").arg(key(run, "q:expiry"));
-        }
-        let leased: Vec<bool> = if runs.is_empty() { Vec::new() } else { self.client.pipeline(&ask).await? };
+        let asks: Vec<redis::Cmd> = runs.iter().map(|run| redis::Cmd::exists(key(run, "q:expiry"))).collect();
+        let leased: Vec<bool> = self.client.commands(&asks).await?;
         let mut swept = Vec::new();
         for (run, _) in runs.iter().zip(leased).filter(|(_, leased)| *leased) {
             let room = limits.batch as usize - swept.len();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::address::Kind;
 use crate::store::{Result, StoreError};
 
 /// The fields of `INFO` that decide.
@@ -20,37 +21,51 @@ impl<'a> Server<'a> {
         self.fields.get(name).copied().unwrap_or_default()
     }
 
-    /// Scripts need Redis 7.0 or Valkey 8; data needs an append-only file and no eviction.
-    pub(super) fn check(&self, allow_volatile: bool) -> Result<()> {
-        self.check_version()?;
+    pub(super) fn is_primary(&self) -> bool {
+        self.field("role") == "master"
+    }
+
+    /// Scripts need Redis 7.0 or Valkey 8; data needs an append-only file and no eviction. `name` is the server's, and
+    /// `kind` says what the URL took it for.
+    pub(super) fn check(&self, name: &str, kind: &Kind, allow_volatile: bool) -> Result<()> {
+        self.check_mode(name, kind)?;
+        self.check_version(name)?;
         if allow_volatile {
             return Ok(());
         }
         if self.field("aof_enabled") != "1" {
-            return Err(StoreError::Refused(
-                "this server keeps no append-only file, so a restart of it would lose documents: start it with \
-                 `--appendonly yes` (or `CONFIG SET appendonly yes`), or allow a volatile store"
-                    .into(),
-            ));
+            return Err(StoreError::Refused(format!(
+                "the server at {name} keeps no append-only file, so a restart of it would lose documents: start it \
+                 with `--appendonly yes` (or `CONFIG SET appendonly yes`), or allow a volatile store"
+            )));
         }
         match self.field("maxmemory_policy") {
             "noeviction" => Ok(()),
             policy => Err(StoreError::Refused(format!(
-                "this server's maxmemory-policy is {policy}, so it may throw documents away when its memory is full: \
-                 `CONFIG SET maxmemory-policy noeviction`, or allow a volatile store"
+                "the maxmemory-policy of the server at {name} is {policy}, so it may throw documents away when its \
+                 memory is full: `CONFIG SET maxmemory-policy noeviction`, or allow a volatile store"
             ))),
         }
     }
 
-    fn check_version(&self) -> Result<()> {
-        let (name, version, least) = match self.field("valkey_version") {
+    fn check_mode(&self, name: &str, kind: &Kind) -> Result<()> {
+        let remedy = match (self.field("redis_mode"), kind) {
+            ("sentinel", _) => "a Sentinel, not a server: want redis+sentinel://HOST:PORT/SERVICE",
+            ("cluster", Kind::Server | Kind::Sentinel { .. }) => "a node of a cluster: want redis+cluster://HOST:PORT",
+            _ => return Ok(()),
+        };
+        Err(StoreError::Refused(format!("{name} is {remedy}")))
+    }
+
+    fn check_version(&self, name: &str) -> Result<()> {
+        let (product, version, least) = match self.field("valkey_version") {
             "" => ("Redis", self.field("redis_version"), 7),
             version => ("Valkey", version, 8),
         };
         match version.split('.').next().map(str::parse::<u32>) {
             Some(Ok(major)) if major >= least => Ok(()),
             _ => Err(StoreError::Refused(format!(
-                "this server is {name} {version:?}: want Redis 7.0 or later, or Valkey 8 or later"
+                "the server at {name} is {product} {version:?}: want Redis 7.0 or later, or Valkey 8 or later"
             ))),
         }
     }
@@ -61,7 +76,7 @@ mod tests {
     use super::*;
 
     fn check(info: &str, allow_volatile: bool) -> std::result::Result<(), String> {
-        Server::parse(info).check(allow_volatile).map_err(|error| error.to_string())
+        Server::parse(info).check("h:1", &Kind::Server, allow_volatile).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -87,5 +102,17 @@ mod tests {
         ] {
             assert_eq!(check(info, true).is_ok(), fits, "{info}");
         }
+    }
+
+    #[test]
+    fn a_url_of_another_kind_than_the_server_is_refused_with_the_right_one() {
+        let told = |mode: &str, kind| {
+            let info = format!("redis_version:7.0.15\nredis_mode:{mode}\n");
+            Server::parse(&info).check("h:1", &kind, true).map_err(|error| error.to_string())
+        };
+        told("standalone", Kind::Server).unwrap();
+        told("cluster", Kind::Cluster).unwrap();
+        assert!(told("cluster", Kind::Server).unwrap_err().contains("redis+cluster://"));
+        assert!(told("sentinel", Kind::Server).unwrap_err().contains("redis+sentinel://"));
     }
 }

@@ -1,0 +1,148 @@
+//! A link that is dead, and nobody was told: packets are dropped in a network of the test's own.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use longhand_proto::clock;
+use serde_json::Value;
+
+use crate::fleet::Process;
+use crate::program::{Ended, longhand};
+
+/// Both ends must have noticed by then.
+const NOTICED: Duration = Duration::from_secs(30);
+
+/// A network with nothing but a loopback, that ends with the test.
+struct Network {
+    holder: Child,
+}
+
+impl Network {
+    /// None where the system does not allow it.
+    fn new() -> Option<Self> {
+        let script = "ip link set lo up && iptables -L >/dev/null && echo up && exec sleep 600";
+        let mut holder = Command::new("unshare")
+            .args(["--map-root-user", "--net", "sh", "-c", script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut up = [0; 3];
+        let read = std::io::Read::read_exact(&mut holder.stdout.take()?, &mut up);
+        if read.is_err() {
+            holder.wait().ok();
+            return None;
+        }
+        Some(Self { holder })
+    }
+
+    /// A command as it runs in there.
+    fn inside(&self, command: &Command) -> Command {
+        let mut inside = Command::new("nsenter");
+        inside.args(["--target", &self.holder.id().to_string(), "--user", "--net", "--preserve-credentials"]);
+        inside.arg("--").arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => inside.env(name, value),
+                None => inside.env_remove(name),
+            };
+        }
+        inside
+    }
+
+    fn iptables(&self, rule: &str) {
+        let mut command = Command::new("iptables");
+        command.args(rule.split(' '));
+        assert!(self.inside(&command).status().unwrap().success(), "{rule}");
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.holder.kill().ok();
+        self.holder.wait().ok();
+    }
+}
+
+#[test]
+fn a_dead_link_is_noticed_by_both_ends_and_costs_no_slot() {
+    let Some(network) = Network::new() else {
+        eprintln!(
+            "NOT TESTED: what becomes of a dead link. This needs unshare, ip and iptables, and a system that lets this \
+             user have a network of its own (as root it does)."
+        );
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", dir.path().join("store.sqlite").display());
+    let start = |args: &[&str]| {
+        let mut command = longhand();
+        command.args(args).arg("--json");
+        Process::of(network.inside(&command))
+    };
+    let coordinator = |port: &str| {
+        let listen = format!("127.0.0.1:{port}");
+        let process =
+            start(&["coordinator", "--store", &store, "--listen", &listen, "--http", "off", "--lease-seconds", "9"]);
+        process.event("listening");
+        process
+    };
+    let (_one, _two) = (coordinator("7001"), coordinator("7002"));
+    let ask = |args: &[&str], port: &str| -> Vec<Value> {
+        let mut command = longhand();
+        command.args(args).args(["--json", "--coordinator", &format!("http://127.0.0.1:{port}")]);
+        let ended: Ended = network.inside(&command).output().unwrap().into();
+        assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stderr);
+        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let rows = dir.path().join("in.jsonl");
+    let row = |n| format!("{{\"id\": \"row-{n}\", \"prompt\": \"Describe ship number {n}.\", \"length\": 600}}");
+    std::fs::write(&rows, (0..4).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    ask(&["submit", rows.to_str().unwrap(), "--run-id", "ships"], "7001");
+
+    // The worker knows the first coordinator alone, and then the way there is dead.
+    let link = "http://127.0.0.1:7001";
+    let worker = start(&[
+        "worker",
+        "--engine",
+        "mock",
+        "--mock-tokens-per-second",
+        "20",
+        "--max-sequences",
+        "4",
+        "--coordinator",
+        link,
+    ]);
+    worker.event("started");
+    let counts = |port: &str| ask(&["status", "ships"], port)[0]["counts"].clone();
+    let wait = |what: &str, patience: Duration, holds: &dyn Fn() -> bool| {
+        let begin = clock::now();
+        while !holds() {
+            assert!(begin.elapsed() < patience, "not within {} s: {what}", patience.as_secs());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    wait("all four are in work", NOTICED, &|| counts("7002")["leased"] == 4);
+    let connections = || {
+        let mut command = Command::new("ss");
+        command.args(["-Htn", "state", "established", "sport = :7001"]);
+        let listed: Ended = network.inside(&command).output().unwrap().into();
+        assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+        listed.stdout.lines().count()
+    };
+    assert!(connections() > 0);
+    for end in ["--dport", "--sport"] {
+        network.iptables(&format!("-A INPUT -p tcp {end} 7001 -j DROP"));
+    }
+    // The coordinators take the documents back, and another worker gets them.
+    wait("the documents are ready again", NOTICED, &|| counts("7002")["ready"] == 4);
+    wait("the coordinator has let go of the link", NOTICED, &|| connections() == 0);
+    // And when the link is back, so is the worker, with all of its slots.
+    for end in ["--dport", "--sport"] {
+        network.iptables(&format!("-D INPUT -p tcp {end} 7001 -j DROP"));
+    }
+    wait("all four are in work again", NOTICED, &|| counts("7002")["leased"] == 4);
+    worker.signal("TERM");
+    worker.event("stopped");
+}

@@ -1,0 +1,92 @@
+//! The way back: a record of the corpus becomes the end of a document that the store has lost.
+
+use longhand_proto::task::{ModelInfo, Timings, Usage};
+
+use super::shard::Index;
+use super::{Corpus, CorpusError, Record, Result, SectionRecord, blocking};
+use crate::document::{Document, Plan, Progress, Section, Verdict, add_usage};
+use crate::hand;
+use crate::store::{Filter, State, Store, StoreError};
+
+/// Documents looked at in one page.
+const PAGE: u32 = 256;
+
+impl Corpus {
+    /// Documents that wait in the store, and that the corpus holds, come to their end: the store was emptied since, and
+    /// the rows were submitted again. Returns how many.
+    pub async fn restore(&self, store: &dyn Store) -> Result<u64> {
+        let mut waiting = Vec::new();
+        let (filter, mut after) = (Filter { state: Some(State::Ready), reason: None }, None);
+        loop {
+            let page = store.list(&self.run.id, &filter, after, PAGE).await?;
+            waiting.extend(page.records.iter().map(|record| record.id).filter(|id| self.held.contains_key(id)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if waiting.is_empty() {
+            return Ok(0);
+        }
+        let (shards, entries) = (self.shards(), self.entries().to_vec());
+        let lines = blocking(move || {
+            let mut index = Index::default();
+            entries.iter().try_for_each(|entry| index.add(&shards, entry))?;
+            waiting.into_iter().map(|id| Ok((id, index.read(&shards, id)?))).collect::<Result<Vec<_>>>()
+        });
+        let mut restored = 0;
+        for (id, line) in lines.await? {
+            let (Some(line), Some(round)) = (line, self.held.get(&id)) else { continue };
+            let record = serde_json::from_slice(&line)
+                .map_err(|error| CorpusError::Document { id, problem: error.to_string() })?;
+            restored += u64::from(restore(store, &record, *round).await?);
+        }
+        Ok(restored)
+    }
+}
+
+/// Puts a document to the end that `record` tells of, if nothing has been written of it since it was submitted. False
+/// if something has, or if the store does not know it.
+pub(super) async fn restore(store: &dyn Store, record: &Record, round: u32) -> Result<bool> {
+    let Some(stored) = store.get(record.id).await? else { return Ok(false) };
+    hand::restore(store, stored, |document| finished(document, record, round)).await.map_err(CorpusError::from)
+}
+
+/// The document as it was when the record was made of it, but for what a record does not hold: how long each task took.
+fn finished(document: &mut Document, record: &Record, round: u32) -> Result<(), StoreError> {
+    let text = record.messages.last().map(|message| message.content.clone()).unwrap_or_default();
+    let sections =
+        record.sections.iter().map(|section| self::section(section, record)).collect::<Result<Vec<_>, _>>()?;
+    let provenance = record.provenance.clone();
+    document.round = round;
+    document.usage = Usage::default();
+    sections.iter().for_each(|section| add_usage(&mut document.usage, section.usage));
+    document.model = Some(ModelInfo {
+        name: provenance.model,
+        weights_hash: provenance.weights_hash,
+        tokenizer_hash: provenance.tokenizer_hash,
+        licence: provenance.licence,
+        engine: provenance.engine,
+        device: provenance.device,
+        context: 0,
+    });
+    document.progress =
+        Progress::Finished { plan: Plan { steps: record.plan.clone() }, sections, text, verdict: Verdict::Accepted };
+    Ok(())
+}
+
+fn section(section: &SectionRecord, record: &Record) -> Result<Section, StoreError> {
+    let SectionRecord { text, target_words, words, finish_reason, attempt, worker, tokens, seed, trace_id } = section;
+    Ok(Section {
+        text: text.clone(),
+        target_words: *target_words,
+        words: *words,
+        finish_reason: *finish_reason,
+        attempt: *attempt,
+        worker: worker.clone(),
+        usage: *tokens,
+        timings: Timings::default(),
+        seed: seed.parse().map_err(|_| StoreError::Other(format!("record {}: {seed:?} is no seed", record.id)))?,
+        trace_id: trace_id.clone(),
+    })
+}

@@ -1,0 +1,261 @@
+//! The line to the server: one connection for all calls, made anew when it breaks. With Sentinels each new one leads to
+//! who is the primary then; a cluster's library keeps its own connections and follows its fail-overs itself.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, select_ok};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisConnectionInfo, RedisError,
+    RedisFuture, RedisResult, Value,
+};
+
+use super::RedisOptions;
+use super::address::{Address, Kind, certificates, furnish};
+use super::error::explain;
+use super::start::Server;
+use crate::store::{Result, StoreError};
+
+/// Commands waiting to be written, over all callers; more callers wait for room.
+const PIPELINE: usize = 1024;
+/// Redirections and repetitions inside one call to a cluster, with pauses of up to [`CLUSTER_PAUSE_MS`].
+const CLUSTER_TRIES: u32 = 5;
+const CLUSTER_PAUSE_MS: u64 = 1_000;
+
+/// A connection that many callers share.
+#[derive(Clone)]
+pub(super) enum Wire {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Wire {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Server(connection) => connection.req_packed_command(command),
+            Self::Cluster(connection) => connection.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Server(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+type Dialled = Shared<BoxFuture<'static, Result<Wire>>>;
+
+/// The line. Who needs it while it is down waits for the one attempt that is made for all.
+pub(super) struct Line {
+    exchange: Arc<Exchange>,
+    /// How often a connection was asked for, and the latest. Locked to look and to exchange, never across a wait.
+    current: Mutex<(u64, Dialled)>,
+    /// A connection was made once.
+    served: AtomicBool,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("address", &self.exchange.address).finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    /// Nothing is dialled before the first call.
+    pub(super) fn new(address: Address, options: &RedisOptions) -> Self {
+        let exchange = Arc::new(Exchange { address, options: options.clone() });
+        let current = Mutex::new((0, exchange.clone().dialled()));
+        Self { exchange, current, served: AtomicBool::new(false) }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.exchange.address
+    }
+
+    /// A connection and its number.
+    pub(super) async fn wire(&self) -> Result<(u64, Wire)> {
+        let (number, dialled) = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match dialled.await {
+            Ok(wire) => {
+                self.served.store(true, Ordering::Relaxed);
+                Ok((number, wire))
+            }
+            Err(error) => {
+                self.hang_up(number);
+                // What serves a fleet is not at its end because a server came back unfit: somebody will mend that.
+                Err(match error {
+                    StoreError::Refused(why) if self.served.load(Ordering::Relaxed) => StoreError::Unreachable(why),
+                    other => other,
+                })
+            }
+        }
+    }
+
+    /// The connection of this number is of no use any more. Calls that wait for an answer on it keep it until then.
+    pub(super) fn hang_up(&self, number: u64) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.0 == number {
+            *current = (number + 1, Arc::clone(&self.exchange).dialled());
+        }
+    }
+}
+
+/// Makes connections.
+struct Exchange {
+    address: Address,
+    options: RedisOptions,
+}
+
+impl Exchange {
+    fn dialled(self: Arc<Self>) -> Dialled {
+        async move { self.dial().await }.boxed().shared()
+    }
+
+    async fn dial(&self) -> Result<Wire> {
+        match &self.address.kind {
+            Kind::Server => {
+                let mut connection = self.connect(&self.address.nodes[0]).await?;
+                self.check(&mut connection, &self.address.to_string()).await?;
+                Ok(Wire::Server(connection))
+            }
+            Kind::Sentinel { service } => {
+                // Each is asked: some may be gone, and some may not have heard of a fail-over yet.
+                let asked = self.address.nodes.iter().map(|sentinel| self.primary(sentinel, service).boxed());
+                Ok(Wire::Server(select_ok(asked).await?.0))
+            }
+            Kind::Cluster => Ok(Wire::Cluster(self.cluster().await?)),
+        }
+    }
+
+    fn config(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_response_timeout(Some(self.options.response_timeout))
+            .set_connection_timeout(Some(self.options.connect_timeout))
+            .set_pipeline_buffer_size(PIPELINE)
+    }
+
+    async fn connect(&self, info: &ConnectionInfo) -> Result<MultiplexedConnection> {
+        let client = Client::open(info.clone()).map_err(|error| at(&info.addr(), &error))?;
+        let connected = client.get_multiplexed_async_connection_with_config(&self.config()).await;
+        connected.map_err(|error| at(&info.addr(), &error))
+    }
+
+    /// What a server is may have changed with each connection: it was restarted with other settings, or another one
+    /// took over.
+    async fn check(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<()> {
+        let info: RedisResult<String> = redis::cmd("INFO").arg("everything").query_async(connection).await;
+        let info = info.map_err(|error| at(&name, &error))?;
+        let server = Server::parse(&info);
+        if matches!(self.address.kind, Kind::Sentinel { .. }) && !server.is_primary() {
+            return Err(StoreError::Unreachable(format!("{name} is not the primary, or not yet")));
+        }
+        server.check(name, &self.address.kind, self.options.allow_volatile)
+    }
+
+    /// A connection to the primary that this Sentinel names.
+    async fn primary(&self, sentinel: &ConnectionInfo, service: &str) -> Result<MultiplexedConnection> {
+        let (host, port) = self.ask(sentinel, service).await?;
+        let address = if let ConnectionAddr::TcpTls { insecure, .. } = sentinel.addr() {
+            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let info =
+            furnish(sentinel.clone().set_addr(address), &self.options).map_err(|error| at(&sentinel.addr(), &error))?;
+        let mut connection = self.connect(&info).await?;
+        self.check(&mut connection, &info.addr().to_string()).await?;
+        Ok(connection)
+    }
+
+    /// Sentinels often ask for no password where the servers do; one that asks for one is shown the same.
+    async fn ask(&self, sentinel: &ConnectionInfo, service: &str) -> Result<(String, u16)> {
+        let own = sentinel.redis_settings();
+        let mut shown = RedisConnectionInfo::default();
+        let mut answer = self.ask_as(sentinel.clone().set_redis_settings(shown.clone()), service).await;
+        if let Err(StoreError::Refused(_)) = &answer
+            && let Some(password) = own.password()
+        {
+            shown = shown.set_password(password);
+            if let Some(user) = own.username() {
+                shown = shown.set_username(user);
+            }
+            answer = self.ask_as(sentinel.clone().set_redis_settings(shown), service).await;
+        }
+        answer?.ok_or_else(|| {
+            StoreError::Refused(format!(
+                "the Sentinel at {} knows no service {service}: want redis+sentinel://HOST:PORT/SERVICE with the name \
+                 in its `sentinel monitor` line",
+                sentinel.addr()
+            ))
+        })
+    }
+
+    async fn ask_as(&self, sentinel: ConnectionInfo, service: &str) -> Result<Option<(String, u16)>> {
+        let mut connection = self.connect(&sentinel).await?;
+        let mut ask = redis::cmd("SENTINEL");
+        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
+        ask.query_async(&mut connection).await.map_err(|error: RedisError| match error.code() {
+            Some("ERR") => StoreError::Refused(format!(
+                "{} is no Sentinel ({error}): want redis://HOST:PORT for a server",
+                sentinel.addr()
+            )),
+            Some(_) | None => at(&sentinel.addr(), &error),
+        })
+    }
+
+    async fn cluster(&self) -> Result<ClusterConnection> {
+        let name = self.address.to_string();
+        let mut builder = ClusterClientBuilder::new(self.address.nodes.clone())
+            .response_timeout(self.options.response_timeout)
+            .connection_timeout(self.options.connect_timeout)
+            .overall_response_timeout(Some(self.options.response_timeout * 2))
+            .retries(CLUSTER_TRIES)
+            .max_retry_wait(CLUSTER_PAUSE_MS)
+            .tcp_settings(self.address.nodes[0].tcp_settings().clone());
+        if let Some(certificates) = certificates(&self.options) {
+            builder = builder.certs(certificates);
+        }
+        let client = builder.build().map_err(|error| at(&name, &error))?;
+        let mut connection = client.get_async_connection().await.map_err(|error| {
+            if error.to_string().contains("cluster support disabled") {
+                return StoreError::Refused(format!("{name} is no cluster: want redis://HOST:PORT for one server"));
+            }
+            at(&name, &error)
+        })?;
+        let ask: RedisResult<Vec<(String, String)>> =
+            redis::cmd("INFO").arg("everything").query_async(&mut connection).await;
+        for (node, info) in ask.map_err(|error| at(&name, &error))? {
+            Server::parse(&info).check(&node, &Kind::Cluster, self.options.allow_volatile)?;
+        }
+        Ok(connection)
+    }
+}
+
+/// An error of the server or of the link at `place`.
+pub(super) fn at(place: &dyn fmt::Display, error: &RedisError) -> StoreError {
+    match explain(error) {
+        StoreError::Unreachable(why) => StoreError::Unreachable(format!("{place}: {why}")),
+        other @ (StoreError::Full(_) | StoreError::Refused(_) | StoreError::NotFound { .. } | StoreError::Other(_)) => {
+            other
+        }
+    }
+}

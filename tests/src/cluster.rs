@@ -1,0 +1,77 @@
+//! A cluster of three primaries, one of them with a replica: real processes, as small as a fail-over needs.
+
+use crate::sentinel::until;
+use crate::server::{Kind, Server, free_port};
+
+/// Number of hash slots.
+const SLOTS: u16 = 16384;
+
+#[derive(Debug)]
+pub struct Cluster {
+    pub primaries: Vec<Server>,
+    /// Follows the last primary.
+    pub replica: Server,
+}
+
+impl Cluster {
+    /// The cluster once every node finds it whole.
+    pub fn start() -> Self {
+        let node = || {
+            let bus = free_port().to_string();
+            let enabled = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
+            Server::durable(Kind::Redis, &enabled)
+        };
+        let primaries: Vec<Server> = (0..3).map(|_| node()).collect();
+        let replica = node();
+        let cluster = Self { primaries, replica };
+        let share = SLOTS / 3;
+        for (number, primary) in (0..).zip(&cluster.primaries) {
+            let last = if number == 2 { SLOTS - 1 } else { (number + 1) * share - 1 };
+            ask(primary, &["CLUSTER", "ADDSLOTSRANGE", &(number * share).to_string(), &last.to_string()]);
+        }
+        let first = &cluster.primaries[0];
+        for other in cluster.nodes().skip(1) {
+            let bus = ask(other, &["CONFIG", "GET", "cluster-port"]);
+            let port = other.port().to_string();
+            ask(first, &["CLUSTER", "MEET", "127.0.0.1", &port, bus.lines().last().unwrap()]);
+        }
+        cluster.until_whole();
+        let id = ask(&cluster.primaries[2], &["CLUSTER", "MYID"]);
+        ask(&cluster.replica, &["CLUSTER", "REPLICATE", &id]);
+        until("the replica follows", || {
+            let info = ask(&cluster.replica, &["INFO", "replication"]);
+            info.contains("role:slave") && info.contains("master_link_status:up")
+        });
+        cluster
+    }
+
+    pub fn url(&self) -> String {
+        let hosts: Vec<String> = self.primaries.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        format!("redis+cluster://{}", hosts.join(","))
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &Server> {
+        self.primaries.iter().chain([&self.replica])
+    }
+
+    fn until_whole(&self) {
+        until("every node knows all others and all slots", || {
+            self.nodes().all(|node| {
+                let info = ask(node, &["CLUSTER", "INFO"]);
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:4")
+            })
+        });
+    }
+}
+
+/// The answer as text, one line for each of several.
+fn ask(node: &Server, words: &[&str]) -> String {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    match command.query::<redis::Value>(&mut node.connect()).unwrap() {
+        redis::Value::Array(parts) => {
+            parts.into_iter().map(|part| redis::from_redis_value::<String>(part).unwrap() + "\n").collect()
+        }
+        other => redis::from_redis_value(other).unwrap(),
+    }
+}
