@@ -5,15 +5,17 @@ use half::bf16;
 use super::DECODE;
 use super::check::{self, Chance, CheckError, Checked, near};
 use super::kv::attention::Case;
-use super::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
+use super::kv::{HEAD_DIMS, INSTANCES, KvFormat, KvShape, Span};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
-const ENTRIES: [&str; 8] = [
+const ENTRIES: [&str; INSTANCES] = [
+    "decode_32_bf16",
     "decode_64_bf16",
     "decode_80_bf16",
     "decode_96_bf16",
     "decode_128_bf16",
+    "decode_32_fp8",
     "decode_64_fp8",
     "decode_80_fp8",
     "decode_96_fp8",
@@ -172,7 +174,7 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
     }
     for _ in 0..6 {
         let (group, kv_heads) = (1 + chance.below(9) as usize, 1 + chance.below(3) as usize);
-        let head_dim = HEAD_DIMS[chance.below(4) as usize];
+        let head_dim = HEAD_DIMS[chance.below(HEAD_DIMS.len() as u32) as usize];
         let format = if chance.below(2) == 0 { KvFormat::Bf16 } else { KvFormat::Fp8 };
         let (splits, sequences) = (1 + chance.below(40) as usize, 1 + chance.below(3));
         let sequences: Vec<(usize, usize)> = (0..sequences).map(|_| (chance.below(150) as usize, 1)).collect();

@@ -14,6 +14,9 @@ pub enum KvFormat {
 /// Head widths that there are kernels for.
 pub const HEAD_DIMS: [usize; 5] = [32, 64, 80, 96, 128];
 
+/// A kernel has one for each of them and each format.
+pub(crate) const INSTANCES: usize = 2 * HEAD_DIMS.len();
+
 /// The shape of one layer's pool: `[blocks][kv_heads]` pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvShape {
@@ -43,7 +46,7 @@ impl KvShape {
         self.kv_heads * self.piece_bytes()
     }
 
-    /// Which of the ten instances of a kernel is for this pool: five of bf16, then five of fp8.
+    /// Which of a kernel's instances is for this pool: first those of bf16, then those of fp8.
     pub(crate) fn instance(&self) -> usize {
         let width = HEAD_DIMS.iter().position(|width| *width == self.head_dim);
         let width = width.unwrap_or_else(|| panic!("there are no kernels for heads of {} numbers", self.head_dim));

@@ -5,11 +5,11 @@ use half::bf16;
 use super::PREFILL;
 use super::check::{self, Chance, Checked, near};
 use super::kv::attention::Case;
-use super::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
+use super::kv::{HEAD_DIMS, INSTANCES, KvFormat, KvShape, Span};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
-const ENTRIES: [&str; 10] = [
+const ENTRIES: [&str; INSTANCES] = [
     "prefill_32_bf16",
     "prefill_64_bf16",
     "prefill_80_bf16",
@@ -108,7 +108,7 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
     }
     for _ in 0..6 {
         let (group, kv_heads) = (1 + chance.below(9) as usize, 1 + chance.below(2) as usize);
-        let head_dim = HEAD_DIMS[chance.below(4) as usize];
+        let head_dim = HEAD_DIMS[chance.below(HEAD_DIMS.len() as u32) as usize];
         let format = if chance.below(2) == 0 { KvFormat::Bf16 } else { KvFormat::Fp8 };
         let sequences = 1 + chance.below(3);
         let sequences: Vec<(usize, usize)> =

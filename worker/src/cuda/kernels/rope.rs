@@ -3,12 +3,12 @@
 use half::bf16;
 
 use super::check::{self, Chance, CheckError, Checked, near};
-use super::kv::{KvFormat, KvShape};
+use super::kv::{INSTANCES, KvFormat, KvShape};
 use super::{ROPE, norm};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
-const ENTRIES: [&str; 10] = [
+const ENTRIES: [&str; INSTANCES] = [
     "rope_32_bf16",
     "rope_64_bf16",
     "rope_80_bf16",
