@@ -1,4 +1,4 @@
-"""instructions.py EXAMPLES... COUNT OUTPUT: variations of example instructions, each with an id and a length of its own."""
+"""instructions.py EXAMPLES... COUNT OUTPUT: variations of example instructions, each with an id of its own."""
 
 import json
 import sys
@@ -13,7 +13,6 @@ MANNERS = [
     "with many examples", "in plain words", "as a story", "with questions and answers", "with its history", "in a warm tone",
     "with figures where they help", "with a surprising beginning", "with advice at the end", "with both sides of each question",
 ]
-LENGTHS = [1000, 2000, 3000, 5000]
 
 
 def main(*arguments):
@@ -27,7 +26,6 @@ def main(*arguments):
             reader, manner = READERS[turn % len(READERS)], MANNERS[turn // len(READERS) % len(MANNERS)]
             row[key] = f"{row[key]} ({reader}, {manner}; variation {turn})"
             row["id"] = f"gpu-{number:05}"
-            row["length"] = LENGTHS[number % len(LENGTHS)]
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
