@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use longhand_proto::task::Sampling;
 
@@ -47,9 +48,11 @@ pub enum Fault {
 
 /// Opens the tiny models, by what they are.
 pub fn models() -> Result<Vec<(&'static str, Model)>, Fault> {
+    static OPENED: AtomicU32 = AtomicU32::new(0);
     let open = |(name, bytes): &(&'static str, &[u8])| {
+        let number = OPENED.fetch_add(1, Ordering::Relaxed);
         // Mapped, so the file may be deleted when it is open.
-        let path = std::env::temp_dir().join(format!("longhand-{}-{}.gguf", std::process::id(), bytes.len()));
+        let path = std::env::temp_dir().join(format!("longhand-{}-{number}.gguf", std::process::id()));
         let mut file = std::fs::File::create_new(&path)?;
         let written = file.write_all(bytes).map_err(Fault::from);
         let model = written.and_then(|()| Ok(Model::open(&path)?));
