@@ -206,9 +206,13 @@ fn describe(model: &dyn Codec, device: &dyn Device, options: &EngineOptions) -> 
     }
 }
 
+/// Tokens that few documents are longer than: 10,000 words. A model that holds more is not kept waiting for such; where many
+/// come at once, preemption makes room.
+const LONG: usize = 16_384;
+
 /// Documents that fit into the pool at once: prompts grow from nothing to the context, half of it on average.
 fn slots(max_sequences: usize, limits: Limits) -> u32 {
-    let fit = limits.pool / limits.context.div_ceil(2).max(1);
+    let fit = limits.pool / limits.context.min(LONG).div_ceil(2).max(1);
     fit.clamp(1, max_sequences.max(1)) as u32
 }
 
