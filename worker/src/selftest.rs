@@ -70,7 +70,7 @@ pub fn logits(device: &mut dyn Device, model: &Model, bound: f64) -> Result<(), 
         let vocab = model.config().vocab;
         for (row, (got, want)) in got.chunks_exact(vocab).zip(want[first * vocab..].chunks_exact(vocab)).enumerate() {
             let distance = distance(got, want);
-            // Not the other way round: a distance that is no number is none to be content with.
+            // A distance that is no number is none to be content with.
             if distance.is_nan() || distance >= bound {
                 return Err(Fault::Apart { how: how.to_owned(), row: first + row, distance, bound });
             }
