@@ -83,7 +83,7 @@ async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_onc
 
     let checkpoint = v1::Checkpoint { tokens: vec![1, 2, 3], tokenizer_hash: "mock".into() };
     let renewals = vec![v1::Renewal { lease_id: lease.id.to_string(), progress: 3, checkpoint: Some(checkpoint) }];
-    let renew = v1::RenewRequest { worker: worker.into(), renewals };
+    let renew = v1::RenewRequest { worker: worker.into(), renewals, vitals: None };
     let lost = cut
         .call(|wire| {
             let request = renew.clone();
