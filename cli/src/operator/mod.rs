@@ -8,6 +8,7 @@ mod runs;
 mod source;
 mod submit;
 mod timeline;
+mod watch;
 
 use clap::{Args, Subcommand};
 use longhand_proto::v1::operator_client::OperatorClient;
@@ -73,7 +74,7 @@ impl Operate {
         match self {
             Self::Submit(args) => submit::submit(&args).await,
             Self::Status(args) => runs::status(&args).await,
-            Self::Watch(args) => runs::watch(&args).await,
+            Self::Watch(args) => watch::watch(&args).await,
             Self::Documents(args) => documents::documents(&args).await,
             Self::Show(args) => documents::show(&args).await,
             Self::Requeue(args) => requeue::requeue(&args).await,

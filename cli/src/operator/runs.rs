@@ -1,4 +1,4 @@
-//! `longhand status` and `longhand watch`: how far the runs are.
+//! `longhand status`: how far the runs are.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use clap::Args;
 use longhand_proto::{RunId, v1};
 use serde_json::{Value, json};
 
-use super::{RunArgs, client};
+use super::client;
 use crate::exit::{Code, Result};
 use crate::link::{LinkArgs, Office};
 use crate::output::{self, grouped, table};
 
 /// Time between two looks at a run.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -53,28 +53,6 @@ pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
     Ok(Code::Ok)
 }
 
-/// One line at each change, until every document has ended.
-pub(super) async fn watch(args: &RunArgs) -> Result<Code> {
-    let office = Office::open(&args.link)?;
-    let mut shown = None;
-    loop {
-        let run = look(&office, &args.run).await?;
-        let counts = run.counts.unwrap_or_default();
-        if shown != Some((counts, run.paused)) {
-            shown = Some((counts, run.paused));
-            if args.json {
-                output::json(&fields(&run))?;
-            } else {
-                output::line(&line(&counts, run.paused))?;
-            }
-        }
-        if unfinished(&counts) == 0 {
-            return Ok(if counts.failed == 0 && counts.accepted > 0 { Code::Ok } else { Code::Flawed });
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
 pub(super) async fn look(office: &Office, run: &RunId) -> Result<v1::Run> {
     let get = |wire| {
         let request = v1::GetRunRequest { run: run.to_string() };
@@ -87,11 +65,11 @@ pub(super) const fn unfinished(counts: &v1::Counts) -> u64 {
     counts.ready + counts.leased + counts.delayed
 }
 
-const fn total(counts: &v1::Counts) -> u64 {
+pub(super) const fn total(counts: &v1::Counts) -> u64 {
     unfinished(counts) + counts.accepted + counts.rejected + counts.failed + counts.cancelled
 }
 
-fn line(counts: &v1::Counts, paused: bool) -> String {
+pub(super) fn line(counts: &v1::Counts, paused: bool) -> String {
     let ended = total(counts) - unfinished(counts);
     let paused = if paused { ", paused" } else { "" };
     format!(

@@ -130,6 +130,7 @@ impl Coordinator {
             Applied::Ended { state, reason } => {
                 if let Progress::Failed { class, message, .. } = &document.progress {
                     spent.error = Some(class.clone());
+                    detail.entry("error").or_insert_with(|| json!({ "class": class, "message": message }));
                     if let Some(trail) = &mut trail {
                         trail.failed(class, message);
                     }

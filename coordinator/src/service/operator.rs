@@ -12,6 +12,7 @@ use crate::instruction::BadRow;
 use crate::recipe::Recipe;
 use crate::run::{self, RunSpec, SubmitError};
 use crate::store::{Counts, Filter, Record, Run, State, StoreError, Terms, UnknownWord};
+use crate::web::{Catalogues, figures};
 
 /// Most documents of one page, and bytes after which a page ends early.
 const PAGE: u32 = 256;
@@ -22,6 +23,8 @@ const MAX_CANDIDATES: u32 = 64;
 
 pub(super) struct Operate {
     coordinator: Coordinator,
+    /// Of runs that somebody watches.
+    catalogues: Catalogues,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -33,7 +36,7 @@ fn who<T>(request: &Request<T>) -> Who {
 
 impl Operate {
     pub(super) fn new(coordinator: Coordinator) -> Self {
-        Self { coordinator }
+        Self { coordinator, catalogues: Catalogues::default() }
     }
 
     async fn run(&self, id: &RunId) -> Result<Run, Status> {
@@ -107,6 +110,12 @@ impl operator_server::Operator for Operate {
     async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Answer<v1::Run> {
         let run = self.run(&run_id(&request.into_inner().run)?).await?;
         Ok(Response::new(self.describe(run).await?))
+    }
+
+    async fn get_figures(&self, request: Request<v1::GetRunRequest>) -> Answer<v1::Figures> {
+        let run = self.run(&run_id(&request.into_inner().run)?).await?;
+        let told = figures(&self.catalogues, self.coordinator.store(), &run).await.map_err(status)?;
+        Ok(Response::new(v1::Figures { json: told.to_string() }))
     }
 
     async fn list_documents(&self, request: Request<v1::ListDocumentsRequest>) -> Answer<v1::ListDocumentsReply> {

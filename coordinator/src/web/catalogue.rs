@@ -140,7 +140,7 @@ async fn attempts_of(store: &dyn Store, id: DocumentId, open: bool) -> Result<Ve
 
 /// The runs that somebody looked at.
 #[derive(Debug, Default)]
-pub(super) struct Catalogues {
+pub(crate) struct Catalogues {
     /// Each with the time of the last look. Locked for a lookup, never across a wait.
     runs: Lock<HashMap<RunId, (Arc<Shelf>, u64)>>,
 }

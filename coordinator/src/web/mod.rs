@@ -28,9 +28,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::{Coordinator, Tokens};
-use catalogue::Catalogues;
+pub(crate) use catalogue::Catalogues;
 use listener::Peer;
 pub use listener::{Pem, PemError};
+pub(crate) use overview::figures;
 pub use trace_url::TraceUrl;
 
 /// Time that answers in flight get when the server is asked to stop. Streams of events end at once.

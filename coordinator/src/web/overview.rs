@@ -1,12 +1,13 @@
 //! A run in figures: sums, histograms and a plot, walked out of its catalogue.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::catalogue::{BUCKET_MS, Bucket, Catalogue};
+use super::catalogue::{BUCKET_MS, Bucket, Catalogue, Catalogues};
 use super::line::Line;
-use crate::store::State;
+use crate::store::{Result, Run, State, Store};
 
 /// Documents in a short list, points of a plot and bars of a histogram.
 const SHORT: usize = 8;
@@ -82,6 +83,21 @@ fn rate(catalogue: &Catalogue, now: u64, span_ms: u64) -> Rate {
     }
     let span = now.saturating_sub(from * BUCKET_MS).max(BUCKET_MS) as f64;
     Rate { words: sum.words as f64 / span, tokens: sum.tokens as f64 / span, sections: sum.sections as f64 / span }
+}
+
+/// What a terminal shows of a run.
+///
+/// # Errors
+/// The store failed.
+pub(crate) async fn figures(catalogues: &Catalogues, store: &Arc<dyn Store>, run: &Run) -> Result<Value> {
+    let shelf = catalogues.look(store, &run.id).await?;
+    let now = store.now_ms().await?;
+    let catalogue = shelf.read();
+    let mut told = summary(&catalogue, now, run.paused);
+    told["rejected"] = causes(&catalogue, State::Rejected);
+    told["failed"] = causes(&catalogue, State::Failed);
+    told["faults"] = faults(&catalogue);
+    Ok(told)
 }
 
 /// All else that a run's own page shows.
