@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use super::gpu::{Buffer, Gpu, GpuError, Into, Product, Ptr, bytes_of, bytes_of_mut};
 use super::kernels::decode::{self, Decode};
 use super::kernels::embed::Embed;
-use super::kernels::kv::{HEAD_DIMS, KvFormat, KvShape};
+use super::kernels::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
 use super::kernels::norm::RmsNorm;
 use super::kernels::prefill::Prefill;
 use super::kernels::rope::{Angles, Rope};
@@ -75,6 +75,12 @@ pub(super) fn fault(config: &ModelConfig) -> Option<String> {
         let (head_dim, widths) = (config.head_dim, HEAD_DIMS);
         return Some(format!(
             "heads of {head_dim} numbers are not supported on a GPU, only of {widths:?}: say --device cpu"
+        ));
+    }
+    let (group, most) = (config.heads / config.kv_heads, Span::QUERIES);
+    if group > most {
+        return Some(format!(
+            "{group} query heads to a key-value head are more than the {most} that a GPU takes: say --device cpu"
         ));
     }
     if config.vocab > sample::MOST_VOCAB {

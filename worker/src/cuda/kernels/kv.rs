@@ -93,8 +93,8 @@ pub struct Span {
 unsafe impl Element for Span {}
 
 impl Span {
-    /// Queries of one block of the prefill kernel.
-    const QUERIES: usize = 64;
+    /// Queries of one block of the prefill kernel, and so the most query heads that share a KV head.
+    pub const QUERIES: usize = 64;
 
     /// Cuts a chunk of `self.rows` rows into the spans that the prefill kernel takes, `group` query heads to a KV head.
     pub fn cut(self, group: usize) -> impl Iterator<Item = Self> {
