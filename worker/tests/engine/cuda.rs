@@ -7,6 +7,7 @@ use std::sync::Arc;
 use longhand_proto::task::{Constraint, Task};
 use longhand_worker::cuda::host::Host;
 use longhand_worker::cuda::{CudaDevice, CudaOptions, KvFormat, KvMemory, kernels};
+use longhand_worker::device::BLOCK_TOKENS;
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::model::Model;
@@ -34,8 +35,13 @@ fn tasks() -> Vec<Task> {
         .map(|n| {
             let shared = if n % 2 == 0 { "All of these begin in the same way. " } else { "" };
             let mut task = task(n, &format!("{shared}Number {n}."));
-            task.max_tokens = 34;
-            task.constraint = (n == 3).then(|| Constraint::Lark("start: /[a-f ]{5,9}/ \"!\"".into()));
+            task.max_tokens = 48;
+            // The first two are long enough to need more blocks than there are, and end nowhere else.
+            task.constraint = match n {
+                0 | 1 => Some(Constraint::Lark("start: /[a-f ]{40}/ \"!\"".into())),
+                3 => Some(Constraint::Lark("start: /[a-f ]{5,9}/ \"!\"".into())),
+                _ => None,
+            };
             task
         })
         .collect()
@@ -58,12 +64,15 @@ async fn a_text_is_the_same_on_the_cuda_device_whatever_happens_around_it() {
         want.push(read(roomy.start(task.clone(), None)).await);
     }
     assert!(want.iter().all(|seen| seen.tokens.len() >= 5), "texts too short to tell anything: {want:?}");
+    assert!(want[..2].iter().all(|seen| seen.tokens.len() > BLOCK_TOKENS), "{want:?}");
     assert!(want[3].output().text.ends_with('!'), "{want:?}");
     let together = write(&roomy, &tasks).await;
     assert_same(&together, &want, "together, from the cache");
     assert!(together.iter().all(|seen| seen.output().usage.cached >= 16), "each prompt was in the cache");
 
-    let tight = engine(&model, 14, 24);
+    // Room for the first two prompts and one block more; each of the two needs another.
+    let blocks = |seen: &Seen| (seen.output().usage.prompt as usize + 1).div_ceil(BLOCK_TOKENS);
+    let tight = engine(&model, blocks(&want[0]) + blocks(&want[1]) + 1, 24);
     assert_same(&write(&tight, &tasks).await, &want, "in chunks, with preemption");
     assert!(tight.stats().preemptions > 0, "the pool was too large to force any");
     let hash = &tight.model().tokenizer_hash.clone();
