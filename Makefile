@@ -46,7 +46,7 @@ help:
 	@echo 'make demo       write eight documents with a small real model into ./demo-corpus'
 	@echo 'make test       formatting, lints, docs, all tests'
 	@echo 'make chaos      the tests of broken links, disks and processes at length, five minutes of kills last'
-	@echo 'make bench      speed of the CPU engine, against llama.cpp built here for it (an hour)'
+	@echo 'make bench      speed of engine and de-duplication, against llama.cpp and PyPI libraries (an hour)'
 	@echo 'make dist       the program as a tar, with the licences of all that is in it'
 	@echo 'make deploy-check  everything in deploy/: charts, units, scripts; a real Slurm, two hosts, a rolling update'
 	@echo 'make gpu        all that only a GPU can tell; without one, packs it into target/gpu for a machine that has'
@@ -58,6 +58,7 @@ demo: model
 	$(CARGO) build --release --locked --package longhand
 	$(CARGO) run --release --locked --quiet --package longhand -- run examples/instructions.jsonl \
 	  --output demo-corpus --model '$(MODEL)' --recipe examples/recipes/demo.toml
+	$(LONGHAND) report demo-corpus
 
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
@@ -71,7 +72,7 @@ chaos: test-deps
 	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' LONGHAND_CHAOS_SEED='$(CHAOS_SEED)' \
 	  $(CARGO) test --locked --quiet --package longhand --test chaos
 
-bench: model $(PEER_MODEL) $(RANDOM_MODELS)
+bench: model $(PEER_MODEL) $(RANDOM_MODELS) $(LONGHAND_CACHE)/dedup-peers/datasketch
 	$(LONGHAND) bench engine --model '$(MODEL)' \
 	  --peer '$(PEER)/bin' --peer-model '$(PEER_MODEL)' --report target/bench/engine.json
 	$(LONGHAND) bench agentwrite --model '$(MODEL)' --peer '$(PEER)/bin' --peer-model '$(PEER_MODEL)' \
@@ -82,6 +83,7 @@ bench: model $(PEER_MODEL) $(RANDOM_MODELS)
 	done
 	$(LONGHAND) bench engine --model '$(MODEL)' --peer '$(PEER)/bin' --peer-model '$(PEER_MODEL)' --busy 1 \
 	  --shape 1x128+128 --shape 8x128+128 --report target/bench/engine-busy.json
+	$(LONGHAND) bench dedup --peers '$(LONGHAND_CACHE)/dedup-peers' --report target/bench/dedup.json
 
 # What a machine with a GPU needs that has neither cargo nor a network. The model is cut into halves that travel alone.
 GPU := target/gpu
@@ -195,6 +197,13 @@ iptables:
 	@root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends iptables iproute2 \
 	  || { echo 'Install iptables and iproute2 by hand and run this again.' >&2; exit 1; }
+
+# What `bench dedup` measures against, with what datasketch needs.
+$(LONGHAND_CACHE)/dedup-peers/datasketch:
+	@echo 'Fetching datasketch and rensa into $(@D)'
+	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" datasketch==2.0.0 rensa==0.5.0 numpy==2.4.6 scipy==1.17.1 \
+	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
 
 # Debian's package redis-tools holds the server itself under the name redis-check-rdb; redis-server adds the service,
 # which nobody wants on their machine for a test.

@@ -15,6 +15,7 @@ use crate::import::ImportArgs;
 use crate::model::Model;
 use crate::operator::Operate;
 use crate::port::{AccessArgs, HttpArgs};
+use crate::report::ReportArgs;
 use crate::select::SelectArgs;
 use crate::selftest::SelftestArgs;
 use crate::store::StoreArgs;
@@ -111,6 +112,8 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Choose instructions: language, length, rule lists, duplicates, quotas
     Select(SelectArgs),
+    /// Show what each filter says of a corpus, as a page to choose thresholds by
+    Report(ReportArgs),
     /// Decide over a store what each worker writes next
     Coordinator(Box<CoordinatorArgs>),
     /// Write documents for a coordinator

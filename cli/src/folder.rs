@@ -288,7 +288,7 @@ fn set_aside(dir: &Path) -> Result<()> {
 }
 
 /// Replaces a file: after a crash either the old or the new text is there.
-fn write_atomically(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(crate) fn write_atomically(path: &Path, text: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
     file.write_all(text)?;

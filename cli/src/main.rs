@@ -23,6 +23,7 @@ mod pipeline;
 mod pod;
 mod port;
 mod progress;
+mod report;
 mod run;
 mod select;
 mod selftest;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => args.json,
         Command::Import(args) => args.json,
         Command::Select(args) => args.json,
+        Command::Report(args) => args.json,
         Command::Coordinator(args) => args.json,
         Command::Worker(args) => args.json,
         Command::Selftest(args) => args.json,
@@ -113,6 +115,7 @@ async fn command(cli: Cli) -> Result<Code> {
         Command::Validate(args) => validate::validate(&args),
         Command::Import(args) => import::import(&args),
         Command::Select(args) => select::select(&args),
+        Command::Report(args) => report::report(&args),
         Command::Coordinator(args) => coordinator::coordinator(&args).await,
         Command::Worker(args) => worker::worker(&args).await,
         Command::Selftest(args) => args.run().await,

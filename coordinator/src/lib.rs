@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod plan;
 pub mod prompt;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod select;
 pub mod service;

@@ -89,6 +89,10 @@ pub struct Filters {
     pub max_repeated_sentences: f64,
     /// Most sentences in which the model speaks to whoever asked.
     pub max_assistant_talk: u32,
+    /// Most sentences about the text itself.
+    pub max_commentary: u32,
+    /// Most lines that a web page or a form would leave.
+    pub max_residue: u32,
     pub leftover_identifiers: bool,
     /// Most sections before the last that conclude.
     pub max_premature_conclusions: u32,
@@ -197,6 +201,8 @@ impl Default for Filters {
             max_other_language: 0.2,
             max_repeated_sentences: 0.05,
             max_assistant_talk: 0,
+            max_commentary: 0,
+            max_residue: 0,
             max_premature_conclusions: 0,
             min_plan_coverage: 0.2,
             max_heading_faults: 0,
@@ -219,6 +225,8 @@ impl Filters {
             max_other_language: 1.0,
             max_repeated_sentences: 1.0,
             max_assistant_talk: Self::MOST_PLACES,
+            max_commentary: Self::MOST_PLACES,
+            max_residue: Self::MOST_PLACES,
             max_premature_conclusions: Self::MOST_PLACES,
             min_plan_coverage: 0.0,
             max_heading_faults: Self::MOST_PLACES,

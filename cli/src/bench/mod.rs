@@ -3,6 +3,7 @@
 mod agentwrite;
 mod compare;
 mod dashboard;
+mod dedup;
 mod engine;
 mod machine;
 mod peer;
@@ -27,6 +28,8 @@ pub(crate) enum Bench {
     Dashboard(dashboard::DashboardBench),
     /// What tracing costs
     Trace(trace::TraceBench),
+    /// Near duplicates among a million instructions: time and memory, alone or against libraries of PyPI
+    Dedup(dedup::DedupBench),
     /// Make a model of random weights in the shape of a real one
     RandomModel(random::RandomModel),
 }
@@ -39,6 +42,7 @@ impl Bench {
             Self::AgentWrite(args) => args.json,
             Self::Dashboard(args) => args.json,
             Self::Trace(args) => args.json,
+            Self::Dedup(args) => args.json,
             Self::RandomModel(_) => false,
         }
     }
@@ -49,6 +53,7 @@ impl Bench {
             Self::AgentWrite(args) => args.run().await,
             Self::Dashboard(args) => args.run().await,
             Self::Trace(args) => args.run().await,
+            Self::Dedup(args) => args.run(),
             Self::RandomModel(args) => args.run(),
         }
     }

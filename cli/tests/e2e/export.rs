@@ -162,3 +162,35 @@ fn what_cannot_be_exported_is_refused_and_nothing_is_begun() {
     let ended = run(["export", "--from", out.to_str().unwrap(), "-o", again.to_str().unwrap()]);
     assert!(ended.code == Some(2) && ended.stderr.contains("was exported from"), "{}", ended.stderr);
 }
+
+#[test]
+fn the_report_of_a_corpus_counts_what_the_run_dropped_and_takes_another_recipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = corpus(dir.path());
+    let ended = run(["report", corpus.to_str().unwrap(), "--json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&said["summary"]["documents"], &said["summary"]["kept"]), (&json!(24), &json!(24)), "{said}");
+    let page = fs::read_to_string(corpus.join("report.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>"));
+
+    let recipe = dir.path().join("strict.toml");
+    fs::write(&recipe, "[filters]\nmin_words = 10000\n").unwrap();
+    let elsewhere = dir.path().join("strict.html");
+    let args =
+        ["report", corpus.to_str().unwrap(), "--recipe", recipe.to_str().unwrap(), "-o", elsewhere.to_str().unwrap()];
+    let ended = run(args);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("24 documents measured, 0 kept") && elsewhere.is_file(), "{}", ended.stdout);
+    assert!(ended.stdout.contains("strict.html"), "{}", ended.stdout);
+
+    // What holds no records has no values.
+    let openai = dir.path().join("openai");
+    let args = ["export", "--from", corpus.to_str().unwrap(), "-o", openai.to_str().unwrap(), "--format", "openai"];
+    assert_eq!(run(args).code, Some(0));
+    for (folder, word) in [(openai.as_path(), "--format records"), (dir.path(), "want the output folder")] {
+        let ended = run(["report", folder.to_str().unwrap()]);
+        assert_eq!(ended.code, Some(2));
+        assert!(ended.stderr.contains(word) && !folder.join("report.html").exists(), "{}", ended.stderr);
+    }
+}

@@ -4,26 +4,28 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::marks::Fence;
-use super::{Measure, excerpt};
+use super::{Measure, speech};
 use crate::document::Assembled;
-use crate::units;
 
 /// How such a sentence begins.
 static EN: LazyLock<Regex> = LazyLock::new(|| {
     let part = r"(?:paragraph|section|part|chapter|passage|continuation|draft|version|text|essay|article|story|response|answer|outline|rewrite|revision|conclusion|introduction)";
-    let which = r"(?:a|an|the|your|my|another|one)\s+(?:(?:possible|next|first|second|third|fourth|final|last|new|short|long|brief|detailed|revised|rewritten|updated|full|complete|requested|\d+[-\s]word)\s+)*";
+    let which = r"(?:a|an|the|your|my|another|one)\s+(?:(?:possible|next|first|second|third|fourth|final|last|new|short|long|brief|detailed|revised|rewritten|updated|full|complete|requested|edited|corrected|original|shorter|longer|expanded|more|polished|improved|better|simplified|alternative|slightly|\d+[-\s]word)\s+)*";
     let yes = r"(?:sure(?:\s+thing)?|certainly|of\s+course|absolutely|okay|ok|great|understood|no\s+problem)";
     let offer = r"(?:here(?:['’]s|\s+is|\s+are|\s+goes|\s+you\s+go)|i(?:['’]d|\s+would)\s+be\s+(?:happy|glad)|i\s+can\s+(?:help|do\s+that|write)|i(?:['’]ll|\s+will)\s+(?:write|continue|help|do|be\s+happy|provide))";
     Regex::new(&format!(
         r"(?ix)^[\s*_\#>\[(-]*(?:
             {yes}\s*[,.!:–—-]+\s*{offer}
           | i(?:['’]d|\s+would)\s+be\s+(?:happy|glad)\s+to\s+(?:help|assist|continue|write|provide|create|expand|revise)\b
+          | i(?:['’]m|\s+am)\s+(?:so\s+)?(?:glad|happy|pleased|delighted)\s+(?:to\s+hear\s+)?(?:that\s+)?you(?:['’](?:re|ve)|\s+(?:are|have|like|liked|found|enjoy|enjoyed|asked))\b
+          | (?:please\s+)?(?:go\s+ahead\s+and\s+)?share\s+any\s+(?:further|other|additional)\b
+          | i(?:['’]d|\s+would)\s+love\s+(?:for\s+)?you\s+to\s+(?:edit|review|rewrite|revise|continue)\b
           | here(?:['’]s|\s+is)\s+{which}{part}\b
           | (?:below|above)\s+is\s+{which}{part}\b
           | the\s+(?:above|following|next)\s+(?:paragraph|section|part)\s+(?:is|was|will|describes|covers|continues|focuses)\b
           | (?:this|that)\s+(?:concludes|completes|is\s+the\s+end\s+of)\s+(?:the|this|my|our)\s+{part}\b
-          | i\s+hope\s+(?:this|that|you)\s+(?:\w+\s+)?{{0,2}}(?:helps?|meets?|satisf\w+|enjoy|find|fits?|works|is\s+what)\b
+          | i\s+hope\s+(?:that\s+)?(?:the\s+rest\s+of\s+)?(?:this|my|the)\s+(?:post|article|blog|essay|guide|text|answer|response)\b
+          | i\s+hope\s+(?:this|that|you)\s+(?:\w+\s+)?{{0,2}}(?:helps?|meets?|adds?|inspires?|satisf\w+|enjoy|find|fits?|works|is\s+what)\b
           | (?:please\s+)?(?:let\s+me\s+know\s+(?:if|what|how|whether|when|which|your|about|by|in)\b|feel\s+free\s+to\s+(?:ask|let|contact|reach|modify|adjust|use)\b)
           | (?:would|do)\s+you\s+(?:like|want)\s+me\s+to\b
           | is\s+there\s+anything\s+else\s+(?:i|you)\b
@@ -67,20 +69,5 @@ static ZH: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Sentences in which the model speaks as an assistant. What stands in quotation marks is somebody's speech.
 pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
-    let mut found = Vec::new();
-    for section in document.sections {
-        let mut fence = Fence::default();
-        for line in section.text.lines().filter(|line| !fence.holds(line)) {
-            let at = |sentence: &str| sentence.as_ptr() as usize - line.as_ptr() as usize;
-            let own = |sentence: &&str| !in_speech(&line[..at(sentence)]);
-            found.extend(units::sentences(line).filter(own).filter(|it| EN.is_match(it) || ZH.is_match(it)));
-        }
-    }
-    Some(Measure::count(found.len(), found.first().map(|sentence| excerpt(sentence))))
-}
-
-/// True if a quotation is open at the end of `before`.
-fn in_speech(before: &str) -> bool {
-    let count = |marks: &[char]| before.chars().filter(|c| marks.contains(c)).count();
-    count(&['"']) % 2 == 1 || count(&['“', '「', '『']) > count(&['”', '」', '』'])
+    Some(speech::count(document, |sentence| EN.is_match(sentence) || ZH.is_match(sentence)))
 }

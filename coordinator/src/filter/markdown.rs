@@ -1,11 +1,11 @@
-//! The rule about Markdown that was begun and not ended.
+//! The rule about Markdown and quotation marks that were begun and not ended.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
 use super::marks::Fence;
-use super::{Measure, excerpt};
+use super::{Measure, excerpt, quotes};
 use crate::document::Assembled;
 
 fn regex(pattern: &str) -> Regex {
@@ -46,6 +46,7 @@ pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
             block.push(line);
         }
     }
+    faults.extend(quotes::faults(document.text));
     if fence.holds("") {
         faults.push(format!("code without an end: {}", excerpt(opened)));
     }
@@ -99,7 +100,7 @@ fn table_fault(block: &[String]) -> Option<String> {
 }
 
 /// The line without what stands between backticks.
-fn without_code(line: &str) -> String {
+pub(super) fn without_code(line: &str) -> String {
     let parts: Vec<&str> = line.split('`').collect();
     let whole = parts.len() % 2 == 1;
     parts

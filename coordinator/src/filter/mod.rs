@@ -4,6 +4,7 @@
 mod assistant_talk;
 mod characters;
 mod clean;
+mod commentary;
 mod headings;
 mod language_switch;
 mod leftover;
@@ -13,11 +14,14 @@ mod marks;
 mod near_duplicate;
 mod plan_coverage;
 mod premature;
+mod quotes;
 mod refusal;
 mod repeated_sentences;
 mod repetition;
+mod residue;
 mod rules;
 mod section_words;
+mod speech;
 #[cfg(test)]
 mod tests;
 mod tokens;

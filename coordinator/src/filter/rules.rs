@@ -1,8 +1,8 @@
 //! The rules, each with its name, its threshold's key, and what it measures.
 
 use super::{
-    Measure, Measured, assistant_talk, characters, headings, language_switch, leftover, length, markdown,
-    near_duplicate, plan_coverage, premature, refusal, repeated_sentences, repetition, section_words, tokens,
+    Measure, Measured, assistant_talk, characters, commentary, headings, language_switch, leftover, length, markdown,
+    near_duplicate, plan_coverage, premature, refusal, repeated_sentences, repetition, residue, section_words, tokens,
     unfinished,
 };
 use crate::document::Assembled;
@@ -69,7 +69,7 @@ const fn rule(
 }
 
 /// In the order in which they are asked: those that explain most of a bad document before those that follow from them.
-pub const RULES: [Rule; 18] = [
+pub const RULES: [Rule; 20] = [
     rule(
         "truncated",
         "max_truncated",
@@ -160,6 +160,22 @@ pub const RULES: [Rule; 18] = [
         assistant_talk::measure,
     ),
     rule(
+        "commentary",
+        "max_commentary",
+        Bound::AtMost,
+        "sentences about the text itself",
+        |f| Some(f.max_commentary.into()),
+        commentary::measure,
+    ),
+    rule(
+        "residue",
+        "max_residue",
+        Bound::AtMost,
+        "hashtags, calls to click, places to fill in, shouted lines",
+        |f| Some(f.max_residue.into()),
+        residue::measure,
+    ),
+    rule(
         "leftover_identifiers",
         "leftover_identifiers",
         Bound::AtMost,
@@ -195,7 +211,7 @@ pub const RULES: [Rule; 18] = [
         "markdown_damage",
         "max_markdown_faults",
         Bound::AtMost,
-        "Markdown that was begun and not ended",
+        "Markdown and quotation marks without their other half",
         |f| Some(f.max_markdown_faults.into()),
         markdown::measure,
     ),

@@ -47,6 +47,8 @@ pub(super) fn ranges(recipe: &Recipe) -> Result<(), Fault> {
     within("filters.max_other_language", filters.max_other_language, 0.0, 1.0)?;
     within("filters.max_repeated_sentences", filters.max_repeated_sentences, 0.0, 1.0)?;
     within("filters.max_assistant_talk", filters.max_assistant_talk.into(), 0.0, places)?;
+    within("filters.max_commentary", filters.max_commentary.into(), 0.0, places)?;
+    within("filters.max_residue", filters.max_residue.into(), 0.0, places)?;
     within("filters.max_premature_conclusions", filters.max_premature_conclusions.into(), 0.0, places)?;
     within("filters.min_plan_coverage", filters.min_plan_coverage, 0.0, 1.0)?;
     within("filters.max_heading_faults", filters.max_heading_faults.into(), 0.0, places)?;

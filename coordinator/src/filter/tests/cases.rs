@@ -24,7 +24,7 @@ macro_rules! files {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../cases/", $name, ".txt")))),*] };
 }
 
-const FILES: [(&str, &str); 19] = files![
+const FILES: [(&str, &str); 21] = files![
     "truncated",
     "refusal",
     "too_short",
@@ -37,6 +37,8 @@ const FILES: [(&str, &str); 19] = files![
     "repetition_between",
     "repeated_sentences",
     "assistant_talk",
+    "commentary",
+    "residue",
     "leftover_identifiers",
     "premature_conclusion",
     "plan_coverage",

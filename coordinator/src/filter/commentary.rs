@@ -1,0 +1,58 @@
+//! The rule about text that speaks of itself: a model that reviews what it wrote, or shows the bones of an essay.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Measure, speech};
+use crate::document::Assembled;
+
+static EN: LazyLock<Regex> = LazyLock::new(|| {
+    let verb = r"(?:\w+ly\s+)?(?:sets?|touch(?:es)?|adds?|conveys?|aims?|captures?|explores?|highlights?|brings?|emphasi[sz]es?|describes?|provides?|serves?|maintains?|preserves?|introduces?|establish(?:es)?|begins?|starts?|concludes?|summari[sz]es|uses?|creates?|helps?|should|has|have)\b";
+    let craft = r"(?:sentences?|paragraphs?|wording|grammar|the\s+tone|phras(?:es|ing)|spelling|punctuation|adjectives?|apostrophes?|imagery|(?:sensory|descriptive|vivid|simple|figurative)\s+(?:\w+\s+)?(?:language|details?|words|descriptions?|imagery|sentences)|clarity|word\s+choice|transitions?|tweaks|redundan\w+|changes\s+(?:while\s+reviewing|to\s+(?:your|the)\s+(?:text|essay|story|writing|draft))|metaphors?|the\s+(?:language|style)\s+(?:and|further))";
+    Regex::new(&format!(
+        r"(?ix)
+            ^[\s*_\#>-]*(?:
+              (?:the|this|that)\s+(?:above|next|previous|rewritten|revised|edited|original|initial|opening|concluding|introductory|final\s+(?:two|three)|first\s+\d+)\s+(?:sentence|paragraph|passage|essay|text|excerpt|version|section|draft)s?\s+{verb}
+            | (?:the|this)\s+(?:sentence|paragraph|rewrite|revision|response)\s+{verb}
+            | this\s+message\s+(?:emphasi[sz]es|conveys|highlights)\b
+            | the\s+story\s+explores\s+(?:the\s+)?themes?\b
+            | the\s+mention\s+of\s+[^.]{{1,40}}\s+adds\b
+            | the\s+writing\s+(?:style\s+)?is\s+(?:clear|engaging|concise|simple)\b
+            | paragraph\s+\d+\s+(?:concludes|begins|introduces|explores|focuses)\b
+            | this\s+(?:essay|story|article|text|passage)\s+(?:starts|begins|ends|concludes|is\s+inspired|was\s+written|has\s+been\s+written|effectively)\b
+            | this\s+(?:revised\s+)?version\s+of\s+the\s+(?:original\s+)?(?:text|story|essay|passage|paragraph)\b
+            | (?:this|that)\s+(?:is|was)\s+(?:the|my|your)\s+(?:first|last|final|next|second|opening|concluding)\s+(?:paragraph|section|sentence)\b
+            | (?:this|that)\s+brings\s+us\s+to\s+the\s+(?:end|conclusion)\s+of\s+(?:the|this|our)\s+(?:(?:last|first|final)\s+)?(?:paragraph|essay|section|story|article)\b
+            | in\s+(?:your|my|this|the)\s+(?:(?:opening|first|second|next|final|closing|introductory|last|previous)\s+)?paragraph\s*,
+            | in\s+the\s+introduction\s+to\s+the\s+(?:paragraph|essay|story)\b
+            | i(?:['’]m|\s+am)\s+(?:glad|pleased|happy|excited)\s+(?:to\s+share|you(?:['’]ve|\s+have)\s+shared)\b[^.]*\b(?:essay|excerpt|text|thoughts|story|draft)\b
+            | overall,\s+(?:the|your)\s+(?:writing|tone|text|essay|draft)\s+(?:is|does|contains?|maintains?|remains?|flows?)\b
+            | (?:body\s+paragraph|topic\s+sentence|supporting\s+(?:sentence|detail)s?|concluding\s+sentence|transition\s+sentence|thesis(?:\s+statement)?|premise|(?:preliminary|original|revised|edited|rewritten)\s+(?:version|content|text|draft)|(?:introduction|conclusion|opening|closing)\s+paragraph|prelude\s+to\s+the\s+story|makeup\s+of\s+the\s+\w+\s+character)\s*\d*\s*:
+            )
+          | \bi\s+(?:(?:have|also|then|just|even|mostly)\s+|tried\s+to\s+|made\s+sure\s+to\s+|aimed\s+to\s+)*(?:add|use|incorporate|convey|create|made|kept|rewrote|(?:add|us|incorporat|rephras|reword|revis|edit|correct|remov|chang|replac|includ|maintain|convey|creat|emphasi[sz])ed)\b[^.\n]{{0,60}}\b{craft}\b"
+    ))
+    .expect("a constant pattern, compiled by the tests")
+});
+
+static ZH: LazyLock<Regex> = LazyLock::new(|| {
+    let craft = r"(?:句子|段落|措辞|语气|修辞|描写|细节描述|比喻|标点|语法|词语|用词|文字|语句|衔接|过渡)";
+    Regex::new(&format!(
+        r"(?x)
+            ^[\s*_\#>-]*(?:
+              (?:本段|这一段落?|该段落?|上述段落|这段文字|上一段|以上段落)(?:文字)?(?:主要|首先)?(?:通过[^，。]{{1,12}})?(?:描述|介绍|讲述|描写|运用|使用|强调|展示|表现|刻画|体现|概括|总结|阐述)
+            | (?:在)?(?:本|这一?|该|上一|下一)(?:段落?)(?:中|里)[，,]
+            | (?:这|本)(?:篇)?(?:文章|作文|故事)(?:以|从)[^，。]{{1,20}}(?:开头|开篇|结尾|收尾)
+            | (?:主题句|论点句|中心句|过渡句|总结句|结尾段|开头段|正文段落?|中心论点|论据)\s*[一二三四五六七八九\d]*\s*[：:]
+            | (?:下面是|以下是|这是)?(?:经过)?(?:修改|改写|润色|优化|修订|精简|完善)(?:过|之)?后的(?:文本|段落|文章|版本|内容|文字)
+            | 总体(?:来说|而言|上)[，,](?:这篇|本|该)(?:文章?|段落?|文)(?:语言|结构|内容|条理)
+            )
+          | 我(?:在(?:文中|这里|这段里|段落中))?(?:又|还|也|已经?|特意)?(?:使用|运用|加入|添加|修改|调整|删除|润色|改写|替换|增加)了[^。，]{{0,24}}{craft}"
+    ))
+    .expect("a constant pattern, compiled by the tests")
+});
+
+/// Sentences about the text in which they stand. What stands in quotation marks is somebody's speech.
+pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+    Some(speech::count(document, |sentence| EN.is_match(sentence) || ZH.is_match(sentence)))
+}

@@ -1,0 +1,63 @@
+//! The rule about what a web page, a feed or a form leaves in a text: hashtags, calls to click, places to fill in, and runs
+//! of lines in capitals.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::marks::Fence;
+use super::{Measure, excerpt};
+use crate::document::Assembled;
+
+/// In any text.
+static PAGE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?ix)
+            (?:^|\s)\#[\p{L}\d_]{3,}\s+\#[\p{L}\d_]{3,}
+          | ^\W*(?:share\s+this\s+(?:post|article|page)|subscribe\s+to\s+(?:our|my|the)|follow\s+(?:us|me)\s+on\b|click\s+(?:here|on\s+the\s+link|the\s+link)|read\s+more\W*$|leave\s+a\s+(?:comment|reply)\W|posted\s+(?:by|in)\b|(?:image|photo|picture)\s+(?:credit|source|courtesy)s?\b|all\s+rights\s+reserved|copyright\s+(?:©|\(c\)|\d{4})|©\s*\d{4}|advertisement\W*$|related\s+(?:posts|articles)\W*$|skip\s+to\s+(?:main\s+)?content|sign\s+up\s+for\s+(?:our|my)|thanks?(?:\s+you)?\s+for\s+(?:reading|watching|visiting)\b)
+          | \b(?:refer\s+to|see|click)\s+the\s+links?\b|\blinks?\s+below\b
+          | <<[^<>\n]{2,60}>>
+          | \[(?:(?:your|insert|add|enter|company|recipient|sender)(?:['’]s)?\s+[^\]\n]{1,40}|(?:name|date|title|company|address|city)\s*\d?)\]
+          | (?:点击|戳)(?:这里|此处|链接|下方|右上角|“?阅读原文)|(?:长按|扫描?|识别)(?:下方)?二维码|关注(?:我们|本)(?:的)?(?:公众号|微信|微博|账号)|版权所有|未经(?:授权|许可)[，,]?(?:不得|禁止|严禁)|(?:责任编辑|图片来源|文章来源|原文链接|本文来源)[：:]|欢迎(?:在评论区|留言|评论|转发|点赞|关注)|(?:感谢|谢谢)(?:您的?|大家的?|你的?)?(?:阅读|观看|收看|收听)(?:[，。！!,.]|本文|本篇|\s*$)|[\[【（(](?:请?(?:填写|插入|输入|填入)|您的|你的)[^\]】）)\n]{1,14}[\]】）)]|\#[^\#\s]{2,20}\#",
+    )
+    .expect("a constant pattern, compiled by the tests")
+});
+
+/// Where nothing of the kind was asked for.
+static POST: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)\b(?:this|my|our) (?:blog(?: post)?|vlog|podcast|newsletter|channel)\b|\bin this post\b|\bthis post (?:will|is|inspires|helps|has)\b|\bin the comments?(?: section)?(?: below)?[.!?]|(?:这篇|本篇|我的)(?:博客|博文|推文|帖子|公众号)|(?:在)?评论区",
+    )
+    .expect("a constant pattern, compiled by the tests")
+});
+
+static ASKED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)blog|\bposts?\b|vlog|podcast|newsletter|youtube|channel|social media|template|\bform\b|博客|博文|推文|帖子|公众号|视频|直播|模板|范本|评论区")
+        .expect("a constant pattern, compiled by the tests")
+});
+
+/// Lines of capitals in a row from which on they are no heading.
+const SHOUTED: usize = 3;
+
+/// Lines of the kind; a run of shouted lines is one.
+pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+    let asked = document.instruction.messages.iter().any(|message| ASKED.is_match(&message.content));
+    let mut fence = Fence::default();
+    let (mut found, mut shouted) = (Vec::new(), 0);
+    for line in document.text.lines().filter(|line| !line.trim().is_empty()) {
+        if fence.holds(line) {
+            shouted = 0;
+            continue;
+        }
+        shouted = if is_shouted(line) { shouted + 1 } else { 0 };
+        if PAGE.is_match(line) || (!asked && POST.is_match(line)) || shouted == SHOUTED {
+            found.push(line);
+        }
+    }
+    Some(Measure::count(found.len(), found.first().map(|line| excerpt(line))))
+}
+
+fn is_shouted(line: &str) -> bool {
+    let letters = || line.chars().filter(|c| c.is_alphabetic());
+    letters().count() >= 8 && line.split_whitespace().count() >= 2 && letters().all(char::is_uppercase)
+}

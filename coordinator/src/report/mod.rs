@@ -1,0 +1,274 @@
+//! What each filter says of the documents of a run, so that thresholds can be chosen by looking: how many documents each
+//! rule would drop alone and in order, how its values lie, and what other thresholds would keep.
+//!
+//! Values do not depend on thresholds, so they are measured once; all counts are made of them.
+
+mod page;
+mod plot;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use longhand_proto::DocumentId;
+use longhand_proto::words;
+use serde::Serialize;
+
+use crate::document::{Assembled, Language};
+use crate::filter::{Bound, Measure, NEAR_DUPLICATE, Others, RULES, Rule, score_length};
+use crate::language;
+use crate::recipe::Recipe;
+
+pub use page::html;
+pub use read::{ReportError, read};
+
+/// Other thresholds that are tried for each rule.
+const TRIED: usize = 9;
+/// Bars of a distribution.
+const BARS: usize = 40;
+
+/// The measured documents of a run.
+#[derive(Debug)]
+pub struct Report {
+    pub run: String,
+    pub recipe: Recipe,
+    rows: Vec<Row>,
+    others: Others,
+}
+
+/// One document.
+#[derive(Debug)]
+struct Row {
+    id: DocumentId,
+    language: Language,
+    asked: Option<u32>,
+    written: u32,
+    /// By rule, in order; none where there was nothing to measure.
+    values: Vec<Option<f64>>,
+    /// What the first rule that drops it saw.
+    detail: String,
+}
+
+/// The rules in the order in which they are asked.
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    RULES.iter().chain([&NEAR_DUPLICATE])
+}
+
+impl Report {
+    pub fn new(run: String, recipe: Recipe) -> Self {
+        Self { run, recipe, rows: Vec::new(), others: Others::new() }
+    }
+
+    /// Measures a document. For nearness to others their order counts.
+    pub fn add(&mut self, id: DocumentId, document: &Assembled<'_>) {
+        // Nothing is more similar than 1: every document is compared with those that follow.
+        let near = self.others.measure(id, document.text, 1.0);
+        let measures: Vec<Option<Measure>> = RULES
+            .iter()
+            .map(|rule| rule.measure(document))
+            .chain([Some(Measure { value: near.value, detail: near.detail })])
+            .collect();
+        let values: Vec<Option<f64>> = measures.iter().map(|measure| measure.as_ref().map(|it| it.value)).collect();
+        let detail = self.first(&values).and_then(|at| measures[at].clone()).map_or_else(String::new, |it| it.detail);
+        let instruction = document.instruction;
+        self.rows.push(Row {
+            id,
+            language: instruction.language,
+            asked: instruction.required_words,
+            written: u32::try_from(words::count(document.text)).unwrap_or(u32::MAX),
+            values,
+            detail,
+        });
+    }
+
+    /// The first rule that drops a document with these values.
+    fn first(&self, values: &[Option<f64>]) -> Option<usize> {
+        rules().zip(values).position(|(rule, value)| !self.passes(rule, *value))
+    }
+
+    fn passes(&self, rule: &Rule, value: Option<f64>) -> bool {
+        match (value, rule.threshold(&self.recipe.filters)) {
+            (Some(value), Some(threshold)) => rule.bound.holds(value, threshold),
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// All figures.
+    pub fn summary(&self) -> Summary {
+        let firsts: Vec<Option<usize>> = self.rows.iter().map(|row| self.first(&row.values)).collect();
+        Summary {
+            run: self.run.clone(),
+            recipe: self.recipe.name.clone(),
+            recipe_hash: self.recipe.hash(),
+            documents: self.rows.len(),
+            kept: firsts.iter().filter(|first| first.is_none()).count(),
+            rules: rules().enumerate().map(|(at, rule)| self.rule(at, rule, &firsts)).collect(),
+            languages: self.languages(&firsts),
+            score_length: Distribution::of(self.rows.iter().filter_map(Row::score).collect()),
+        }
+    }
+
+    fn rule(&self, at: usize, rule: &'static Rule, firsts: &[Option<usize>]) -> RuleSummary {
+        let threshold = rule.threshold(&self.recipe.filters);
+        let values: Vec<f64> = self.rows.iter().filter_map(|row| row.values[at]).collect();
+        let alone = self.rows.iter().filter(|row| !self.passes(rule, row.values[at])).count();
+        let keeps = |tried: f64| {
+            let holds = |row: &&Row| row.values[at].is_none_or(|value| rule.bound.holds(value, tried));
+            let others =
+                |row: &&Row| rules().zip(&row.values).enumerate().all(|(k, (it, v))| k == at || self.passes(it, *v));
+            let passing: Vec<&Row> = self.rows.iter().filter(holds).collect();
+            Kept {
+                threshold: tried,
+                alone: passing.len(),
+                together: passing.iter().copied().filter(|r| others(&r)).count(),
+            }
+        };
+        let distribution = Distribution::of(values);
+        let tried = distribution.as_ref().map_or_else(Vec::new, |it| it.thresholds(threshold));
+        RuleSummary {
+            rule: rule.name,
+            key: rule.key,
+            bound: match rule.bound {
+                Bound::AtLeast => "at least",
+                Bound::AtMost => "at most",
+            },
+            measures: rule.measures,
+            threshold,
+            alone,
+            in_order: firsts.iter().filter(|first| **first == Some(at)).count(),
+            others: tried.into_iter().map(keeps).collect(),
+            distribution,
+        }
+    }
+
+    fn languages(&self, firsts: &[Option<usize>]) -> BTreeMap<&'static str, LanguageSummary> {
+        let mut languages: BTreeMap<&'static str, LanguageSummary> = BTreeMap::new();
+        let mut scores: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+        for (row, first) in self.rows.iter().zip(firsts) {
+            let name = language::name(row.language);
+            let summary = languages.entry(name).or_default();
+            summary.documents += 1;
+            summary.kept += usize::from(first.is_none());
+            summary.words += f64::from(row.written);
+            scores.entry(name).or_default().extend(row.score());
+        }
+        for (name, summary) in &mut languages {
+            summary.words /= summary.documents as f64;
+            let scores = &scores[name];
+            summary.score_length = (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64);
+        }
+        languages
+    }
+}
+
+impl Row {
+    fn score(&self) -> Option<f64> {
+        self.asked.map(|asked| score_length(asked, self.written))
+    }
+}
+
+/// What `--json` prints and the page shows.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    pub run: String,
+    pub recipe: String,
+    pub recipe_hash: String,
+    pub documents: usize,
+    /// Documents that no rule drops.
+    pub kept: usize,
+    pub rules: Vec<RuleSummary>,
+    pub languages: BTreeMap<&'static str, LanguageSummary>,
+    /// S_l of the documents that state a length.
+    pub score_length: Option<Distribution>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RuleSummary {
+    pub rule: &'static str,
+    pub key: &'static str,
+    pub bound: &'static str,
+    pub measures: &'static str,
+    /// None if the recipe switched the rule off.
+    pub threshold: Option<f64>,
+    /// Documents that it would drop if there were no other rule.
+    pub alone: usize,
+    /// Documents that it is the first to drop.
+    pub in_order: usize,
+    pub distribution: Option<Distribution>,
+    pub others: Vec<Kept>,
+}
+
+/// What another threshold would keep.
+#[derive(Debug, Serialize)]
+pub struct Kept {
+    pub threshold: f64,
+    /// If there were no other rule.
+    pub alone: usize,
+    /// With all other rules as they are.
+    pub together: usize,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct LanguageSummary {
+    pub documents: usize,
+    pub kept: usize,
+    /// Mean of a document.
+    pub words: f64,
+    /// Mean S_l.
+    pub score_length: Option<f64>,
+}
+
+/// How values lie.
+#[derive(Debug, Serialize)]
+pub struct Distribution {
+    pub count: usize,
+    pub min: f64,
+    pub p5: f64,
+    pub p25: f64,
+    pub median: f64,
+    pub p75: f64,
+    pub p95: f64,
+    pub max: f64,
+    /// Values in each of equal parts from min to max.
+    pub bars: Vec<usize>,
+    #[serde(skip)]
+    sorted: Vec<f64>,
+}
+
+impl Distribution {
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+        let mut bars = vec![0; BARS];
+        for value in &values {
+            let part = if max > min { (value - min) / (max - min) * BARS as f64 } else { 0.0 };
+            bars[(part as usize).min(BARS - 1)] += 1;
+        }
+        Some(Self {
+            count: values.len(),
+            min,
+            p5: at(0.05),
+            p25: at(0.25),
+            median: at(0.5),
+            p75: at(0.75),
+            p95: at(0.95),
+            max,
+            bars,
+            sorted: values,
+        })
+    }
+
+    /// The threshold in use, and others at even steps through the values.
+    fn thresholds(&self, in_use: Option<f64>) -> Vec<f64> {
+        let mut distinct = self.sorted.clone();
+        distinct.dedup();
+        let steps = TRIED.min(distinct.len());
+        let step = |k: usize| distinct[k * (distinct.len() - 1) / (steps - 1).max(1)];
+        let mut tried: Vec<f64> = (0..steps).map(step).chain(in_use).collect();
+        tried.sort_by(f64::total_cmp);
+        tried.dedup();
+        tried
+    }
+}
