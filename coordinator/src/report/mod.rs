@@ -121,7 +121,7 @@ impl Report {
             Kept {
                 threshold: tried,
                 alone: passing.len(),
-                together: passing.iter().copied().filter(|r| others(&r)).count(),
+                together: passing.iter().copied().filter(|row| others(row)).count(),
             }
         };
         let distribution = Distribution::of(values);

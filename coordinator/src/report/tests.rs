@@ -108,10 +108,14 @@ fn another_threshold_keeps_what_the_report_says_it_would() {
         for other in &rule.others {
             let mut recipe = Recipe::default();
             let mut table = toml::Table::try_from(&recipe.filters).unwrap();
-            match table[rule.key] {
-                toml::Value::Integer(_) => table[rule.key] = toml::Value::Integer(other.threshold as i64),
-                toml::Value::Float(_) => table[rule.key] = toml::Value::Float(other.threshold),
-                _ => continue,
+            let value = &mut table[rule.key];
+            if value.is_integer() {
+                *value = toml::Value::Integer(other.threshold as i64);
+            } else if value.is_float() {
+                *value = toml::Value::Float(other.threshold);
+            } else {
+                // A rule that can only be switched.
+                continue;
             }
             recipe.filters = table.try_into().unwrap();
             changed.recipe = recipe;
