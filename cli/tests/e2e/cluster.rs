@@ -165,6 +165,8 @@ fn a_worker_that_cannot_hand_its_texts_back_ends_within_its_grace_or_at_once_whe
         worker.signal("TERM");
         worker.event("stopping");
         for _ in 1..asked {
+            // Signals that come together are taken for one.
+            std::thread::sleep(std::time::Duration::from_secs(1));
             worker.signal("TERM");
         }
         let begin = longhand_proto::clock::now();
