@@ -202,6 +202,8 @@ impl TraceBench {
             command.env_remove(name);
         }
         command.arg("run").arg(input).arg("--output").arg(output).args(["--json", "--http", "off"]);
+        // The name of the run decides the texts: all ways write the same.
+        command.args(["--run-id", "bench"]);
         match &self.model {
             Some(model) => command.arg("--model").arg(model),
             None => command.args(["--engine", "mock"]),
