@@ -208,9 +208,12 @@ impl Stage {
         let records = self.ledger.look(&store, &self.run, false).await.unwrap();
         let audit = store.audit(&self.run, false).await.unwrap();
         assert_eq!(audit.mismatches, Vec::<String>::new());
+        // What the filters say of a text is not ours to judge; that it was written to its end is.
+        let written = |state| matches!(state, State::Accepted | State::Rejected);
         for record in &records {
-            assert_eq!(record.state, State::Accepted, "{} {}", record.id, record.reason);
+            assert!(written(record.state), "{} {:?} {}", record.id, record.state, record.reason);
         }
+        let accepted = records.iter().filter(|record| record.state == State::Accepted).count();
         let sections = self.ledger.sections();
         assert!(sections.len() == DOCUMENTS && sections.values().all(|texts| texts.len() == SECTIONS), "{sections:?}");
 
@@ -227,7 +230,7 @@ impl Stage {
                 .collect();
             assert_eq!(Some(&texts), sections.get(&id.parse().unwrap()), "document {id} was exported otherwise");
         }
-        assert_eq!(exported.len(), DOCUMENTS, "every document is in the corpus");
+        assert_eq!(exported.len(), accepted, "every accepted document is in the corpus, and no other");
         let twice: usize = exported.values().map(|times| times - 1).sum();
         println!("{} of {DOCUMENTS} ended, {twice} duplicates, {} sections redone", records.len(), self.ledger.redone);
         assert_eq!(twice, 0);
