@@ -10,6 +10,7 @@ use crate::bench::Bench;
 use crate::capacity::CapacityArgs;
 use crate::coordinator::CoordinatorArgs;
 use crate::device::DeviceArgs;
+use crate::eval::Eval;
 use crate::health::HealthArgs;
 use crate::import::ImportArgs;
 use crate::model::Model;
@@ -21,6 +22,9 @@ use crate::selftest::SelftestArgs;
 use crate::store::StoreArgs;
 use crate::version;
 use crate::worker::WorkerArgs;
+
+/// Default of `--lease-seconds`.
+pub(crate) const LEASE_SECONDS: u64 = 60;
 
 const ABOUT: &str = "Writes long documents with a language model, and keeps the good ones as training data";
 
@@ -130,6 +134,9 @@ pub(crate) enum Command {
     Model(Model),
     /// Work out how many GPUs, and how much time and memory, a corpus takes
     PlanCapacity(CapacityArgs),
+    /// Measure how well a model keeps to a length and writes, alone and by AgentWrite
+    #[command(subcommand)]
+    Eval(Eval),
     #[command(flatten)]
     Operate(Operate),
 }
@@ -189,7 +196,7 @@ pub(crate) struct RunArgs {
     pub(crate) engine: EngineArgs,
 
     /// Time after which a silent worker loses its documents
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "LONGHAND_LEASE_SECONDS",
+    #[arg(long, value_name = "SECONDS", default_value_t = LEASE_SECONDS, env = "LONGHAND_LEASE_SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) lease_seconds: u64,
 

@@ -56,7 +56,7 @@ fn first_task(args: &RunArgs, recipe: &Recipe, first: Instruction) -> Result<Opt
         Some(run) => run.clone(),
         None => "dry-run".parse().map_err(Failure::refused)?,
     };
-    Document::new(&run, first, 0, args.seed, String::new()).next_task(recipe).map_err(Failure::refused)
+    Document::begin(&run, recipe.method, first, 0, args.seed, String::new()).next_task(recipe).map_err(Failure::refused)
 }
 
 /// As the model's template writes it, or turn by turn where no model is given.

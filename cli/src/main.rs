@@ -7,6 +7,7 @@ mod coordinator;
 mod device;
 mod display;
 mod dry_run;
+mod eval;
 mod exit;
 mod folder;
 mod health;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Health(_) => false,
         Command::Model(command) => command.json(),
         Command::PlanCapacity(args) => args.json,
+        Command::Eval(command) => command.json(),
         Command::Operate(command) => command.json(),
     };
     let code = start(cli).unwrap_or_else(|failure| {
@@ -123,6 +125,7 @@ async fn command(cli: Cli) -> Result<Code> {
         Command::Health(args) => health::health(&args).await,
         Command::Model(command) => command.run().await,
         Command::PlanCapacity(args) => capacity::plan(&args),
+        Command::Eval(command) => command.run().await,
         Command::Operate(command) => command.run().await,
     }
 }

@@ -12,6 +12,7 @@ use longhand_coordinator::web::Site;
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::args::RunArgs;
 use crate::display::Display;
@@ -22,7 +23,7 @@ use crate::interrupt::Signals;
 use crate::job::Job;
 use crate::output::grouped;
 use crate::pipeline::{Options, Pipeline};
-use crate::port::Http;
+use crate::port::{Door, Http};
 use crate::worker::host;
 use crate::writer;
 
@@ -42,6 +43,23 @@ pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
     let door = args.access.door()?;
     let http = door.open_http(args.http.address.as_deref()).await?;
     let engine = writer::open(&args.engine).await?;
+    job(args, recipe, engine, door, http).await
+}
+
+/// The same with a recipe and an engine that are there already.
+pub(crate) async fn work(args: &RunArgs, recipe: Recipe, engine: Arc<dyn Engine>) -> Result<Code> {
+    let door = args.access.door()?;
+    let http = door.open_http(args.http.address.as_deref()).await?;
+    job(args, recipe, engine, door, http).await
+}
+
+async fn job(
+    args: &RunArgs,
+    recipe: Recipe,
+    engine: Arc<dyn Engine>,
+    door: Door,
+    http: Option<TcpListener>,
+) -> Result<Code> {
     let folder = claim_folder(args, &recipe, engine.as_ref())?;
     let store = open_store(args, &folder).await?;
     let max_losses = recipe.retry.max_losses;

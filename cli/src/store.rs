@@ -11,7 +11,7 @@ use crate::folder::redact;
 use crate::link::read;
 
 /// What a Redis must be, and how it is known.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Default)]
 #[command(next_help_heading = "Store")]
 pub(crate) struct StoreArgs {
     /// Accept a Redis that may lose what it was told: no append-only file, or keys that it may evict

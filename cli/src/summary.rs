@@ -27,6 +27,12 @@ pub(crate) fn text(stats: &Stats, wall: Wall, dir: &Path) -> String {
     if let Some(score) = stats.score_length {
         rows.push(row("length score S_l, mean", format!("{score:.1}")));
     }
+    if let Some(score) = stats.score_quality {
+        rows.push(row("quality score S_q, mean", format!("{score:.1}")));
+    }
+    if stats.votes_unread > 0 {
+        rows.push(row("  votes that could not be read", grouped(stats.votes_unread)));
+    }
     rows.push(row("tokens generated", grouped(stats.tokens.generated)));
     if let Some(speed) = wall.tokens_per_second {
         rows.push(row("  a second", grouped(speed.round() as u64)));

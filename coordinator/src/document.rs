@@ -1,17 +1,18 @@
 //! The document: what is written next, and what a finished task makes of it. Pure: no async, no clock, no I/O.
 //!
 //! ```text
-//!               bad plan, once                 a section, steps left
-//!                  ┌───┐                              ┌───┐
-//!                  ▼   │           a good plan        ▼   │      last step, or too many truncated
-//!   new row ───▶ Planning ────────────────────────▶ Writing ─────────────────────────────────────▶ Finished
-//!                  │  ▲ │                            │  ▲ │                                     (accepted or
-//!   bad row ─┐     │  │ └── errors used up ─┐  ┌──────┘  │ │                                       rejected)
-//!            ▼     │  │     or permanent    ▼  ▼         │ │
-//!          Failed ◀┼──┼───────────────────────           │ │
-//!            │     │  └───────────── requeue ────────────┘ │
-//!            │     └───────────────▶ Cancelled ◀───────────┘
-//!            └─ requeue goes back from any end but a bad row
+//!             bad plan, once              a section, steps left               a vote, votes left
+//!                ┌───┐                           ┌───┐                              ┌───┐
+//!                ▼   │       a good plan         ▼   │   last step, kept by rules   ▼   │     last vote
+//!   new row ──▶ Planning ─────────────────────▶ Writing ────────────────────────▶ Judging ──────────┐
+//!                │  ▲ │                          │ ▲ ▲ │                             │ ▲          ▼
+//!                │  │ │   more than a prompt     ▼ │ │ └─────── last step, ──────────┼─┼──▶ Finished (accepted
+//!                │  │ │   shows: a summary      Summarising     or many truncated    │ │              or rejected)
+//!   bad row ─┐   │  │ │                          │   │                               │ │              │
+//!            ▼   ▼  │ │  errors used up          ▼   │        no vote can be read,   ▼ │              │
+//!          Failed ◀─┼─┼──or permanent────────────────┼────────where one must──────────  │              │
+//!            │      │ └──────▶ Cancelled ◀───────────┼─────────────────────────────────┤              │
+//!            └──────┴───── requeue, from any end but a bad row ────────────────────────┴──────────────┘
 //! ```
 //!
 //! The moves stand in one place, `may_move` in `document/apply.rs`. A lost or released lease is no move at all: the
@@ -27,11 +28,16 @@
 //!   `filters.max_truncated` allows it. One more, and the document is finished on the spot, rejected by the rule
 //!   `truncated`: to write on would cost tokens for a text that is already lost. It is never taken as whole.
 //!
+//! An answer of the judge that cannot be read (`bad_verdict`) is asked for again like all else; on the last try the vote is
+//! kept as one that could not be read. With a threshold for S_q a document without one readable vote fails (`unjudged`),
+//! and a requeue judges it again; without a threshold it is accepted, its score left open and its votes in its record.
+//!
 //! # Seeds
 //! A task's seed is a hash of the document's seed, the round, the task and the number of errors so far. So a retry
 //! writes another text, while a task resumed from a checkpoint after a lost lease goes on with the same random numbers.
 
 mod apply;
+mod rolling;
 mod seed;
 mod task;
 #[cfg(test)]
@@ -42,7 +48,10 @@ use longhand_proto::{DocumentId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use crate::instruction::BadRow;
+use crate::judge::Vote;
+use crate::recipe::Method;
 
+pub(crate) use apply::SCORE_QUALITY;
 pub(crate) use apply::add_usage;
 pub use apply::{Applied, Outcome, Refused, assemble};
 
@@ -123,6 +132,18 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+impl Plan {
+    /// The plan of a text that is written in one piece: one step without a main point of its own.
+    fn whole(words: u32) -> Self {
+        Self { steps: vec![Step { main_point: String::new(), words }] }
+    }
+
+    /// True for a text that is written in one piece.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.steps.as_slice(), [step] if step.main_point.is_empty())
+    }
+}
+
 /// The text written for one step, with where it came from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Section {
@@ -139,6 +160,20 @@ pub struct Section {
     pub seed: u64,
     /// Trace id of the document, 32 hex digits, or empty.
     pub trace_id: String,
+    /// Ids of the context texts that its prompt held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<String>,
+}
+
+/// What the first sections say, in short: stands in prompts in their place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub text: String,
+    /// Number of the sections that it covers.
+    pub sections: u32,
+    pub worker: WorkerId,
+    pub usage: Usage,
+    pub seed: u64,
 }
 
 /// What the filters say of an assembled document.
@@ -183,12 +218,26 @@ pub enum Progress {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         kept: Vec<Section>,
     },
+    /// Steps are left, and more is written than a prompt is to show: waits for a summary of the oldest part.
+    Summarising {
+        plan: Plan,
+        sections: Vec<Section>,
+    },
+    /// All steps are written and no rule rejects the text: waits for vote `votes.len()` of the judge.
+    Judging {
+        plan: Plan,
+        sections: Vec<Section>,
+        votes: Vec<Vote>,
+    },
     /// All steps are written and judged.
     Finished {
         plan: Plan,
         sections: Vec<Section>,
         text: String,
         verdict: Verdict,
+        /// The judge's votes, those that could not be read included; empty where none was asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        votes: Vec<Vote>,
     },
     /// Ended by an error; what was written stays.
     Failed {
@@ -212,6 +261,9 @@ pub struct Document {
     pub seed: u64,
     pub instruction: Instruction,
     pub progress: Progress,
+    /// Summaries of what is written, each covering more than the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub summaries: Vec<Summary>,
     /// Attempts of the current task that ended in an error, as the store counts them too. The sampler's seed depends on
     /// it; lost and released leases leave it alone.
     pub errors: u32,
@@ -234,6 +286,23 @@ impl Document {
         let id = DocumentId::derive(run, &instruction.identity(), candidate);
         let progress = Progress::Planning { repair: None };
         Self::at(run, id, instruction, candidate, seed::of_document(seed, id), traceparent, progress)
+    }
+
+    /// A document as the method begins it: one in one piece needs no plan of the model's.
+    pub fn begin(
+        run: &RunId,
+        method: Method,
+        instruction: Instruction,
+        candidate: u32,
+        seed: u64,
+        traceparent: String,
+    ) -> Self {
+        let mut document = Self::new(run, instruction, candidate, seed, traceparent);
+        if method == Method::Direct {
+            let plan = Plan::whole(document.instruction.required_words.unwrap_or(0));
+            document.progress = Progress::Writing { plan, sections: Vec::new(), kept: Vec::new() };
+        }
+        document
     }
 
     /// A row that could not be read, as a document that failed at birth: so that it is listed and counted like all
@@ -270,6 +339,7 @@ impl Document {
             seed,
             instruction,
             progress,
+            summaries: Vec::new(),
             errors: 0,
             round: 0,
             traceparent,
@@ -282,7 +352,10 @@ impl Document {
     pub fn plan(&self) -> Option<&Plan> {
         match &self.progress {
             Progress::Planning { .. } => None,
-            Progress::Writing { plan, .. } | Progress::Finished { plan, .. } => Some(plan),
+            Progress::Writing { plan, .. }
+            | Progress::Summarising { plan, .. }
+            | Progress::Judging { plan, .. }
+            | Progress::Finished { plan, .. } => Some(plan),
             Progress::Failed { plan, .. } | Progress::Cancelled { plan, .. } => plan.as_ref(),
         }
     }
@@ -292,16 +365,32 @@ impl Document {
         match &self.progress {
             Progress::Planning { .. } => &[],
             Progress::Writing { sections, .. }
+            | Progress::Summarising { sections, .. }
+            | Progress::Judging { sections, .. }
             | Progress::Finished { sections, .. }
             | Progress::Failed { sections, .. }
             | Progress::Cancelled { sections, .. } => sections,
         }
     }
 
-    /// What is being written: the task's kind and section, without rendering its prompt.
+    /// The judge's votes so far.
+    pub fn votes(&self) -> &[Vote] {
+        match &self.progress {
+            Progress::Judging { votes, .. } | Progress::Finished { votes, .. } => votes,
+            Progress::Planning { .. }
+            | Progress::Writing { .. }
+            | Progress::Summarising { .. }
+            | Progress::Failed { .. }
+            | Progress::Cancelled { .. } => &[],
+        }
+    }
+
+    /// What is being written: the task's kind and its index, without rendering its prompt.
     pub fn current(&self) -> (TaskKind, u32) {
         match &self.progress {
             Progress::Writing { sections, .. } => (TaskKind::Section, sections.len() as u32),
+            Progress::Summarising { .. } => (TaskKind::Summary, self.summaries.len() as u32),
+            Progress::Judging { votes, .. } => (TaskKind::Judge, votes.len() as u32),
             Progress::Planning { .. }
             | Progress::Finished { .. }
             | Progress::Failed { .. }

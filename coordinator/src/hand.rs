@@ -1,9 +1,11 @@
 //! What a person does to documents: takes them up again, or ends them. Each document is changed in one atomic step of the
 //! store, and only as it was when it was looked at; a change that came first is looked at again.
 
+use longhand_proto::task::TaskKind;
 use longhand_proto::{DocumentId, RunId};
 
 use crate::document::{Applied, Document, Progress, Refused};
+use crate::recipe::Recipe;
 use crate::store::{Filter, Record, Result, State, Store, StoreError, Swap, Swapped};
 use crate::trace::{self, Trail};
 
@@ -67,6 +69,7 @@ pub async fn requeue(
     after: Option<u64>,
     dry_run: bool,
 ) -> Result<Requeued> {
+    let (recipe, other_judge) = rules_of(store, run).await?;
     let filter = |state, reason: Option<&String>| Filter { state: Some(state), reason: reason.cloned() };
     let (records, next) = match which {
         Which::One(id) => (vec![find(store, run, *id).await?], None),
@@ -89,7 +92,7 @@ pub async fn requeue(
     let mut done = Requeued { next, ..Requeued::default() };
     for record in records {
         let id = record.id;
-        match change(store, record, dry_run, |record| take_up(record, extent)).await? {
+        match change(store, record, (dry_run, other_judge), |record| take_up(record, &recipe, extent)).await? {
             Ok((kept, redone)) => {
                 done.documents += 1;
                 done.kept += kept;
@@ -107,7 +110,7 @@ pub async fn requeue(
 /// No such document, or the store failed.
 pub async fn cancel(store: &dyn Store, run: &RunId, document: DocumentId) -> Result<Result<(), String>> {
     let record = find(store, run, document).await?;
-    Ok(change(store, record, false, cancelled).await?.map(drop))
+    Ok(change(store, record, (false, false), cancelled).await?.map(drop))
 }
 
 /// Ends a page of a run's unfinished documents; returns their number, and whether some are left.
@@ -120,7 +123,7 @@ pub async fn cancel_page(store: &dyn Store, run: &RunId) -> Result<(u64, bool)> 
     for state in [State::Ready, State::Delayed, State::Leased] {
         let page = store.list(run, &Filter { state: Some(state), reason: None }, None, PAGE).await?;
         for record in page.records {
-            done += u64::from(change(store, record, false, cancelled).await?.is_ok());
+            done += u64::from(change(store, record, (false, false), cancelled).await?.is_ok());
         }
     }
     Ok((done, store.counts(run).await?.unfinished() > 0))
@@ -143,7 +146,7 @@ pub(crate) async fn restore(
         let kept = document.sections().len() as u64;
         Ok((document, State::Accepted, (kept, 0)))
     };
-    Ok(change(store, record, false, decide).await?.is_ok())
+    Ok(change(store, record, (false, false), decide).await?.is_ok())
 }
 
 /// The document of this run with this id.
@@ -158,6 +161,14 @@ pub async fn find(store: &dyn Store, run: &RunId, id: DocumentId) -> Result<Reco
     record.ok_or_else(|| StoreError::NotFound { kind: "document", name: format!("{id} in run {run}") })
 }
 
+/// The run's recipe, and whether votes are for another model than the texts.
+async fn rules_of(store: &dyn Store, run: &RunId) -> Result<(Recipe, bool)> {
+    let stored = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
+    let recipe = Recipe::from_toml(&stored.recipe);
+    let recipe = recipe.map_err(|error| StoreError::Refused(format!("run {run}: {error}")))?;
+    Ok((recipe, !stored.terms.judge.is_empty()))
+}
+
 /// Sections that stay, and sections that are written again.
 type Amount = (u64, u64);
 
@@ -165,7 +176,7 @@ type Amount = (u64, u64);
 async fn change(
     store: &dyn Store,
     mut record: Record,
-    dry_run: bool,
+    (dry_run, other_judge): (bool, bool),
     decide: impl Fn(&Record) -> Result<(Document, State, Amount), String>,
 ) -> Result<Result<Amount, String>> {
     for _ in 0..LOOKS {
@@ -178,8 +189,9 @@ async fn change(
         }
         let body = serde_json::to_string(&document)
             .map_err(|error| StoreError::Other(format!("document {} cannot be written: {error}", record.id)))?;
-        let swap =
-            Swap { document: record.id, version: record.version, state, reason: String::new(), body: Some(body) };
+        let judge = other_judge && state == State::Ready && document.current().0 == TaskKind::Judge;
+        let (id, version, reason) = (record.id, record.version, String::new());
+        let swap = Swap { document: id, version, state, reason, judge, body: Some(body) };
         match store.swap(&swap).await? {
             Swapped::Done => {
                 tell(store, &record, &document, state).await;
@@ -209,12 +221,12 @@ async fn tell(store: &dyn Store, record: &Record, after: &Document, state: State
     trace::by_hand(after, what);
 }
 
-fn take_up(record: &Record, extent: Extent) -> Result<(Document, State, Amount), String> {
+fn take_up(record: &Record, recipe: &Recipe, extent: Extent) -> Result<(Document, State, Amount), String> {
     let mut document = read(record)?;
     let before = document.sections().len() as u64;
     let applied = match extent {
-        Extent::AsNeeded => document.requeue(None),
-        Extent::From(section) => document.requeue(Some(section)),
+        Extent::AsNeeded => document.requeue(recipe, None),
+        Extent::From(section) => document.requeue(recipe, Some(section)),
         Extent::Only(section) => document.rewrite(section),
     };
     let Applied::NextTask = applied.map_err(told)? else {

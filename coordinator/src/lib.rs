@@ -1,5 +1,6 @@
 //! Decides what is written next and what is kept.
 
+pub mod context;
 pub mod corpus;
 pub mod document;
 pub mod duplicates;
@@ -7,6 +8,7 @@ pub mod filter;
 pub mod hand;
 pub mod import;
 pub mod instruction;
+pub mod judge;
 pub mod language;
 pub mod length;
 pub mod metrics;

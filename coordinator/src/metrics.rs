@@ -160,7 +160,7 @@ impl Metrics {
 
     /// A series that appears with its first event would have no rate at that event.
     fn begin(&self) {
-        for kind in [TaskKind::Plan, TaskKind::Section, TaskKind::Judge] {
+        for kind in TaskKind::ALL {
             for end in AttemptEnd::ALL {
                 self.attempts.with_label_values(&[kind.as_str(), end.as_str()]).inc_by(0);
             }

@@ -77,6 +77,25 @@ pub fn render(plan: &Plan, language: Language) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The lines around one step: its group of so many and the next, and dots for those left out. The lines change with the
+/// group and not with the step, so that prompts share them. 0 gives all lines.
+pub fn render_around(plan: &Plan, step: usize, group: usize, language: Language) -> String {
+    let steps = plan.steps.len();
+    if group == 0 || steps <= 2 * group {
+        return render(plan, language);
+    }
+    let first = step / group * group;
+    let last = (first + 2 * group).min(steps);
+    let mut lines: Vec<String> = (first..last).map(|index| render_step(index, &plan.steps[index], language)).collect();
+    if first > 0 {
+        lines.insert(0, "…".into());
+    }
+    if last < steps {
+        lines.push("…".into());
+    }
+    lines.join("\n")
+}
+
 fn render_step(index: usize, step: &crate::document::Step, language: Language) -> String {
     let (number, point, words) = (index + 1, &step.main_point, step.words);
     match language {

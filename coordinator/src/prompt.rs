@@ -5,7 +5,9 @@ use longhand_proto::task::Failure;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
+use crate::context::{self, Choice, Shown};
 use crate::document::{Instruction, Language, Plan, Section, assemble};
+use crate::judge;
 use crate::plan::{self, suitable_steps};
 use crate::recipe::Recipe;
 
@@ -36,7 +38,7 @@ pub fn plan(recipe: &Recipe, instruction: &Instruction, repair: Option<&str>) ->
     let steps = suitable_steps(instruction.required_words, &recipe.plan);
     let values = context! {
         instruction => instruction.text(),
-        context => references(instruction),
+        context => references(&context::for_plan(&recipe.context, instruction)),
         required_words => instruction.required_words,
         form => plan::form(instruction.language),
         min_steps => steps.start(),
@@ -48,35 +50,76 @@ pub fn plan(recipe: &Recipe, instruction: &Instruction, repair: Option<&str>) ->
     render(name, template, values)
 }
 
-/// The prompt for the step after the last of `sections`.
+/// The prompt for the step after the first `written` ones. Of what is written it shows a summary, where there is one, and
+/// the sections behind it.
 pub fn section(
     recipe: &Recipe,
     instruction: &Instruction,
     plan: &Plan,
-    sections: &[Section],
+    (summary, sections): (Option<&str>, &[Section]),
+    written: usize,
 ) -> Result<String, PromptError> {
     let (name, template) = match instruction.language {
         Language::En => ("templates.section_en", &recipe.templates.section_en),
         Language::Zh => ("templates.section_zh", &recipe.templates.section_zh),
     };
-    let step = &plan.steps[sections.len()];
+    let step = &plan.steps[written];
+    let Choice { always, near } = context::for_step(&recipe.context, instruction, &step.main_point);
     let values = context! {
         instruction => instruction.text(),
-        context => references(instruction),
-        plan => plan::render(plan, instruction.language),
+        context => references(&always),
+        near => references(&near),
+        plan => plan::render_around(plan, written, recipe.rolling.plan_steps as usize, instruction.language),
+        summary,
         text => assemble(sections),
-        number => sections.len() + 1,
+        number => written + 1,
         steps => plan.steps.len(),
         main_point => step.main_point.as_str(),
         words => step.words,
-        first => sections.is_empty(),
-        last => sections.len() + 1 == plan.steps.len(),
+        first => written == 0,
+        last => written + 1 == plan.steps.len(),
     };
     render(name, template, values)
 }
 
-fn references(instruction: &Instruction) -> Vec<Value> {
-    instruction.context.iter().map(|item| context! { id => item.id.as_str(), text => item.text.as_str() }).collect()
+/// The prompt for a summary of an earlier summary, where there is one, and of the sections behind it.
+pub fn summary(
+    recipe: &Recipe,
+    instruction: &Instruction,
+    plan: &Plan,
+    (summary, sections): (Option<&str>, &[Section]),
+) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.summary_en", &recipe.templates.summary_en),
+        Language::Zh => ("templates.summary_zh", &recipe.templates.summary_zh),
+    };
+    let values = context! {
+        instruction => instruction.text(),
+        plan => plan::render(plan, instruction.language),
+        summary,
+        text => assemble(sections),
+        words => recipe.rolling.summary_words,
+    };
+    render(name, template, values)
+}
+
+/// The prompt for a vote on a finished text.
+pub fn judge(recipe: &Recipe, instruction: &Instruction, sections: &[Section]) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.judge_en", &recipe.templates.judge_en),
+        Language::Zh => ("templates.judge_zh", &recipe.templates.judge_zh),
+    };
+    let form = judge::DIMENSIONS.map(|name| format!("\"{name}\": N")).join(", ");
+    let values = context! {
+        instruction => instruction.text(),
+        text => assemble(sections),
+        form => format!("{{{form}}}"),
+    };
+    render(name, template, values)
+}
+
+fn references(shown: &[Shown<'_>]) -> Vec<Value> {
+    shown.iter().map(|item| context! { id => item.id, text => item.text.as_ref() }).collect()
 }
 
 fn render(name: &'static str, template: &str, values: Value) -> Result<String, PromptError> {

@@ -13,14 +13,29 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
     pub name: String,
+    pub method: Method,
     pub templates: Templates,
     pub plan: PlanRules,
     pub section: SectionRules,
+    pub context: ContextRules,
+    pub rolling: Rolling,
     pub filters: Filters,
+    pub judge: JudgeRules,
     pub retry: Retry,
 }
 
 pub use load::RecipeError;
+
+/// How a text comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A plan, then section by section.
+    #[default]
+    AgentWrite,
+    /// The instruction itself is the prompt, and the answer the text: what there is to compare with.
+    Direct,
+}
 
 /// Template texts. In a file a value without a line break is the path of a template, relative to the recipe; one with a
 /// line break is the template itself. A loaded recipe holds the texts, each with a line break at its end, so that it can
@@ -32,6 +47,10 @@ pub struct Templates {
     pub plan_zh: String,
     pub section_en: String,
     pub section_zh: String,
+    pub summary_en: String,
+    pub summary_zh: String,
+    pub judge_en: String,
+    pub judge_zh: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +79,42 @@ pub struct SectionRules {
     pub hard: f32,
     /// Bound on tokens per target word, over which a section is truncated.
     pub max_tokens_per_word: f32,
+    pub sampling: Sampling,
+}
+
+/// How much of an instruction's `context` goes into a prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContextRules {
+    /// Most tokens of context texts in one prompt, as estimated; those nearest to the step go first. 0 takes none.
+    pub max_tokens: u32,
+}
+
+/// Documents longer than the model's window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rolling {
+    /// Most words of the text so far that a prompt shows; a summary stands for what is older. 0 shows all.
+    pub max_words: u32,
+    /// Words that are left to be shown when a summary is made.
+    pub keep_words: u32,
+    /// Words of a summary.
+    pub summary_words: u32,
+    /// Lines of the plan that a prompt shows are those of the step's group of so many and of the next group. 0 shows all.
+    pub plan_steps: u32,
+}
+
+/// A model's opinion of the finished text, see [`crate::judge`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JudgeRules {
+    /// Votes on each document that the filters let pass; 0 asks for none.
+    pub votes: u32,
+    /// Ask for votes on those that a filter rejects too.
+    pub all: bool,
+    /// Least quality score S_q, 0 to 100; 0 only notes it.
+    pub min: f64,
+    pub max_tokens: u32,
     pub sampling: Sampling,
 }
 
@@ -134,10 +189,14 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             name: "longwriter".into(),
+            method: Method::default(),
             templates: Templates::default(),
             plan: PlanRules::default(),
             section: SectionRules::default(),
+            context: ContextRules::default(),
+            rolling: Rolling::default(),
             filters: Filters::default(),
+            judge: JudgeRules::default(),
             retry: Retry::default(),
         }
     }
@@ -150,6 +209,10 @@ impl Default for Templates {
             plan_zh: include_str!("../templates/plan_zh.j2").into(),
             section_en: include_str!("../templates/section_en.j2").into(),
             section_zh: include_str!("../templates/section_zh.j2").into(),
+            summary_en: include_str!("../templates/summary_en.j2").into(),
+            summary_zh: include_str!("../templates/summary_zh.j2").into(),
+            judge_en: include_str!("../templates/judge_en.j2").into(),
+            judge_zh: include_str!("../templates/judge_zh.j2").into(),
         }
     }
 }
@@ -179,6 +242,31 @@ impl Default for SectionRules {
             ceiling: 1.15,
             hard: 1.5,
             max_tokens_per_word: 4.0,
+            sampling: Sampling { temperature: 0.7, top_p: 0.95, ..Sampling::default() },
+        }
+    }
+}
+
+impl Default for ContextRules {
+    fn default() -> Self {
+        Self { max_tokens: 4096 }
+    }
+}
+
+impl Default for Rolling {
+    fn default() -> Self {
+        Self { max_words: 0, keep_words: 1_000, summary_words: 300, plan_steps: 0 }
+    }
+}
+
+impl Default for JudgeRules {
+    fn default() -> Self {
+        Self {
+            votes: 0,
+            all: false,
+            min: 0.0,
+            max_tokens: 256,
+            // Votes that are all the same say no more than one.
             sampling: Sampling { temperature: 0.7, top_p: 0.95, ..Sampling::default() },
         }
     }

@@ -5,7 +5,7 @@ use longhand_proto::{DocumentId, RunId};
 use crate::corpus::{Archive, CorpusError};
 use crate::document::{BAD_ROW, Document};
 use crate::instruction::{BadRow, Instruction};
-use crate::recipe::Recipe;
+use crate::recipe::{Method, Recipe};
 use crate::store::{NewDocument, Run, Store, StoreError, Submitted, Terms};
 use crate::trace;
 
@@ -67,7 +67,7 @@ pub async fn submit(
     let mut bytes = 0;
     for row in rows {
         report.bad_rows += u64::from(row.is_err());
-        for document in documents(&spec.id, spec.seed, spec.candidates, row)? {
+        for document in documents(&spec.id, spec.recipe.method, spec.seed, spec.candidates, row)? {
             bytes += document.body.len();
             batch.push(document);
         }
@@ -125,9 +125,10 @@ pub async fn add_rows(
     if run.paused {
         return Err(SubmitError::Paused(run.id));
     }
+    let recipe = Recipe::from_toml(&run.recipe).map_err(|error| StoreError::Refused(error.to_string()))?;
     let mut new = Vec::new();
     for row in rows {
-        new.extend(documents(&run.id, run.seed, candidates, row)?);
+        new.extend(documents(&run.id, recipe.method, run.seed, candidates, row)?);
     }
     let submitted = insert(store, &run.id, &new).await?;
     if let Some(archive) = archive
@@ -180,6 +181,7 @@ async fn insert(store: &dyn Store, run: &RunId, documents: &[NewDocument]) -> Re
 /// The documents of one row: one for each candidate, or the one that says what was wrong with it.
 fn documents(
     run: &RunId,
+    method: Method,
     seed: u64,
     candidates: u32,
     row: Result<Instruction, BadRow>,
@@ -195,7 +197,10 @@ fn documents(
             Ok(vec![new(&document, Some(BAD_ROW.to_owned()))?])
         }
         Ok(instruction) => (0..candidates)
-            .map(|candidate| new(&Document::new(run, instruction.clone(), candidate, seed, trace::mint()), None))
+            .map(|candidate| {
+                let document = Document::begin(run, method, instruction.clone(), candidate, seed, trace::mint());
+                new(&document, None)
+            })
             .collect(),
     }
 }

@@ -29,6 +29,8 @@ pub(crate) fn submitted(document: &Document) {
         Progress::Failed { class, message, .. } => span.failed(class, message.clone()).send(),
         Progress::Planning { .. }
         | Progress::Writing { .. }
+        | Progress::Summarising { .. }
+        | Progress::Judging { .. }
         | Progress::Finished { .. }
         | Progress::Cancelled { .. } => {
             span.send();
@@ -112,11 +114,14 @@ impl Trail {
     pub(crate) fn asked(&mut self, document: &Document, recipe: &Recipe) {
         let (kind, section) = document.current();
         let sampling = match kind {
-            TaskKind::Plan | TaskKind::Judge => &recipe.plan.sampling,
-            TaskKind::Section => &recipe.section.sampling,
+            TaskKind::Plan => &recipe.plan.sampling,
+            TaskKind::Section | TaskKind::Summary => &recipe.section.sampling,
+            TaskKind::Judge => &recipe.judge.sampling,
         };
         self.span.attributes.extend(gen_ai::request(sampling, document.task_seed(kind, section)));
-        if let Some(step) = document.plan().and_then(|plan| plan.steps.get(section as usize)) {
+        if kind == TaskKind::Section
+            && let Some(step) = document.plan().and_then(|plan| plan.steps.get(section as usize))
+        {
             self.note("longhand.words.target", i64::from(step.words));
         }
     }

@@ -54,6 +54,13 @@ pub(crate) fn count(text: &str) -> usize {
     units(text).len()
 }
 
+/// Tokens of a text under a usual byte-pair tokenizer, estimated: one a Chinese character, one for four of other characters.
+pub(crate) fn tokens(text: &str) -> u64 {
+    let (ideographs, others) =
+        text.chars().fold((0, 0), |(i, o), c| if is_ideograph(c) { (i + 1, o) } else { (i, o + 1u64) });
+    ideographs + others.div_ceil(4)
+}
+
 /// One number for a text, blind to case, spaces and punctuation.
 pub(crate) fn fingerprint(text: &str) -> u64 {
     mix(units(text).into_iter().fold(BASIS, step))

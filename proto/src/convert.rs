@@ -56,6 +56,7 @@ impl TryFrom<v1::Task> for Task {
                 v1::TaskKind::Plan => TaskKind::Plan,
                 v1::TaskKind::Section => TaskKind::Section,
                 v1::TaskKind::Judge => TaskKind::Judge,
+                v1::TaskKind::Summary => TaskKind::Summary,
                 v1::TaskKind::Unspecified => return Err(WireError::Unknown("task.kind", task.kind)),
             },
             run: task.run.parse()?,
@@ -83,6 +84,7 @@ impl From<TaskKind> for v1::TaskKind {
             TaskKind::Plan => Self::Plan,
             TaskKind::Section => Self::Section,
             TaskKind::Judge => Self::Judge,
+            TaskKind::Summary => Self::Summary,
         }
     }
 }

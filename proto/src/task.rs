@@ -10,7 +10,7 @@ pub struct Task {
     pub run: RunId,
     pub document: DocumentId,
     pub kind: TaskKind,
-    /// Index of the step from 0; 0 for a plan.
+    /// Index from 0 among the document's tasks of this kind: of the step, of the summary, of the vote; 0 for a plan.
     pub section: u32,
     /// Number of this attempt of this task from 1, for traces and logs.
     pub attempt: u32,
@@ -32,15 +32,20 @@ pub struct Task {
 pub enum TaskKind {
     Plan,
     Section,
+    /// What the sections that a prompt does not show any more say, in short.
+    Summary,
     Judge,
 }
 
 impl TaskKind {
+    pub const ALL: [Self; 4] = [Self::Plan, Self::Section, Self::Summary, Self::Judge];
+
     /// The word used in messages, spans and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Plan => "plan",
             Self::Section => "section",
+            Self::Summary => "summary",
             Self::Judge => "judge",
         }
     }

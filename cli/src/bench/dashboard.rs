@@ -171,9 +171,11 @@ async fn fill(store: &dyn Store, id: &RunId, documents: u32) -> Result<(), Box<d
     for number in (0..documents).step_by(20) {
         let mut document = document(id, number);
         let (sections, plan) = (document.sections().to_vec(), document.plan().cloned().unwrap_or_default());
-        document.progress = Progress::Finished { plan, sections, text: String::new(), verdict: Verdict::Accepted };
+        let (text, verdict, votes) = (String::new(), Verdict::Accepted, Vec::new());
+        document.progress = Progress::Finished { plan, sections, text, verdict, votes };
         let body = Some(serde_json::to_string(&document)?);
-        let swap = Swap { document: document.id, version: 1, state: State::Accepted, reason: String::new(), body };
+        let (reason, judge) = (String::new(), false);
+        let swap = Swap { document: document.id, version: 1, state: State::Accepted, reason, judge, body };
         store.swap(&swap).await?;
     }
     Ok(())
@@ -208,6 +210,7 @@ fn document(run: &RunId, number: u32) -> Document {
             timings: Timings::default(),
             seed: 1,
             trace_id: String::new(),
+            context: Vec::new(),
         };
         let step = Step { main_point: "What the water keeps".into(), words: SECTION_WORDS as u32 };
         document.progress = Progress::Failed {

@@ -31,6 +31,8 @@ Formats:
   openai    `messages` alone: OpenAI's fine-tuning
   sharegpt  `id` and `conversations` with from and value
   alpaca    `instruction`, `input`, `output`, `system`, `history`
+  dpo       `prompt`, `chosen`, `rejected` of a run with --candidates: TRL's preferences. The best by the mean of S_l and S_q
+            is chosen, one of the others at random (by seed) rejected; dpo-length and dpo-quality go by one score
 `datasets.load_dataset(DIR)` finds all of them; dataset_info.json names the files for LLaMA-Factory.
 
 With --validation some records are put aside in data/validation-*. Instructions that say nearly the same are never parted.
@@ -47,7 +49,12 @@ AWS_ENDPOINT_URL for other S3 servers), GOOGLE_*, AZURE_*.
 Exit codes:
   0    exported
   1    the coordinator went away; the same command goes on
-  2    nothing was exported: unknown run, a folder of another run, or a tokenizer that cannot be read";
+  2    nothing was exported: unknown run, a folder of another run, or a tokenizer that cannot be read
+  3    exported, but there is no pair for --format dpo";
+
+const NO_PAIRS: &str = "\
+no pairs: no instruction has two accepted documents of different score. Write several for each (--candidates 4), and have \
+them judged ([judge] votes in the recipe) where S_l does not tell them apart";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -68,7 +75,7 @@ pub(crate) struct ExportArgs {
     #[arg(short, long, value_name = "DIR", env = "LONGHAND_OUTPUT")]
     output: String,
 
-    /// What stands in the data files: records, parquet, messages, openai, sharegpt or alpaca
+    /// What stands in the data files: records, parquet, messages, openai, sharegpt, alpaca or dpo
     #[arg(long, value_name = "FORMAT", default_value_t)]
     format: Format,
 
@@ -115,6 +122,10 @@ pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
         output::json(&json!({ "run": run, "output": args.output, "stats": stats }))?;
     } else {
         output::line(&text(run, &stats, &args.output))?;
+    }
+    if matches!(args.format, Format::Dpo(_)) && stats.splits.values().sum::<u64>() == 0 {
+        eprintln!("{NO_PAIRS}");
+        return Ok(Code::Flawed);
     }
     Ok(Code::Ok)
 }

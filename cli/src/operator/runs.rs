@@ -90,7 +90,7 @@ pub(super) fn fields(run: &v1::Run) -> Value {
     let terms = run.terms.clone().unwrap_or_default();
     json!({
         "run": run.id, "paused": run.paused, "created_ms": run.created_ms, "recipe_hash": run.recipe_hash,
-        "seed": run.seed, "priority": terms.priority, "model": terms.model, "max_open": terms.max_open,
+        "seed": run.seed, "priority": terms.priority, "model": terms.model, "judge": terms.judge, "max_open": terms.max_open,
         "counts": {
             "total": total(&c), "ready": c.ready, "leased": c.leased, "delayed": c.delayed, "accepted": c.accepted,
             "rejected": c.rejected, "failed": c.failed, "cancelled": c.cancelled,

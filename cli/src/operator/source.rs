@@ -69,14 +69,14 @@ impl Remote {
 impl Source for Remote {
     async fn run(&self, id: &RunId) -> store::Result<Option<Run>> {
         let run = runs::look(&self.office, id).await.map_err(gone)?;
-        let v1::Terms { priority, model, max_open } = run.terms.unwrap_or_default();
+        let v1::Terms { priority, model, max_open, judge } = run.terms.unwrap_or_default();
         Ok(Some(Run {
             id: id.clone(),
             recipe: run.recipe,
             recipe_hash: run.recipe_hash,
             seed: run.seed,
             created_ms: run.created_ms,
-            terms: Terms { priority, model, max_open },
+            terms: Terms { priority, model, judge, max_open },
             paused: run.paused,
         }))
     }
@@ -131,6 +131,7 @@ fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
         mark: 0,
         changed_ms: 0,
         open: document.open,
+        judge: false,
         due_ms: document.due_ms,
         counters: Counters { errors: document.errors, losses: document.losses, releases: document.releases },
         lease: None,

@@ -66,6 +66,10 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "MODEL")]
     require_model: Option<String>,
 
+    /// Have the votes of the recipe's [judge] given by the model of this name or weights hash only
+    #[arg(long, value_name = "MODEL")]
+    judge_model: Option<String>,
+
     /// Most documents that are begun and not at an end
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..))]
     max_open: u32,
@@ -97,6 +101,7 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
             priority: args.priority,
             model: args.require_model.clone().unwrap_or_default(),
             max_open: args.max_open,
+            judge: args.judge_model.clone().unwrap_or_default(),
         }),
     };
     let create = |wire| {

@@ -19,6 +19,7 @@ fn the_recipe_that_spells_out_the_defaults_is_the_built_in_one() {
 #[test]
 fn the_recipe_of_the_demo_can_be_used() {
     assert_eq!(Recipe::load(examples().join("recipes/demo.toml")).unwrap().name, "demo");
+    assert_eq!(Recipe::load(examples().join("recipes/demo-long.toml")).unwrap().name, "demo-long");
 }
 
 #[test]

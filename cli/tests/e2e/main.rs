@@ -9,6 +9,7 @@ mod cluster;
 mod collector;
 mod crash;
 mod dashboard;
+mod evaluate;
 mod examples;
 mod export;
 mod fleet;

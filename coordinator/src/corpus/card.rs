@@ -5,8 +5,9 @@ use std::fmt::Write;
 use longhand_proto::task::ModelInfo;
 
 use super::{Format, Stats};
+use crate::document::SCORE_QUALITY;
 use crate::filter::{Bound, NEAR_DUPLICATE, RULES};
-use crate::recipe::Recipe;
+use crate::recipe::{JudgeRules, Recipe};
 
 /// The card. `model` is what wrote the accepted documents, if there are any.
 pub(super) fn text(stats: &Stats, recipe: &Recipe, format: Format, model: Option<&ModelInfo>) -> String {
@@ -58,6 +59,13 @@ fn write(
     if let Some(score) = stats.score_length {
         writeln!(out, "Length score S_l of those that state a length: mean {score:.1} of 100.")?;
     }
+    if let Some(score) = stats.score_quality {
+        writeln!(
+            out,
+            "Quality score S_q, by {} votes of a judge ({} of them could not be read): mean {score:.1} of 100.",
+            stats.votes, stats.votes_unread
+        )?;
+    }
     writeln!(out, "\n| words | documents |\n| --- | ---: |")?;
     for bin in &stats.words.bins {
         match bin.to {
@@ -81,6 +89,9 @@ fn files(out: &mut String, stats: &Stats, format: Format) -> std::fmt::Result {
         Format::OpenAi => "`messages` of each record",
         Format::ShareGpt => "`id` and `conversations` (from, value) of each record",
         Format::Alpaca => "`id`, `instruction`, `input`, `output`, `system` and `history` of each record",
+        Format::Dpo(_) => {
+            "pairs of the best candidate of an instruction and one that scored less: `prompt`, `chosen`, `rejected`"
+        }
     };
     writeln!(
         out,
@@ -97,8 +108,8 @@ fn files(out: &mut String, stats: &Stats, format: Format) -> std::fmt::Result {
         writeln!(
             out,
             "\nA record has `messages` (its last turn is the document), `plan`, `sections` with words, tokens, seed and \
-             worker of each, `length` (words asked for), `response_length` (words written), `score_length`, and \
-             `provenance`."
+             worker of each, `length` (words asked for), `response_length` (words written), `score_length`, \
+             `score_quality` with the votes in `judge`, and `provenance`."
         )?;
     }
     Ok(())
@@ -165,10 +176,22 @@ fn filters(out: &mut String, stats: &Stats, recipe: &Recipe) -> std::fmt::Result
         let dropped = stats.rejected.get(rule.name).unwrap_or(&0);
         writeln!(out, "| {} | {} | {threshold} | {dropped} |", rule.name, rule.measures)?;
     }
-    for (rule, dropped) in stats.rejected.iter().filter(|(name, _)| rules().all(|rule| rule.name != *name)) {
+    let dropped = stats.rejected.get(SCORE_QUALITY).unwrap_or(&0);
+    writeln!(out, "| {SCORE_QUALITY} | S_q of the judge's votes | {} | {dropped} |", judged(&recipe.judge))?;
+    for (rule, dropped) in
+        stats.rejected.iter().filter(|(name, _)| rules().all(|rule| rule.name != *name) && *name != SCORE_QUALITY)
+    {
         writeln!(out, "| {rule} | | see recipe.toml | {dropped} |")?;
     }
     writeln!(out, "\nRules are asked in this order; a document counts under the first that drops it.")
+}
+
+fn judged(rules: &JudgeRules) -> String {
+    match rules {
+        JudgeRules { votes: 0, .. } => "off".into(),
+        JudgeRules { votes, min, .. } if *min > 0.0 => format!("at least {min} ({votes} votes)"),
+        JudgeRules { votes, .. } => format!("noted ({votes} votes)"),
+    }
 }
 
 fn provenance(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&ModelInfo>) -> std::fmt::Result {

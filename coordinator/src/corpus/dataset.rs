@@ -230,6 +230,22 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new(name, DataType::List(Arc::new(item)), false)
     };
     let object = |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(Fields::from(fields)), false);
+    let maybe = |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(Fields::from(fields)), true);
+    let texts =
+        |name: &str| Field::new(name, DataType::List(Arc::new(Field::new("item", DataType::Utf8, false))), false);
+    let marks = |of: DataType| {
+        let names = ["relevance", "accuracy", "coherence", "clarity", "breadth_and_depth", "reading_experience"];
+        maybe("scores", names.map(|name| Field::new(name, of.clone(), false)).to_vec())
+    };
+    let vote = vec![
+        marks(DataType::UInt8),
+        text("problem"),
+        number("attempt"),
+        Field::new("worker", DataType::Utf8, true),
+        text("model"),
+        text("weights_hash"),
+        text("seed"),
+    ];
     let tokens = ["prompt", "cached", "reusable", "generated", "resumed"].map(number).to_vec();
     let provenance = [
         "run",
@@ -263,11 +279,15 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
                 object("tokens", tokens),
                 text("seed"),
                 text("trace_id"),
+                texts("context"),
             ],
         ),
         Field::new("length", DataType::UInt32, true),
         number("response_length"),
         Field::new("score_length", DataType::Float64, true),
+        Field::new("score_quality", DataType::Float64, true),
+        maybe("judge", vec![marks(DataType::Float64), number("unread"), list("votes", vote)]),
+        list("summaries", vec![text("text"), number("sections"), text("worker"), text("seed")]),
         text("metadata"),
         object("provenance", provenance.map(text).to_vec()),
     ]))

@@ -244,7 +244,7 @@ impl Export {
                 continue;
             }
             for name in dataset.finish()?.iter().filter(|name| name.ends_with(options.format.endings()[0])) {
-                let mut file = options.format.llama_factory();
+                let Some(mut file) = options.format.llama_factory() else { continue };
                 file["file_name"] = format!("{}/{name}", install::DATA).into();
                 let name = name.split_once('.').map_or(name.as_str(), |(stem, _)| stem);
                 files.insert(format!("{}-{name}", stats.run), file);

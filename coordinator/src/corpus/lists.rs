@@ -3,10 +3,11 @@
 use longhand_proto::{DocumentId, WorkerId};
 use serde::Serialize;
 
-use super::SectionRecord;
 use super::record::count;
+use super::{Judged, SectionRecord};
 use crate::document::{Document, Instruction, Language, Plan, Progress, Step, Verdict};
 use crate::filter::score_length;
+use crate::judge;
 use crate::store::{Attempt, AttemptEnd, Record};
 
 #[derive(Debug, Serialize)]
@@ -22,6 +23,8 @@ pub(super) struct Rejected<'a> {
     length: Option<u32>,
     response_length: u32,
     score_length: Option<f64>,
+    score_quality: Option<f64>,
+    judge: Option<Judged>,
     plan: &'a [Step],
     sections: Vec<SectionRecord>,
 }
@@ -73,8 +76,13 @@ impl<'a> Asked<'a> {
 impl<'a> Rejected<'a> {
     /// None unless the document is finished and rejected.
     pub(super) fn of(document: &'a Document) -> Option<Self> {
-        let Progress::Finished { plan, sections, text, verdict: Verdict::Rejected { rule, value, threshold, detail } } =
-            &document.progress
+        let Progress::Finished {
+            plan,
+            sections,
+            text,
+            verdict: Verdict::Rejected { rule, value, threshold, detail },
+            votes,
+        } = &document.progress
         else {
             return None;
         };
@@ -91,6 +99,8 @@ impl<'a> Rejected<'a> {
             length,
             response_length,
             score_length: length.map(|required| score_length(required, response_length)),
+            score_quality: judge::score_quality(votes),
+            judge: Judged::of(votes),
             plan: &plan.steps,
             sections: sections.iter().map(SectionRecord::of).collect(),
         })
@@ -104,6 +114,8 @@ impl<'a> Failed<'a> {
             Progress::Failed { message, .. } => message.clone(),
             Progress::Planning { .. }
             | Progress::Writing { .. }
+            | Progress::Summarising { .. }
+            | Progress::Judging { .. }
             | Progress::Finished { .. }
             | Progress::Cancelled { .. } => {
                 let losses = attempts.iter().filter(|attempt| attempt.end == AttemptEnd::Lost).count();

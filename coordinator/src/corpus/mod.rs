@@ -44,12 +44,12 @@ pub use archive::Archive;
 pub use dataset::Limits;
 pub use export::Options;
 pub use flush::Flushed;
-pub use format::Format;
+pub use format::{By, Format};
 pub use manifest::{Entry, Held};
 pub use packing::{Count, Packing, TokenCount, WINDOW};
 pub use place::Place;
 pub use publish::{Published, publish};
-pub use record::{Provenance, Record, SectionRecord};
+pub use record::{Judged, Provenance, Record, SectionRecord, SummaryRecord, VoteRecord};
 pub use stats::{Attempts, Bin, Histogram, Stats, Tokens, Wall};
 
 use manifest::Manifest;

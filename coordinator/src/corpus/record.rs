@@ -4,8 +4,9 @@ use longhand_proto::task::{FinishReason, Message, Usage};
 use longhand_proto::{DocumentId, RunId, WorkerId, words};
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Document, Language, Progress, Section, Step, Verdict};
+use crate::document::{Document, Language, Progress, Section, Step, Summary, Verdict};
 use crate::filter::score_length;
+use crate::judge::{self, Scores, Vote};
 use crate::recipe::Recipe;
 use crate::store::Run;
 
@@ -26,6 +27,13 @@ pub struct Record {
     pub response_length: u32,
     /// S_l of the two, 0 to 100.
     pub score_length: Option<f64>,
+    /// S_q of the votes, 0 to 100.
+    pub score_quality: Option<f64>,
+    /// What the judge said; none where it was not asked.
+    pub judge: Option<Judged>,
+    /// What stood in prompts for the older part of a long text.
+    #[serde(default)]
+    pub summaries: Vec<SummaryRecord>,
     pub metadata: serde_json::Map<String, serde_json::Value>,
     pub provenance: Provenance,
 }
@@ -42,6 +50,40 @@ pub struct SectionRecord {
     /// A 64-bit number in decimal digits: most readers of JSON lose the last ones of a large number.
     pub seed: String,
     pub trace_id: String,
+    /// Ids of the context texts that its prompt held.
+    #[serde(default)]
+    pub context: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryRecord {
+    pub text: String,
+    /// Number of the first sections that it covers.
+    pub sections: u32,
+    pub worker: WorkerId,
+    pub seed: String,
+}
+
+/// The judge's votes on a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// Mean marks, 1 to 5; none if no vote could be read.
+    pub scores: Option<Scores<f64>>,
+    /// Votes that could not be read.
+    pub unread: u32,
+    pub votes: Vec<VoteRecord>,
+}
+
+/// One vote: six marks, or the problem, and who gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoteRecord {
+    pub scores: Option<Scores>,
+    pub problem: String,
+    pub attempt: u32,
+    pub worker: Option<WorkerId>,
+    pub model: String,
+    pub weights_hash: String,
+    pub seed: String,
 }
 
 /// Where a text comes from. Hashes are hexadecimal.
@@ -65,7 +107,7 @@ pub struct Provenance {
 impl Record {
     /// None unless the document is finished and accepted.
     pub fn of(document: &Document, run: &Run, recipe: &Recipe) -> Option<Self> {
-        let Progress::Finished { plan, sections, text, verdict: Verdict::Accepted } = &document.progress else {
+        let Progress::Finished { plan, sections, text, verdict: Verdict::Accepted, votes } = &document.progress else {
             return None;
         };
         let instruction = &document.instruction;
@@ -84,6 +126,9 @@ impl Record {
             length: instruction.required_words,
             response_length,
             score_length: instruction.required_words.map(|required| score_length(required, response_length)),
+            score_quality: judge::score_quality(votes),
+            judge: Judged::of(votes),
+            summaries: document.summaries.iter().map(SummaryRecord::of).collect(),
             metadata: instruction.metadata.clone(),
             provenance: Provenance {
                 run: run.id.clone(),
@@ -115,7 +160,33 @@ impl SectionRecord {
             tokens: section.usage,
             seed: section.seed.to_string(),
             trace_id: section.trace_id.clone(),
+            context: section.context.clone(),
         }
+    }
+}
+
+impl SummaryRecord {
+    fn of(summary: &Summary) -> Self {
+        let Summary { text, sections, worker, usage: _, seed } = summary;
+        Self { text: text.clone(), sections: *sections, worker: worker.clone(), seed: seed.to_string() }
+    }
+}
+
+impl Judged {
+    /// None without votes.
+    pub fn of(votes: &[Vote]) -> Option<Self> {
+        (!votes.is_empty()).then(|| Self {
+            scores: judge::means(votes),
+            unread: judge::unread(votes) as u32,
+            votes: votes.iter().map(VoteRecord::of).collect(),
+        })
+    }
+}
+
+impl VoteRecord {
+    fn of(vote: &Vote) -> Self {
+        let Vote { scores, problem, attempt, worker, model, weights_hash, seed, usage: _ } = vote.clone();
+        Self { scores, problem, attempt, worker, model, weights_hash, seed: seed.to_string() }
     }
 }
 

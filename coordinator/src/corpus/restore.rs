@@ -70,13 +70,15 @@ fn finished(document: &mut Document, record: &Record, round: u32) -> Result<(), 
         device: provenance.device,
         context: 0,
     });
-    document.progress =
-        Progress::Finished { plan: Plan { steps: record.plan.clone() }, sections, text, verdict: Verdict::Accepted };
+    let votes = record.judge.iter().flat_map(|judged| &judged.votes).map(vote).collect();
+    let (plan, verdict) = (Plan { steps: record.plan.clone() }, Verdict::Accepted);
+    document.progress = Progress::Finished { plan, sections, text, verdict, votes };
     Ok(())
 }
 
 fn section(section: &SectionRecord, record: &Record) -> Result<Section, StoreError> {
-    let SectionRecord { text, target_words, words, finish_reason, attempt, worker, tokens, seed, trace_id } = section;
+    let SectionRecord { text, target_words, words, finish_reason, attempt, worker, tokens, seed, trace_id, context } =
+        section;
     Ok(Section {
         text: text.clone(),
         target_words: *target_words,
@@ -88,5 +90,12 @@ fn section(section: &SectionRecord, record: &Record) -> Result<Section, StoreErr
         timings: Timings::default(),
         seed: seed.parse().map_err(|_| StoreError::Other(format!("record {}: {seed:?} is no seed", record.id)))?,
         trace_id: trace_id.clone(),
+        context: context.clone(),
     })
+}
+
+fn vote(record: &super::VoteRecord) -> crate::judge::Vote {
+    let super::VoteRecord { scores, problem, attempt, worker, model, weights_hash, seed } = record.clone();
+    let (seed, usage) = (seed.parse().unwrap_or(0), Usage::default());
+    crate::judge::Vote { scores, problem, attempt, worker, model, weights_hash, seed, usage }
 }

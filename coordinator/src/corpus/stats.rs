@@ -9,6 +9,7 @@ use super::Packing;
 use super::record::count;
 use crate::document::{Document, Language, Progress};
 use crate::filter::score_length;
+use crate::judge;
 use crate::store::{Attempt, AttemptEnd, Counts, Run, State};
 
 /// Upper ends of the histogram's bins in words, the last one open: those of LongBench-Write, and its range beyond.
@@ -33,6 +34,14 @@ pub struct Stats {
     pub words: Histogram,
     /// Mean S_l of accepted documents that state a length.
     pub score_length: Option<f64>,
+    /// Mean S_q of accepted documents that have one.
+    #[serde(default)]
+    pub score_quality: Option<f64>,
+    /// Votes of the judge on all finished documents, and those of them that could not be read.
+    #[serde(default)]
+    pub votes: u64,
+    #[serde(default)]
+    pub votes_unread: u64,
     /// Over all documents and all attempts whose end was reported.
     pub tokens: Tokens,
     /// Share of the reusable prompt tokens that came from the prefix cache.
@@ -51,6 +60,8 @@ pub struct Stats {
     pub wall: Option<Wall>,
     #[serde(skip)]
     scores: u64,
+    #[serde(skip)]
+    judged: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -116,6 +127,9 @@ impl Stats {
                 ..Histogram::default()
             },
             score_length: None,
+            score_quality: None,
+            votes: 0,
+            votes_unread: 0,
             tokens: Tokens::default(),
             prefix_reuse: None,
             attempts: Attempts::default(),
@@ -124,6 +138,7 @@ impl Stats {
             packing: None,
             wall,
             scores: 0,
+            judged: 0,
         }
     }
 
@@ -137,6 +152,8 @@ impl Stats {
             State::Failed => *self.failed.entry(reason.to_owned()).or_default() += 1,
             State::Ready | State::Leased | State::Delayed | State::Cancelled => {}
         }
+        self.votes += document.votes().len() as u64;
+        self.votes_unread += judge::unread(document.votes()) as u64;
         let usage = &document.usage;
         self.tokens.prompt += u64::from(usage.prompt);
         self.tokens.cached += u64::from(usage.cached);
@@ -176,6 +193,11 @@ impl Stats {
         self.words.mean = self.words.sum as f64 / self.documents.accepted as f64;
         if let Some(bin) = self.words.bins.iter_mut().rfind(|bin| bin.from <= words) {
             bin.count += 1;
+        }
+        if let Some(score) = judge::score_quality(document.votes()) {
+            let before = self.score_quality.unwrap_or(0.0);
+            self.judged += 1;
+            self.score_quality = Some(before + (score - before) / self.judged as f64);
         }
         if let Some(required) = document.instruction.required_words {
             let before = self.score_length.unwrap_or(0.0);

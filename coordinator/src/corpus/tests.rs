@@ -46,6 +46,7 @@ pub(super) fn document(number: u32, language: Language, sections: u32) -> Docume
             timings: Timings::default(),
             seed: u64::MAX - u64::from(k),
             trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+            context: Vec::new(),
         })
         .collect();
     let metadata = if number.is_multiple_of(2) { r#"{"topic":"sea","depth":[1,2]}"# } else { "{}" };
@@ -67,8 +68,10 @@ pub(super) fn document(number: u32, language: Language, sections: u32) -> Docume
             plan: Plan { steps: sections.iter().map(|_| Step { main_point: "the sea".into(), words: 10 }).collect() },
             text: sections.iter().map(|section| section.text.as_str()).collect::<Vec<_>>().join("\n\n"),
             sections,
+            votes: Vec::new(),
             verdict: Verdict::Accepted,
         },
+        summaries: Vec::new(),
         errors: 0,
         round: 0,
         traceparent: String::new(),

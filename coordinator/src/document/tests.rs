@@ -1,6 +1,9 @@
 //! The state machine: single stories first, then random ones against a small model of leases.
 
+mod drawn;
+mod judging;
 mod random;
+mod rolling;
 
 use longhand_proto::task::{
     Constraint, Failure, FinishReason, Message, ModelInfo, Output, Task, TaskKind, Timings, Usage,
@@ -57,6 +60,13 @@ fn letters(mut number: u64) -> String {
         number /= 26;
     }
     word
+}
+
+/// A verdict that the seed decides.
+fn verdict(seed: u64) -> String {
+    let marks = crate::judge::DIMENSIONS.iter().enumerate();
+    let marks = marks.map(|(at, name)| format!("\"{name}\": {}", 1 + (seed >> (8 * at)) % 5));
+    format!("{{{}}}", marks.collect::<Vec<_>>().join(", "))
 }
 
 fn written(text: &str, finish_reason: FinishReason) -> Outcome {
@@ -302,7 +312,7 @@ fn a_row_that_could_not_be_read_is_a_failed_document_with_a_stable_id() {
     assert_eq!(document.ended(), Some((State::Failed, BAD_ROW.into())));
     let Progress::Failed { message, .. } = &document.progress else { panic!() };
     assert_eq!(message, "rows.jsonl:7: `prompt`: is empty; write the instruction there");
-    assert!(document.clone().requeue(None).is_err(), "there is nothing to write from");
+    assert!(document.clone().requeue(&Recipe::builtin(), None).is_err(), "there is nothing to write from");
 }
 
 #[test]
@@ -311,20 +321,20 @@ fn cancel_and_requeue_keep_what_was_written() {
     let mut document = planned(3);
     assert_eq!(document.apply(&recipe, good(&prose(1))), Applied::NextTask);
     let seed = task(&document).seed;
-    assert!(document.requeue(None).is_err(), "it is still being written");
+    assert!(document.requeue(&Recipe::builtin(), None).is_err(), "it is still being written");
     assert_eq!(document.cancel(), Ok(Applied::Ended { state: State::Cancelled, reason: String::new() }));
     assert!(document.cancel().is_err());
-    assert_eq!(document.requeue(None), Ok(Applied::NextTask));
+    assert_eq!(document.requeue(&Recipe::builtin(), None), Ok(Applied::NextTask));
     assert_eq!((task(&document).section, document.round), (1, 1));
     assert_ne!(task(&document).seed, seed, "another round writes another text");
     for step in 1..3 {
         let _applied = document.apply(&recipe, good(&prose(1 + step)));
     }
     assert!(document.ended().is_some());
-    assert!(document.clone().requeue(Some(3)).is_err(), "there is no fourth section");
+    assert!(document.clone().requeue(&Recipe::builtin(), Some(3)).is_err(), "there is no fourth section");
     let mut from_two = document.clone();
-    assert_eq!(from_two.requeue(Some(2)), Ok(Applied::NextTask));
+    assert_eq!(from_two.requeue(&Recipe::builtin(), Some(2)), Ok(Applied::NextTask));
     assert_eq!((from_two.sections().len(), task(&from_two).section), (2, 2));
-    assert_eq!(document.requeue(None), Ok(Applied::NextTask));
+    assert_eq!(document.requeue(&Recipe::builtin(), None), Ok(Applied::NextTask));
     assert_eq!(task(&document).kind, TaskKind::Plan, "a finished document is planned anew");
 }

@@ -5,9 +5,13 @@ use crate::document::Assembled;
 
 /// The largest difference between written and asked words of a section, as a share of those asked.
 pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
-    let errors = document.sections.iter().map(|section| {
-        let (written, asked) = (f64::from(section.words), f64::from(section.target_words.max(1)));
-        (written - asked).abs() / asked
+    // A text in one piece may have been written to no length.
+    let errors = document.sections.iter().map(|section| match section.target_words {
+        0 => 0.0,
+        asked => {
+            let (written, asked) = (f64::from(section.words), f64::from(asked));
+            (written - asked).abs() / asked
+        }
     });
     Some(worst(errors, |at, _| {
         let section = &document.sections[at];

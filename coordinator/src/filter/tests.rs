@@ -68,6 +68,7 @@ fn section(text: &str) -> Section {
         timings: Timings::default(),
         seed: 1,
         trace_id: String::new(),
+        context: Vec::new(),
     }
 }
 

@@ -14,18 +14,12 @@ pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
         .sections
         .iter()
         .map(|section| match section.usage.generated {
-            0 => estimate(&section.text),
+            0 => units::tokens(&section.text),
             known => u64::from(known),
         })
         .sum();
-    let asked: u64 = document.instruction.messages.iter().map(|message| estimate(&message.content) + PER_MESSAGE).sum();
+    let asked: u64 =
+        document.instruction.messages.iter().map(|message| units::tokens(&message.content) + PER_MESSAGE).sum();
     let detail = format!("{written} tokens of text, about {asked} of instruction");
     Some(Measure { value: (written + asked) as f64, detail })
-}
-
-/// Tokens of a text under a usual byte-pair tokenizer: one a Chinese character, one for four of other characters.
-fn estimate(text: &str) -> u64 {
-    let (ideographs, others) =
-        text.chars().fold((0, 0), |(i, o), c| if units::is_ideograph(c) { (i + 1, o) } else { (i, o + 1u64) });
-    ideographs + others.div_ceil(4)
 }

@@ -11,7 +11,7 @@ type Fault = (String, String, String);
 
 /// The first value out of range, if there is one.
 pub(super) fn ranges(recipe: &Recipe) -> Result<(), Fault> {
-    let Recipe { name, templates: _, plan, section, filters, retry } = recipe;
+    let Recipe { name, method: _, templates: _, plan, section, context, rolling, filters, judge, retry } = recipe;
     if name.trim().is_empty() {
         return Err(("name".into(), "\"\"".into(), "any text that is not empty".into()));
     }
@@ -35,6 +35,21 @@ pub(super) fn ranges(recipe: &Recipe) -> Result<(), Fault> {
     within("section.hard", exact(section.hard), exact(section.ceiling), 20.0)?;
     within("section.max_tokens_per_word", exact(section.max_tokens_per_word), 1.0, 32.0)?;
     sampling("section.sampling", &section.sampling)?;
+    within("context.max_tokens", context.max_tokens.into(), 0.0, 1_000_000.0)?;
+    if rolling.max_words > 0 {
+        within("rolling.max_words", rolling.max_words.into(), 100.0, 1_000_000.0)?;
+        within("rolling.keep_words", rolling.keep_words.into(), 0.0, (rolling.max_words - 1).into())?;
+    }
+    within("rolling.summary_words", rolling.summary_words.into(), 20.0, 9_999.0)?;
+    within("rolling.plan_steps", rolling.plan_steps.into(), 0.0, 200.0)?;
+    within("judge.votes", judge.votes.into(), 0.0, 32.0)?;
+    within("judge.min", judge.min, 0.0, 100.0)?;
+    if judge.votes == 0 && judge.min > 0.0 {
+        let range = "0 as long as `judge.votes` is 0".to_owned();
+        return Err(("judge.min".into(), judge.min.to_string(), range));
+    }
+    within("judge.max_tokens", judge.max_tokens.into(), 64.0, 131_072.0)?;
+    sampling("judge.sampling", &judge.sampling)?;
     within("filters.min_words", filters.min_words.into(), 0.0, 1_000_000.0)?;
     within("filters.min_score_length", filters.min_score_length, 0.0, 100.0)?;
     within("filters.max_truncated", filters.max_truncated.into(), 0.0, 200.0)?;
@@ -104,9 +119,13 @@ pub(super) fn trial(recipe: &Recipe) -> Result<(), RecipeError> {
             let step = |point: &str| Step { main_point: point.into(), words: 300 };
             let plan = Plan { steps: vec![step("one"), step("two"), step("three")] };
             let sections = vec![trial_section(); plan.steps.len()];
-            for written in 0..plan.steps.len() {
-                prompt::section(recipe, &instruction, &plan, &sections[..written])?;
+            for summary in [None, Some("A summary.")] {
+                for written in 0..plan.steps.len() {
+                    prompt::section(recipe, &instruction, &plan, (summary, &sections[..written]), written)?;
+                }
+                prompt::summary(recipe, &instruction, &plan, (summary, &sections))?;
             }
+            prompt::judge(recipe, &instruction, &sections)?;
         }
     }
     Ok(())
@@ -128,5 +147,6 @@ fn trial_section() -> Section {
         timings: Timings::default(),
         seed: 0,
         trace_id: String::new(),
+        context: Vec::new(),
     }
 }

@@ -123,13 +123,17 @@ fn hash(context: &str, bytes: &[u8]) -> String {
 }
 
 impl Templates {
-    fn by_key(&mut self) -> [(&'static str, &mut String); 4] {
-        let Self { plan_en, plan_zh, section_en, section_zh } = self;
+    fn by_key(&mut self) -> [(&'static str, &mut String); 8] {
+        let Self { plan_en, plan_zh, section_en, section_zh, summary_en, summary_zh, judge_en, judge_zh } = self;
         [
             ("templates.plan_en", plan_en),
             ("templates.plan_zh", plan_zh),
             ("templates.section_en", section_en),
             ("templates.section_zh", section_zh),
+            ("templates.summary_en", summary_en),
+            ("templates.summary_zh", summary_zh),
+            ("templates.judge_en", judge_en),
+            ("templates.judge_zh", judge_zh),
         ]
     }
 }

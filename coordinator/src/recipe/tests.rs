@@ -51,6 +51,10 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_one() {
         error("[section.sampling]\ntemprature = 1.0\n"),
         "recipe (stored):2: unknown key `section.sampling.temprature`; did you mean `section.sampling.temperature`?"
     );
+    assert_eq!(
+        error("[judge]\nvote = 3\n"),
+        "recipe (stored):2: unknown key `judge.vote`; did you mean `judge.votes`?"
+    );
     assert_eq!(error("[filter]\nx = 1\n"), "recipe (stored):1: unknown key `filter`; did you mean `filters`?");
 }
 
@@ -68,6 +72,14 @@ fn a_value_out_of_range_is_named_with_its_range() {
         ("[retry]\nmax_errors = 0\n", "recipe (stored):2: `retry.max_errors` is 0; want 1 to 100"),
         ("[plan.sampling]\ntop_p = 1.5\n", "recipe (stored):2: `plan.sampling.top_p` is 1.5; want 0.01 to 1"),
         ("[plan.sampling]\ntemperature = nan\n", "recipe (stored):2: `plan.sampling.temperature` is NaN; want 0 to 5"),
+        ("[judge]\nmin = 60.0\n", "recipe (stored):2: `judge.min` is 60; want 0 as long as `judge.votes` is 0"),
+        ("[judge]\nvotes = 1\nmin = 101.0\n", "recipe (stored):3: `judge.min` is 101; want 0 to 100"),
+        ("[judge]\nvotes = 33\n", "recipe (stored):2: `judge.votes` is 33; want 0 to 32"),
+        ("[rolling]\nmax_words = 20\n", "recipe (stored):2: `rolling.max_words` is 20; want 100 to 1000000"),
+        (
+            "[rolling]\nmax_words = 500\nkeep_words = 500\n",
+            "recipe (stored):3: `rolling.keep_words` is 500; want 0 to 499",
+        ),
         ("name = \"\"\n", "recipe (stored):1: `name` is \"\"; want any text that is not empty"),
     ] {
         assert_eq!(error(text), want);

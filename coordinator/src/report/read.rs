@@ -126,6 +126,7 @@ fn sections(records: &[SectionRecord]) -> Vec<Section> {
         // No rule looks at it.
         seed: record.seed.parse().unwrap_or(0),
         trace_id: record.trace_id.clone(),
+        context: record.context.clone(),
     };
     records.iter().map(section).collect()
 }

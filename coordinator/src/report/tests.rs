@@ -32,6 +32,7 @@ impl Written {
             timings: Timings::default(),
             seed: 1,
             trace_id: String::new(),
+            context: Vec::new(),
         };
         let instruction = Instruction {
             id: None,

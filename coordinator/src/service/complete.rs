@@ -82,7 +82,7 @@ impl Coordinator {
             Committed::Stale => Ok(Answer::Stale),
             Committed::Repeated(_) => self.repeat(lease).await,
             Committed::Done(None) => {
-                self.wake(usize::from(matches!(commit.next, Next::Continue { .. })));
+                self.wake(usize::from(matches!(commit.next, Next::Continue { .. } | Next::Judge { .. })));
                 Ok(Answer::Recorded(None))
             }
             Committed::Done(Some(grant)) => {
@@ -99,11 +99,12 @@ impl Coordinator {
         mut document: Document,
         report: Report,
     ) -> Result<(Commit, Spent, Option<Trail>)> {
-        let recipe = self.recipe(record).await?;
+        let known = self.known(record).await?;
+        let recipe = known.recipe.as_ref();
         let Report { worker: _, lease, outcome, want_next, traceparent: _ } = report;
         let (kind, section) = document.current();
         let attempt = document.errors + 1 + record.counters.losses;
-        let mut trail = self.trail(record, &document, &recipe, &outcome).await?;
+        let mut trail = self.trail(record, &document, recipe, &outcome).await?;
         let mut detail = Map::new();
         detail.insert("kind".into(), json!(kind));
         detail.insert("section".into(), json!(section));
@@ -115,10 +116,18 @@ impl Coordinator {
         if let Outcome::Written { output, .. } = &outcome {
             (spent.usage, spent.timings) = (output.usage, Some(output.timings));
         }
+        // Whether this worker may go on with the votes, where the run has a judge of its own.
+        let judges = match &outcome {
+            Outcome::Written { model, .. } => known.terms.judges(&model.name, &model.weights_hash),
+            Outcome::Error(_) => false,
+        };
         let begun = clock::wall();
-        let applied = document.apply(&recipe, outcome);
+        let applied = document.apply(recipe, outcome);
         let next = match applied {
-            Applied::NextTask => Next::Continue { lease: want_next.then(LeaseId::mint) },
+            Applied::NextTask if known.terms.judge.is_empty() || document.current().0 != TaskKind::Judge => {
+                Next::Continue { lease: want_next.then(LeaseId::mint) }
+            }
+            Applied::NextTask => Next::Judge { lease: (want_next && judges).then(LeaseId::mint) },
             Applied::Retry { errors, failure } => {
                 detail.insert("error".into(), json!(failure));
                 if let Some(trail) = &mut trail {
@@ -150,6 +159,23 @@ impl Coordinator {
             detail.insert("words".into(), json!(section.words));
             if let Some(trail) = &mut trail {
                 trail.wrote(section.words);
+            }
+        }
+        if kind == TaskKind::Judge
+            && spent.error.is_none()
+            && let Some(vote) = document.votes().get(section as usize)
+        {
+            match &vote.scores {
+                Some(scores) => drop(detail.insert("scores".into(), json!(scores))),
+                // The last try of a vote: the document goes on without it.
+                None => {
+                    detail.insert("problem".into(), json!(vote.problem));
+                    let class = vote.problem.split(':').next().unwrap_or_default();
+                    spent.error = Some(class.to_owned());
+                    if let Some(trail) = &mut trail {
+                        trail.failed(class, &vote.problem);
+                    }
+                }
             }
         }
         let commit = Commit {
@@ -257,7 +283,7 @@ fn held_by(record: &Record, worker: &WorkerId) -> bool {
 fn came_to(next: &Next) -> Option<(State, &str)> {
     match next {
         Next::End { state, reason } => Some((*state, reason)),
-        Next::Continue { .. } | Next::Retry { .. } | Next::Release => None,
+        Next::Continue { .. } | Next::Judge { .. } | Next::Retry { .. } | Next::Release => None,
     }
 }
 

@@ -73,8 +73,8 @@ impl operator_server::Operator for Operate {
     async fn create_run(&self, request: Request<v1::CreateRunRequest>) -> Answer<v1::Run> {
         let v1::CreateRunRequest { run, recipe, seed, terms } = request.into_inner();
         let recipe = Recipe::from_toml(&recipe).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let v1::Terms { priority, model, max_open } = terms.unwrap_or_default();
-        let terms = Terms { priority, model, max_open };
+        let v1::Terms { priority, model, max_open, judge } = terms.unwrap_or_default();
+        let terms = Terms { priority, model, judge, max_open };
         let spec = RunSpec { id: run_id(&run)?, recipe, seed, candidates: 1, terms };
         let run = run::create(self.coordinator.store().as_ref(), &spec).await.map_err(refused)?;
         tracing::info!(run = %run.id, recipe = run.recipe_hash, "run created or continued");
@@ -277,7 +277,8 @@ fn row(row: v1::Row) -> Result<Result<Instruction, BadRow>, Status> {
 }
 
 fn wire_run(run: Run, counts: Counts) -> v1::Run {
-    let Run { id, recipe, recipe_hash, seed, created_ms, terms: Terms { priority, model, max_open }, paused } = run;
+    let Run { id, recipe, recipe_hash, seed, created_ms, terms, paused } = run;
+    let Terms { priority, model, judge, max_open } = terms;
     let Counts { ready, leased, delayed, accepted, rejected, failed, cancelled } = counts;
     v1::Run {
         id: id.into(),
@@ -285,7 +286,7 @@ fn wire_run(run: Run, counts: Counts) -> v1::Run {
         recipe_hash,
         seed,
         created_ms,
-        terms: Some(v1::Terms { priority, model, max_open }),
+        terms: Some(v1::Terms { priority, model, max_open, judge }),
         paused,
         counts: Some(v1::Counts { ready, leased, delayed, accepted, rejected, failed, cancelled }),
     }

@@ -1,4 +1,4 @@
-//! The recipes of the runs that are being written, read once.
+//! Recipes and terms of the runs that are being written, read once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,19 +6,26 @@ use std::sync::{Arc, PoisonError, RwLock};
 use longhand_proto::RunId;
 
 use crate::recipe::Recipe;
-use crate::store::{Result, Store, StoreError};
+use crate::store::{Result, Store, StoreError, Terms};
 
-/// A run's recipe never changes, so what was read stays true.
+/// What of a run decides its tasks.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) recipe: Arc<Recipe>,
+    pub(super) terms: Terms,
+}
+
+/// They never change, so what was read stays true.
 #[derive(Debug, Default)]
 pub(super) struct Recipes {
     /// A lock, as all calls read it and each run is inserted once; held for one look-up.
-    known: RwLock<HashMap<RunId, Arc<Recipe>>>,
+    known: RwLock<HashMap<RunId, Arc<Known>>>,
 }
 
 impl Recipes {
-    pub(super) async fn of(&self, store: &dyn Store, run: &RunId) -> Result<Arc<Recipe>> {
-        if let Some(recipe) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(run) {
-            return Ok(Arc::clone(recipe));
+    pub(super) async fn of(&self, store: &dyn Store, run: &RunId) -> Result<Arc<Known>> {
+        if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(run) {
+            return Ok(Arc::clone(known));
         }
         let stored =
             store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
@@ -28,8 +35,8 @@ impl Recipes {
                 longhand_proto::VERSION,
             ))
         })?;
-        let recipe = Arc::new(recipe);
-        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), Arc::clone(&recipe));
-        Ok(recipe)
+        let known = Arc::new(Known { recipe: Arc::new(recipe), terms: stored.terms });
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), Arc::clone(&known));
+        Ok(known)
     }
 }

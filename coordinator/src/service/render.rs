@@ -9,6 +9,7 @@ use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES};
 use serde_json::{Value, json};
 
 use super::Coordinator;
+use super::recipes::Known;
 use crate::document::{Applied, Document, Outcome};
 use crate::recipe::Recipe;
 use crate::store::{AttemptEnd, Commit, Next, Record, Result, State, StoreError};
@@ -78,6 +79,10 @@ impl Coordinator {
     }
 
     pub(super) async fn recipe(&self, record: &Record) -> Result<Arc<Recipe>> {
+        Ok(Arc::clone(&self.known(record).await?.recipe))
+    }
+
+    pub(super) async fn known(&self, record: &Record) -> Result<Arc<Known>> {
         self.inner.recipes.of(self.inner.store.as_ref(), &record.run).await
     }
 

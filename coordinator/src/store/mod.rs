@@ -58,6 +58,9 @@ pub struct Renewal {
 pub enum Next {
     /// Ready for any worker, or leased at once to the worker that asks for it with this new lease id.
     Continue { lease: Option<LeaseId> },
+    /// The same for the run's judge, where [`Terms::judge`] names one: its next task is a vote, and stays for the judge
+    /// through retries, releases and losses.
+    Judge { lease: Option<LeaseId> },
     /// Ready after `delay_ms`: an error that another try may mend.
     Retry { delay_ms: u64 },
     /// Ready again with its checkpoint: the worker drains.
@@ -70,7 +73,7 @@ impl Next {
     /// How the attempt that leads here ended.
     pub const fn attempt_end(&self) -> AttemptEnd {
         match self {
-            Self::Continue { .. } => AttemptEnd::Completed,
+            Self::Continue { .. } | Self::Judge { .. } => AttemptEnd::Completed,
             Self::Retry { .. } | Self::End { state: State::Failed, .. } => AttemptEnd::Error,
             Self::Release => AttemptEnd::Released,
             Self::End { .. } => AttemptEnd::Completed,
@@ -145,6 +148,8 @@ pub struct Swap {
     pub state: State,
     /// Kept for a terminal state only.
     pub reason: String,
+    /// Ready for the judge, as by [`Next::Judge`].
+    pub judge: bool,
     pub body: Option<String>,
 }
 
@@ -153,6 +158,7 @@ impl Swap {
     fn fingerprint(&self) -> [u8; 16] {
         let mut hash = blake3::Hasher::new_derive_key("longhand swap v1");
         hash.update(self.document.as_bytes()).update(&self.version.to_le_bytes());
+        hash.update(&[u8::from(self.judge)]);
         for part in [Some(self.state.as_str()), Some(&self.reason), self.body.as_deref()] {
             hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             hash.update(part.unwrap_or_default().as_bytes());
@@ -242,7 +248,7 @@ fn check_commit(commit: &Commit) -> Result<()> {
             commit.lease,
             state.as_str()
         ))),
-        Next::Continue { .. } | Next::Retry { .. } | Next::Release | Next::End { .. } => Ok(()),
+        Next::Continue { .. } | Next::Judge { .. } | Next::Retry { .. } | Next::Release | Next::End { .. } => Ok(()),
     }
 }
 
@@ -311,10 +317,10 @@ pub trait Store: Source {
     /// [`StoreError::NotFound`] without the run, here and wherever a run is named.
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted>;
 
-    /// Leases up to `slots` ready documents. Runs that are paused or ask for another model are passed over; of the others
+    /// Leases up to `slots` ready documents. Runs that are paused or ask for other models are passed over; of the others
     /// those of the highest priority come first, and among equals the one with the fewest documents in work, then the
     /// oldest. Of a run the open documents come first, then new ones as far as [`Terms::max_open`] allows, each in order
-    /// of submission. Delayed documents that are due become ready when their run is looked at. Each leased document's
+    /// of submission; before them, for a worker with the judge's model, those that wait for the judge. Delayed documents that are due become ready when their run is looked at. Each leased document's
     /// [`Record::lease`] is set.
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>>;
     /// Extends live leases to now + `ttl_ms`; returns those that are not live. The checkpoint is stored in the same step.

@@ -82,6 +82,8 @@ pub struct Terms {
     pub priority: u32,
     /// Name or weights hash of the model that must write it; empty for any.
     pub model: String,
+    /// Name or weights hash of the model that must judge it; empty for the one that writes.
+    pub judge: String,
     /// Most documents that are begun and not at an end; 0 for no bound. An open document's text waits in the store.
     pub max_open: u32,
 }
@@ -90,6 +92,11 @@ impl Terms {
     /// True if a worker with this model may write the run.
     pub fn fits(&self, name: &str, weights_hash: &str) -> bool {
         self.model.is_empty() || self.model == name || self.model == weights_hash
+    }
+
+    /// True if only a judge's model may take the documents that wait for a vote, and a worker with this model has it.
+    pub fn judges(&self, name: &str, weights_hash: &str) -> bool {
+        !self.judge.is_empty() && (self.judge == name || self.judge == weights_hash)
     }
 }
 
@@ -152,6 +159,8 @@ pub struct Record {
     pub changed_ms: u64,
     /// True once any task of it was leased: open documents are leased before new ones.
     pub open: bool,
+    /// Its next task is for the model of [`Terms::judge`].
+    pub judge: bool,
     /// Time from which a delayed document is ready.
     pub due_ms: u64,
     pub counters: Counters,

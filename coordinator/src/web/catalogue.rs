@@ -213,7 +213,14 @@ mod tests {
             let shelf = catalogues.look(&store, &run).await.unwrap();
             assert_eq!(shelf.read().read, DOCUMENTS, "nothing is read twice");
         }
-        let swap = Swap { document: ids[3], version: 1, state: State::Cancelled, reason: String::new(), body: None };
+        let swap = Swap {
+            document: ids[3],
+            version: 1,
+            state: State::Cancelled,
+            reason: String::new(),
+            judge: false,
+            body: None,
+        };
         store.swap(&swap).await.unwrap();
         let shelf = catalogues.look(&store, &run).await.unwrap();
         assert_eq!(shelf.read().read, DOCUMENTS + 1, "the one that changed");

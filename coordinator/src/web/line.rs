@@ -69,7 +69,12 @@ impl Line {
         let message = match document.map(|document| &document.progress) {
             Some(Progress::Failed { message, .. }) => message.as_str(),
             Some(Progress::Finished { verdict: Verdict::Rejected { detail, .. }, .. }) => detail.as_str(),
-            Some(Progress::Planning { .. } | Progress::Writing { .. }) => last().unwrap_or_default(),
+            Some(
+                Progress::Planning { .. }
+                | Progress::Writing { .. }
+                | Progress::Summarising { .. }
+                | Progress::Judging { .. },
+            ) => last().unwrap_or_default(),
             Some(Progress::Finished { .. } | Progress::Cancelled { .. }) | None => "",
         };
         let planned = attempts.iter().rfind(|attempt| is_plan(attempt) && fault(attempt).is_none());

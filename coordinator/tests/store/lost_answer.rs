@@ -97,7 +97,14 @@ async fn story(bench: &Bench, name: &str, cut: Option<&Cut>) {
     assert_eq!(bench.get(held.id).await.counters.losses, 1, "one loss, however often it was asked");
 
     let accepted = bench.get(id).await;
-    let swap = Swap { document: id, version: accepted.version, state: State::Ready, reason: String::new(), body: None };
+    let swap = Swap {
+        document: id,
+        version: accepted.version,
+        state: State::Ready,
+        reason: String::new(),
+        judge: false,
+        body: None,
+    };
     assert_eq!(call!(store.swap(&swap)), Swapped::Done);
     assert_eq!(call!(store.history(id)).len(), 1);
     assert_eq!(call!(store.get(id)).map(|record| record.id), Some(id));

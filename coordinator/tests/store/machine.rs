@@ -223,6 +223,7 @@ impl Tested {
                     version,
                     state: *state,
                     reason: (*reason).into(),
+                    judge: false,
                     body: body.map(text),
                 };
                 match store.swap(&swap).await {

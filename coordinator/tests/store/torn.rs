@@ -51,8 +51,14 @@ async fn history(bench: &Bench) -> Vec<Moment> {
     step!(store.commit(&commit(next, ended(State::Accepted, ""))));
     step!(store.mark_flushed(&run, &[leased[0].id]));
     let version = bench.get(leased[0].id).await.version;
-    let swap =
-        Swap { document: leased[0].id, version, state: State::Ready, reason: String::new(), body: Some("{}".into()) };
+    let swap = Swap {
+        document: leased[0].id,
+        version,
+        state: State::Ready,
+        reason: String::new(),
+        judge: false,
+        body: Some("{}".into()),
+    };
     step!(store.swap(&swap));
     step!(store.lease(&query("w", "q2", 1)));
     bench.pass(TTL + 1);

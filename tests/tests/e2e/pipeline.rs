@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use longhand_coordinator::store::{AttemptEnd, NewDocument, State};
-use longhand_proto::DocumentId;
+use longhand_coordinator::run::{RunSpec, submit};
+use longhand_coordinator::store::{AttemptEnd, Filter, NewDocument, State, Terms};
 use longhand_proto::task::Failure;
+use longhand_proto::{DocumentId, RunId};
 use longhand_worker::engine::mock::{Faults, MockEngine, MockOptions};
 
-use crate::sandbox::{Picky, Sandbox, document, mock, run_id};
+use crate::sandbox::{Picky, Sandbox, document, instruction, mock, quick_recipe, run_id, within};
 
 /// Every document has all its sections, in order, each written once.
 async fn assert_whole(sandbox: &Sandbox) {
@@ -126,4 +127,36 @@ async fn submitting_the_same_rows_twice_changes_nothing() {
     let report = sandbox.submit(5).await;
     assert_eq!((report.inserted, report.existing, report.bad_rows), (2, 3, 0));
     assert_eq!(sandbox.records().await[..3], before);
+}
+
+/// Whoever has a small model write and a large one judge must find neither the other's work done.
+#[tokio::test]
+async fn texts_are_the_writers_and_votes_the_judges() {
+    let sandbox = Sandbox::start(0).await;
+    let run: RunId = "judged".parse().unwrap();
+    let mut recipe = quick_recipe();
+    recipe.judge.votes = 2;
+    let terms = Terms { model: "mock".into(), judge: "judge".into(), ..Terms::default() };
+    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, terms };
+    let rows = (0..4).map(|number| Ok(instruction(number, 1_500)));
+    submit(sandbox.store.as_ref(), &spec, rows).await.unwrap();
+    sandbox.coordinator.wake(4);
+    let engine = |model: &str| mock(MockOptions { model: model.into(), ..Default::default() });
+    let (writer, judge) = (sandbox.worker(engine("mock")), sandbox.worker(engine("judge")));
+    let mut changes = sandbox.coordinator.changes();
+    within(async {
+        while sandbox.store.counts(&run).await.unwrap().unfinished() > 0 {
+            changes.changed().await.unwrap();
+        }
+    })
+    .await;
+    let (writer, judge) = (writer.retire().await, judge.retire().await);
+    assert_eq!(sandbox.store.counts(&run).await.unwrap().accepted, 4);
+    assert_eq!(judge.completed, 8, "two votes for each");
+    assert_eq!((writer.lost + writer.failed, judge.lost + judge.failed), (0, 0));
+    for record in sandbox.store.list(&run, &Filter::default(), None, 9).await.unwrap().records {
+        let document = document(&record);
+        assert_eq!(document.model.as_ref().unwrap().name, "mock");
+        assert!(document.votes().len() == 2 && document.votes().iter().all(|vote| vote.model == "judge"));
+    }
 }

@@ -74,7 +74,12 @@ impl Grammars {
         let grammar = match constraint {
             Constraint::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
             Constraint::JsonSchema(text) => {
-                let schema = serde_json::from_str(text).map_err(refused)?;
+                let mut schema: serde_json::Value = serde_json::from_str(text).map_err(refused)?;
+                if let Some(schema) = schema.as_object_mut() {
+                    // Free white space is room for a small model to get lost in.
+                    let layout = serde_json::json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+                    schema.entry("x-guidance").or_insert(layout);
+                }
                 TopLevelGrammar::from_json_schema(schema)
             }
         };

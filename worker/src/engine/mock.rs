@@ -24,6 +24,8 @@ const BURST: usize = 64;
 /// What the double writes, how fast, and how often it fails.
 #[derive(Debug, Clone)]
 pub struct MockOptions {
+    /// Name of its model.
+    pub model: String,
     pub slots: u32,
     /// Tokens per second of each task; 0 writes at once.
     pub tokens_per_second: f64,
@@ -35,7 +37,14 @@ pub struct MockOptions {
 
 impl Default for MockOptions {
     fn default() -> Self {
-        Self { slots: 8, tokens_per_second: 0.0, words_ratio: 1.0, context: 32_768, faults: Faults::default() }
+        Self {
+            model: "mock".into(),
+            slots: 8,
+            tokens_per_second: 0.0,
+            words_ratio: 1.0,
+            context: 32_768,
+            faults: Faults::default(),
+        }
     }
 }
 
@@ -81,7 +90,7 @@ impl MockEngine {
     /// An engine double; must be used inside a tokio runtime.
     pub fn new(options: MockOptions) -> Self {
         let model = ModelInfo {
-            name: "mock".into(),
+            name: options.model.clone(),
             weights_hash: "mock".into(),
             tokenizer_hash: "mock".into(),
             licence: "Apache-2.0".into(),

@@ -209,6 +209,7 @@ fn stream(task: &Task) -> u64 {
         TaskKind::Plan => 0,
         TaskKind::Section => 1,
         TaskKind::Judge => 2,
+        TaskKind::Summary => 3,
     };
     let mut hash = blake3::Hasher::new_derive_key("longhand random stream v1");
     hash.update(task.document.as_bytes()).update(&[kind]).update(&task.section.to_le_bytes());

@@ -1,6 +1,7 @@
 //! The shapes in which trainers take a corpus. One file a shape.
 
 mod alpaca;
+mod dpo;
 mod messages;
 mod openai;
 mod sharegpt;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use super::Record;
+pub use dpo::By;
 
 /// What stands in the files of `data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,16 +32,21 @@ pub enum Format {
     ShareGpt,
     /// `instruction`, `input` and `output`, with `system` and `history` where there are any.
     Alpaca,
+    /// `prompt`, `chosen` and `rejected` of the candidates of one instruction: TRL's preferences.
+    Dpo(By),
 }
 
 /// In the order in which they are explained.
-const ALL: [(&str, Format); 6] = [
+const ALL: [(&str, Format); 9] = [
     ("records", Format::Records),
     ("parquet", Format::Parquet),
     ("messages", Format::Messages),
     ("openai", Format::OpenAi),
     ("sharegpt", Format::ShareGpt),
     ("alpaca", Format::Alpaca),
+    ("dpo", Format::Dpo(By::Both)),
+    ("dpo-length", Format::Dpo(By::Length)),
+    ("dpo-quality", Format::Dpo(By::Quality)),
 ];
 
 impl Format {
@@ -48,7 +55,7 @@ impl Format {
         match self {
             Self::Records => &["jsonl", "parquet"],
             Self::Parquet => &["parquet"],
-            Self::Messages | Self::OpenAi | Self::ShareGpt | Self::Alpaca => &["jsonl"],
+            Self::Messages | Self::OpenAi | Self::ShareGpt | Self::Alpaca | Self::Dpo(_) => &["jsonl"],
         }
     }
 
@@ -60,12 +67,13 @@ impl Format {
             Self::OpenAi => openai::row,
             Self::ShareGpt => sharegpt::row,
             Self::Alpaca => alpaca::row,
+            Self::Dpo(by) => return dpo::row(by, candidates).into_iter().collect(),
         };
         candidates.iter().map(row).collect()
     }
 
-    /// How LLaMA-Factory is told to read a file of it, for `dataset_info.json`.
-    pub(super) fn llama_factory(self) -> Value {
+    /// How LLaMA-Factory is told to read a file of it, for `dataset_info.json`; none if it cannot.
+    pub(super) fn llama_factory(self) -> Option<Value> {
         let openai = json!({
             "formatting": "sharegpt",
             "columns": { "messages": "messages" },
@@ -73,9 +81,11 @@ impl Format {
                       "system_tag": "system" },
         });
         match self {
-            Self::Records | Self::Parquet | Self::Messages | Self::OpenAi => openai,
-            Self::ShareGpt => sharegpt::llama_factory(),
-            Self::Alpaca => alpaca::llama_factory(),
+            Self::Records | Self::Parquet | Self::Messages | Self::OpenAi => Some(openai),
+            Self::ShareGpt => Some(sharegpt::llama_factory()),
+            Self::Alpaca => Some(alpaca::llama_factory()),
+            // It wants one message where TRL has a list of them.
+            Self::Dpo(_) => None,
         }
     }
 }

@@ -77,5 +77,6 @@ fn a_format_is_named_as_it_is_read() {
         assert_eq!((name.parse(), format.to_string().as_str()), (Ok(format), name));
     }
     let error = "excel".parse::<Format>().unwrap_err();
-    assert_eq!(error, "\"excel\" is no format: want one of records, parquet, messages, openai, sharegpt, alpaca");
+    let formats = "records, parquet, messages, openai, sharegpt, alpaca, dpo, dpo-length, dpo-quality";
+    assert_eq!(error, format!("\"excel\" is no format: want one of {formats}"));
 }

@@ -30,7 +30,10 @@ impl Shelf {
             Progress::Finished { verdict: Verdict::Rejected { rule, .. }, .. } => (State::Rejected, rule.clone()),
             Progress::Failed { class, .. } => (State::Failed, class.clone()),
             Progress::Cancelled { .. } => (State::Cancelled, String::new()),
-            Progress::Planning { .. } | Progress::Writing { .. } => (State::Ready, String::new()),
+            Progress::Planning { .. }
+            | Progress::Writing { .. }
+            | Progress::Summarising { .. }
+            | Progress::Judging { .. } => (State::Ready, String::new()),
         };
         let mut records = self.records.lock().unwrap();
         let at = records.iter().position(|record| record.id == document.id).unwrap_or(records.len());
@@ -44,6 +47,7 @@ impl Shelf {
             mark: 1,
             changed_ms: 0,
             open: true,
+            judge: false,
             due_ms: 0,
             counters: Default::default(),
             lease: None,

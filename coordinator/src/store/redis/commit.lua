@@ -1,5 +1,5 @@
 -- Ends an attempt: only under the live lease.
--- ARGV: clock offset, lease id, next (continue, retry, release or end), next lease id or '', delay, state, reason,
+-- ARGV: clock offset, lease id, next (continue, judge, retry, release or end), next lease id or '', delay, state, reason,
 --       time to live of the next lease, how the attempt ended, its detail (JSON), 1 if there is a body, body,
 --       checkpoint or ''
 -- Returns 'done', 'repeated' or 'stale', and the envelope if it has the lease that the commit gave.
@@ -37,6 +37,7 @@ elseif next == 'release' then
 else
   ended.errors = nil
   ended.losses = nil
+  ended.judge = next == 'judge' and '1' or nil
   if next == 'end' then
     ended.state = state
     ended.reason = reason ~= '' and reason or nil

@@ -8,7 +8,7 @@
 --   a:ID, h:ID          LIST    its attempts, and what it was before each time it was taken up again, JSON
 --   q:changes           ZSET    ids by the number of their latest change; the run's `changes` counts them
 --   all, s:STATE, r:STATE:REASON              ZSET of ids by seq, to list
---   q:ready, q:delayed, q:expiry, q:progress, q:unflushed   ZSET of ids in the order in which they are taken
+--   q:ready, q:judge, q:delayed, q:expiry, q:progress, q:unflushed   ZSET of ids in the order in which they are taken
 --   leases              HASH    lease id to document id, of live leases and of those committed last
 --   req:WORKER:REQUEST  LIST    when the answer to a lease request is forgotten, then the leases it gave
 --   actions             LIST    what was done by hand, JSON, the oldest first
@@ -77,7 +77,7 @@ local function places(doc)
     at['r:' .. doc.state .. ':' .. (doc.reason or '')] = seq
   end
   if doc.state == 'ready' then
-    at['q:ready'] = doc.open and seq or seq + NEW
+    at[doc.judge and 'q:judge' or 'q:ready'] = doc.open and seq or seq + NEW
   elseif doc.state == 'delayed' then
     at['q:delayed'] = tonumber(doc.due_ms)
   elseif doc.state == 'leased' then
@@ -202,23 +202,31 @@ local function wake(now)
   end
 end
 
--- What may be leased to a worker with this model: how many documents in all, and how many of them new ones.
+-- What may be leased to a worker with this model: how many documents in all, how many of them new ones, and how many
+-- that wait for the judge.
 local function leasable(now, model, weights)
-  local terms = redis.call('HMGET', KEYS[1], 'paused', 'model', 'max_open')
-  local wanted = terms[2] or ''
-  if terms[1] or (wanted ~= '' and wanted ~= model and wanted ~= weights) then
-    return 0, 0
+  local terms = redis.call('HMGET', KEYS[1], 'paused', 'model', 'max_open', 'judge')
+  local wanted, judge = terms[2] or '', terms[4] or ''
+  local writes = wanted == '' or wanted == model or wanted == weights
+  local judges = judge ~= '' and (judge == model or judge == weights)
+  if terms[1] or not (writes or judges) then
+    return 0, 0, 0
   end
   wake(now)
+  local waiting = judge ~= '' and redis.call('ZCARD', RUN .. 'q:judge') or 0
+  local votes = judges and waiting or 0
+  if not writes then
+    return votes, 0, votes
+  end
   local ready = redis.call('ZCARD', RUN .. 'q:ready')
   local bound = tonumber(terms[3] or 0)
   if bound == 0 then
-    return ready, ready
+    return ready + votes, ready, votes
   end
   local begun = redis.call('ZCOUNT', RUN .. 'q:ready', '-inf', '(' .. int(NEW))
-  local open = begun + redis.call('ZCARD', RUN .. 's:leased') + redis.call('ZCARD', RUN .. 's:delayed')
+  local open = begun + waiting + redis.call('ZCARD', RUN .. 's:leased') + redis.call('ZCARD', RUN .. 's:delayed')
   local new = math.max(math.min(bound - open, ready - begun), 0)
-  return begun + new, new
+  return begun + new + votes, new, votes
 end
 
 -- The document that lives under a lease, or that was committed under it last: id, envelope; or nothing.

@@ -23,16 +23,29 @@ local slots = #ARGV - 6
 if slots == 0 then
   return { 0, {} }
 end
-local room, new = leasable(now, ARGV[5], ARGV[6])
+local room, new, votes = leasable(now, ARGV[5], ARGV[6])
 if room == 0 then
   return { 0, {} }
 end
 local leased, given = {}, { request, int(now + ttl) }
-for _, id in ipairs(redis.call('ZRANGE', RUN .. 'q:ready', 0, math.min(slots, room) - 1)) do
+-- Those that wait for the judge first: they are begun.
+local picked = {}
+local function pick(queue, most)
+  most = math.min(slots - #picked, most)
+  if most > 0 then
+    for _, id in ipairs(redis.call('ZRANGE', RUN .. queue, 0, most - 1)) do
+      picked[#picked + 1] = { id, queue }
+    end
+  end
+end
+pick('q:judge', votes)
+pick('q:ready', room - votes)
+for _, entry in ipairs(picked) do
+  local id, queue = entry[1], entry[2]
   local doc = read(id)
   if not doc or doc.state ~= 'ready' then
     -- An entry that an earlier fault left behind.
-    redis.call('ZREM', RUN .. 'q:ready', id)
+    redis.call('ZREM', RUN .. queue, id)
   elseif doc.open or new > 0 then
     if not doc.open then
       new = new - 1

@@ -24,7 +24,7 @@ impl RedisStore {
         let request = format!("req:{}:{}", query.worker, query.request_id);
         let asks: Vec<redis::Cmd> = (runs.iter())
             .flat_map(|run| {
-                let waiting = [key(run, "q:ready"), key(run, "q:delayed")];
+                let waiting = [key(run, "q:ready"), key(run, "q:judge"), key(run, "q:delayed")];
                 [redis::Cmd::exists(key(run, &request)), redis::Cmd::exists(waiting.as_slice())]
             })
             .collect();

@@ -204,10 +204,10 @@ impl Store for RedisStore {
         list.arg(RUNS).arg("NX").arg(run.created_ms).arg(run.id.as_str());
         self.client.command::<()>(&list).await?;
         let mut call = self.client.step(&step::CREATE_RUN, &run.id);
-        let Terms { priority, model, max_open } = &run.terms;
+        let Terms { priority, model, judge, max_open } = &run.terms;
         call.arg("recipe").arg(&run.recipe).arg("recipe_hash").arg(&run.recipe_hash).arg("seed").arg(run.seed);
         call.arg("created_ms").arg(run.created_ms).arg("priority").arg(priority);
-        call.arg("model").arg(model).arg("max_open").arg(max_open);
+        call.arg("model").arg(model).arg("judge").arg(judge).arg("max_open").arg(max_open);
         if run.paused {
             call.arg("paused").arg(1);
         }
@@ -305,6 +305,7 @@ impl Store for RedisStore {
         let Some(run) = self.run_of_lease(commit.lease).await? else { return Ok(Committed::Stale) };
         let (kind, next_lease, delay_ms, state, reason) = match &commit.next {
             Next::Continue { lease } => ("continue", lease.map(|id| id.to_string()), 0, "", ""),
+            Next::Judge { lease } => ("judge", lease.map(|id| id.to_string()), 0, "", ""),
             Next::Retry { delay_ms } => ("retry", None, *delay_ms, "", ""),
             Next::Release => ("release", None, 0, "", ""),
             Next::End { state, reason } => ("end", None, 0, state.as_str(), reason.as_str()),
@@ -355,7 +356,7 @@ impl Store for RedisStore {
         let mut call = self.client.step(&step::SWAP, &run);
         call.arg(swap.document.to_string()).arg(swap.version).arg(swap.state.as_str()).arg(swap.kept_reason());
         call.arg(u8::from(swap.body.is_some())).arg(swap.body.as_deref().unwrap_or_default());
-        call.arg(LeaseId::from_bytes(swap.fingerprint()).to_string());
+        call.arg(LeaseId::from_bytes(swap.fingerprint()).to_string()).arg(u8::from(swap.judge));
         let outcome: String = self.client.invoke(&call).await?;
         match outcome.as_str() {
             "done" => Ok(Swapped::Done),

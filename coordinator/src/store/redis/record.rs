@@ -63,6 +63,7 @@ pub(super) fn record(run: &RunId, (id, envelope, body, checkpoint): RawRecord) -
         mark: envelope.number("mark")?,
         changed_ms: envelope.number("changed_ms")?,
         open: envelope.0.contains_key("open"),
+        judge: envelope.0.contains_key("judge"),
         due_ms: envelope.number("due_ms")?,
         counters: Counters {
             errors: envelope.number("errors")?,
@@ -110,6 +111,7 @@ pub(super) fn run(id: &RunId, envelope: Envelope) -> Result<Option<Run>> {
         terms: Terms {
             priority: envelope.number("priority")?,
             model: envelope.word("model")?,
+            judge: envelope.0.get("judge").cloned().unwrap_or_default(),
             max_open: envelope.number("max_open")?,
         },
         paused: envelope.0.contains_key("paused"),

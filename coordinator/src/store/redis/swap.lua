@@ -1,5 +1,6 @@
 -- Puts a document to another state by hand, if it still has the version that was looked at.
--- ARGV: clock offset, document id, version, state, reason, 1 if there is a body, body, fingerprint of these
+-- ARGV: clock offset, document id, version, state, reason, 1 if there is a body, body, fingerprint of these,
+--       1 if it is for the judge
 -- Returns 'done', 'changed', or 'missing'.
 
 local id, version, state, reason, fingerprint = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[8]
@@ -30,6 +31,7 @@ put.errors = nil
 put.losses = nil
 put.releases = nil
 put.due_ms = nil
+put.judge = ARGV[9] == '1' and '1' or nil
 put.flushed = nil
 put.swap = fingerprint
 change(id, doc, put)

@@ -22,6 +22,7 @@ local function sweep(index, last)
       if tonumber(lost.losses) >= max_losses then
         lost.state = 'failed'
         lost.reason = 'poison'
+        lost.judge = nil
         set_checkpoint(id, '')
       end
       change(id, doc, lost)

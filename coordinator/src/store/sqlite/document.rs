@@ -9,12 +9,12 @@ use crate::store::{
     Swapped, Terms,
 };
 
-const RUN: &str = "SELECT id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused FROM run";
+const RUN: &str = "SELECT id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused, judge FROM run";
 
 pub(super) fn create_run(tx: &Transaction<'_>, run: &Run) -> Result<Run> {
     tx.prepare_cached(
-        "INSERT INTO run (id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO run (id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused, judge)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
     )?
     .execute((
         run.id.as_str(),
@@ -26,6 +26,7 @@ pub(super) fn create_run(tx: &Transaction<'_>, run: &Run) -> Result<Run> {
         &run.terms.model,
         run.terms.max_open,
         run.paused,
+        &run.terms.judge,
     ))?;
     tx.prepare_cached(&format!("{RUN} WHERE id = ?1"))?.query_row([run.id.as_str()], read_run)
 }
@@ -45,7 +46,7 @@ fn read_run(row: &Row<'_>) -> Result<Run> {
         recipe_hash: row.get(2)?,
         seed: row::time(row, 3)?,
         created_ms: row::time(row, 4)?,
-        terms: Terms { priority: row.get(5)?, model: row.get(6)?, max_open: row.get(7)? },
+        terms: Terms { priority: row.get(5)?, model: row.get(6)?, max_open: row.get(7)?, judge: row.get(9)? },
         paused: row.get(8)?,
     })
 }
@@ -110,6 +111,7 @@ pub(super) fn swap(tx: &Transaction<'_>, swap: &Swap, now: u64) -> Result<Option
     swap.kept_reason().clone_into(&mut envelope.record.reason);
     envelope.record.counters = Counters::default();
     envelope.record.due_ms = 0;
+    envelope.record.judge = swap.judge;
     envelope.record.flushed = false;
     envelope.swap = Some(fingerprint);
     envelope.change(tx, now)?;

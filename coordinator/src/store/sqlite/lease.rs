@@ -25,40 +25,61 @@ pub(super) fn lease(tx: &Transaction<'_>, query: &LeaseQuery, now: u64) -> Resul
     let mut waiting = Vec::with_capacity(runs.len());
     for (run, terms) in &runs {
         wake_delayed(tx, *run, now)?;
-        waiting.push(look(tx, *run, terms)?);
+        waiting.push(look(tx, *run, terms, query)?);
     }
     let mut leased = Vec::new();
-    for ((run, _), share) in runs.iter().zip(share(&waiting, query.slots as usize)) {
-        // The literal state lets the planner take the partial index, which holds the order too.
-        let picked = row::select(
-            tx,
-            "WHERE document.run = ?1 AND state = 'ready' ORDER BY open DESC, seq LIMIT ?2",
-            (run, share as i64),
-        )?;
-        for envelope in picked {
-            leased.push(grant(tx, envelope, query, now)?);
+    for ((run, terms), share) in runs.iter().zip(share(&waiting, query.slots as usize)) {
+        let mut left = share;
+        for judge in pools(terms, query) {
+            // The literal state lets the planner take the partial index, which holds the order too.
+            let picked = row::select(
+                tx,
+                "WHERE document.run = ?1 AND state = 'ready' AND document.judge = ?2 ORDER BY open DESC, seq LIMIT ?3",
+                (run, judge, left as i64),
+            )?;
+            left -= picked.len();
+            for envelope in picked {
+                leased.push(grant(tx, envelope, query, now)?);
+            }
         }
     }
     Ok(leased)
 }
 
+/// Which of a run's ready documents this worker may take, those for the judge first: they are begun.
+fn pools(terms: &Terms, query: &LeaseQuery) -> impl Iterator<Item = bool> {
+    let (model, weights_hash) = (&query.model, &query.weights_hash);
+    let judges = terms.judges(model, weights_hash).then_some(true);
+    judges.into_iter().chain(terms.fits(model, weights_hash).then_some(false))
+}
+
 /// What a run has for a worker now.
-fn look(tx: &Transaction<'_>, run: i64, terms: &Terms) -> Result<Waiting> {
+fn look(tx: &Transaction<'_>, run: i64, terms: &Terms, query: &LeaseQuery) -> Result<Waiting> {
     let mut tally = tx.prepare_cached("SELECT n FROM tally WHERE run = ?1 AND state = ?2")?;
     let mut count = |state: State| {
         let counted = tally.query_row((run, state.as_str()), |row| row::time(row, 0)).optional();
         counted.map(Option::unwrap_or_default)
     };
     let (ready, leased, delayed) = (count(State::Ready)?, count(State::Leased)?, count(State::Delayed)?);
-    let ready = match u64::from(terms.max_open) {
-        0 => ready,
+    let for_judge = if terms.judge.is_empty() {
+        0
+    } else {
+        tx.prepare_cached("SELECT count(*) FROM document WHERE run = ?1 AND state = 'ready' AND judge = 1")?
+            .query_row([run], |row| row::time(row, 0))?
+    };
+    let to_write = ready - for_judge;
+    let to_write = match u64::from(terms.max_open) {
+        0 => to_write,
         bound => {
-            let begun = tx
-                .prepare_cached("SELECT count(*) FROM document WHERE run = ?1 AND state = 'ready' AND open = 1")?
+            let begun: u64 = tx
+                .prepare_cached(
+                    "SELECT count(*) FROM document WHERE run = ?1 AND state = 'ready' AND judge = 0 AND open = 1",
+                )?
                 .query_row([run], |row| row::time(row, 0))?;
-            begun + bound.saturating_sub(begun + leased + delayed).min(ready - begun)
+            begun + bound.saturating_sub(begun + for_judge + leased + delayed).min(to_write - begun)
         }
     };
+    let ready = pools(terms, query).map(|judge| if judge { for_judge } else { to_write }).sum();
     Ok(Waiting { priority: terms.priority, leased, ready })
 }
 
@@ -97,13 +118,16 @@ fn wake_delayed(tx: &Transaction<'_>, run: i64, now: u64) -> Result<()> {
 /// Those that may be leased to this worker, oldest first.
 fn runs_with_work(tx: &Transaction<'_>, query: &LeaseQuery) -> Result<Vec<(i64, Terms)>> {
     tx.prepare_cached(
-        "SELECT key, priority, model, max_open FROM run
-         WHERE NOT paused AND model IN ('', ?1, ?2)
+        "SELECT key, priority, model, max_open, judge FROM run
+         WHERE NOT paused AND (model IN ('', ?1, ?2) OR judge <> '' AND judge IN (?1, ?2))
              AND EXISTS (SELECT 1 FROM tally WHERE tally.run = key AND state IN ('ready', 'delayed') AND n > 0)
          ORDER BY created_ms, id",
     )?
     .query_map((&query.model, &query.weights_hash), |row| {
-        Ok((row.get(0)?, Terms { priority: row.get(1)?, model: row.get(2)?, max_open: row.get(3)? }))
+        Ok((
+            row.get(0)?,
+            Terms { priority: row.get(1)?, model: row.get(2)?, max_open: row.get(3)?, judge: row.get(4)? },
+        ))
     })?
     .collect()
 }
@@ -174,7 +198,8 @@ pub(super) fn commit(tx: &Transaction<'_>, commit: &Commit, now: u64) -> Result<
     }
     let record = &mut envelope.record;
     match &commit.next {
-        Next::Continue { lease } => {
+        Next::Continue { lease } | Next::Judge { lease } => {
+            record.judge = matches!(commit.next, Next::Judge { .. });
             record.counters = Counters { releases: record.counters.releases, ..Counters::default() };
             record.state = State::Ready;
             if let Some(id) = *lease {
@@ -202,6 +227,7 @@ pub(super) fn commit(tx: &Transaction<'_>, commit: &Commit, now: u64) -> Result<
         Next::End { state, reason } => {
             record.counters = Counters { releases: record.counters.releases, ..Counters::default() };
             record.state = *state;
+            record.judge = false;
             record.reason.clone_from(reason);
         }
     }
@@ -232,6 +258,7 @@ pub(super) fn sweep(tx: &Transaction<'_>, limits: &SweepLimits, now: u64) -> Res
         if envelope.record.counters.losses >= limits.max_losses {
             envelope.record.state = State::Failed;
             envelope.record.reason = "poison".into();
+            envelope.record.judge = false;
             envelope.set_checkpoint(tx, None)?;
         }
         envelope.change(tx, now)?;

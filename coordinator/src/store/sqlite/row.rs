@@ -23,7 +23,7 @@ pub(super) struct Envelope {
 
 const COLUMNS: &str = "document.key, document.id, run.id, seq, state, reason, version, open, due_ms, errors, losses, \
                        releases, flushed, lease, worker, granted_ms, expires_ms, progress, progress_ms, last_lease, \
-                       next_lease, swap, mark, changed_ms";
+                       next_lease, swap, mark, changed_ms, document.judge";
 
 /// The envelopes that `rest` (a `WHERE` clause and what follows it) selects.
 pub(super) fn select(tx: &Transaction<'_>, rest: &str, params: impl Params) -> Result<Vec<Envelope>> {
@@ -67,6 +67,7 @@ fn read(row: &Row<'_>) -> Result<Envelope> {
         mark: time(row, 22)?,
         changed_ms: time(row, 23)?,
         open: row.get(7)?,
+        judge: row.get(24)?,
         due_ms: time(row, 8)?,
         counters: Counters { errors: row.get(9)?, losses: row.get(10)?, releases: row.get(11)? },
         flushed: row.get(12)?,
@@ -104,14 +105,14 @@ impl Envelope {
 
     /// Writes the envelope; body and checkpoint have their own functions.
     pub(super) fn save(&self, tx: &Transaction<'_>) -> Result<()> {
-        let Record { state, reason, version, mark, changed_ms, open, due_ms, counters, flushed, lease, .. } =
+        let Record { state, reason, version, mark, changed_ms, open, judge, due_ms, counters, flushed, lease, .. } =
             &self.record;
         tx.prepare_cached(
             "UPDATE document SET state = :state, reason = :reason, version = :version, open = :open, due_ms = :due_ms,
                  errors = :errors, losses = :losses, releases = :releases, flushed = :flushed, lease = :lease,
                  worker = :worker, granted_ms = :granted_ms, expires_ms = :expires_ms, progress = :progress,
                  progress_ms = :progress_ms, last_lease = :last_lease, next_lease = :next_lease, swap = :swap,
-                 mark = :mark, changed_ms = :changed_ms
+                 mark = :mark, changed_ms = :changed_ms, judge = :judge
              WHERE key = :key",
         )?
         .execute(named_params! {
@@ -120,6 +121,7 @@ impl Envelope {
             ":reason": reason,
             ":version": int(*version),
             ":open": open,
+            ":judge": judge,
             ":due_ms": int(*due_ms),
             ":errors": counters.errors,
             ":losses": counters.losses,

@@ -10,6 +10,7 @@ CREATE TABLE run (
     created_ms  INTEGER NOT NULL,
     priority    INTEGER NOT NULL,
     model       TEXT NOT NULL,
+    judge       TEXT NOT NULL,
     max_open    INTEGER NOT NULL,
     paused      INTEGER NOT NULL,
     next_seq    INTEGER NOT NULL DEFAULT 0
@@ -27,6 +28,7 @@ CREATE TABLE document (
     mark        INTEGER NOT NULL,
     changed_ms  INTEGER NOT NULL,
     open        INTEGER NOT NULL DEFAULT 0,
+    judge       INTEGER NOT NULL DEFAULT 0,
     due_ms      INTEGER NOT NULL DEFAULT 0,
     errors      INTEGER NOT NULL DEFAULT 0,
     losses      INTEGER NOT NULL DEFAULT 0,
@@ -49,7 +51,7 @@ CREATE UNIQUE INDEX document_by_seq ON document (run, seq);
 CREATE UNIQUE INDEX document_by_mark ON document (run, mark);
 CREATE INDEX document_by_state ON document (run, state, seq);
 CREATE INDEX document_by_reason ON document (run, state, reason, seq);
-CREATE INDEX document_ready ON document (run, open DESC, seq) WHERE state = 'ready';
+CREATE INDEX document_ready ON document (run, judge, open DESC, seq) WHERE state = 'ready';
 CREATE INDEX document_delayed ON document (run, due_ms) WHERE state = 'delayed';
 CREATE INDEX document_expiring ON document (expires_ms) WHERE state = 'leased';
 CREATE INDEX document_stalling ON document (progress_ms) WHERE state = 'leased';

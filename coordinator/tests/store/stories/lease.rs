@@ -183,8 +183,14 @@ async fn open_documents_come_before_new_ones_and_old_runs_before_young_ones(benc
     bench.commit(lease_of(&leased[0]), Next::Release).await;
     // The first row is mended and put back: new, though it was submitted first.
     let mended = bench.get(document(&old, 0)).await;
-    let requeue =
-        Swap { document: mended.id, version: mended.version, state: State::Ready, reason: String::new(), body: None };
+    let requeue = Swap {
+        document: mended.id,
+        version: mended.version,
+        state: State::Ready,
+        reason: String::new(),
+        judge: false,
+        body: None,
+    };
     bench.store.swap(&requeue).await.unwrap();
     let leased = bench.lease("w", "q2", 9).await;
     let order = [1, 2, 0, 3].map(|number| document(&old, number));

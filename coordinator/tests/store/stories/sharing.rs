@@ -1,6 +1,7 @@
 //! Several runs, and who of them gets the workers.
 
-use longhand_coordinator::store::{Next, State, StoreError, Terms};
+use longhand_coordinator::store::{Next, State, StoreError, Swap, Swapped, Terms};
+use longhand_proto::LeaseId;
 
 use crate::bench::*;
 
@@ -9,6 +10,7 @@ on_every_store!(
     equal_runs_share_the_workers,
     a_run_of_a_higher_priority_goes_first,
     a_run_is_written_by_the_model_that_it_asks_for,
+    votes_are_for_the_judge_alone,
     no_more_documents_are_open_than_the_run_allows,
     a_run_that_does_not_exist_cannot_be_paused,
 );
@@ -60,6 +62,59 @@ async fn a_run_is_written_by_the_model_that_it_asks_for(bench: &Bench) {
     let mut large = query("v", "q", 9);
     large.model = "large".into();
     assert_eq!(bench.store.lease(&large).await.unwrap().len(), 1);
+}
+
+async fn votes_are_for_the_judge_alone(bench: &Bench) {
+    let terms = Terms { model: "small".into(), judge: "large".into(), max_open: 2, ..Terms::default() };
+    let run = bench.run_on("r", 3, terms).await;
+    let judge = async |request: &str| {
+        let mut query = query("judge", request, 9);
+        query.model = "large".into();
+        bench.store.lease(&query).await.unwrap()
+    };
+    assert_eq!(judge("q0").await, [], "nothing is written yet");
+    let first = document(&run, 0);
+    let leased = bench.lease("w", "q1", 1).await;
+    bench.commit(lease_of(&leased[0]), Next::Judge { lease: None }).await;
+    assert!(bench.get(first).await.judge);
+    assert_eq!(ids(&bench.lease("w", "q2", 9).await), [document(&run, 1)], "the writer goes on, as far as is allowed");
+
+    // However a vote ends, the next one is the judge's.
+    let held = judge("q1").await;
+    assert_eq!(ids(&held), [first]);
+    bench.commit(lease_of(&held[0]), Next::Release).await;
+    let held = judge("q2").await;
+    bench.commit(lease_of(&held[0]), Next::Retry { delay_ms: MINUTE }).await;
+    bench.pass(2 * MINUTE);
+    assert_eq!(bench.lease("w", "q3", 9).await, []);
+    assert_eq!(ids(&judge("q3").await), [first]);
+    bench.pass(2 * TTL);
+    bench.sweep().await;
+    assert_eq!(ids(&bench.lease("w", "q4", 9).await), [document(&run, 1)]);
+    let held = judge("q4").await;
+    assert_eq!(ids(&held), [first]);
+    bench.assert_sound(&run).await;
+
+    // The next vote may be given at once, and its mark outlives that lease too.
+    let next = LeaseId::mint();
+    bench.commit(lease_of(&held[0]), Next::Judge { lease: Some(next) }).await;
+    bench.commit(next, Next::Release).await;
+    let held = judge("q5").await;
+    assert_eq!(ids(&held), [first]);
+    bench.end(lease_of(&held[0]), State::Accepted).await;
+    let record = bench.get(first).await;
+    assert!(!record.judge);
+    let swap = Swap {
+        document: first,
+        version: record.version,
+        state: State::Ready,
+        reason: String::new(),
+        judge: true,
+        body: None,
+    };
+    assert_eq!(bench.store.swap(&swap).await.unwrap(), Swapped::Done);
+    assert_eq!(ids(&judge("q6").await), [first], "taken up again for the judge");
+    bench.assert_sound(&run).await;
 }
 
 async fn no_more_documents_are_open_than_the_run_allows(bench: &Bench) {

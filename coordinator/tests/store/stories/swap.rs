@@ -17,7 +17,7 @@ on_every_store!(
 );
 
 fn put(record: &Record, state: State, reason: &str) -> Swap {
-    Swap { document: record.id, version: record.version, state, reason: reason.into(), body: None }
+    Swap { document: record.id, version: record.version, state, reason: reason.into(), judge: false, body: None }
 }
 
 async fn a_document_cancelled_while_a_worker_writes_it_stays_cancelled(bench: &Bench) {

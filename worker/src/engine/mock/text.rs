@@ -117,7 +117,7 @@ pub(super) fn write(task: &Task, variant: u32, ratio: f32) -> String {
             let words = numbers(prompt).max().unwrap_or(DEFAULT_WORDS);
             plan(&mut random, words, chinese)
         }
-        TaskKind::Section => {
+        TaskKind::Section | TaskKind::Summary => {
             let asked = task.length.map(|it| it.target_words).or_else(|| numbers(prompt).last());
             let words = (asked.unwrap_or(STEP_WORDS) as f32 * ratio).round() as usize;
             prose(&mut random, words.max(1), chinese, main_point(prompt))

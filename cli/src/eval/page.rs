@@ -1,0 +1,161 @@
+//! The plot of asked against written length, as a page that needs nothing else.
+
+use std::fmt::Write;
+
+use super::score::{Case, Report};
+
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 520.0;
+/// Room for the axes.
+const LEFT: f64 = 64.0;
+const BOTTOM: f64 = 48.0;
+const MARGIN: f64 = 16.0;
+/// Lines of the grid, in words.
+const GRID: [u32; 10] = [10, 50, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000];
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;\
+background:#fff}pre{background:#f4f4f2;padding:1rem;overflow:auto}svg{max-width:100%;height:auto}.grid{stroke:#e2e2de}\
+.even{stroke:#888;stroke-dasharray:5 4}text{font:12px system-ui,sans-serif;fill:#555}.direct{fill:#c2571a}\
+.agentwrite{fill:#1a6fb5}circle{fill-opacity:.65}.key{font-size:13px}\
+@media(prefers-color-scheme:dark){body{background:#181a1b;color:#ddd}pre{background:#232628}.grid{stroke:#33373a}text{fill:#aaa}}";
+
+/// The whole page.
+pub(super) fn html(report: &Report) -> String {
+    let mut out = String::new();
+    draw(&mut out, report).expect("a String takes all that is written");
+    out
+}
+
+fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
+    let cases = || report.methods.iter().flat_map(|method| method.cases.iter().map(|case| (method.method, case)));
+    let scale = Scale::of(cases().map(|(_, case)| case));
+    write!(
+        out,
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Length asked for and written</title><style>{STYLE}</style><h1>Length asked for and written</h1>\
+         <p>Each point is a prompt; on the dashed line as many words were written as asked for. A text that could not be \
+         written stands on the lower edge.</p>\
+         <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Words asked for and words written\">"
+    )?;
+    for words in GRID.into_iter().filter(|words| scale.holds(*words)) {
+        let (x, y) = (scale.x(words), scale.y(words));
+        let (top, bottom, right) = (MARGIN, HEIGHT - BOTTOM, WIDTH - MARGIN);
+        write!(
+            out,
+            "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>\
+             <line class=\"grid\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>\
+             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{words}</text>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{words}</text>",
+            bottom + 18.0,
+            LEFT - 8.0,
+            y + 4.0
+        )?;
+    }
+    let (low, high) = (scale.least, scale.most);
+    write!(
+        out,
+        "<line class=\"even\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
+        scale.x(low),
+        scale.y(low),
+        scale.x(high),
+        scale.y(high)
+    )?;
+    for (method, case) in cases() {
+        let what = case.kind.as_deref().unwrap_or("");
+        write!(
+            out,
+            "<circle class=\"{method}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"5\"><title>{method} {} {}: {} asked, {} written, S_l \
+             {:.1} {}</title></circle>",
+            scale.x(case.asked),
+            scale.y(case.written),
+            escape(&case.id),
+            escape(what),
+            case.asked,
+            case.written,
+            case.score_length,
+            escape(&case.failed)
+        )?;
+    }
+    for (place, method) in report.methods.iter().enumerate() {
+        let (x, y, name) = (LEFT + 16.0, MARGIN + 16.0 + 20.0 * place as f64, method.method);
+        write!(
+            out,
+            "<circle class=\"{name}\" cx=\"{x}\" cy=\"{y}\" r=\"5\"/><text class=\"key\" x=\"{}\" y=\"{}\">{name}</text>",
+            x + 12.0,
+            y + 4.0
+        )?;
+    }
+    write!(
+        out,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">words asked for</text>\
+         <text transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">words written</text></svg>\
+         <h2>Scores</h2><pre>{}</pre></html>",
+        (LEFT + WIDTH) / 2.0,
+        HEIGHT - 8.0,
+        (HEIGHT - BOTTOM) / 2.0,
+        escape(&report.text())
+    )
+}
+
+/// Words on both axes, by their logarithms.
+struct Scale {
+    least: u32,
+    most: u32,
+}
+
+impl Scale {
+    fn of<'a>(cases: impl Iterator<Item = &'a Case>) -> Self {
+        let (mut least, mut most) = (u32::MAX, 0);
+        for words in cases.flat_map(|case| [case.asked, case.written]).filter(|words| *words > 0) {
+            (least, most) = (least.min(words), most.max(words));
+        }
+        let least = (least / 2).clamp(1, 1_000_000);
+        Self { least, most: most.saturating_mul(2).max(least + 1) }
+    }
+
+    fn holds(&self, words: u32) -> bool {
+        (self.least..=self.most).contains(&words)
+    }
+
+    /// 0 at the least, 1 at the most.
+    fn share(&self, words: u32) -> f64 {
+        let log = |words: u32| f64::from(words.max(self.least)).ln();
+        (log(words) - log(self.least)) / (log(self.most) - log(self.least))
+    }
+
+    fn x(&self, words: u32) -> f64 {
+        LEFT + self.share(words) * (WIDTH - LEFT - MARGIN)
+    }
+
+    fn y(&self, words: u32) -> f64 {
+        (HEIGHT - BOTTOM) - self.share(words) * (HEIGHT - BOTTOM - MARGIN)
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::score::{Grouping, tests::report};
+    use super::*;
+
+    #[test]
+    fn every_prompt_is_a_point_and_nothing_comes_from_elsewhere() {
+        let page = html(&report(Grouping::Bins));
+        // Six cases, two entries of the key.
+        assert_eq!(page.matches("<circle").count(), 8);
+        assert!(page.contains("News &lt;b&gt;") && !page.contains("<b>"));
+        assert!(!page.contains("http") && !page.contains("<script") && !page.contains("NaN"), "{page}");
+    }
+
+    #[test]
+    fn equal_lengths_lie_on_the_line_and_no_words_on_the_edge() {
+        let report = report(Grouping::Bins);
+        let scale = Scale::of(report.methods.iter().flat_map(|method| &method.cases));
+        assert!((scale.share(400) - scale.share(400)).abs() < f64::EPSILON);
+        assert_eq!(scale.y(0), HEIGHT - BOTTOM);
+        assert!(scale.x(400) < scale.x(2_000) && scale.y(400) > scale.y(2_000));
+        assert!(scale.x(20_000) < WIDTH && scale.y(20_000) > 0.0);
+    }
+}

@@ -1,0 +1,362 @@
+//! What became of the prompts, scored and grouped.
+
+use longhand_coordinator::document::{Document, Language, Progress};
+use longhand_coordinator::filter::score_length;
+use longhand_coordinator::judge;
+use longhand_coordinator::recipe::Method;
+use longhand_coordinator::store::State;
+use longhand_proto::task::ModelInfo;
+use longhand_proto::words;
+use serde::Serialize;
+
+use super::sample::{self, Mean};
+use crate::output::{grouped, table};
+
+/// One prompt by one method.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Case {
+    pub(super) id: String,
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) language: Language,
+    pub(super) asked: u32,
+    /// Words written; 0 if the text could not be written.
+    pub(super) written: u32,
+    pub(super) score_length: f64,
+    /// None where it was not judged, or no vote could be read.
+    pub(super) score_quality: Option<f64>,
+    pub(super) unread_votes: usize,
+    /// Why there is no text; else empty.
+    pub(super) failed: String,
+}
+
+impl Case {
+    pub(super) fn of(state: State, document: &Document) -> Self {
+        let asked = document.instruction.required_words.unwrap_or(0);
+        let (written, failed) = match &document.progress {
+            Progress::Finished { text, .. } => (u32::try_from(words::count(text)).unwrap_or(u32::MAX), String::new()),
+            Progress::Failed { class, .. } => (0, class.clone()),
+            Progress::Planning { .. }
+            | Progress::Writing { .. }
+            | Progress::Summarising { .. }
+            | Progress::Judging { .. }
+            | Progress::Cancelled { .. } => (0, state.as_str().to_owned()),
+        };
+        Self {
+            id: document.instruction.id.clone().unwrap_or_default(),
+            kind: None,
+            language: document.instruction.language,
+            asked,
+            written,
+            score_length: score_length(asked, written),
+            score_quality: judge::score_quality(document.votes()),
+            unread_votes: judge::unread(document.votes()),
+            failed,
+        }
+    }
+}
+
+/// What the rows of the table are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grouping {
+    /// The paper's four bins.
+    Bins,
+    /// Each length that is asked for.
+    Lengths,
+}
+
+/// The paper's bins: least and most words asked for, and how they are written there.
+const BINS: [(u32, u32, &str); 4] =
+    [(0, 499, "[0, 500)"), (500, 1_999, "[500, 2k)"), (2_000, 3_999, "[2k, 4k)"), (4_000, 20_000, "[4k, 20k]")];
+/// From here on models without training for it fall behind.
+const LONG: u32 = 2_000;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Report {
+    pub(super) model: String,
+    pub(super) weights_hash: String,
+    pub(super) seed: u64,
+    pub(super) prompts: usize,
+    pub(super) left_out: usize,
+    pub(super) methods: Vec<MethodReport>,
+    /// S_l by AgentWrite less S_l of the direct text of the same prompt; empty unless both were measured.
+    pub(super) gain: Vec<Gain>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct MethodReport {
+    pub(super) method: &'static str,
+    pub(super) failed: usize,
+    pub(super) unread_votes: usize,
+    pub(super) groups: Vec<Group>,
+    pub(super) cases: Vec<Case>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Group {
+    pub(super) by: &'static str,
+    pub(super) name: String,
+    pub(super) asked: f64,
+    pub(super) written: f64,
+    pub(super) score_length: Mean,
+    pub(super) score_quality: Option<Mean>,
+    /// Mean of the two scores, where there are both.
+    pub(super) score: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Gain {
+    pub(super) name: String,
+    pub(super) score_length: Mean,
+}
+
+impl Report {
+    pub(super) fn new(
+        methods: Vec<(Method, Vec<Case>)>,
+        grouping: Grouping,
+        seed: u64,
+        model: &ModelInfo,
+        left_out: usize,
+    ) -> Self {
+        let gain = match methods.as_slice() {
+            [(Method::Direct, direct), (Method::AgentWrite, ours)] => gain(direct, ours, seed),
+            _ => Vec::new(),
+        };
+        Self {
+            model: model.name.clone(),
+            weights_hash: model.weights_hash.clone(),
+            seed,
+            prompts: methods.first().map_or(0, |(_, cases)| cases.len()),
+            left_out,
+            methods: methods
+                .into_iter()
+                .map(|(method, cases)| MethodReport::of(method, cases, grouping, seed))
+                .collect(),
+            gain,
+        }
+    }
+
+    /// Texts that could not be written.
+    pub(super) fn failed(&self) -> usize {
+        self.methods.iter().map(|method| method.failed).sum()
+    }
+
+    /// The tables, for people.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!("{} prompts, model {}", grouped(self.prompts as u64), self.model);
+        if self.left_out > 0 {
+            text.push_str(&format!("; {} that ask for more words were left out", grouped(self.left_out as u64)));
+        }
+        text.push('\n');
+        for method in &self.methods {
+            text.push_str(&format!("\n{}\n", method.text()));
+        }
+        if !self.gain.is_empty() {
+            let mut rows = vec![["agentwrite less direct", "n", "S_l", "95 %"].map(str::to_owned).to_vec()];
+            for Gain { name, score_length: it } in &self.gain {
+                rows.push(vec![name.clone(), it.n.to_string(), format!("{:+.1}", it.mean), interval(it)]);
+            }
+            text.push_str(&format!("\n{}", table(&rows)));
+        }
+        text
+    }
+}
+
+fn interval(mean: &Mean) -> String {
+    format!("{:.1} to {:.1}", mean.low, mean.high)
+}
+
+/// For all prompts, and for those that ask for much.
+fn gain(direct: &[Case], ours: &[Case], seed: u64) -> Vec<Gain> {
+    let of = |name: &str, least: u32| {
+        let pairs = direct.iter().zip(ours).filter(|(direct, _)| direct.asked >= least);
+        let gains: Vec<f64> = pairs.map(|(direct, ours)| ours.score_length - direct.score_length).collect();
+        let score_length = sample::mean(&gains, seed, &format!("gain {name}"))?;
+        Some(Gain { name: name.to_owned(), score_length })
+    };
+    [of("all", 0), of("2,000 words or more", LONG)].into_iter().flatten().collect()
+}
+
+impl MethodReport {
+    fn of(method: Method, cases: Vec<Case>, grouping: Grouping, seed: u64) -> Self {
+        let method = super::name(method);
+        let mut groups = Vec::new();
+        let mut add = |by, name: &str, belongs: &dyn Fn(&Case) -> bool| {
+            let cases: Vec<&Case> = cases.iter().filter(|case| belongs(case)).collect();
+            groups.extend(Group::of(by, name, &cases, seed, method));
+        };
+        add("", "all", &|_| true);
+        match grouping {
+            Grouping::Bins => {
+                for (least, most, name) in BINS {
+                    add("length", name, &|case| (least..=most).contains(&case.asked));
+                }
+                add("length", "over 20k", &|case| case.asked > 20_000);
+            }
+            Grouping::Lengths => {
+                let mut lengths: Vec<u32> = cases.iter().map(|case| case.asked).collect();
+                lengths.sort_unstable();
+                lengths.dedup();
+                for length in lengths {
+                    add("length", &grouped(length.into()), &|case| case.asked == length);
+                }
+            }
+        }
+        add("length", "2k and more", &|case| case.asked >= LONG);
+        for (language, name) in [(Language::En, "English"), (Language::Zh, "Chinese")] {
+            add("language", name, &|case| case.language == language);
+        }
+        let mut kinds: Vec<String> = cases.iter().filter_map(|case| case.kind.clone()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        for kind in &kinds {
+            add("type", kind, &|case| case.kind.as_ref() == Some(kind));
+        }
+        let failed = cases.iter().filter(|case| !case.failed.is_empty()).count();
+        let unread_votes = cases.iter().map(|case| case.unread_votes).sum();
+        Self { method, failed, unread_votes, groups, cases }
+    }
+
+    fn text(&self) -> String {
+        let judged = self.groups.iter().any(|group| group.score_quality.is_some());
+        let mut head = vec![self.method.to_owned()];
+        head.extend(["n", "asked", "written", "S_l", "95 %"].map(str::to_owned));
+        if judged {
+            head.extend(["S_q", "95 %", "S"].map(str::to_owned));
+        }
+        let mut rows = vec![head];
+        let mut by = "";
+        for group in &self.groups {
+            if group.by != by {
+                by = group.by;
+                rows.push(vec![format!("by {by}")]);
+            }
+            let indent = if by.is_empty() { "" } else { "  " };
+            let mut row = vec![
+                format!("{indent}{}", group.name),
+                group.score_length.n.to_string(),
+                grouped(group.asked.round() as u64),
+                grouped(group.written.round() as u64),
+                format!("{:.1}", group.score_length.mean),
+                interval(&group.score_length),
+            ];
+            if judged {
+                let quality = group.score_quality.as_ref();
+                row.push(quality.map_or("-".to_owned(), |it| format!("{:.1}", it.mean)));
+                row.push(quality.map_or("-".to_owned(), interval));
+                row.push(group.score.map_or("-".to_owned(), |score| format!("{score:.1}")));
+            }
+            rows.push(row);
+        }
+        let mut text = table(&rows);
+        if self.failed > 0 {
+            let failed = self.cases.iter().filter(|case| !case.failed.is_empty());
+            let names: Vec<String> = failed.map(|case| format!("{} ({})", case.id, case.failed)).collect();
+            text.push_str(&format!(
+                "{} could not be written and count as no words: {}\n",
+                self.failed,
+                names.join(", ")
+            ));
+        }
+        if self.unread_votes > 0 {
+            text.push_str(&format!("{} votes of the judge could not be read\n", grouped(self.unread_votes as u64)));
+        }
+        text
+    }
+}
+
+impl Group {
+    /// None for a group without cases.
+    fn of(by: &'static str, name: &str, cases: &[&Case], seed: u64, method: &str) -> Option<Self> {
+        let draw = |what: &str| format!("{method} {by} {name} {what}");
+        let lengths: Vec<f64> = cases.iter().map(|case| case.score_length).collect();
+        let qualities: Vec<f64> = cases.iter().filter_map(|case| case.score_quality).collect();
+        let mean =
+            |of: &dyn Fn(&Case) -> u32| cases.iter().map(|case| f64::from(of(case))).sum::<f64>() / cases.len() as f64;
+        let score_length = sample::mean(&lengths, seed, &draw("S_l"))?;
+        let score_quality = sample::mean(&qualities, seed, &draw("S_q"));
+        Some(Self {
+            by,
+            name: name.to_owned(),
+            asked: mean(&|case| case.asked),
+            written: mean(&|case| case.written),
+            score: score_quality.map(|quality| (score_length.mean + quality.mean) / 2.0),
+            score_length,
+            score_quality,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    fn case(id: &str, kind: &str, language: Language, asked: u32, written: u32, quality: Option<f64>) -> Case {
+        Case {
+            id: id.into(),
+            kind: Some(kind.into()),
+            language,
+            asked,
+            written,
+            score_length: score_length(asked, written),
+            score_quality: quality,
+            unread_votes: usize::from(quality.is_none()),
+            failed: if written == 0 { "bad_plan".into() } else { String::new() },
+        }
+    }
+
+    pub(in super::super) fn report(grouping: Grouping) -> Report {
+        let ours = vec![
+            case("1", "News", Language::En, 400, 400, Some(60.0)),
+            case("2", "News <b>", Language::Zh, 2_000, 2_200, Some(80.0)),
+            case("3", "Story", Language::En, 20_000, 0, None),
+        ];
+        let direct = vec![
+            case("1", "News", Language::En, 400, 800, Some(50.0)),
+            case("2", "News <b>", Language::Zh, 2_000, 1_000, Some(50.0)),
+            case("3", "Story", Language::En, 20_000, 2_000, Some(50.0)),
+        ];
+        let model = ModelInfo { name: "tiny".into(), ..ModelInfo::default() };
+        Report::new(vec![(Method::Direct, direct), (Method::AgentWrite, ours)], grouping, 1, &model, 2)
+    }
+
+    fn group<'a>(report: &'a Report, name: &str) -> &'a Group {
+        report.methods[1].groups.iter().find(|group| group.name == name).unwrap()
+    }
+
+    #[test]
+    fn a_text_that_could_not_be_written_lowers_the_score_and_is_named() {
+        let report = report(Grouping::Bins);
+        let all = group(&report, "all");
+        assert!((all.score_length.mean - (100.0 + 96.667 + 0.0) / 3.0).abs() < 0.01);
+        assert_eq!(all.score_quality.unwrap().mean, 70.0, "over those that were judged");
+        assert_eq!(all.score, Some((all.score_length.mean + 70.0) / 2.0));
+        assert_eq!(report.failed(), 1);
+        let text = report.text();
+        assert!(text.contains("1 could not be written and count as no words: 3 (bad_plan)"), "{text}");
+        assert!(text.contains("2 that ask for more words were left out"), "{text}");
+        assert!(text.contains("1 votes of the judge could not be read"), "{text}");
+    }
+
+    #[test]
+    fn bins_have_the_ends_of_the_paper() {
+        let bin = |asked: u32| {
+            BINS.iter().find(|(least, most, _)| (*least..=*most).contains(&asked)).map(|(_, _, name)| *name)
+        };
+        let ends = [(499, 0), (500, 1), (1_999, 1), (2_000, 2), (3_999, 2), (4_000, 3), (20_000, 3)];
+        assert!(ends.iter().all(|(asked, place)| bin(*asked) == Some(BINS[*place].2)));
+        let report = report(Grouping::Bins);
+        assert_eq!(group(&report, "[4k, 20k]").score_length.mean, 0.0);
+        assert_eq!((group(&report, "English").score_length.n, group(&report, "News").score_length.n), (2, 1));
+    }
+
+    #[test]
+    fn the_ruler_has_a_row_for_each_length_and_the_gain_is_taken_prompt_by_prompt() {
+        let report = report(Grouping::Lengths);
+        assert_eq!(group(&report, "2,000").asked, 2_000.0);
+        let long = &report.gain[1];
+        assert_eq!((long.name.as_str(), long.score_length.n), ("2,000 words or more", 2));
+        // Direct texts: 1,000 of 2,000 words is 50, 2,000 of 20,000 is 0.
+        assert!((long.score_length.mean - (96.667 - 50.0) / 2.0).abs() < 0.01);
+    }
+}

@@ -1,0 +1,140 @@
+//! `{"id": ..., "prompt": [...], "chosen": [...], "rejected": [...]}`: pairs of a better and a worse answer, as TRL reads
+//! preferences. The best of an instruction's candidates is chosen; one of those that scored less, drawn by seed, is
+//! rejected.
+
+use longhand_proto::task::Message;
+use serde_json::{Value, json};
+
+use super::super::Record;
+
+/// What decides which candidate is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// S_l.
+    Length,
+    /// S_q.
+    Quality,
+    /// The mean of both; of the one that there is, where the instruction states no length or nothing was judged.
+    Both,
+}
+
+/// None where no two candidates differ in their score.
+pub(super) fn row(by: By, candidates: &[Record]) -> Option<Value> {
+    let judged = candidates.iter().any(|record| record.score_quality.is_some());
+    let scored: Vec<(&Record, f64)> =
+        candidates.iter().filter_map(|record| Some((record, score(by, judged, record)?))).collect();
+    // The first of equals.
+    let (chosen, best) = scored.iter().rev().copied().max_by(|(_, one), (_, other)| one.total_cmp(other))?;
+    let worse: Vec<(&Record, f64)> = scored.into_iter().filter(|(_, score)| *score < best).collect();
+    let (rejected, less) = *worse.get(draw(chosen, worse.len())?)?;
+    let (prompt, _) = split(chosen)?;
+    Some(json!({
+        "id": chosen.id,
+        "prompt": prompt,
+        "chosen": [answer(chosen)?],
+        "rejected": [answer(rejected)?],
+        "rejected_id": rejected.id,
+        "score_chosen": best,
+        "score_rejected": less,
+    }))
+}
+
+fn score(by: By, judged: bool, record: &Record) -> Option<f64> {
+    let (length, quality) = (record.score_length, record.score_quality);
+    match by {
+        By::Length => length,
+        By::Quality => quality,
+        By::Both if !judged => length,
+        // One that nobody could judge cannot be compared with those that were.
+        By::Both => quality.map(|quality| length.map_or(quality, |length| (length + quality) / 2.0)),
+    }
+}
+
+/// A place below `n` that the run's seed and the instruction decide, by way of the chosen document's seed.
+fn draw(chosen: &Record, n: usize) -> Option<usize> {
+    let mut hash = blake3::Hasher::new_derive_key("longhand preference pairs v1");
+    hash.update(chosen.provenance.seed.as_bytes()).update(chosen.id.as_bytes());
+    let mut bytes = [0; 8];
+    hash.finalize_xof().fill(&mut bytes);
+    u64::from_le_bytes(bytes).checked_rem(n as u64).map(|place| place as usize)
+}
+
+fn split(record: &Record) -> Option<(&[Message], &Message)> {
+    record.messages.split_last().map(|(last, earlier)| (earlier, last))
+}
+
+fn answer(record: &Record) -> Option<&Message> {
+    split(record).map(|(_, last)| last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::tests::{document, run};
+    use crate::document::Language;
+    use crate::recipe::Recipe;
+
+    /// Candidates of one instruction with S_l and S_q.
+    fn candidates(scores: &[(Option<f64>, Option<f64>)]) -> Vec<Record> {
+        let of = |(at, (length, quality)): (usize, &(Option<f64>, Option<f64>))| {
+            let mut record = Record::of(&document(at as u32, Language::En, 1), &run(), &Recipe::default()).unwrap();
+            (record.score_length, record.score_quality) = (*length, *quality);
+            record.messages = vec![
+                Message { role: "user".into(), content: "Write.".into() },
+                Message { role: "assistant".into(), content: format!("Text {at}.") },
+            ];
+            record
+        };
+        scores.iter().enumerate().map(of).collect()
+    }
+
+    fn pair(by: By, scores: &[(Option<f64>, Option<f64>)]) -> Option<(String, String)> {
+        let row = row(by, &candidates(scores))?;
+        let text = |key: &str| row[key][0]["content"].as_str().unwrap().to_owned();
+        Some((text("chosen"), text("rejected")))
+    }
+
+    #[test]
+    fn a_pair_has_the_form_that_trl_reads() {
+        let row = row(By::Length, &candidates(&[(Some(60.0), None), (Some(90.0), None)])).unwrap();
+        assert_eq!(row["prompt"], json!([{ "role": "user", "content": "Write." }]));
+        assert_eq!(row["chosen"], json!([{ "role": "assistant", "content": "Text 1." }]));
+        assert_eq!(row["rejected"], json!([{ "role": "assistant", "content": "Text 0." }]));
+        assert_eq!((&row["score_chosen"], &row["score_rejected"]), (&json!(90.0), &json!(60.0)));
+    }
+
+    #[test]
+    fn the_best_is_chosen_by_the_score_that_is_asked_for() {
+        let scores = [(Some(100.0), Some(20.0)), (Some(50.0), Some(90.0))];
+        let texts = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
+        assert_eq!(pair(By::Length, &scores), texts("Text 0.", "Text 1."));
+        assert_eq!(pair(By::Quality, &scores), texts("Text 1.", "Text 0."));
+        assert_eq!(pair(By::Both, &scores), texts("Text 1.", "Text 0."), "60 against 70");
+        assert_eq!(pair(By::Both, &[(Some(100.0), None), (Some(50.0), None)]), texts("Text 0.", "Text 1."));
+        assert_eq!(pair(By::Both, &[(None, Some(30.0)), (None, Some(40.0))]), texts("Text 1.", "Text 0."));
+    }
+
+    #[test]
+    fn without_a_better_one_there_is_no_pair() {
+        assert_eq!(pair(By::Length, &[(Some(90.0), None)]), None);
+        assert_eq!(pair(By::Length, &[(Some(90.0), None), (Some(90.0), None)]), None);
+        assert_eq!(pair(By::Quality, &[(Some(90.0), None), (Some(80.0), None)]), None, "nothing was judged");
+        let unread = [(Some(100.0), None), (Some(50.0), Some(50.0)), (Some(60.0), Some(50.0))];
+        assert_eq!(pair(By::Both, &unread), Some(("Text 2.".into(), "Text 1.".into())), "nobody judged the first");
+        assert_eq!(pair(By::Both, &[]), None);
+    }
+
+    #[test]
+    fn the_rejected_one_is_drawn_from_all_that_scored_less_and_the_draw_repeats() {
+        let all = candidates(&[(Some(50.0), None), (Some(90.0), None), (Some(60.0), None), (Some(70.0), None)]);
+        let mut drawn = std::collections::HashSet::new();
+        for seed in 0..64 {
+            let mut all = all.clone();
+            all[1].provenance.seed = seed.to_string();
+            let pair = row(By::Length, &all).unwrap();
+            assert_eq!(pair, row(By::Length, &all).unwrap());
+            drawn.insert(pair["rejected"][0]["content"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(drawn.len(), 3, "{drawn:?}");
+    }
+}
