@@ -68,10 +68,10 @@ impl Cluster {
 fn ask(node: &Server, words: &[&str]) -> String {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
-    match command.query::<redis::Value>(&mut node.connect()).unwrap() {
-        redis::Value::Array(parts) => {
-            parts.into_iter().map(|part| redis::from_redis_value::<String>(part).unwrap() + "\n").collect()
-        }
-        other => redis::from_redis_value(other).unwrap(),
+    let text = |part| redis::from_redis_value::<String>(part).unwrap();
+    let answer = command.query::<redis::Value>(&mut node.connect()).unwrap();
+    if let redis::Value::Array(parts) = answer {
+        return parts.into_iter().map(|part| text(part) + "\n").collect();
     }
+    text(answer)
 }

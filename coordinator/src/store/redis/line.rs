@@ -102,10 +102,12 @@ impl Line {
             Err(error) => {
                 self.hang_up(number);
                 // What serves a fleet is not at its end because a server came back unfit: somebody will mend that.
-                Err(match error {
-                    StoreError::Refused(why) if self.served.load(Ordering::Relaxed) => StoreError::Unreachable(why),
-                    other => other,
-                })
+                if let StoreError::Refused(why) = &error
+                    && self.served.load(Ordering::Relaxed)
+                {
+                    return Err(StoreError::Unreachable(why.clone()));
+                }
+                Err(error)
             }
         }
     }
