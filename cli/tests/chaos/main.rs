@@ -5,6 +5,7 @@
 //! acknowledged is generated again, unless Redis itself was set back on purpose. A short version runs with the tests;
 //! `make chaos` runs five minutes and sets Redis back now and then. The same seed chooses the same blows; the moments
 //! at which they fall are the machine's.
+#![allow(clippy::print_stdout, reason = "what the chaos did is its result")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod actor;

@@ -138,7 +138,7 @@ async fn texts_are_the_writers_and_votes_the_judges() {
     recipe.judge.votes = 2;
     let terms = Terms { model: "mock".into(), judge: "judge".into(), ..Terms::default() };
     let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, terms };
-    let rows = (0..4).map(|number| Ok(instruction(number, 1_500)));
+    let rows = (0..4).map(|number| instruction(number, 1_500)).map(Ok);
     submit(sandbox.store.as_ref(), &spec, rows).await.unwrap();
     sandbox.coordinator.wake(4);
     let engine = |model: &str| mock(MockOptions { model: model.into(), ..Default::default() });
