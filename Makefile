@@ -45,7 +45,7 @@ NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sud
 help:
 	@echo 'make demo       write eight documents with a small real model into ./demo-corpus'
 	@echo 'make test       formatting, lints, docs, all tests'
-	@echo 'make chaos      the tests of broken links, disks and processes at length, five minutes of kills last'
+	@echo 'make chaos      2,000 simulated histories, then broken links, disks and processes at length, five minutes of kills last'
 	@echo 'make bench      speed of engine and de-duplication, against llama.cpp and PyPI libraries (an hour)'
 	@echo 'make dist       the program as a tar, with the licences of all that is in it'
 	@echo 'make deploy-check  everything in deploy/: charts, units, scripts; a real Slurm, two hosts, a rolling update'
@@ -63,10 +63,13 @@ demo: model
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
 
-# The last line says what became of the documents. CHAOS_SECONDS and CHAOS_SEED choose another story.
+# The last line says what became of the documents. CHAOS_SECONDS and CHAOS_SEED choose another story, CHAOS_SEEDS more
+# or fewer simulated ones.
 CHAOS_SECONDS ?= 330
 CHAOS_SEED ?= 7
+CHAOS_SEEDS ?= 2000
 chaos: test-deps
+	LONGHAND_SEEDS='$(CHAOS_SEEDS)' $(CARGO) test --locked --package longhand-tests --test simulation promises_hold -- --nocapture
 	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' $(CARGO) test --locked --package longhand-coordinator --test store torn
 	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' $(CARGO) test --locked --package longhand --test e2e full_disk
 	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' LONGHAND_CHAOS_SEED='$(CHAOS_SEED)' \

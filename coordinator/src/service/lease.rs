@@ -40,6 +40,7 @@ impl Coordinator {
             }
             let look = Instant::now() + chance::around(self.inner.options.poll);
             tokio::select! {
+                biased;
                 () = closing.cancelled() => return Ok(Vec::new()),
                 () = self.inner.ready.notified() => {}
                 () = sleep_until(look.min(until)) => {}

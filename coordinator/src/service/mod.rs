@@ -259,6 +259,7 @@ where
         .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
     tokio::pin!(server);
     tokio::select! {
+        biased;
         ended = &mut server => return ended,
         () = shutdown => {}
     }

@@ -1,17 +1,16 @@
 //! What lies on a worker's desk: the documents it writes, the calls it waits for, and what becomes of both.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::future::{AbortHandle, BoxFuture};
+use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use futures::{FutureExt, stream};
 use longhand_proto::LeaseId;
 use longhand_proto::task::{Checkpoint, Failure, Lease, Output, Vitals};
 use longhand_proto::trace::{self, Place};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tokio_stream::StreamMap;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -73,23 +72,31 @@ struct Held {
     acked: usize,
     /// When it got them, or when the document was taken.
     saved: Instant,
-    /// False once its result or itself is on the way back.
-    writing: bool,
+    /// None once its result or itself is on the way back.
+    writing: Option<Generating>,
     place: Place,
     /// Trace context of the attempt; empty if its document is not traced.
     traceparent: String,
 }
 
-/// Events of one task, closed by a none.
-type Events = futures::stream::BoxStream<'static, Option<Event>>;
+/// Cancels a generation when it is dropped.
+#[derive(Debug)]
+struct Generating(AbortHandle);
+
+impl Drop for Generating {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 pub(super) struct Desk {
     remote: Remote,
     engine: Arc<dyn Engine>,
     options: WorkerOptions,
-    held: HashMap<LeaseId, Held>,
-    /// Generations of the held leases that are writing; taking one out cancels it.
-    generations: StreamMap<LeaseId, Events>,
+    /// In an order of its own: a simulation must see the same each time.
+    held: BTreeMap<LeaseId, Held>,
+    /// Events of the held leases that are writing, each closed by a none.
+    generations: SelectAll<BoxStream<'static, (LeaseId, Option<Event>)>>,
     /// At most one `Lease`, one `Renew`, and one `Complete` or `Release` per held lease.
     calls: FuturesUnordered<BoxFuture<'static, Reply>>,
     /// A request for work is on its way; it may fill all slots that are free.
@@ -113,8 +120,8 @@ impl Desk {
             remote,
             engine,
             options,
-            held: HashMap::new(),
-            generations: StreamMap::new(),
+            held: BTreeMap::new(),
+            generations: SelectAll::new(),
             calls: FuturesUnordered::new(),
             asking: false,
             renewing: false,
@@ -173,7 +180,7 @@ impl Desk {
     }
 
     pub(super) fn status(&self) -> Status {
-        let writing = self.held.values().filter(|held| held.writing);
+        let writing = self.held.values().filter(|held| held.writing.is_some());
         Status {
             report: self.report,
             held: self.held.len() as u32,
@@ -291,11 +298,11 @@ impl Desk {
             tokens: Vec::new(),
             acked: 0,
             saved: Instant::now(),
-            writing: true,
+            writing: None,
             place: Place::of(&task),
             traceparent: task.traceparent.clone(),
         };
-        self.held.insert(id, held);
+        let held = self.held.entry(id).or_insert(held);
         if self.drain.is_cancelled() {
             self.release(id);
             return;
@@ -304,7 +311,9 @@ impl Desk {
         let resume = checkpoint.filter(|checkpoint| checkpoint.tokenizer_hash == *hash);
         let generation = self.engine.start(task, resume);
         let events = ReceiverStream::new(generation.events).map(Some).chain(stream::once(async { None }));
-        self.generations.insert(id, events.boxed());
+        let (events, cancel) = stream::abortable(events.map(move |event| (id, event)));
+        self.generations.push(events.boxed());
+        held.writing = Some(Generating(cancel));
         if since.elapsed() > Duration::from_millis(ttl_ms) / 3 {
             // The lease counts from before it was asked for, and the answer was long in coming.
             self.renewal.reset_immediately();
@@ -312,9 +321,8 @@ impl Desk {
     }
 
     fn complete(&mut self, lease: LeaseId, result: Result<Output, Failure>) {
-        self.generations.remove(&lease);
         let Some(held) = self.held.get_mut(&lease) else { return };
-        held.writing = false;
+        held.writing = None;
         if let Err(failure) = &result {
             say!(WARN, held, lease, "task failed", class = failure.class, error = failure.message);
         }
@@ -368,12 +376,11 @@ impl Desk {
 
     /// The document belongs to somebody else now. Whether a result on its way was in time is for its own answer to say.
     fn lose(&mut self, lease: LeaseId) {
-        if self.held.get(&lease).is_some_and(|held| held.writing) {
-            self.generations.remove(&lease);
-            if let Some(held) = self.held.remove(&lease) {
-                self.report.lost += 1;
-                say!(WARN, held, lease, "lease lost; its text is thrown away", tokens = held.tokens.len());
-            }
+        if self.held.get(&lease).is_some_and(|held| held.writing.is_some())
+            && let Some(held) = self.held.remove(&lease)
+        {
+            self.report.lost += 1;
+            say!(WARN, held, lease, "lease lost; its text is thrown away", tokens = held.tokens.len());
         }
     }
 
@@ -386,16 +393,15 @@ impl Desk {
         self.drain.cancel();
         self.grace_over = Some(Instant::now() + self.options.grace);
         let writing: Vec<LeaseId> =
-            self.held.iter().filter(|(_, held)| held.writing).map(|(&lease, _)| lease).collect();
+            self.held.iter().filter(|(_, held)| held.writing.is_some()).map(|(&lease, _)| lease).collect();
         for lease in writing {
             self.release(lease);
         }
     }
 
     fn release(&mut self, lease: LeaseId) {
-        self.generations.remove(&lease);
         let Some(held) = self.held.get_mut(&lease) else { return };
-        held.writing = false;
+        held.writing = None;
         let checkpoint = self.held.get(&lease).and_then(|held| self.checkpoint(held));
         let remote = self.remote.clone();
         self.calls

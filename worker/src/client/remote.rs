@@ -92,6 +92,7 @@ impl Remote {
         let id = LeaseId::mint().to_string();
         let waiting = self.lease_call(&id, slots, self.wait);
         let reply = tokio::select! {
+            biased;
             reply = waiting => reply?,
             () = drain.cancelled() => self.lease_call(&id, 0, Duration::ZERO).await?,
         };

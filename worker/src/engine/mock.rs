@@ -216,12 +216,11 @@ async fn write(
 ) -> Result<(), Failure> {
     let mut watch = Watch::start(task);
     let fate = fate(&options.faults, task);
-    // The first token names the attempt whose text this is: an attempt that takes over a checkpoint goes on with the
-    // text of the one that left it, as a real engine does.
     let taken = resume.filter(|it| it.tokenizer_hash == "mock").map(|it| it.tokens).unwrap_or_default();
-    let variant = taken.first().copied().unwrap_or(task.attempt);
-    let whole = text::write(task, variant, options.words_ratio);
-    let tokens = tokens_of(variant, &whole);
+    // As with a real engine, the text follows from the task and its seed: an attempt that takes over the checkpoint of a
+    // lost one goes on with the same text, and so does one that has to begin anew.
+    let whole = text::write(task, options.words_ratio);
+    let tokens = tokens_of(&whole);
     let resumed = if tokens.starts_with(&taken) { taken.len() } else { 0 };
 
     let prompt: Vec<u32> = task.messages.iter().flat_map(|it| text::pieces(&it.content)).map(text::token_of).collect();
@@ -244,7 +243,7 @@ async fn write(
         Fate::Stall => return std::future::pending().await,
         Fate::Well => (whole, FinishReason::Stop),
         Fate::BadPlan => ("I am sorry, here is an outline instead of a plan.".to_owned(), FinishReason::Stop),
-        Fate::Truncated => (text::pieces(&whole).take(end - 1).collect(), FinishReason::Length),
+        Fate::Truncated => (text::pieces(&whole).take(end).collect(), FinishReason::Length),
         Fate::Repetition => (whole + &" and over again".repeat(40), FinishReason::Repetition),
     };
     let generated = end.max(resumed) as u32;
@@ -262,9 +261,9 @@ async fn write(
     Ok(())
 }
 
-/// The text as the tokens of the double: its variant, then one for every word or Chinese character.
-fn tokens_of(variant: u32, text: &str) -> Vec<u32> {
-    std::iter::once(variant).chain(text::pieces(text).map(text::token_of)).collect()
+/// The text as the tokens of the double: one for every word or Chinese character.
+fn tokens_of(text: &str) -> Vec<u32> {
+    text::pieces(text).map(text::token_of).collect()
 }
 
 async fn emit(

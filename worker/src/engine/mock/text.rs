@@ -40,12 +40,12 @@ const HANZI: &str = "天地人山水风云雨雪花草树木春夏秋冬日月�
 pub(super) struct Random(u64);
 
 impl Random {
-    /// The same stream for the same task and variant of its text.
-    pub(super) fn of(task: &Task, variant: u32) -> Self {
+    /// The same stream for the same task and purpose.
+    pub(super) fn of(task: &Task, purpose: u32) -> Self {
         let mut hash = blake3::Hasher::new();
         hash.update(task.document.as_bytes()).update(task.kind.as_str().as_bytes());
         hash.update(&task.seed.to_le_bytes());
-        hash.update(&task.section.to_le_bytes()).update(&variant.to_le_bytes());
+        hash.update(&task.section.to_le_bytes()).update(&purpose.to_le_bytes());
         let mut start = [0; 8];
         start.copy_from_slice(&hash.finalize().as_bytes()[..8]);
         Self(u64::from_le_bytes(start))
@@ -105,11 +105,10 @@ fn is_han(c: char) -> bool {
     ('\u{4e00}'..='\u{9fff}').contains(&c)
 }
 
-/// The text that answers `task`; another `variant` is another text.
-pub(super) fn write(task: &Task, variant: u32, ratio: f32) -> String {
-    let mut random = Random::of(task, variant);
-    // Skip what the fate of the attempt draws.
-    random.0 = random.0.rotate_left(32);
+/// The text that answers `task`: another seed is another text, another attempt is not.
+pub(super) fn write(task: &Task, ratio: f32) -> String {
+    // Fates are drawn for attempts, which count from 1.
+    let mut random = Random::of(task, 0);
     let prompt = task.messages.last().map_or("", |it| it.content.as_str());
     let chinese = prompt.chars().filter(|c| is_han(*c)).count() * 4 > prompt.chars().count();
     match task.kind {

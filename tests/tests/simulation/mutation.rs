@@ -1,0 +1,113 @@
+//! Stores that break the contract, one rule each: what the simulation must catch.
+
+use std::time::Duration;
+
+use longhand_coordinator::store::{
+    Attempt, Commit, Committed, Filter, Grant, Lookup, Next, Record, Renewal, Result, Source, SqliteStore, State,
+    Store, SweepLimits, Swept,
+};
+use longhand_proto::{LeaseId, chance};
+
+use super::world::run_id;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    None,
+    /// Whoever once had a document may write it.
+    NoFence,
+    /// A sweep takes away what had run out when it looked, without looking again.
+    BlindSweep,
+    /// A commit is acknowledged first and written a little later.
+    EarlyAnswer,
+    /// The checkpoint of a lease that was lost is stored all the same.
+    StaleCheckpoint,
+}
+
+/// All, with what the witness must say of each.
+pub(crate) const MUTATIONS: [(Mutation, &str); 4] = [
+    (Mutation::NoFence, "which is not live, changed document"),
+    (Mutation::BlindSweep, "took a live lease"),
+    (Mutation::EarlyAnswer, "was acknowledged, and the store does not hold it"),
+    (Mutation::StaleCheckpoint, "a renewal under another lease changed"),
+];
+
+impl Mutation {
+    pub(crate) async fn lookup(self, store: &SqliteStore, lease: LeaseId) -> Result<Lookup> {
+        match store.lookup(lease).await? {
+            Lookup::Stale if self == Self::NoFence => Ok(match former(store, lease).await? {
+                Some((mut record, attempt, held)) => {
+                    record.lease = Some(Grant { id: lease, worker: attempt.worker, ..held });
+                    Lookup::Live(Box::new(record))
+                }
+                None => Lookup::Stale,
+            }),
+            looked => Ok(looked),
+        }
+    }
+
+    pub(crate) async fn commit(self, store: &SqliteStore, commit: &Commit) -> Result<Committed> {
+        if self == Self::EarlyAnswer && matches!(store.lookup(commit.lease).await?, Lookup::Live(_)) {
+            let (store, commit) = (store.clone(), commit.clone());
+            drop(tokio::spawn(async move {
+                tokio::time::sleep(chance::up_to(Duration::from_millis(100))).await;
+                store.commit(&commit).await
+            }));
+            return Ok(Committed::Done(None));
+        }
+        match store.commit(commit).await? {
+            Committed::Stale if self == Self::NoFence => match former(store, commit.lease).await? {
+                Some((_, _, held)) => store.commit(&Commit { lease: held.id, ..commit.clone() }).await,
+                None => Ok(Committed::Stale),
+            },
+            committed => Ok(committed),
+        }
+    }
+
+    pub(crate) async fn renew(self, store: &SqliteStore, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>> {
+        let lost = store.renew(renewals, ttl_ms).await?;
+        if self == Self::StaleCheckpoint {
+            for renewal in renewals.iter().filter(|renewal| lost.contains(&renewal.lease)) {
+                if let Some((_, _, held)) = former(store, renewal.lease).await? {
+                    store.renew(&[Renewal { lease: held.id, progress: 0, ..renewal.clone() }], ttl_ms).await?;
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    pub(crate) async fn sweep(self, store: &SqliteStore, limits: &SweepLimits) -> Result<Vec<Swept>> {
+        if self != Self::BlindSweep {
+            return store.sweep(limits).await;
+        }
+        let now = store.now_ms().await?;
+        let leased = Filter { state: Some(State::Leased), reason: None };
+        let over = store.list(&run_id(), &leased, None, limits.batch).await?.records.into_iter();
+        let over: Vec<Record> = over.filter(|it| it.lease.as_ref().is_some_and(|it| it.expires_ms <= now)).collect();
+        if !over.is_empty() {
+            tokio::time::sleep(chance::up_to(Duration::from_secs(2))).await;
+        }
+        let mut swept = store.sweep(limits).await?;
+        for record in over {
+            let Some(record) = store.get(record.id).await? else { continue };
+            let Some(lease) = record.lease else { continue };
+            let detail = serde_json::json!({});
+            let taken =
+                Commit { lease: lease.id, body: None, checkpoint: None, next: Next::Release, detail, ttl_ms: 0 };
+            store.commit(&taken).await?;
+            swept.push(Swept { run: run_id(), document: record.id, lease, state: State::Ready });
+        }
+        Ok(swept)
+    }
+}
+
+/// The document that was once held under this lease, if somebody else holds it now.
+async fn former(store: &SqliteStore, lease: LeaseId) -> Result<Option<(Record, Attempt, Grant)>> {
+    for record in store.list(&run_id(), &Filter::default(), None, 10_000).await?.records {
+        let attempts = store.attempts(record.id).await?;
+        let attempt = attempts.into_iter().find(|attempt| attempt.lease == lease);
+        if let (Some(attempt), Some(held)) = (attempt, record.lease.clone()) {
+            return Ok(Some((record, attempt, held)));
+        }
+    }
+    Ok(None)
+}
