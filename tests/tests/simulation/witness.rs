@@ -419,7 +419,7 @@ impl Book {
         );
         let Counters { errors, losses, releases } = before.record.counters;
         let (counters, sections) = match &commit.next {
-            Next::Continue { .. } => (Counters { releases, ..Counters::default() }, 1),
+            Next::Continue { .. } | Next::Judge { .. } => (Counters { releases, ..Counters::default() }, 1),
             Next::Retry { .. } => (Counters { errors: errors + 1, losses, releases }, 0),
             Next::Release => (Counters { errors, losses, releases: releases + 1 }, 0),
             Next::End { state, .. } => {
