@@ -66,7 +66,7 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "MODEL")]
     require_model: Option<String>,
 
-    /// Have the votes of the recipe's [judge] given by the model of this name or weights hash only
+    /// Have the votes of the recipe's judge given by the model of this name or weights hash only
     #[arg(long, value_name = "MODEL")]
     judge_model: Option<String>,
 

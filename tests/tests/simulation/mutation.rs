@@ -33,16 +33,17 @@ pub(crate) const MUTATIONS: [(Mutation, &str); 4] = [
 
 impl Mutation {
     pub(crate) async fn lookup(self, store: &SqliteStore, lease: LeaseId) -> Result<Lookup> {
-        match store.lookup(lease).await? {
-            Lookup::Stale if self == Self::NoFence => Ok(match former(store, lease).await? {
-                Some((mut record, attempt, held)) => {
-                    record.lease = Some(Grant { id: lease, worker: attempt.worker, ..held });
-                    Lookup::Live(Box::new(record))
-                }
-                None => Lookup::Stale,
-            }),
-            looked => Ok(looked),
+        let looked = store.lookup(lease).await?;
+        if self != Self::NoFence || looked != Lookup::Stale {
+            return Ok(looked);
         }
+        Ok(match former(store, lease).await? {
+            Some((mut record, attempt, held)) => {
+                record.lease = Some(Grant { id: lease, worker: attempt.worker, ..held });
+                Lookup::Live(Box::new(record))
+            }
+            None => looked,
+        })
     }
 
     pub(crate) async fn commit(self, store: &SqliteStore, commit: &Commit) -> Result<Committed> {
@@ -54,12 +55,13 @@ impl Mutation {
             }));
             return Ok(Committed::Done(None));
         }
-        match store.commit(commit).await? {
-            Committed::Stale if self == Self::NoFence => match former(store, commit.lease).await? {
-                Some((_, _, held)) => store.commit(&Commit { lease: held.id, ..commit.clone() }).await,
-                None => Ok(Committed::Stale),
-            },
-            committed => Ok(committed),
+        let committed = store.commit(commit).await?;
+        if self != Self::NoFence || committed != Committed::Stale {
+            return Ok(committed);
+        }
+        match former(store, commit.lease).await? {
+            Some((_, _, held)) => store.commit(&Commit { lease: held.id, ..commit.clone() }).await,
+            None => Ok(committed),
         }
     }
 

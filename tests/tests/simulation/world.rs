@@ -329,19 +329,17 @@ async fn submit_all(store: &SqliteStore) -> Vec<DocumentId> {
     let mut recipe = Recipe::builtin();
     recipe.retry.backoff_ms = 500;
     recipe.retry.max_backoff_ms = 4_000;
-    let rows = (0..DOCUMENTS).map(|number| {
-        Ok(Instruction {
-            id: Some(format!("row-{number}")),
-            messages: vec![Message { role: "user".into(), content: format!("Write about harbour number {number}.") }],
-            language: Language::En,
-            required_words: Some(WORDS),
-            context: Vec::new(),
-            metadata: serde_json::Map::new(),
-            line: number as u64 + 1,
-        })
+    let rows = (0..DOCUMENTS).map(|number| Instruction {
+        id: Some(format!("row-{number}")),
+        messages: vec![Message { role: "user".into(), content: format!("Write about harbour number {number}.") }],
+        language: Language::En,
+        required_words: Some(WORDS),
+        context: Vec::new(),
+        metadata: serde_json::Map::new(),
+        line: number as u64 + 1,
     });
     let spec = RunSpec { id: run_id(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
-    submit(store, &spec, rows).await.unwrap();
+    submit(store, &spec, rows.map(Ok)).await.unwrap();
     (0..DOCUMENTS).map(|number| DocumentId::derive(&run_id(), &format!("row-{number}"), 0)).collect()
 }
 
