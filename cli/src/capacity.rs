@@ -29,10 +29,10 @@ const SECTION_WORDS: f64 = 500.0;
 const USABLE: f64 = 0.9;
 /// What activations, graphs and libraries take beside them.
 const WORKSPACE: f64 = 2e9;
-/// Redis: a waiting document, and a byte of text of one in work (body, and the checkpoint beside it).
+/// Redis, as assumed: a waiting document, and what a word of a document in work takes.
 const WAITING_BYTES: f64 = 1_500.0;
 const BYTES_PER_WORD: f64 = 6.5;
-/// Documents that one Redis commits a second on two cores, see coordinator/BENCHMARKS.md.
+/// Steps that one Redis is taken to commit in a second: the figure that the scripts are made for, not a measured one.
 const COMMITS_PER_SECOND: f64 = 3_000.0;
 
 /// A card by its data sheet: memory in GB, its speed in TB/s, dense bf16 in TFLOP/s.
