@@ -5,6 +5,8 @@
 set -euo pipefail
 longhand=$(realpath "$1")
 deploy=$(realpath "$(dirname "$0")/..")
+# shellcheck source=SCRIPTDIR/common.sh
+. "$deploy/check/common.sh"
 command -v bwrap >/dev/null || { echo 'non-root: bwrap is missing: run `make deploy-deps`' >&2; exit 1; }
 work=$(mktemp -d /tmp/longhand-nonroot.XXXXXX)
 finish() {
@@ -15,7 +17,6 @@ finish() {
   exit "$code"
 }
 trap finish EXIT
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 # Words that an entry point starts: of a unit its ExecStart, of an image ENTRYPOINT and CMD.
 unit() { sed -n 's/^ExecStart=//p' "$deploy/systemd/$1"; }

@@ -4,6 +4,8 @@
 #   rolling.sh OLD-BINARY NEW-BINARY
 set -euo pipefail
 old=$(realpath "$1") new=$(realpath "$2")
+# shellcheck source=SCRIPTDIR/common.sh
+. "$(dirname "$0")/common.sh"
 work=$(mktemp -d /tmp/longhand-rolling.XXXXXX)
 finish() {
   code=$?
@@ -13,7 +15,7 @@ finish() {
   exit "$code"
 }
 trap finish EXIT
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 url=http://127.0.0.1:$port
 
 part() { # RUN COORDINATOR WORKER
@@ -21,7 +23,7 @@ part() { # RUN COORDINATOR WORKER
   "$2" coordinator --store "sqlite:$work/store.sqlite" --listen "127.0.0.1:$port" --http off >"$work/$name-coordinator.log" 2>&1 &
   local coordinator=$!
   for _ in $(seq 100); do "$2" status --coordinator "$url" >/dev/null 2>&1 && break; sleep 0.1; done
-  for number in 1 2 3; do printf '{"id":"row-%s","prompt":"Write about harbour %s.","length":2000}\n' $number $number; done >"$work/in.jsonl"
+  instructions 3 >"$work/in.jsonl"
   "$2" submit "$work/in.jsonl" --run-id "$name" --coordinator "$url" >/dev/null
   "$3" worker --coordinator "$url" --engine mock >"$work/$name-worker.log" 2>&1 &
   local worker=$!
@@ -29,9 +31,7 @@ part() { # RUN COORDINATOR WORKER
   kill -TERM "$worker"; wait "$worker"
   "$2" export "$name" -o "$work/$name" --coordinator "$url" >/dev/null
   kill -TERM "$coordinator"; wait "$coordinator"
-  local rows
-  rows=$(cat "$work/$name"/data/*.jsonl "$work/$name/rejected.jsonl" | wc -l)
-  [ "$rows" = 3 ] || { echo "rolling: $name: $rows of 3 documents came through" >&2; exit 1; }
+  whole "$work/$name" 3
 }
 part old-coordinator "$old" "$new"
 part old-workers "$new" "$old"

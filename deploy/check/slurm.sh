@@ -5,6 +5,8 @@
 set -euo pipefail
 longhand=$(realpath "$1")
 deploy=$(realpath "$(dirname "$0")/..")
+# shellcheck source=SCRIPTDIR/common.sh
+. "$deploy/check/common.sh"
 [ "$(id -u)" = 0 ] || { echo 'slurm: needs root: slurmd starts jobs as other users' >&2; exit 1; }
 for program in slurmctld slurmd munged sbatch; do
   command -v "$program" >/dev/null || { echo "slurm: $program is missing: run \`make deploy-deps\`" >&2; exit 1; }
@@ -26,15 +28,6 @@ finish() {
 }
 trap finish EXIT
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-until_true() { # SECONDS WHAT COMMAND...
-  local end=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@"; do
-    [ "$SECONDS" -lt "$end" ] || { echo "slurm: $what did not happen in time" >&2; exit 1; }
-    sleep 0.5
-  done
-}
 
 # Munge: who is who between the daemons.
 mkdir -p "$work/munge"
@@ -104,18 +97,12 @@ operator() {
   "$longhand" "$@" --coordinator "$(cat "$work/shared/address")" --token-file "$work/shared/operator-token" \
     --tls-ca "$work/shared/tls/ca.pem"
 }
-for number in $(seq 24); do
-  printf '{"id":"row-%s","prompt":"Write about harbour %s.","length":2000}\n' "$number" "$number"
-done >"$work/instructions.jsonl"
+instructions 24 >"$work/instructions.jsonl"
 operator submit "$work/instructions.jsonl" --run-id slurm >/dev/null
 
 export LONGHAND_ENGINE=mock LONGHAND_MOCK_TOKENS_PER_SECOND=200 LONGHAND_MAX_SEQUENCES=3 LONGHAND_EXIT_IDLE=5
 workers=$(sbatch --parsable "${small[@]}" --array=0-1 "$deploy/slurm/worker.sbatch")
-ended() { operator status slurm --json | python3 -c '
-import json, sys
-run = json.loads(sys.stdin.readline())
-counts = run.get("counts", run)
-print(sum(counts.get(state, 0) for state in ("accepted", "rejected", "failed", "cancelled")))'; }
+ended() { count slurm accepted rejected failed cancelled; }
 some_ended() { [ "$(ended)" -ge 3 ]; }
 until_true 120 'the first documents' some_ended
 # What preemption does to a job: a signal, time to react, back into the queue.
@@ -127,17 +114,7 @@ until_true 60 'the return of worker 0' anew
 all_ended() { [ "$(ended)" = 24 ]; }
 until_true 240 'the end of all documents' all_ended
 operator export slurm -o "$work/corpus" >/dev/null
-python3 - "$work" <<'PY'
-import glob, json, sys
-work = sys.argv[1]
-ids = [json.loads(line)["id"] for path in glob.glob(f"{work}/corpus/data/*.jsonl") for line in open(path)]
-stats = json.load(open(f"{work}/corpus/stats.json"))
-assert len(ids) == len(set(ids)), "an id stands twice in the corpus"
-rejected = sum(1 for _ in open(f"{work}/corpus/rejected.jsonl"))
-failed = sum(1 for _ in open(f"{work}/corpus/failed.jsonl"))
-assert failed == 0 and len(ids) + rejected == 24, (len(ids), rejected, failed)
-print(f"slurm: {len(ids)} accepted, {rejected} rejected, {failed} failed of 24; none twice")
-PY
+whole "$work/corpus" 24
 grep -q 'handed in' "$work/shared-logs/longhand-worker-${workers}_0.log"
 idle() { [ -z "$(squeue --noheader --jobs "$workers" 2>/dev/null)" ]; }
 until_true 90 'the end of idle workers' idle

@@ -6,6 +6,8 @@
 set -euo pipefail
 longhand=$(realpath "$1")
 deploy=$(realpath "$(dirname "$0")/..")
+# shellcheck source=SCRIPTDIR/common.sh
+. "$deploy/check/common.sh"
 [ "$(id -u)" = 0 ] || { echo 'two-hosts: needs root: it makes network namespaces' >&2; exit 1; }
 command -v ip >/dev/null || { echo 'two-hosts: ip is missing: run `make deploy-deps`' >&2; exit 1; }
 
@@ -22,14 +24,6 @@ finish() {
   exit "$code"
 }
 trap finish EXIT
-until_true() { # SECONDS WHAT COMMAND...
-  local end=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@"; do
-    [ "$SECONDS" -lt "$end" ] || { echo "two-hosts: $what did not happen in time" >&2; exit 1; }
-    sleep 0.3
-  done
-}
 
 for host in "$head" "$other"; do
   ip netns add "$host"
@@ -58,9 +52,7 @@ operator() {
 }
 answers() { operator status >/dev/null 2>&1; }
 until_true 30 'the coordinator' answers
-for number in $(seq 16); do
-  printf '{"id":"row-%s","prompt":"Write about harbour %s.","length":2000}\n' "$number" "$number"
-done >"$work/instructions.jsonl"
+instructions 16 >"$work/instructions.jsonl"
 operator submit "$work/instructions.jsonl" --run-id hosts >/dev/null
 
 worker() { # NAME ARGS...
@@ -77,29 +69,16 @@ worker worker --token-file "$work/worker" --tls-cert "$work/tls/workstation.pem"
   --exit-idle 5 &
 pid=$!
 
-count() { operator status hosts --json | python3 -c '
-import json, sys
-run = json.loads(sys.stdin.readline())
-counts = run.get("counts", run)
-print(sum(counts.get(state, 0) for state in sys.argv[1:]))' "$@"; }
-begun() { [ "$(count leased)" -ge 1 ]; }
+begun() { [ "$(count hosts leased)" -ge 1 ]; }
 until_true 60 'the first lease' begun
 ip -n "$other" link set "lh-b$$" down
 echo 'two-hosts: the worker is cut off'
-taken() { [ "$(count leased)" = 0 ]; }
+taken() { [ "$(count hosts leased)" = 0 ]; }
 until_true 60 'the end of the leases' taken
 ip -n "$other" link set "lh-b$$" up
 echo 'two-hosts: healed'
-all_ended() { [ "$(count accepted rejected failed cancelled)" = 16 ]; }
+all_ended() { [ "$(count hosts accepted rejected failed cancelled)" = 16 ]; }
 until_true 180 'the end of all documents' all_ended
 wait "$pid"
 operator export hosts -o "$work/corpus" >/dev/null
-python3 - "$work/corpus" <<'PY'
-import glob, json, sys
-corpus = sys.argv[1]
-ids = [json.loads(line)["id"] for path in glob.glob(f"{corpus}/data/*.jsonl") for line in open(path)]
-rest = [sum(1 for _ in open(f"{corpus}/{name}.jsonl")) for name in ("rejected", "failed")]
-assert len(ids) == len(set(ids)), "an id stands twice in the corpus"
-assert rest[1] == 0 and len(ids) + rest[0] == 16, (len(ids), rest)
-print(f"two-hosts: {len(ids)} accepted, {rest[0]} rejected, 0 failed of 16; none twice")
-PY
+whole "$work/corpus" 16
