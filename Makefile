@@ -31,6 +31,8 @@ PEER_VERSION := 0.3.36
 PEER := $(LONGHAND_CACHE)/peer/llama-cpp-python-$(PEER_VERSION)
 PEER_MODEL := $(PEER)/SmolLM2-135M-Instruct.Q4_0.gguf
 PEER_PROGRAMS := llama-batched-bench llama-quantize llama-server
+# Its kernels for AMX crash as GCC 12 compiles them, and mended are slower than its AVX-512 ones: those are measured.
+PEER_FLAGS := $(if $(filter x86_64,$(shell uname -m)),-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8)
 RANDOM_MODELS := $(LONGHAND_CACHE)/models/random-llama-1b.gguf $(LONGHAND_CACHE)/models/random-qwen-1b.gguf
 LONGHAND := $(CARGO) run --release --locked --quiet --package longhand --
 
@@ -228,7 +230,7 @@ $(PEER)/bin:
 	  && mkdir "$$temp/source" && tar --extract --file "$$temp"/llama_cpp_python-*.tar.gz --directory "$$temp/source" --strip-components 1 \
 	  && PATH="$$temp/venv/bin:$$PATH" && cmake -G Ninja -S "$$temp/source/vendor/llama.cpp" -B "$$temp/build" \
 	    -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DGGML_OPENMP=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF \
-	    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF >"$$temp/log" \
+	    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF $(PEER_FLAGS) >"$$temp/log" \
 	  && cmake --build "$$temp/build" --target $(PEER_PROGRAMS) >>"$$temp/log" \
 	  || { tail -n 30 "$$temp/log" >&2; exit 1; } \
 	  && mv "$$temp/build/bin" '$@'

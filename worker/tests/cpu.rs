@@ -7,7 +7,7 @@ use longhand_worker::cpu::{CpuDevice, CpuOptions, reference};
 use longhand_worker::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, SeqStep, StepBatch};
 use longhand_worker::model::Model;
 
-const ISAS: [&str; 4] = ["avx512-vnni-bf16", "avx512-vnni", "avx2", "plain"];
+const ISAS: [&str; 5] = ["avx512-amx", "avx512-vnni-bf16", "avx512-vnni", "avx2", "plain"];
 
 fn options(threads: usize) -> CpuOptions {
     CpuOptions { threads: Some(threads), kv_blocks: 512, max_batch_tokens: 256 }
@@ -105,14 +105,14 @@ fn the_device_agrees_with_transformers_on_twenty_prompts_of_the_real_model() {
     let mut device = CpuDevice::load(&model, &options(2)).unwrap();
     let vocab = device.vocab();
     let blocks: Vec<BlockId> = (0..512).collect();
-    let (mut agreed, mut decided, mut worst) = (0, 0, 0.0_f64);
+    let (mut agreed, mut decided, mut apart) = (0, 0, Vec::new());
     for prompt in fixtures::small_model_prompts() {
         let tokens: Vec<u32> = prompt.tokens.iter().chain(&prompt.greedy).copied().collect();
         let got = alone(&mut device, &tokens, 256, &blocks);
         let rows: Vec<&[f32]> = got.chunks_exact(vocab).skip(prompt.tokens.len() - 1).collect();
         let (got, want): (Vec<f32>, Vec<f32>) =
             prompt.top.iter().map(|(id, want)| (rows[0][*id as usize], *want)).unzip();
-        worst = worst.max(distance(&got, &want));
+        apart.push(distance(&got, &want));
         for ((row, token), lead) in rows.iter().zip(&prompt.greedy).zip(&prompt.lead) {
             // Leads below this are smaller than the rounding of rows to bytes.
             if *lead > 0.5 {
@@ -121,7 +121,9 @@ fn the_device_agrees_with_transformers_on_twenty_prompts_of_the_real_model() {
             }
         }
     }
-    assert!(worst < 0.2, "{worst}");
+    // Of the spread of the likeliest logits: what rows of 8 bits and weights with minima make, 0.1 on average.
+    let (mean, worst) = (apart.iter().sum::<f64>() / apart.len() as f64, apart.iter().copied().fold(0.0, f64::max));
+    assert!(mean < 0.12 && worst < 0.25, "{mean}, {worst} at most");
     assert!(agreed * 100 >= decided * 98, "{agreed} of {decided} likeliest tokens");
 }
 

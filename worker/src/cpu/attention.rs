@@ -1,9 +1,11 @@
-//! Attention of up to eight queries of one KV head over one segment of positions.
+//! Attention of up to sixteen queries of one KV head over one segment of positions.
 //!
 //! Positions are cut into segments of 256, always at multiples of 256. A segment's softmax is computed on its own and
 //! gives a partial result (weighted sum of values, greatest score, sum of weights); partial results are folded in the
 //! order of positions. Who computes a segment, and together with which other queries, has no influence on the bits.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
@@ -14,7 +16,7 @@ use super::lanes::{self, LANES, Vector};
 pub(crate) const SEGMENT: usize = 256;
 
 /// Queries of one call at most.
-pub(crate) const QUERIES: usize = 8;
+pub(crate) const QUERIES: usize = 16;
 
 /// Floats of a partial result: the weighted values, then greatest score and sum of weights.
 pub(crate) const fn partial_len(width: usize) -> usize {
@@ -24,29 +26,33 @@ pub(crate) const fn partial_len(width: usize) -> usize {
 /// One call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Call<'a> {
-    /// Words of bf16 pairs, scaled by log2(e) / sqrt(head_dim), `width / 2` each.
-    pub(crate) queries: [&'a [u32]; QUERIES],
+    /// Words of bf16 pairs, scaled by log2(e) / sqrt(head_dim): `[query][width / 2]`.
+    pub(crate) queries: &'a [u32],
     /// Positions of the segment that each query sees: at least 1 and at most 16 x pieces.
-    pub(crate) visible: [usize; QUERIES],
-    /// Number of queries.
-    pub(crate) count: usize,
+    pub(crate) visible: &'a [usize],
     /// The segment's KV pieces, 1 to 16.
     pub(crate) pieces: &'a [&'a [u32]],
     /// Padded head width.
     pub(crate) width: usize,
+    /// Pieces that are read after these: they are fetched meanwhile.
+    pub(crate) ahead: &'a [&'a [u32]],
 }
 
 /// Writes a partial result per query to `out`, [`partial_len`] floats each.
 pub(crate) fn segment(isa: Isa, call: &Call<'_>, out: &mut [f32]) {
     let len = partial_len(call.width);
-    assert!((1..=QUERIES).contains(&call.count) && out.len() >= call.count * len);
+    let count = call.visible.len();
+    assert!((1..=QUERIES).contains(&count) && out.len() >= count * len);
     assert!((1..=SEGMENT / 16).contains(&call.pieces.len()) && call.width.is_multiple_of(LANES));
     assert!(call.pieces.iter().all(|piece| piece.len() == super::kv::piece_words(call.width)));
-    assert!(call.queries[..call.count].iter().all(|query| query.len() == call.width / 2));
+    assert!(call.queries.len() == count * call.width / 2);
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Isa` holds what the processor was found to have, and the lengths were checked.
-        Isa::Avx512 { bf16: true } => unsafe { avx512::segment(call, out) },
+        Isa::Avx512 { amx: true, .. } => unsafe { amx::segment(call, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx512 { bf16: true, .. } => unsafe { avx512::segment(call, out) },
         isa => portable::segment(isa, call, out),
     }
 }
@@ -75,14 +81,6 @@ fn fold_body<V: Vector>(total: &mut [f32], part: &[f32]) {
 super::isa::per_isa! {
     /// Adds the partial result of later positions to that of earlier ones.
     pub(crate) fn fold(total: &mut [f32], part: &[f32]) = fold_body;
-}
-
-/// The partial result of no position.
-pub(crate) fn clear(total: &mut [f32]) {
-    let width = total.len() - LANES;
-    total.fill(0.0);
-    // Below every score, and finite: infinities would make NaN when subtracted.
-    total[width] = -1e30;
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use std::fmt;
 /// An instruction set that this processor has: only [`Isa::all`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
-    /// AVX-512 with VNNI, and its bf16 dot products if `bf16`.
+    /// AVX-512 with VNNI, its bf16 dot products if `bf16`, and the tiles of AMX if `amx`.
     #[cfg(target_arch = "x86_64")]
     Avx512 {
         bf16: bool,
+        amx: bool,
     },
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
@@ -31,9 +32,12 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vnni");
             if avx2 && avx512 {
                 if is_x86_feature_detected!("avx512bf16") {
-                    found.push(Self::Avx512 { bf16: true });
+                    if super::amx::is_available() {
+                        found.push(Self::Avx512 { bf16: true, amx: true });
+                    }
+                    found.push(Self::Avx512 { bf16: true, amx: false });
                 }
-                found.push(Self::Avx512 { bf16: false });
+                found.push(Self::Avx512 { bf16: false, amx: false });
             }
             if avx2 {
                 found.push(Self::Avx2);
@@ -52,9 +56,11 @@ impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 { bf16: true } => "avx512-vnni-bf16",
+            Self::Avx512 { amx: true, .. } => "avx512-amx",
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 { bf16: false } => "avx512-vnni",
+            Self::Avx512 { bf16: true, .. } => "avx512-vnni-bf16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 { .. } => "avx512-vnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
             Self::Plain => "plain",

@@ -26,6 +26,13 @@ pub(crate) fn pair(low: f32, high: f32) -> u32 {
     u32::from(to_bf16(low)) | u32::from(to_bf16(high)) << 16
 }
 
+/// The words of a row of numbers, two each.
+pub(crate) fn pairs(from: &[f32], to: &mut [u32]) {
+    for (word, from) in to.iter_mut().zip(from.chunks_exact(2)) {
+        *word = pair(from[0], from[1]);
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct KvPool {
     pub(crate) blocks: usize,

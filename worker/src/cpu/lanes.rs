@@ -124,15 +124,19 @@ impl Vector for Lanes {
     }
 }
 
+/// Taylor series of 2^f about 0, the highest power first; |f| <= 1/2 leaves 2e-8.
+pub(crate) const EXP2: [f32; 8] =
+    [1.525_273_3e-5, 1.540_353e-4, 1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1, 6.931_472e-1, 1.0];
+
 /// 2^x within 2 units in the last place; exactly 1 at 0 and exactly 0 below -126.
 #[inline(always)]
 pub(crate) fn exp2<V: Vector>(x: V) -> V {
     let clamped = x.min(V::splat(127.0)).max(V::splat(-126.0));
     let rounded = clamped.add(V::splat(ROUND));
     let f = clamped.sub(rounded.sub(V::splat(ROUND)));
-    // Taylor series of 2^f about 0; |f| <= 1/2 leaves 2e-8.
-    let mut p = V::splat(1.525_273_3e-5);
-    for next in [1.540_353e-4, 1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1, 6.931_472e-1, 1.0] {
+    let [first, rest @ ..] = EXP2;
+    let mut p = V::splat(first);
+    for next in rest {
         p = p.mul(f).add(V::splat(next));
     }
     p.mul(rounded.power_of_rounded()).where_above(x, V::splat(-126.0))

@@ -13,9 +13,9 @@ use super::acts::{ActRun, Acts, Dense, GROUP};
 use super::blocks::RUN;
 use super::isa::Isa;
 use super::lanes::Lanes;
-use super::tile::Matrix;
+use super::tile::{Kind, Matrix};
 
-/// Results of one call: `[row][output]`.
+/// Results of a group of rows: `[row][output]`.
 pub(crate) type Out = [Lanes; GROUP];
 
 /// A quantised tile and the rows that meet it.
@@ -26,6 +26,8 @@ struct Quantised<'a> {
     rows: &'a [ActRun],
     /// Value that stands for 0; ignored where there are minima.
     zero: f32,
+    /// What is read after this tile: its bytes are asked for meanwhile.
+    ahead: *const u8,
 }
 
 /// A dense tile and the rows that meet it.
@@ -35,35 +37,60 @@ struct Floats<'a> {
     rows: &'a [Dense],
 }
 
-/// Multiplies `rows` (1..=8) rows of group `group` with tile `tile`.
+/// Multiplies `rows` (1..=8) rows of group `group` with tile `tile`. `ahead` is a tile that is read soon after, a hint.
 #[inline]
-pub(crate) fn tile(isa: Isa, matrix: &Matrix, tile: usize, acts: &Acts, group: usize, rows: usize, out: &mut Out) {
+#[allow(clippy::too_many_arguments, reason = "a tile, rows, and where to")]
+pub(crate) fn tile(
+    isa: Isa,
+    matrix: &Matrix,
+    tile: usize,
+    acts: &Acts,
+    group: usize,
+    rows: usize,
+    ahead: *const u8,
+    out: &mut Out,
+) {
     debug_assert!(acts.width == matrix.width && (1..=GROUP).contains(&rows));
     let tile = matrix.tile(tile);
     if matrix.kind.is_quantised() {
         let runs = matrix.width / RUN;
         let zero = f32::from(matrix.kind.zero().unwrap_or(0));
-        let call = Quantised { tile, rows: &acts.runs[group * runs..][..runs], zero };
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Isa` holds what the processor was found to have; the tile has the layout of its kind.
-            Isa::Avx512 { .. } => unsafe { avx512::quantised(matrix.kind, call, rows, out) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2::quantised(matrix.kind, call, rows, out) },
-            Isa::Plain => plain::quantised(matrix.kind, call, rows, out),
-        }
+        quantised(
+            isa,
+            matrix.kind,
+            Quantised { tile, rows: &acts.runs[group * runs..][..runs], zero, ahead },
+            rows,
+            out,
+        );
     } else {
-        let call = Floats { tile, rows: &acts.dense[group * matrix.width..][..matrix.width] };
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx512 { .. } => unsafe { avx512::floats(matrix.kind, call, rows, out) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2::floats(matrix.kind, call, rows, out) },
-            Isa::Plain => plain::floats(matrix.kind, call, rows, out),
-        }
+        let rows_in = &acts.dense[group * matrix.width..][..matrix.width];
+        floats(isa, matrix.kind, Floats { tile, rows: rows_in }, rows, out);
+    }
+}
+
+#[inline]
+fn quantised(isa: Isa, kind: Kind, call: Quantised<'_>, rows: usize, out: &mut Out) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa` holds what the processor was found to have; the tile has the layout of its kind.
+        Isa::Avx512 { .. } => unsafe { avx512::quantised(kind, call, rows, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { avx2::quantised(kind, call, rows, out) },
+        Isa::Plain => plain::quantised(kind, call, rows, out),
+    }
+}
+
+#[inline]
+fn floats(isa: Isa, kind: Kind, call: Floats<'_>, rows: usize, out: &mut Out) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa` holds what the processor was found to have; the tile has the layout of its kind.
+        Isa::Avx512 { .. } => unsafe { avx512::floats(kind, call, rows, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { avx2::floats(kind, call, rows, out) },
+        Isa::Plain => plain::floats(kind, call, rows, out),
     }
 }
 

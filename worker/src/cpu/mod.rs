@@ -2,6 +2,8 @@
 //! thread pool for work of a few microseconds.
 
 mod acts;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod blocks;
 mod buffer;

@@ -1,12 +1,14 @@
 //! Threads for work of a few microseconds: they spin a little for the next job, then park.
 //!
-//! A job is a number of chunks that whoever is awake takes one by one from a shared counter; the caller takes part. So
-//! a thread that the system has put aside holds up nobody unless it sits on a chunk, and which thread does a chunk has
-//! no influence on the result.
+//! A job is a number of chunks. Each thread has a share of them, consecutive ones, which it takes one by one, so that it
+//! reads memory straight through and finds in its cache what it had there before; then it takes from the shares of
+//! others. So a thread that the system has put aside holds up nobody unless it sits on a chunk, and which thread does a
+//! chunk has no influence on the result. The caller takes part.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,9 +23,38 @@ const INDEX_BITS: u32 = 32;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
+/// What is left of one thread's share: its end in the high half, the next chunk to take in the low half. On a cache line
+/// of its own.
+#[repr(align(128))]
+struct Share(AtomicU64);
+
+impl Share {
+    fn set(&self, chunks: Range<usize>) {
+        self.0.store((chunks.end as u64) << INDEX_BITS | chunks.start as u64, Ordering::SeqCst);
+    }
+
+    fn is_empty_in(word: u64) -> bool {
+        word as u32 >= (word >> INDEX_BITS) as u32
+    }
+
+    fn is_empty(&self) -> bool {
+        Self::is_empty_in(self.0.load(Ordering::SeqCst))
+    }
+
+    fn take(&self) -> Option<usize> {
+        if Self::is_empty_in(self.0.load(Ordering::Acquire)) {
+            return None;
+        }
+        let word = self.0.fetch_add(1, Ordering::AcqRel);
+        (!Self::is_empty_in(word)).then_some(word as u32 as usize)
+    }
+}
+
 struct Board {
-    /// Chunks of the current job in the high half, next chunk to take in the low half.
-    word: AtomicU64,
+    /// One per thread, the caller's first.
+    shares: Vec<Share>,
+    /// Of the current job.
+    chunks: AtomicUsize,
     /// Valid as long as a chunk of it is taken and not done.
     job: UnsafeCell<Option<Job>>,
     done: AtomicUsize,
@@ -41,26 +72,19 @@ unsafe impl Sync for Board {}
 unsafe impl Send for Board {}
 
 impl Board {
-    /// Takes the next chunk of the current job and runs it. False if there is none.
-    fn work(&self) -> bool {
-        let word = self.word.load(Ordering::Acquire);
-        if word as u32 >= (word >> INDEX_BITS) as u32 {
-            return false;
-        }
-        let word = self.word.fetch_add(1, Ordering::AcqRel);
-        let (chunks, chunk) = ((word >> INDEX_BITS) as u32, word as u32);
-        if chunk >= chunks {
-            return false;
-        }
+    /// Takes a chunk of the current job for thread `me` and runs it. False if there is none.
+    fn work(&self, me: usize) -> bool {
+        let (before, from_me) = self.shares.split_at(me);
+        let Some(chunk) = from_me.iter().chain(before).find_map(Share::take) else { return false };
         // SAFETY: we hold a chunk that is not done, so the caller waits in `run`: it neither replaces the job nor
         // leaves the frame that the closure lives in.
         let job = unsafe { (*self.job.get()).map(|job| &*job) };
         if let Some(job) = job
-            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(chunk as usize)))
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(chunk)))
         {
             *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
-        if self.done.fetch_add(1, Ordering::SeqCst) + 1 == chunks as usize
+        if self.done.fetch_add(1, Ordering::SeqCst) + 1 == self.chunks.load(Ordering::Relaxed)
             && self.caller_parked.load(Ordering::SeqCst)
             && let Some(caller) = &*self.caller.lock().unwrap_or_else(PoisonError::into_inner)
         {
@@ -70,16 +94,15 @@ impl Board {
     }
 
     fn has_work(&self) -> bool {
-        let word = self.word.load(Ordering::SeqCst);
-        (word as u32) < (word >> INDEX_BITS) as u32
+        !self.shares.iter().all(Share::is_empty)
     }
 
-    fn serve(&self) {
+    fn serve(&self, me: usize) {
         let mut turn = Turn::new();
         while !self.stop.load(Ordering::Acquire) {
             turn.yield_if_due();
             let mut spins = 0;
-            while !self.work() {
+            while !self.work(me) {
                 spins += 1;
                 if spins < SPINS {
                     std::hint::spin_loop();
@@ -116,6 +139,11 @@ impl Turn {
     }
 }
 
+/// The chunks that a thread does unless others are faster.
+pub(crate) fn share_of(chunks: usize, thread: usize, threads: usize) -> Range<usize> {
+    chunks * thread / threads..chunks * (thread + 1) / threads
+}
+
 /// A fixed set of threads; dropped, it ends them.
 pub(crate) struct Pool {
     board: Arc<Board>,
@@ -132,7 +160,8 @@ impl Pool {
     /// `threads` counts the caller, so 1 starts none.
     pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
         let board = Arc::new(Board {
-            word: AtomicU64::new(0),
+            shares: (0..threads).map(|_| Share(AtomicU64::new(0))).collect(),
+            chunks: AtomicUsize::new(0),
             job: UnsafeCell::new(None),
             done: AtomicUsize::new(0),
             caller_parked: AtomicBool::new(false),
@@ -144,7 +173,7 @@ impl Pool {
         let mut pool = Self { board, workers: Vec::new() };
         for index in 1..threads {
             let board = Arc::clone(&pool.board);
-            pool.workers.push(thread::Builder::new().name(format!("cpu-{index}")).spawn(move || board.serve())?);
+            pool.workers.push(thread::Builder::new().name(format!("cpu-{index}")).spawn(move || board.serve(index))?);
         }
         Ok(pool)
     }
@@ -168,13 +197,16 @@ impl Pool {
                 Some(std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(std::ptr::from_ref(job)));
         }
         board.done.store(0, Ordering::Relaxed);
-        board.word.store((chunks as u64) << INDEX_BITS, Ordering::SeqCst);
-        // Pairs with the sleeper's increment: either we see it asleep or it sees the word.
+        board.chunks.store(chunks, Ordering::Relaxed);
+        for (thread, share) in board.shares.iter().enumerate() {
+            share.set(share_of(chunks, thread, board.shares.len()));
+        }
+        // Pairs with the sleeper's increment: either we see it asleep or it sees the shares.
         fence(Ordering::SeqCst);
         if board.sleepers.load(Ordering::SeqCst) > 0 {
             self.workers.iter().for_each(|worker| worker.thread().unpark());
         }
-        while board.work() {}
+        while board.work(0) {}
         self.wait(chunks);
         let panic = board.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {

@@ -22,12 +22,16 @@ pub(super) fn explain(error: &RedisError) -> StoreError {
         Some("MISCONF") => {
             StoreError::Full(format!("{error}; the server cannot write to its disk: make room there, then go on"))
         }
-        Some("LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "NOREPLICAS") => {
+        // MOVED and ASK get this far when a primary died and the client's view of the cluster still names it.
+        Some("LOADING" | "BUSY" | "TRYAGAIN" | "MOVED" | "ASK" | "CLUSTERDOWN" | "MASTERDOWN" | "NOREPLICAS") => {
             StoreError::Unreachable(error.to_string())
         }
         Some("READONLY") => StoreError::Refused(format!("{error}; name the primary server, not a replica")),
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => denied(error),
         Some(_) | None if error.kind() == ErrorKind::AuthenticationFailed => denied(error),
+        Some(_) | None if error.kind() == ErrorKind::ClusterConnectionNotFound => {
+            StoreError::Unreachable(error.to_string())
+        }
         Some(_) | None => StoreError::Other(error.to_string()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Call, QUERIES, SEGMENT, partial_len};
+use super::{Call, SEGMENT, partial_len};
 use crate::cpu::kv::piece_words;
 use crate::cpu::lanes::x86::Zmm;
 use crate::cpu::lanes::{self, LANES, Vector};
@@ -14,21 +14,30 @@ macro_rules! as_bf16 {
     };
 }
 
+/// Queries whose sums fit into the registers.
+const MOST: usize = 8;
+
 /// # Safety
 /// The processor has the features, and the call was checked by [`super::segment`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
 pub(super) unsafe fn segment(call: &Call<'_>, out: &mut [f32]) {
-    // SAFETY: the caller vouches for both.
-    unsafe {
-        match call.count {
-            1 => queries::<1>(call, out),
-            2 => queries::<2>(call, out),
-            3 => queries::<3>(call, out),
-            4 => queries::<4>(call, out),
-            5 => queries::<5>(call, out),
-            6 => queries::<6>(call, out),
-            7 => queries::<7>(call, out),
-            _ => queries::<QUERIES>(call, out),
+    let (words, len) = (call.width / 2, partial_len(call.width));
+    for (index, visible) in call.visible.chunks(MOST).enumerate() {
+        let queries = &call.queries[index * MOST * words..][..visible.len() * words];
+        let call = &Call { queries, visible, ..*call };
+        let out = &mut out[index * MOST * len..];
+        // SAFETY: the caller vouches for both.
+        unsafe {
+            match visible.len() {
+                1 => self::queries::<1>(call, out),
+                2 => self::queries::<2>(call, out),
+                3 => self::queries::<3>(call, out),
+                4 => self::queries::<4>(call, out),
+                5 => self::queries::<5>(call, out),
+                6 => self::queries::<6>(call, out),
+                7 => self::queries::<7>(call, out),
+                _ => self::queries::<MOST>(call, out),
+            }
         }
     }
 }
@@ -79,7 +88,7 @@ unsafe fn queries<const Q: usize>(call: &Call<'_>, out: &mut [f32]) {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn score<const Q: usize, const N: usize>(call: &Call<'_>, piece: usize, scores: &mut [[f32; SEGMENT]; Q]) {
     let keys: [*const u32; N] = std::array::from_fn(|n| call.pieces[piece + n].as_ptr());
-    let queries: [*const u32; Q] = std::array::from_fn(|q| call.queries[q].as_ptr());
+    let queries: [*const u32; Q] = std::array::from_fn(|q| call.queries[q * (call.width / 2)..].as_ptr());
     let mut sums = [[_mm512_setzero_ps(); N]; Q];
     for pair in 0..call.width / 2 {
         // SAFETY: a piece's keys are `width / 2` registers, a query as many words.
@@ -107,7 +116,12 @@ unsafe fn score<const Q: usize, const N: usize>(call: &Call<'_>, piece: usize, s
 /// Turns scores into weights rounded to bf16, two positions a word. Gives the greatest score and the sum of weights.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
-fn softmax(scores: &mut [f32; SEGMENT], weights: &mut [u32; SEGMENT / 2], visible: usize, pieces: usize) -> (f32, f32) {
+pub(super) fn softmax(
+    scores: &mut [f32; SEGMENT],
+    weights: &mut [u32; SEGMENT / 2],
+    visible: usize,
+    pieces: usize,
+) -> (f32, f32) {
     let used = visible.div_ceil(LANES);
     scores[visible..used * LANES].fill(f32::NEG_INFINITY);
     let mut most = _mm512_set1_ps(f32::NEG_INFINITY);
@@ -118,7 +132,9 @@ fn softmax(scores: &mut [f32; SEGMENT], weights: &mut [u32; SEGMENT / 2], visibl
     let most = _mm512_reduce_max_ps(most);
     let mut sum = _mm512_setzero_ps();
     for (scores, weights) in scores.chunks_exact(LANES).zip(weights.chunks_exact_mut(LANES / 2)).take(used) {
-        let Zmm(exact) = lanes::exp2(Zmm::load(scores).sub(Zmm::splat(most)));
+        // SAFETY: sixteen floats.
+        let score = unsafe { _mm512_loadu_ps(scores.as_ptr()) };
+        let exact = exp2(_mm512_sub_ps(score, _mm512_set1_ps(most)));
         // SAFETY: two names for 32 plain bytes; eight words out.
         let rounded = unsafe {
             let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(exact));
@@ -130,6 +146,22 @@ fn softmax(scores: &mut [f32; SEGMENT], weights: &mut [u32; SEGMENT / 2], visibl
     }
     weights[used * LANES / 2..pieces * LANES / 2].fill(0);
     (most, Zmm(sum).sum())
+}
+
+/// 2^x for x <= 0 as [`lanes::exp2`] has it, by fused operations: 0 far below, NaN of NaN.
+#[inline]
+#[target_feature(enable = "avx512f,fma")]
+fn exp2(x: __m512) -> __m512 {
+    // The second operand is kept where one is NaN.
+    let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
+    let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+    let f = _mm512_sub_ps(x, whole);
+    let [first, rest @ ..] = lanes::EXP2;
+    let mut p = _mm512_set1_ps(first);
+    for next in rest {
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(next));
+    }
+    _mm512_scalef_ps(p, whole)
 }
 
 /// Weighted sums of values `first..first + N * 16` of the head.

@@ -14,13 +14,12 @@ fn unpack(word: u32) -> (f32, f32) {
 #[inline(always)]
 fn segment_body<V: Vector>(call: &Call<'_>, out: &mut [f32]) {
     let half = call.width / 2 * LANES;
-    for (index, out) in out.chunks_exact_mut(partial_len(call.width)).take(call.count).enumerate() {
-        let visible = call.visible[index];
+    for (index, (out, &visible)) in out.chunks_exact_mut(partial_len(call.width)).zip(call.visible).enumerate() {
         let pieces = &call.pieces[..visible.div_ceil(LANES)];
         let mut scores = [f32::NEG_INFINITY; SEGMENT];
         for (piece, scores) in pieces.iter().zip(scores.chunks_exact_mut(LANES)) {
             let mut sums = [0.0; LANES];
-            for (keys, &query) in piece[..half].chunks_exact(LANES).zip(call.queries[index]) {
+            for (keys, &query) in piece[..half].chunks_exact(LANES).zip(&call.queries[index * (call.width / 2)..]) {
                 let (low, high) = unpack(query);
                 for (sum, &key) in sums.iter_mut().zip(keys) {
                     let (key_low, key_high) = unpack(key);

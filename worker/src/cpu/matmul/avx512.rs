@@ -6,10 +6,6 @@ use super::{Floats, Out, Quantised, entries, for_rows};
 use crate::cpu::lanes::LANES;
 use crate::cpu::tile::{Kind, run_bytes};
 
-/// Bytes that are fetched in advance: what memory gives while it is waited for. The hardware's own fetching stops at the
-/// end of each page.
-const AHEAD: usize = 4096;
-
 /// Dot products of the named groups of four inputs, for 16 outputs. A macro, as a function is not inlined reliably and
 /// a call costs as much as the products.
 macro_rules! dot {
@@ -21,6 +17,17 @@ macro_rules! dot {
 }
 
 entries!("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
+
+/// Asks for `len` bytes of a tile that is read soon, to be had from the second-level cache.
+#[inline(always)]
+pub(super) fn fetch(ahead: *const u8, at: usize, len: usize) {
+    if !ahead.is_null() {
+        for line in (at.next_multiple_of(64)..at + len).step_by(64) {
+            // SAFETY: a hint.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast()) };
+        }
+    }
+}
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALVES: bool>(
@@ -36,9 +43,7 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
         // SAFETY: the tile has as many runs as the rows.
         let (w, scale, second, min) = unsafe {
             let at = call.tile.as_ptr().add(index * stride);
-            for line in 0..stride.div_ceil(64) {
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line * 64).cast());
-            }
+            fetch(call.ahead, index * stride, stride);
             let mut w = [_mm512_setzero_si512(); 8];
             for i in 0..if NIBBLES { 4 } else { 8 } {
                 let loaded = _mm512_loadu_si512(at.add(i * 64).cast());

@@ -55,7 +55,7 @@ fn kernels_agree_with_their_slow_twin() {
                     let x = rounded(&acts, matrix.kind.is_quantised(), row);
                     for t in 0..matrix.tiles() {
                         let mut out = [[0.0; LANES]; GROUP];
-                        tile(isa, &matrix, t, &acts, group, here, &mut out);
+                        tile(isa, &matrix, t, &acts, group, here, std::ptr::null(), &mut out);
                         for output in t * LANES..outputs.min((t + 1) * LANES) {
                             let products = weights[output * inputs..][..inputs].iter().zip(&x);
                             let products: Vec<f64> = products.map(|(w, x)| f64::from(*w) * f64::from(*x)).collect();
@@ -85,10 +85,10 @@ fn a_row_gives_the_same_bits_alone_and_in_company() {
             for row in 0..8 {
                 let alone = rows(isa, &x[row * 512..][..512], 512, 512);
                 let mut want = [[0.0; LANES]; GROUP];
-                tile(isa, &matrix, 0, &alone, 0, 1, &mut want);
+                tile(isa, &matrix, 0, &alone, 0, 1, std::ptr::null(), &mut want);
                 for count in row + 1..=8 {
                     let mut got = [[0.0; LANES]; GROUP];
-                    tile(isa, &matrix, 0, &together, 0, count, &mut got);
+                    tile(isa, &matrix, 0, &together, 0, count, std::ptr::null(), &mut got);
                     assert_eq!(got[row], want[0], "{isa} {dtype:?}: row {row} of {count}");
                 }
             }
