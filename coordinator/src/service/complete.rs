@@ -10,7 +10,7 @@ use super::{Coordinator, render};
 use crate::document::{Applied, Document, Outcome, Progress};
 use crate::metrics::{Spent, Watch};
 use crate::recipe::Recipe;
-use crate::store::{AttemptEnd, Commit, Committed, Lookup, Next, Record, Result, State};
+use crate::store::{AttemptEnd, Commit, Committed, Counters, Lookup, Next, Record, Result, State};
 use crate::trace::Trail;
 
 /// A finished attempt as its worker reports it.
@@ -40,7 +40,11 @@ impl Coordinator {
         let (worker, lease) = (report.worker.clone(), report.lease);
         // A lease that is gone leads to no document.
         let trace_id = longhand_proto::trace::id_of(&report.traceparent);
-        let answer = match self.inner.store.lookup(lease).await? {
+        let looked = match self.inner.given.take(lease) {
+            Some(record) => Lookup::Live(Box::new(record)),
+            None => self.inner.store.lookup(lease).await?,
+        };
+        let answer = match looked {
             // A worker completes only what it leases itself.
             Lookup::Live(record) if !held_by(&record, &report.worker) => Answer::Stale,
             Lookup::Live(record) => self.record(*record, report).await?,
@@ -87,7 +91,13 @@ impl Coordinator {
             }
             Committed::Done(Some(grant)) => {
                 self.changed();
-                self.leased(grant.id).await
+                // The next task begins with what was just written: the store need not be asked for it.
+                let body = commit.body.unwrap_or_default();
+                let counters = Counters { releases: record.counters.releases, ..Counters::default() };
+                let judge = matches!(commit.next, Next::Judge { .. });
+                let next = Record { lease: Some(grant), judge, body, checkpoint: None, counters, ..record };
+                self.inner.given.keep(&next);
+                Ok(Answer::Recorded(self.render(next).await?.map(Box::new)))
             }
         }
     }

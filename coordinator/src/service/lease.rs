@@ -63,7 +63,12 @@ impl Coordinator {
         let (mut leases, mut room) = (Vec::with_capacity(records.len()), Some(ANSWER_BYTES));
         for record in records {
             let grant = record.lease.as_ref().map(|grant| grant.id);
-            let lease = if room.is_some() { self.render(record).await? } else { None };
+            let lease = if room.is_some() {
+                self.inner.given.keep(&record);
+                self.render(record).await?
+            } else {
+                None
+            };
             room = room.and_then(|room| room.checked_sub(lease.as_ref().map_or(0, bytes)));
             match (room, lease, grant) {
                 (Some(_), lease, _) => leases.extend(lease),

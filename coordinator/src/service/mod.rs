@@ -2,14 +2,15 @@
 //! of replicas may serve one store, and any of them may die at any time.
 //!
 //! `gate` stands before all calls, with `auth` and `pace`; `rpc` and `operator` convert, call, convert; `lease` waits for
-//! work; `complete` ends attempts; `render` turns a stored document into a task; `deed` does what people ask, here and on
-//! the dashboard.
+//! work; `complete` ends attempts; `render` turns a stored document into a task; `given` remembers what was given out;
+//! `deed` does what people ask, here and on the dashboard.
 
 mod auth;
 mod complete;
 mod deed;
 mod error;
 mod gate;
+mod given;
 mod lease;
 mod operator;
 mod pace;
@@ -38,6 +39,7 @@ use crate::store::{Store, StoreError};
 pub(crate) use auth::Holder;
 pub use auth::{Role, TokenError, Tokens, Who};
 use gate::{GateLayer, Rules};
+use given::Given;
 use operator::Operate;
 use recipes::Recipes;
 use rpc::Rpc;
@@ -95,6 +97,7 @@ struct Inner {
     store: Arc<dyn Store>,
     options: ServiceOptions,
     recipes: Recipes,
+    given: Given,
     calls: Semaphore,
     /// One permit for each document that became ready: wakes the request that waits with the turn.
     ready: Notify,
@@ -116,11 +119,12 @@ impl fmt::Debug for Coordinator {
 impl Coordinator {
     pub fn new(store: Arc<dyn Store>, options: ServiceOptions) -> Self {
         let calls = Semaphore::new(options.max_calls.max(1));
-        let (recipes, ready, turn) = (Recipes::default(), Notify::new(), Mutex::new(()));
+        let (recipes, given) = (Recipes::default(), Given::default());
+        let (ready, turn) = (Notify::new(), Mutex::new(()));
         let (changes, trouble) = (watch::Sender::new(0), watch::Sender::new(None));
         let metrics = Metrics::new();
         let lost = std::sync::Mutex::default();
-        let inner = Inner { store, options, recipes, calls, ready, turn, metrics, changes, trouble, lost };
+        let inner = Inner { store, options, recipes, given, calls, ready, turn, metrics, changes, trouble, lost };
         Self { inner: Arc::new(inner) }
     }
 
