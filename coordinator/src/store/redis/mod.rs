@@ -10,6 +10,7 @@ mod error;
 mod lease;
 mod line;
 mod people;
+pub mod raw;
 mod record;
 mod routes;
 mod start;
@@ -23,12 +24,13 @@ use redis::{FromRedisValue, Value};
 use self::client::{Client, key};
 pub use self::client::{RedisOptions, RedisTls};
 use self::error::unreadable;
+use self::raw::CommitArgs;
 use self::record::{Envelope, RawRecord, RawSwept};
 use self::routes::Routes;
 use super::{
-    Action, Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Next, Page,
-    Past, Record, Renewal, Result, Run, Seen, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits,
-    Swept, Terms, check_commit, check_filter, check_swap,
+    Action, Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Page, Past,
+    Record, Renewal, Result, Run, Seen, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
+    Terms, check_commit, check_filter, check_swap,
 };
 
 /// ZSET of run ids by time of creation: the only key that spans runs.
@@ -303,19 +305,8 @@ impl Store for RedisStore {
     async fn commit(&self, commit: &Commit) -> Result<Committed> {
         check_commit(commit)?;
         let Some(run) = self.run_of_lease(commit.lease).await? else { return Ok(Committed::Stale) };
-        let (kind, next_lease, delay_ms, state, reason) = match &commit.next {
-            Next::Continue { lease } => ("continue", lease.map(|id| id.to_string()), 0, "", ""),
-            Next::Judge { lease } => ("judge", lease.map(|id| id.to_string()), 0, "", ""),
-            Next::Retry { delay_ms } => ("retry", None, *delay_ms, "", ""),
-            Next::Release => ("release", None, 0, "", ""),
-            Next::End { state, reason } => ("end", None, 0, state.as_str(), reason.as_str()),
-        };
         let mut call = self.client.step(&step::COMMIT, &run);
-        call.arg(commit.lease.to_string()).arg(kind).arg(next_lease.unwrap_or_default());
-        call.arg(delay_ms.min(MAX_DELAY_MS)).arg(state).arg(reason).arg(commit.ttl_ms.min(MAX_DELAY_MS));
-        call.arg(commit.next.attempt_end().as_str()).arg(commit.detail.to_string());
-        call.arg(u8::from(commit.body.is_some())).arg(commit.body.as_deref().unwrap_or_default());
-        call.arg(encode(commit.checkpoint.as_ref())?);
+        call.arg(CommitArgs::of(commit)?);
         let (outcome, envelope): (String, Option<Envelope>) = optional(self.client.invoke(&call).await?)?;
         let grant = envelope.map(|envelope| envelope.grant()).transpose()?.flatten();
         if let Some(grant) = &grant {
