@@ -21,6 +21,8 @@ pub(super) struct Report {
     pub(super) outcome: Outcome,
     /// The worker would go on with the document's next task.
     pub(super) want_next: bool,
+    /// The tasks that it knows.
+    pub(super) kinds: Vec<TaskKind>,
     /// Span of the attempt, from the call's metadata; may be empty.
     pub(super) traceparent: String,
 }
@@ -111,7 +113,7 @@ impl Coordinator {
     ) -> Result<(Commit, Spent, Option<Trail>)> {
         let known = self.known(record).await?;
         let recipe = known.recipe.as_ref();
-        let Report { worker: _, lease, outcome, want_next, traceparent: _ } = report;
+        let Report { worker: _, lease, outcome, want_next, kinds, traceparent: _ } = report;
         let (kind, section) = document.current();
         let attempt = document.errors + 1 + record.counters.losses;
         let mut trail = self.trail(record, &document, recipe, &outcome).await?;
@@ -133,6 +135,7 @@ impl Coordinator {
         };
         let begun = clock::wall();
         let applied = document.apply(recipe, outcome);
+        let want_next = want_next && kinds.contains(&document.current().0);
         let next = match applied {
             Applied::NextTask if known.terms.judge.is_empty() || document.current().0 != TaskKind::Judge => {
                 Next::Continue { lease: want_next.then(LeaseId::mint) }

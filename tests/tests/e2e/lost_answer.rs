@@ -68,6 +68,7 @@ async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_onc
         wait_ms: 0,
         model: "mock".into(),
         weights_hash: "mock".into(),
+        kinds: v1::TaskKind::known(),
     };
     let leases = cut
         .call(|wire| {
@@ -101,6 +102,7 @@ async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_onc
         result: Some(v1::complete_request::Result::Output(write(lease.task).await.into())),
         want_next: true,
         model: Some(ModelInfo::default().into()),
+        kinds: v1::TaskKind::known(),
     };
     let reply = cut
         .call(|wire| {

@@ -275,12 +275,18 @@ pub(crate) async fn write(task: Task) -> Output {
 pub(crate) struct Peer {
     pub(crate) client: CoordinatorClient<Channel>,
     worker: WorkerId,
+    kinds: Vec<i32>,
 }
 
 impl Peer {
     pub(crate) fn of(sandbox: &Sandbox) -> Self {
         let client = CoordinatorClient::new(sandbox.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Self { client, worker: WorkerId::mint("peer") }
+        Self { client, worker: WorkerId::mint("peer"), kinds: v1::TaskKind::known() }
+    }
+
+    /// One that was built before workers said which tasks they know.
+    pub(crate) fn older(sandbox: &Sandbox) -> Self {
+        Self { kinds: Vec::new(), ..Self::of(sandbox) }
     }
 
     pub(crate) async fn lease(&self, request_id: &str, slots: u32, wait: Duration) -> Vec<Lease> {
@@ -291,6 +297,7 @@ impl Peer {
             wait_ms: wait.as_millis() as u64,
             model: "mock".into(),
             weights_hash: "mock".into(),
+            kinds: self.kinds.clone(),
         };
         let reply = within(self.client.clone().lease(request)).await.unwrap().into_inner();
         reply.leases.into_iter().map(|lease| lease.try_into().unwrap()).collect()
@@ -309,6 +316,7 @@ impl Peer {
             result: Some(v1::complete_request::Result::Output(output.into())),
             want_next: true,
             model: Some(ModelInfo::default().into()),
+            kinds: self.kinds.clone(),
         };
         let reply = within(self.client.clone().complete(request)).await.unwrap().into_inner();
         (reply.outcome(), reply.next.map(|lease| lease.try_into().unwrap()))

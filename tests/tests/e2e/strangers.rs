@@ -72,6 +72,7 @@ fn good(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
             wait_ms: u64::MAX,
             model: "mock".into(),
             weights_hash: "mock".into(),
+            kinds: vec![1, 9, i32::MAX],
         }
         .encode_to_vec(),
         v1::RenewRequest {
@@ -90,6 +91,7 @@ fn good(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
             result: Some(v1::complete_request::Result::Output(output)),
             want_next: true,
             model: Some(v1::ModelInfo::default()),
+            kinds: v1::TaskKind::known(),
         }
         .encode_to_vec(),
         v1::CompleteRequest {
@@ -98,6 +100,7 @@ fn good(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
             result: Some(v1::complete_request::Result::Failure(failure)),
             want_next: false,
             model: None,
+            kinds: Vec::new(),
         }
         .encode_to_vec(),
         v1::ReleaseRequest { worker, lease_id, checkpoint }.encode_to_vec(),

@@ -83,7 +83,18 @@ impl Remote {
             let request = request.clone();
             async move { client(wire).hello(request).await }
         };
-        self.repeat("hello", self.call_timeout, call).await.map_err(|error| error.into_worker_error(self.give_up))
+        let reply = self.repeat("hello", self.call_timeout, call).await;
+        let reply = reply.map_err(|error| error.into_worker_error(self.give_up))?;
+        if reply.protocol != PROTOCOL {
+            let older = if reply.protocol < PROTOCOL { "coordinator" } else { "worker" };
+            return Err(WorkerError::Refused(format!(
+                "coordinator {} speaks protocol {} and worker {} speaks protocol {PROTOCOL}; update the {older}",
+                reply.version,
+                reply.protocol,
+                longhand_proto::build()
+            )));
+        }
+        Ok(reply)
     }
 
     /// Waits for up to `slots` documents. Once `drain` is cancelled it asks for no more, and returns what this request
@@ -108,6 +119,7 @@ impl Remote {
             wait_ms: wait.as_millis() as u64,
             model: self.model.clone(),
             weights_hash: self.weights_hash.clone(),
+            kinds: v1::TaskKind::known(),
         };
         let call = |wire| {
             let request = request.clone();
@@ -152,6 +164,7 @@ impl Remote {
             }),
             want_next,
             model: Some(model.into()),
+            kinds: v1::TaskKind::known(),
         };
         let call = |wire| {
             let mut request = Request::new(request.clone());

@@ -146,6 +146,7 @@ impl Simulated<'_> {
             wait_ms: 500,
             model: "bench".into(),
             weights_hash: "bench".into(),
+            kinds: v1::TaskKind::known(),
         };
         let call = |wire| {
             let request = request.clone();
@@ -161,6 +162,7 @@ impl Simulated<'_> {
             result: Some(Answer::Output(output.into())),
             want_next: true,
             model: Some(ModelInfo::default().into()),
+            kinds: v1::TaskKind::known(),
         };
         let call = |wire| {
             let request = request.clone();
