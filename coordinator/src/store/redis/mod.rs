@@ -128,6 +128,17 @@ fn encode(checkpoint: Option<&Checkpoint>) -> Result<String> {
     serde_json::to_string(checkpoint).map_err(|error| StoreError::Other(format!("a checkpoint: {error}")))
 }
 
+/// How many of these one step takes: one at least.
+fn fits<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> usize {
+    let mut sum = 0;
+    let fit = items.iter().take(BATCH).take_while(|item| {
+        let first = sum == 0;
+        sum += bytes(item).max(1);
+        first || sum <= BATCH_BYTES
+    });
+    fit.count()
+}
+
 /// An answer of one word, or of a word and what it is about.
 fn optional<T: FromRedisValue>(answer: Vec<Value>) -> Result<(String, Option<T>)> {
     let mut parts = answer.into_iter();
@@ -234,13 +245,7 @@ impl Store for RedisStore {
         let mut submitted = Submitted::default();
         let mut rest = documents;
         loop {
-            let mut bytes = 0;
-            let fits = rest.iter().take(BATCH).take_while(|document| {
-                let first = bytes == 0;
-                bytes += document.body.len().max(1);
-                first || bytes <= BATCH_BYTES
-            });
-            let (batch, after) = rest.split_at(fits.count());
+            let (batch, after) = rest.split_at(fits(rest, |document| document.body.len()));
             let mut call = self.client.step(&step::SUBMIT, run);
             for document in batch {
                 let (state, reason) = match &document.failed {
@@ -269,20 +274,24 @@ impl Store for RedisStore {
         let mut routed = Vec::new();
         for renewal in renewals {
             match self.run_of_lease(renewal.lease).await? {
-                Some(run) => routed.push((run, renewal)),
+                Some(run) => routed.push((run, renewal, encode(renewal.checkpoint.as_ref())?)),
                 None => lost.push(renewal.lease),
             }
         }
-        routed.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for batch in routed.chunk_by(|(a, _), (b, _)| a == b) {
-            let mut call = self.client.step(&step::RENEW, &batch[0].0);
-            call.arg(ttl_ms.min(MAX_DELAY_MS));
-            for (_, renewal) in batch {
-                call.arg(renewal.lease.to_string()).arg(renewal.progress).arg(encode(renewal.checkpoint.as_ref())?);
-            }
-            let gone: Vec<String> = self.client.invoke(&call).await?;
-            for id in gone {
-                lost.push(id.parse().map_err(unreadable)?);
+        routed.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        for mut rest in routed.chunk_by(|(a, ..), (b, ..)| a == b) {
+            while let Some((run, ..)) = rest.first() {
+                let (batch, after) = rest.split_at(fits(rest, |(_, _, checkpoint)| checkpoint.len()));
+                let mut call = self.client.step(&step::RENEW, run);
+                call.arg(ttl_ms.min(MAX_DELAY_MS));
+                for (_, renewal, checkpoint) in batch {
+                    call.arg(renewal.lease.to_string()).arg(renewal.progress).arg(checkpoint);
+                }
+                let gone: Vec<String> = self.client.invoke(&call).await?;
+                for id in gone {
+                    lost.push(id.parse().map_err(unreadable)?);
+                }
+                rest = after;
             }
         }
         Ok(lost)
