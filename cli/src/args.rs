@@ -242,6 +242,10 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "N", default_value_t = 0.0, env = "LONGHAND_MOCK_TOKENS_PER_SECOND", hide = true)]
     pub(crate) mock_tokens_per_second: f64,
 
+    /// Tasks after which the test double dies as a lost device does
+    #[arg(long, value_name = "N", env = "LONGHAND_MOCK_DIE_AFTER", hide = true)]
+    pub(crate) mock_die_after: Option<u32>,
+
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 

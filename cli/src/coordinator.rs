@@ -77,6 +77,11 @@ pub(crate) struct CoordinatorArgs {
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_calls: u32,
 
+    /// Calls a second that one connection may make, on average; it is told to wait if it makes more
+    #[arg(long, value_name = "N", default_value_t = 1_000, env = "LONGHAND_CALLS_PER_SECOND",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    calls_per_second: u32,
+
     /// Keep accepted documents beside the store too: in a folder, or at s3://BUCKET/PREFIX, gs:// or az://. Coordinators
     /// may share one place
     #[arg(long, value_name = "PLACE", env = "LONGHAND_ARCHIVE")]
@@ -118,6 +123,7 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
         max_calls: args.max_calls as usize,
         trace_content: args.trace_content,
         archive: archive.clone(),
+        calls_per_second: args.calls_per_second,
         ..ServiceOptions::default()
     };
     let sweep = SweeperOptions {

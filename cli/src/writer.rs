@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
-use longhand_worker::engine::mock::{MockEngine, MockOptions};
+use longhand_worker::engine::mock::{Faults, MockEngine, MockOptions};
 use longhand_worker::engine::openai::{OpenAiEngine, OpenAiOptions};
 use longhand_worker::model::Model;
 
@@ -35,7 +35,9 @@ pub(crate) async fn open(args: &EngineArgs) -> Result<Arc<dyn Engine>> {
         }
         EngineKind::OpenAi => Ok(Arc::new(remote(args).await?)),
         EngineKind::Mock => {
-            let mut options = MockOptions { tokens_per_second: args.mock_tokens_per_second, ..MockOptions::default() };
+            let faults = Faults { die_after: args.mock_die_after, ..Faults::default() };
+            let tokens_per_second = args.mock_tokens_per_second;
+            let mut options = MockOptions { tokens_per_second, faults, ..MockOptions::default() };
             if let Some(slots) = args.max_sequences {
                 options.slots = slots;
             }

@@ -52,13 +52,7 @@ impl TryFrom<v1::Task> for Task {
 
     fn try_from(task: v1::Task) -> Result<Self, WireError> {
         Ok(Self {
-            kind: match task.kind() {
-                v1::TaskKind::Plan => TaskKind::Plan,
-                v1::TaskKind::Section => TaskKind::Section,
-                v1::TaskKind::Judge => TaskKind::Judge,
-                v1::TaskKind::Summary => TaskKind::Summary,
-                v1::TaskKind::Unspecified => return Err(WireError::Unknown("task.kind", task.kind)),
-            },
+            kind: TaskKind::from_wire(task.kind).ok_or(WireError::Unknown("task.kind", task.kind))?,
             run: task.run.parse()?,
             document: task.document.parse()?,
             section: task.section,
@@ -75,6 +69,20 @@ impl TryFrom<v1::Task> for Task {
             seed: task.seed,
             traceparent: task.traceparent,
         })
+    }
+}
+
+impl TaskKind {
+    /// None for a number that this version does not know.
+    pub fn from_wire(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&kind| i32::from(v1::TaskKind::from(kind)) == number)
+    }
+}
+
+impl v1::TaskKind {
+    /// All kinds that this version knows, as a worker states them.
+    pub fn known() -> Vec<i32> {
+        TaskKind::ALL.map(|kind| Self::from(kind).into()).to_vec()
     }
 }
 

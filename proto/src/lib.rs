@@ -31,6 +31,8 @@ pub use id::{DocumentId, LeaseId, RunId, WorkerId};
 pub const PROTOCOL: u32 = 1;
 /// Metadata key under which every call states [`PROTOCOL`]: a client that moves to another replica says hello to none.
 pub const PROTOCOL_HEADER: &str = "longhand-protocol";
+/// Metadata key that goes with `RESOURCE_EXHAUSTED`: milliseconds to wait before asking again. gRPC's own word for it.
+pub const RETRY_HEADER: &str = "grpc-retry-pushback-ms";
 /// Version of the program. What a handshake and a record state is [`build`].
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

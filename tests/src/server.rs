@@ -1,7 +1,8 @@
 //! A real redis-server or valkey-server for one test: on a free port, in a temporary folder, killed on drop.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -24,6 +25,14 @@ impl Kind {
         match self {
             Self::Redis => "redis-server",
             Self::Valkey => "valkey-server",
+        }
+    }
+
+    /// The program that checks append-only files.
+    const fn check(self) -> &'static str {
+        match self {
+            Self::Redis => "redis-check-aof",
+            Self::Valkey => "valkey-check-aof",
         }
     }
 
@@ -156,6 +165,23 @@ impl Server {
     pub fn revive(&mut self) {
         let child = spawn(self.kind, &self.folder, &self.wire, self.port, &self.arguments);
         self.child = child.expect("the server starts again");
+    }
+
+    /// Cuts half a transaction off the end of a killed server's append-only file, as its operator must: the server itself
+    /// leaves it there and takes it up at its second start. True if there was one.
+    pub fn mend(&self) -> bool {
+        let mut check = Command::new(self.kind.find());
+        // One program under several names.
+        check
+            .arg0(self.kind.check())
+            .arg("--fix")
+            .arg(self.folder.path().join("appendonlydir/appendonly.aof.manifest"));
+        let mut child = check.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"y\n").ok();
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(ended.status.success(), "{said}");
+        said.contains("Successfully truncated")
     }
 
     /// As kill -9 does.

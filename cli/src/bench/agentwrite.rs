@@ -2,7 +2,6 @@
 //! holding all the text before it.
 
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use longhand_worker::engine::openai::{OpenAiEngine, OpenAiOptions};
 use longhand_worker::engine::{Engine, Event};
 use serde::{Deserialize, Serialize};
 
-use super::compare::{median, save};
+use super::compare::{median, save, tie};
 use super::machine::Machine;
 use crate::exit::{Code, Failure, Result};
 use crate::{output, writer};
@@ -268,14 +267,7 @@ impl Server {
             command.arg(name).arg(number.to_string());
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: one system call, which allocates nothing.
-        unsafe {
-            command.pre_exec(|| {
-                // It must not go on computing after this program was killed.
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
+        tie(&mut command);
         let child = command.spawn();
         Ok(Self { child: child.map_err(refused)?, url: format!("http://127.0.0.1:{port}/v1") })
     }

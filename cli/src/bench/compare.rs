@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -182,6 +183,17 @@ fn measure(of: &dyn Contender, shape: Shape) -> Result<Measured> {
     }
     let speed = of.parse(&text).ok_or_else(|| failed(format!("no result in what it wrote; try it: {command:?}")))?;
     Ok(Measured { speed, seconds: begin.elapsed().as_secs_f64(), peak_memory })
+}
+
+/// Lets a process end when this one is killed: it must not go on computing.
+pub(super) fn tie(command: &mut Command) {
+    // SAFETY: one system call, which allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
 }
 
 /// A process that has ended.

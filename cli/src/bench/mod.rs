@@ -2,12 +2,15 @@
 
 mod agentwrite;
 mod compare;
+mod cost;
 mod dashboard;
 mod dedup;
 mod engine;
 mod machine;
 mod peer;
+mod queue;
 mod random;
+mod redis;
 mod shape;
 mod trace;
 
@@ -30,6 +33,10 @@ pub(crate) enum Bench {
     Trace(trace::TraceBench),
     /// Near duplicates among a million instructions: time and memory, alone or against libraries of PyPI
     Dedup(dedup::DedupBench),
+    /// Tasks per second that a coordinator gives out and takes back, against the bare scripts
+    Queue(queue::QueueBench),
+    /// Cost of each call to a store, for more and more documents
+    Store(cost::StoreBench),
     /// Make a model of random weights in the shape of a real one
     RandomModel(random::RandomModel),
 }
@@ -43,6 +50,8 @@ impl Bench {
             Self::Dashboard(args) => args.json,
             Self::Trace(args) => args.json,
             Self::Dedup(args) => args.json,
+            Self::Queue(args) => args.json,
+            Self::Store(args) => args.json,
             Self::RandomModel(_) => false,
         }
     }
@@ -54,6 +63,8 @@ impl Bench {
             Self::Dashboard(args) => args.run().await,
             Self::Trace(args) => args.run().await,
             Self::Dedup(args) => args.run(),
+            Self::Queue(args) => args.run().await,
+            Self::Store(args) => args.run().await,
             Self::RandomModel(args) => args.run(),
         }
     }

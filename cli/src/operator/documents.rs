@@ -136,6 +136,7 @@ pub(super) async fn show(args: &ShowArgs) -> Result<Code> {
         fields["body"] = serde_json::from_str(&wire.body).unwrap_or_else(|_| json!(wire.body));
         fields["attempts"] = json!(attempts);
         fields["history"] = json!(history);
+        fields["left_out"] = json!(wire.left_out);
         output::json(&fields)?;
         return Ok(Code::Ok);
     }
@@ -185,6 +186,9 @@ fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history:
     let trace = document.trace_id();
     let trace = if trace.is_empty() { String::new() } else { format!(", trace {trace}") };
     text.push_str(&format!("\n--- attempts{trace} ---\n"));
+    if wire.left_out > 0 {
+        text.push_str(&format!("{} older attempts and rounds are left out: too much for one answer\n", wire.left_out));
+    }
     text.push_str(&timeline(attempts));
     for past in history {
         let sections = serde_json::from_str::<Document>(&past.body).map_or(0, |document| document.sections().len());

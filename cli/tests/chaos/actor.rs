@@ -97,7 +97,12 @@ impl Actor {
 
     fn start(&mut self) {
         match &mut self.body {
-            Body::Redis(server) => server.revive(),
+            Body::Redis(server) => {
+                if server.mend() {
+                    println!("a kill left half a transaction in Redis's file");
+                }
+                server.revive();
+            }
             Body::Longhand { arguments, log, child } => {
                 let log = File::options().create(true).append(true).open(log).unwrap();
                 let mut command = longhand();

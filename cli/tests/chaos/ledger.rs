@@ -32,7 +32,7 @@ impl Ledger {
                     let kind = attempt.detail["kind"].as_str().unwrap().to_owned();
                     let task = (record.id, kind, attempt.detail["section"].as_u64().unwrap());
                     let before = completed.insert(task.clone(), attempt.lease);
-                    assert_eq!(before, None, "written again after it was acknowledged: {task:?}");
+                    assert_eq!(before, None, "written again after it was acknowledged: {task:?}, by {attempt:?}");
                 }
             }
         }

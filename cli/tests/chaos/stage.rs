@@ -185,14 +185,11 @@ impl Stage {
         let before = self.ledger.before_set_back();
         self.redis.strike(Blow::Kill, clock::now());
         let file = append_only_file(self.redis.server().folder());
-        let written = fs::read(&file).unwrap();
+        let written = fs::metadata(&file).unwrap().len();
         // The run itself stands at the beginning.
-        let keep = (written.len() as f64 * (1.0 - share)) as usize;
-        // As `redis-check-aof --fix` would leave it. Redis itself forgets half of a transaction at its first start, but
-        // leaves it in the file, and takes it up at its second.
-        const END: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
-        let end = written[..keep].windows(END.len()).rposition(|bytes| bytes == END).unwrap() + END.len();
-        File::options().write(true).open(&file).unwrap().set_len(end as u64).unwrap();
+        let keep = (written as f64 * (1.0 - share)) as u64;
+        File::options().write(true).open(&file).unwrap().set_len(keep).unwrap();
+        self.redis.server().mend();
         self.redis.tend(clock::now());
         loop {
             if self.ledger.look(store, &self.run, true).await.is_ok() {

@@ -25,3 +25,4 @@ mod security;
 mod stop_and_go;
 mod supply;
 mod traces;
+mod worker_ends;

@@ -10,7 +10,7 @@ use super::{Coordinator, render};
 use crate::document::{Applied, Document, Outcome, Progress};
 use crate::metrics::{Spent, Watch};
 use crate::recipe::Recipe;
-use crate::store::{AttemptEnd, Commit, Committed, Lookup, Next, Record, Result, State};
+use crate::store::{AttemptEnd, Commit, Committed, Counters, Lookup, Next, Record, Result, State};
 use crate::trace::Trail;
 
 /// A finished attempt as its worker reports it.
@@ -21,6 +21,8 @@ pub(super) struct Report {
     pub(super) outcome: Outcome,
     /// The worker would go on with the document's next task.
     pub(super) want_next: bool,
+    /// The tasks that it knows.
+    pub(super) kinds: Vec<TaskKind>,
     /// Span of the attempt, from the call's metadata; may be empty.
     pub(super) traceparent: String,
 }
@@ -40,7 +42,11 @@ impl Coordinator {
         let (worker, lease) = (report.worker.clone(), report.lease);
         // A lease that is gone leads to no document.
         let trace_id = longhand_proto::trace::id_of(&report.traceparent);
-        let answer = match self.inner.store.lookup(lease).await? {
+        let looked = match self.inner.given.take(lease) {
+            Some(record) => Lookup::Live(Box::new(record)),
+            None => self.inner.store.lookup(lease).await?,
+        };
+        let answer = match looked {
             // A worker completes only what it leases itself.
             Lookup::Live(record) if !held_by(&record, &report.worker) => Answer::Stale,
             Lookup::Live(record) => self.record(*record, report).await?,
@@ -87,7 +93,13 @@ impl Coordinator {
             }
             Committed::Done(Some(grant)) => {
                 self.changed();
-                self.leased(grant.id).await
+                // The next task begins with what was just written: the store need not be asked for it.
+                let body = commit.body.unwrap_or_default();
+                let counters = Counters { releases: record.counters.releases, ..Counters::default() };
+                let judge = matches!(commit.next, Next::Judge { .. });
+                let next = Record { lease: Some(grant), judge, body, checkpoint: None, counters, ..record };
+                self.inner.given.keep(&next);
+                Ok(Answer::Recorded(self.render(next).await?.map(Box::new)))
             }
         }
     }
@@ -101,7 +113,7 @@ impl Coordinator {
     ) -> Result<(Commit, Spent, Option<Trail>)> {
         let known = self.known(record).await?;
         let recipe = known.recipe.as_ref();
-        let Report { worker: _, lease, outcome, want_next, traceparent: _ } = report;
+        let Report { worker: _, lease, outcome, want_next, kinds, traceparent: _ } = report;
         let (kind, section) = document.current();
         let attempt = document.errors + 1 + record.counters.losses;
         let mut trail = self.trail(record, &document, recipe, &outcome).await?;
@@ -123,6 +135,7 @@ impl Coordinator {
         };
         let begun = clock::wall();
         let applied = document.apply(recipe, outcome);
+        let want_next = want_next && kinds.contains(&document.current().0);
         let next = match applied {
             Applied::NextTask if known.terms.judge.is_empty() || document.current().0 != TaskKind::Judge => {
                 Next::Continue { lease: want_next.then(LeaseId::mint) }

@@ -1,20 +1,26 @@
 //! What every call passes before its message is read: it must speak our protocol, show a token where tokens are asked
-//! for, and there must be room for it.
+//! for, come from a caller that keeps to the pace, and there must be room for it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, VERSION};
+use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, RETRY_HEADER, VERSION, clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::codegen::{Body as HttpBody, Service};
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 
 use super::auth::{Holder, Role, Tokens};
+use super::pace::Pace;
 
 /// Requests for work that wait at the same time; each costs some kilobytes.
 const MAX_WAITING: usize = 16_384;
+/// When to come again where there is no room: long enough for some calls to end.
+const COME_AGAIN: Duration = Duration::from_millis(100);
 
 /// gRPC's own health checks: who asks (a kubelet, a load balancer) has no token and learns nothing else.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -26,15 +32,21 @@ pub(super) struct Rules {
     /// Other calls at the same time: bounds the memory that their messages take.
     calls: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    pace: Pace,
 }
 
 impl Rules {
-    pub(super) fn new(tokens: Option<Tokens>, max_calls: usize) -> Self {
+    pub(super) fn new(tokens: Option<Tokens>, max_calls: usize, calls_per_second: u32) -> Self {
         let (calls, waiting) = (Semaphore::new(max_calls.max(1)), Semaphore::new(MAX_WAITING));
-        Self { tokens, calls: Arc::new(calls), waiting: Arc::new(waiting) }
+        Self { tokens, calls: Arc::new(calls), waiting: Arc::new(waiting), pace: Pace::new(calls_per_second) }
     }
 
-    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<(OwnedSemaphorePermit, Option<Holder>), Status> {
+    fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        caller: Option<SocketAddr>,
+    ) -> Result<(OwnedSemaphorePermit, Option<Holder>), Status> {
         if path.starts_with(HEALTH) {
             return Ok((self.enter(&self.calls)?, None));
         }
@@ -46,15 +58,31 @@ impl Rules {
             let known = tokens.check(header, role).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
             holder = Some(known);
         }
+        if let Some(Err(wait)) = caller.map(|caller| self.pace.admit(caller, clock::now())) {
+            return Err(later("this caller makes more calls than one may: wait as long as told", wait));
+        }
         let permit = self.enter(if path.ends_with("/Lease") { &self.waiting } else { &self.calls })?;
         Ok((permit, holder))
     }
 
     fn enter(&self, room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(room).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted("this coordinator has as many calls as it can hold: ask again in a moment")
-        })
+        let full = "this coordinator has as many calls as it can hold: ask again in a moment";
+        Arc::clone(room).try_acquire_owned().map_err(|_| later(full, COME_AGAIN))
     }
+}
+
+/// Not now, but after some time, which is told in the metadata.
+fn later(why: &str, wait: Duration) -> Status {
+    let mut status = Status::resource_exhausted(why);
+    status.metadata_mut().insert(RETRY_HEADER, (wait.as_millis() as u64).max(1).into());
+    status
+}
+
+/// The other end of the connection, where connections have ends.
+fn caller<B>(request: &Request<B>) -> Option<SocketAddr> {
+    let extensions = request.extensions();
+    let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
+    tls.or_else(|| extensions.get::<TcpConnectInfo>())?.remote_addr
 }
 
 /// A caller that says nothing is taken at its word's meaning: it was made by hand.
@@ -108,7 +136,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.rules.admit(request.uri().path(), request.headers()) {
+        match self.rules.admit(request.uri().path(), request.headers(), caller(&request)) {
             Err(status) => {
                 tracing::debug!(code = ?status.code(), reason = status.message(), "turned away");
                 std::future::ready(Ok(status.into_http())).boxed()
@@ -137,12 +165,13 @@ mod tests {
 
     #[test]
     fn a_call_without_room_is_asked_to_come_again_and_waiting_for_work_takes_no_room() {
-        let rules = Rules::new(None, 1);
-        let admit = |path: &str| rules.admit(path, &HeaderMap::new());
+        let rules = Rules::new(None, 1, 1_000);
+        let admit = |path: &str| rules.admit(path, &HeaderMap::new(), None);
         let first = admit("/longhand.v1.Coordinator/Complete").unwrap();
         let refused = admit("/longhand.v1.Operator/Counts").unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         assert!(refused.message().contains("ask again"), "{}", refused.message());
+        assert_eq!(refused.metadata().get(RETRY_HEADER).unwrap(), "100");
         let _waits = admit("/longhand.v1.Coordinator/Lease").unwrap();
         drop(first);
         let _second = admit("/longhand.v1.Coordinator/Complete").unwrap();

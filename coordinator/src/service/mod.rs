@@ -1,16 +1,19 @@
 //! The coordinator as workers see it: gRPC over a store. It keeps nothing that the store does not hold, so any number
 //! of replicas may serve one store, and any of them may die at any time.
 //!
-//! `gate` stands before all calls; `rpc` and `operator` convert, call, convert; `lease` waits for work; `complete` ends
-//! attempts; `render` turns a stored document into a task; `deed` does what people ask, here and on the dashboard.
+//! `gate` stands before all calls, with `auth` and `pace`; `rpc` and `operator` convert, call, convert; `lease` waits for
+//! work; `complete` ends attempts; `render` turns a stored document into a task; `given` remembers what was given out;
+//! `deed` does what people ask, here and on the dashboard.
 
 mod auth;
 mod complete;
 mod deed;
 mod error;
 mod gate;
+mod given;
 mod lease;
 mod operator;
+mod pace;
 mod recipes;
 mod render;
 mod rpc;
@@ -36,6 +39,7 @@ use crate::store::{Store, StoreError};
 pub(crate) use auth::Holder;
 pub use auth::{Role, TokenError, Tokens, Who};
 use gate::{GateLayer, Rules};
+use given::Given;
 use operator::Operate;
 use recipes::Recipes;
 use rpc::Rpc;
@@ -62,6 +66,10 @@ pub struct ServiceOptions {
     pub trace_content: bool,
     /// Where accepted documents are kept beside the store.
     pub archive: Option<Arc<Archive>>,
+    /// Calls that one connection may make, on average; it is told to wait if it makes more.
+    pub calls_per_second: u32,
+    /// A call that takes longer is given up, whatever it waits for: a message that does not come to its end has a place.
+    pub call_within: Duration,
 }
 
 impl Default for ServiceOptions {
@@ -73,6 +81,8 @@ impl Default for ServiceOptions {
             max_calls: 256,
             trace_content: false,
             archive: None,
+            calls_per_second: 1_000,
+            call_within: Duration::from_secs(120),
         }
     }
 }
@@ -87,6 +97,7 @@ struct Inner {
     store: Arc<dyn Store>,
     options: ServiceOptions,
     recipes: Recipes,
+    given: Given,
     calls: Semaphore,
     /// One permit for each document that became ready: wakes the request that waits with the turn.
     ready: Notify,
@@ -108,11 +119,12 @@ impl fmt::Debug for Coordinator {
 impl Coordinator {
     pub fn new(store: Arc<dyn Store>, options: ServiceOptions) -> Self {
         let calls = Semaphore::new(options.max_calls.max(1));
-        let (recipes, ready, turn) = (Recipes::default(), Notify::new(), Mutex::new(()));
+        let (recipes, given) = (Recipes::default(), Given::default());
+        let (ready, turn) = (Notify::new(), Mutex::new(()));
         let (changes, trouble) = (watch::Sender::new(0), watch::Sender::new(None));
         let metrics = Metrics::new();
         let lost = std::sync::Mutex::default();
-        let inner = Inner { store, options, recipes, calls, ready, turn, metrics, changes, trouble, lost };
+        let inner = Inner { store, options, recipes, given, calls, ready, turn, metrics, changes, trouble, lost };
         Self { inner: Arc::new(inner) }
     }
 
@@ -234,7 +246,8 @@ where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let closing = CancellationToken::new();
-    let rules = Arc::new(Rules::new(access.tokens, coordinator.options().max_calls * (1 + CALLS_WAITING)));
+    let ServiceOptions { max_calls, calls_per_second, call_within, .. } = *coordinator.options();
+    let rules = Arc::new(Rules::new(access.tokens, max_calls * (1 + CALLS_WAITING), calls_per_second));
     let workers = CoordinatorServer::new(Rpc::new(coordinator.clone(), closing.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -252,6 +265,7 @@ where
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .timeout(call_within)
         .layer(GateLayer(rules))
         .add_service(workers)
         .add_service(operators)

@@ -57,13 +57,15 @@ impl Operate {
         Ok(wire_run(run, counts))
     }
 
-    /// One document with all that is known of it.
+    /// One document with all that is known of it but its history; of its attempts the latest, if there is no room for
+    /// all.
     async fn whole(&self, record: Record) -> Result<v1::Document, Status> {
         let store = self.coordinator.store();
         let attempts = store.attempts(record.id).await.map_err(status)?;
         let mut document = wire_document(&record);
         document.body = record.body;
-        document.attempts = attempts.iter().map(json).collect::<Result<_, _>>()?;
+        let room = PAGE_BYTES.saturating_sub(document.body.len());
+        (document.attempts, document.left_out) = latest(&attempts, room)?;
         Ok(document)
     }
 }
@@ -148,7 +150,10 @@ impl operator_server::Operator for Operate {
         let record = hand::find(store.as_ref(), &run_id(&run)?, document_id(&document)?).await.map_err(status)?;
         let history = store.history(record.id).await.map_err(status)?;
         let mut document = self.whole(record).await?;
-        document.history = history.iter().map(json).collect::<Result<_, _>>()?;
+        let told = document.body.len() + document.attempts.iter().map(String::len).sum::<usize>();
+        let (history, left_out) = latest(&history, PAGE_BYTES.saturating_sub(told))?;
+        document.history = history;
+        document.left_out += left_out;
         Ok(Response::new(document))
     }
 
@@ -265,6 +270,20 @@ fn json(value: &impl serde::Serialize) -> Result<String, Status> {
     serde_json::to_string(value).map_err(|error| Status::internal(format!("cannot be written as JSON: {error}")))
 }
 
+/// The last of these as JSON, as many as there is room for, in their order; and how many are left out.
+fn latest<T: serde::Serialize>(entries: &[T], mut room: usize) -> Result<(Vec<String>, u32), Status> {
+    let mut told = Vec::new();
+    for entry in entries.iter().rev() {
+        let entry = json(entry)?;
+        let Some(left) = room.checked_sub(entry.len()) else { break };
+        room = left;
+        told.push(entry);
+    }
+    told.reverse();
+    let left_out = (entries.len() - told.len()) as u32;
+    Ok((told, left_out))
+}
+
 fn row(row: v1::Row) -> Result<Result<Instruction, BadRow>, Status> {
     match row.kind.ok_or(WireError::Missing("row.kind"))? {
         v1::row::Kind::Instruction(json) => serde_json::from_str(&json)
@@ -314,9 +333,24 @@ fn wire_document(record: &Record) -> v1::Document {
         body: String::new(),
         attempts: Vec::new(),
         history: Vec::new(),
+        left_out: 0,
         instruction_id: document.as_ref().and_then(|it| it.instruction.id.clone()).unwrap_or_default(),
         sections: sections.len() as u32,
         steps: document.as_ref().and_then(Document::plan).map_or(0, |plan| plan.steps.len() as u32),
         words: sections.iter().map(|section| u64::from(section.words)).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_too_much_for_one_answer_the_latest_is_told() {
+        let entries = ["first", "second", "third"];
+        let told = |room| latest(&entries, room).unwrap();
+        assert_eq!(told(16), (vec![r#""second""#.to_owned(), r#""third""#.to_owned()], 1));
+        assert_eq!(told(6), (Vec::new(), 3));
+        assert_eq!(told(100).1, 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhand_proto::task::{Failure, ModelInfo, Output};
+use longhand_proto::task::{Failure, ModelInfo, Output, TaskKind};
 use longhand_proto::v1::complete_request::Result as Wire;
 use longhand_proto::v1::coordinator_server;
 use longhand_proto::{LeaseId, PROTOCOL, WireError, WorkerId, v1};
@@ -25,6 +25,8 @@ const MAX_LEASES: u32 = 64;
 /// Error classes are counted by; messages are kept for ever. Neither is a place for a megabyte.
 const MAX_CLASS: usize = 64;
 const MAX_MESSAGE: usize = 2_000;
+/// What a worker knows that does not say: an older build. It could not read another task and would let its lease run out.
+const FIRST_KINDS: [TaskKind; 3] = [TaskKind::Plan, TaskKind::Section, TaskKind::Judge];
 
 pub(super) struct Rpc {
     coordinator: Coordinator,
@@ -60,7 +62,7 @@ impl coordinator_server::Coordinator for Rpc {
     }
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseReply>, Status> {
-        let v1::LeaseRequest { worker, request_id, slots, wait_ms, model, weights_hash } = request.into_inner();
+        let v1::LeaseRequest { worker, request_id, slots, wait_ms, model, weights_hash, kinds } = request.into_inner();
         if request_id.is_empty() || request_id.len() > MAX_CLASS {
             return Err(Status::invalid_argument("field `request_id` must have 1 to 64 bytes"));
         }
@@ -74,7 +76,7 @@ impl coordinator_server::Coordinator for Rpc {
         };
         // No permit: a request that waits costs no more than its connection.
         let wait = Duration::from_millis(wait_ms);
-        let leases = self.coordinator.lease(&query, wait, &self.closing).await.map_err(status)?;
+        let leases = self.coordinator.lease(&query, &kinds_of(&kinds), wait, &self.closing).await.map_err(status)?;
         Ok(Response::new(v1::LeaseReply { leases: leases.into_iter().map(Into::into).collect(), drain: false }))
     }
 
@@ -99,7 +101,7 @@ impl coordinator_server::Coordinator for Rpc {
         let _permit = self.permit().await?;
         let traceparent = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
         let traceparent = traceparent.unwrap_or_default().to_owned();
-        let v1::CompleteRequest { worker, lease_id, result, want_next, model } = request.into_inner();
+        let v1::CompleteRequest { worker, lease_id, result, want_next, model, kinds } = request.into_inner();
         let worker = worker_id(&worker)?;
         let outcome = match result.ok_or(WireError::Missing("result"))? {
             Wire::Output(output) => Outcome::Written {
@@ -109,7 +111,8 @@ impl coordinator_server::Coordinator for Rpc {
             },
             Wire::Failure(failure) => Outcome::Error(failure_of(failure)),
         };
-        let report = Report { worker, lease: lease_id_of(&lease_id)?, outcome, want_next, traceparent };
+        let (lease, kinds) = (lease_id_of(&lease_id)?, kinds_of(&kinds));
+        let report = Report { worker, lease, outcome, want_next, kinds, traceparent };
         Ok(Response::new(match self.coordinator.complete(report).await.map_err(status)? {
             Answer::Recorded(next) => {
                 v1::CompleteReply { outcome: v1::Outcome::Recorded.into(), next: next.map(|lease| (*lease).into()) }
@@ -134,6 +137,13 @@ fn worker_id(text: &str) -> Result<WorkerId, WireError> {
 
 fn lease_id_of(text: &str) -> Result<LeaseId, WireError> {
     Ok(text.parse()?)
+}
+
+fn kinds_of(stated: &[i32]) -> Vec<TaskKind> {
+    if stated.is_empty() {
+        return FIRST_KINDS.to_vec();
+    }
+    stated.iter().filter_map(|&number| TaskKind::from_wire(number)).collect()
 }
 
 fn renewal(renewal: v1::Renewal) -> Result<Renewal, Status> {

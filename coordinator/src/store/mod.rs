@@ -28,7 +28,7 @@ pub use self::record::{
     Action, Attempt, AttemptEnd, Counters, Counts, Deed, Grant, NewDocument, Past, Record, Run, Seen, State, Submitted,
     Terms, UnknownWord,
 };
-pub use self::redis::{RedisOptions, RedisStore, RedisTls};
+pub use self::redis::{RedisOptions, RedisStore, RedisTls, raw};
 pub use self::sqlite::SqliteStore;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -102,3 +102,26 @@ async fn a_server_with_a_torn_file_is_set_back_to_a_moment_that_was() {
     let (_, lease) = bench.lease_one().await;
     bench.end(lease, State::Accepted).await;
 }
+
+/// The server alone passes half a step over at its first start, leaves it in its file, and takes it up at its second.
+#[tokio::test]
+async fn half_a_step_that_was_mended_away_never_comes_back() {
+    let mut server = Server::durable(Kind::Redis, &["--appendfsync", "always"]);
+    let bench = Bench::at(&server.url(), RedisOptions::default()).await;
+    bench.run("r", 1).await;
+    let (record, lease) = bench.lease_one().await;
+    let file = append_only_file(&server);
+    let before = fs::metadata(&file).unwrap().len();
+    bench.end(lease, State::Accepted).await;
+    server.kill();
+    let after = fs::metadata(&file).unwrap().len();
+    fs::File::options().write(true).open(&file).unwrap().set_len((before + after) / 2).unwrap();
+    assert!(server.mend());
+    assert!(!server.mend(), "once is enough");
+    server.revive();
+    // Nobody was told that it was done.
+    bench.end(lease, State::Accepted).await;
+    server.restart();
+    assert_eq!(bench.store.attempts(record.id).await.unwrap().len(), 1);
+    bench.assert_sound(&record.run).await;
+}

@@ -8,3 +8,5 @@ mod race;
 mod requeue;
 mod sandbox;
 mod shutdown;
+mod strangers;
+mod tokens;

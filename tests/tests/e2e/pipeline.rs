@@ -1,14 +1,15 @@
 //! From instructions to verdicts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use longhand_coordinator::run::{RunSpec, submit};
 use longhand_coordinator::store::{AttemptEnd, Filter, NewDocument, State, Terms};
-use longhand_proto::task::Failure;
+use longhand_proto::task::{Failure, TaskKind};
 use longhand_proto::{DocumentId, RunId};
 use longhand_worker::engine::mock::{Faults, MockEngine, MockOptions};
 
-use crate::sandbox::{Picky, Sandbox, document, instruction, mock, quick_recipe, run_id, within};
+use crate::sandbox::{Peer, Picky, Sandbox, document, instruction, mock, quick_recipe, run_id, within, write};
 
 /// Every document has all its sections, in order, each written once.
 async fn assert_whole(sandbox: &Sandbox) {
@@ -143,13 +144,7 @@ async fn texts_are_the_writers_and_votes_the_judges() {
     sandbox.coordinator.wake(4);
     let engine = |model: &str| mock(MockOptions { model: model.into(), ..Default::default() });
     let (writer, judge) = (sandbox.worker(engine("mock")), sandbox.worker(engine("judge")));
-    let mut changes = sandbox.coordinator.changes();
-    within(async {
-        while sandbox.store.counts(&run).await.unwrap().unfinished() > 0 {
-            changes.changed().await.unwrap();
-        }
-    })
-    .await;
+    ended(&sandbox, &run).await;
     let (writer, judge) = (writer.retire().await, judge.retire().await);
     assert_eq!(sandbox.store.counts(&run).await.unwrap().accepted, 4);
     assert_eq!(judge.completed, 8, "two votes for each");
@@ -159,4 +154,43 @@ async fn texts_are_the_writers_and_votes_the_judges() {
         assert_eq!(document.model.as_ref().unwrap().name, "mock");
         assert!(document.votes().len() == 2 && document.votes().iter().all(|vote| vote.model == "judge"));
     }
+}
+
+/// As while a fleet is updated. A worker that cannot read a task would let its lease run out, and that would be held
+/// against the document.
+#[tokio::test]
+async fn a_worker_that_knows_no_summaries_is_given_none_and_another_one_goes_on() {
+    let sandbox = Sandbox::start(0).await;
+    let run: RunId = "long".parse().unwrap();
+    let mut recipe = quick_recipe();
+    (recipe.rolling.max_words, recipe.rolling.keep_words) = (300, 100);
+    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
+    submit(sandbox.store.as_ref(), &spec, [Ok(instruction(0, 1_500))].into_iter()).await.unwrap();
+    let older = Peer::older(&sandbox);
+    let mut next = Some(older.take().await);
+    let id = next.as_ref().unwrap().task.document;
+    while let Some(lease) = next {
+        next = older.complete(lease.id, write(lease.task).await).await.1;
+    }
+    assert_eq!(document(&sandbox.record(id).await).current().0, TaskKind::Summary);
+    assert_eq!(older.lease("again", 1, Duration::ZERO).await, []);
+    let record = sandbox.record(id).await;
+    assert_eq!((record.state, record.counters.losses), (State::Delayed, 0));
+
+    sandbox.advance(Duration::from_secs(60));
+    let worker = sandbox.worker(mock(MockOptions::default()));
+    ended(&sandbox, &run).await;
+    assert_eq!(worker.retire().await.lost, 0);
+    assert_eq!(sandbox.store.counts(&run).await.unwrap().accepted, 1);
+    assert!(sandbox.completed(id, "summary").await.len() >= 2);
+}
+
+async fn ended(sandbox: &Sandbox, run: &RunId) {
+    let mut changes = sandbox.coordinator.changes();
+    within(async {
+        while sandbox.store.counts(run).await.unwrap().unfinished() > 0 {
+            changes.changed().await.unwrap();
+        }
+    })
+    .await;
 }

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use longhand_coordinator::document::{Document, Instruction, Language};
 use longhand_coordinator::recipe::Recipe;
 use longhand_coordinator::run::{RunSpec, SubmitReport, submit};
-use longhand_coordinator::service::{Coordinator, ServiceOptions, serve};
+use longhand_coordinator::service::{Access, Coordinator, ServiceOptions, serve_with};
 use longhand_coordinator::store::{Attempt, AttemptEnd, Counts, Record, SqliteStore, Store, Terms};
 use longhand_coordinator::sweeper::{SweeperOptions, sweep};
 use longhand_proto::task::{Checkpoint, Failure, Lease, Message, ModelInfo, Output, Task};
@@ -35,6 +35,7 @@ pub(crate) struct Sandbox {
     pub(crate) coordinator: Coordinator,
     pub(crate) address: SocketAddr,
     pub(crate) recipe: Recipe,
+    access: Access,
     ahead: Arc<AtomicU64>,
     stop: CancellationToken,
     server: JoinHandle<()>,
@@ -71,6 +72,10 @@ impl Sandbox {
     }
 
     pub(crate) async fn with(documents: usize, options: ServiceOptions) -> Self {
+        Self::guarded(documents, options, Access::default()).await
+    }
+
+    pub(crate) async fn guarded(documents: usize, options: ServiceOptions, access: Access) -> Self {
         let ahead = Arc::new(AtomicU64::new(0));
         let moved = Arc::clone(&ahead);
         let now = move || clock::unix_ms() + moved.load(Ordering::SeqCst);
@@ -79,8 +84,8 @@ impl Sandbox {
         let address = listener.local_addr().unwrap();
         let coordinator = Coordinator::new(Arc::clone(&store), options);
         let stop = CancellationToken::new();
-        let server = spawn_server(listener, coordinator.clone(), stop.clone());
-        let sandbox = Self { store, coordinator, address, recipe: quick_recipe(), ahead, stop, server };
+        let server = spawn_server(listener, coordinator.clone(), access.clone(), stop.clone());
+        let sandbox = Self { store, coordinator, address, recipe: quick_recipe(), access, ahead, stop, server };
         sandbox.submit(documents).await;
         sandbox
     }
@@ -88,7 +93,8 @@ impl Sandbox {
     /// Over a coordinator that somebody else runs.
     pub(crate) fn over(store: Arc<dyn Store>, coordinator: Coordinator, address: SocketAddr) -> Self {
         let (ahead, stop, server) = (Arc::default(), CancellationToken::new(), tokio::spawn(async {}));
-        Self { store, coordinator, address, recipe: quick_recipe(), ahead, stop, server }
+        let access = Access::default();
+        Self { store, coordinator, address, recipe: quick_recipe(), access, ahead, stop, server }
     }
 
     pub(crate) async fn submit(&self, documents: usize) -> SubmitReport {
@@ -135,7 +141,7 @@ impl Sandbox {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.coordinator = Coordinator::new(Arc::clone(&self.store), self.coordinator.options().clone());
         self.stop = CancellationToken::new();
-        self.server = spawn_server(listener, self.coordinator.clone(), self.stop.clone());
+        self.server = spawn_server(listener, self.coordinator.clone(), self.access.clone(), self.stop.clone());
     }
 
     /// Stops the coordinator for good.
@@ -155,7 +161,11 @@ impl Sandbox {
     }
 
     pub(crate) fn hire(&self, engine: Arc<dyn Engine>, options: WorkerOptions) -> Hired {
-        let link = Link::over(vec![self.channel()], Credentials::default()).unwrap();
+        self.hire_with(engine, options, Credentials::default())
+    }
+
+    pub(crate) fn hire_with(&self, engine: Arc<dyn Engine>, options: WorkerOptions, credentials: Credentials) -> Hired {
+        let link = Link::over(vec![self.channel()], credentials).unwrap();
         let worker = Worker::new(link, engine, options);
         let stop = CancellationToken::new();
         Hired { work: tokio::spawn(worker.run(stop.clone())), stop }
@@ -206,8 +216,13 @@ impl Sandbox {
     }
 }
 
-fn spawn_server(listener: TcpListener, coordinator: Coordinator, stop: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(async move { serve(listener, coordinator, stop.cancelled_owned()).await.unwrap() })
+fn spawn_server(
+    listener: TcpListener,
+    coordinator: Coordinator,
+    access: Access,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(async move { serve_with(listener, coordinator, access, stop.cancelled_owned()).await.unwrap() })
 }
 
 /// A worker at work. Dropping it kills it as kill -9 does: no goodbye.
@@ -260,12 +275,18 @@ pub(crate) async fn write(task: Task) -> Output {
 pub(crate) struct Peer {
     pub(crate) client: CoordinatorClient<Channel>,
     worker: WorkerId,
+    kinds: Vec<i32>,
 }
 
 impl Peer {
     pub(crate) fn of(sandbox: &Sandbox) -> Self {
         let client = CoordinatorClient::new(sandbox.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Self { client, worker: WorkerId::mint("peer") }
+        Self { client, worker: WorkerId::mint("peer"), kinds: v1::TaskKind::known() }
+    }
+
+    /// One that was built before workers said which tasks they know.
+    pub(crate) fn older(sandbox: &Sandbox) -> Self {
+        Self { kinds: Vec::new(), ..Self::of(sandbox) }
     }
 
     pub(crate) async fn lease(&self, request_id: &str, slots: u32, wait: Duration) -> Vec<Lease> {
@@ -276,6 +297,7 @@ impl Peer {
             wait_ms: wait.as_millis() as u64,
             model: "mock".into(),
             weights_hash: "mock".into(),
+            kinds: self.kinds.clone(),
         };
         let reply = within(self.client.clone().lease(request)).await.unwrap().into_inner();
         reply.leases.into_iter().map(|lease| lease.try_into().unwrap()).collect()
@@ -294,6 +316,7 @@ impl Peer {
             result: Some(v1::complete_request::Result::Output(output.into())),
             want_next: true,
             model: Some(ModelInfo::default().into()),
+            kinds: self.kinds.clone(),
         };
         let reply = within(self.client.clone().complete(request)).await.unwrap().into_inner();
         (reply.outcome(), reply.next.map(|lease| lease.try_into().unwrap()))

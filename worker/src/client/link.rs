@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, chance};
+use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, RETRY_HEADER, chance};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -21,6 +21,9 @@ use tonic::{Code, Request, Response, Status};
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// A coordinator that is back is noticed within this time.
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// Whoever asks for more patience than this is not waited for longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A channel that says who calls.
 pub type Wire = InterceptedService<Channel, Credentials>;
@@ -169,10 +172,16 @@ impl Link {
             // Unless another call has moved on already.
             let next = (replica + 1) % self.replicas.len();
             self.current.compare_exchange(replica, next, Ordering::Relaxed, Ordering::Relaxed).ok();
-            tokio::time::sleep(chance::up_to(backoff)).await;
+            tokio::time::sleep(asked_to_wait(&status) + chance::up_to(backoff)).await;
             backoff = (backoff * 2).min(LAST_BACKOFF);
         }
     }
+}
+
+/// How long the coordinator says to wait, where it has no room.
+fn asked_to_wait(status: &Status) -> Duration {
+    let told = status.metadata().get(RETRY_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    told.map_or(Duration::ZERO, Duration::from_millis).min(LONGEST_WAIT)
 }
 
 /// A coordinator's address with the settings that every link needs: without keepalive on both ends a half-open link

@@ -14,6 +14,9 @@ use super::{WorkerError, WorkerOptions};
 /// Even where leases are short, a coordinator may need so long for one disk's write.
 const SHORTEST_CALL: Duration = Duration::from_secs(1);
 
+/// Most bytes of renewals in one call. Half of what a message may hold: the sizes below are close, not exact.
+const CALL_BYTES: usize = MAX_MESSAGE_BYTES / 2;
+
 /// One lease's renewal.
 #[derive(Debug)]
 pub(super) struct Renewal {
@@ -83,7 +86,18 @@ impl Remote {
             let request = request.clone();
             async move { client(wire).hello(request).await }
         };
-        self.repeat("hello", self.call_timeout, call).await.map_err(|error| error.into_worker_error(self.give_up))
+        let reply = self.repeat("hello", self.call_timeout, call).await;
+        let reply = reply.map_err(|error| error.into_worker_error(self.give_up))?;
+        if reply.protocol != PROTOCOL {
+            let older = if reply.protocol < PROTOCOL { "coordinator" } else { "worker" };
+            return Err(WorkerError::Refused(format!(
+                "coordinator {} speaks protocol {} and worker {} speaks protocol {PROTOCOL}; update the {older}",
+                reply.version,
+                reply.protocol,
+                longhand_proto::build()
+            )));
+        }
+        Ok(reply)
     }
 
     /// Waits for up to `slots` documents. Once `drain` is cancelled it asks for no more, and returns what this request
@@ -108,6 +122,7 @@ impl Remote {
             wait_ms: wait.as_millis() as u64,
             model: self.model.clone(),
             weights_hash: self.weights_hash.clone(),
+            kinds: v1::TaskKind::known(),
         };
         let call = |wire| {
             let request = request.clone();
@@ -116,22 +131,21 @@ impl Remote {
         self.repeat("lease", wait + self.call_timeout, call).await
     }
 
+    /// In as many calls as the checkpoints need.
     pub(super) async fn renew(&self, renewals: Vec<Renewal>, vitals: Vitals) -> Result<Renewed, CallError> {
-        let renewals = renewals
-            .into_iter()
-            .map(|Renewal { lease, progress, checkpoint }| v1::Renewal {
-                lease_id: lease.to_string(),
-                progress,
-                checkpoint: checkpoint.map(Into::into),
-            })
-            .collect();
-        let request = v1::RenewRequest { worker: self.worker.to_string(), renewals, vitals: Some(vitals.into()) };
-        let call = |wire| {
-            let request = request.clone();
-            async move { client(wire).renew(request).await }
-        };
-        let reply = self.repeat("renew", self.call_timeout, call).await?;
-        Ok(Renewed { lost: reply.lost.iter().filter_map(|id| id.parse().ok()).collect(), drain: reply.drain })
+        let mut renewed = Renewed { lost: Vec::new(), drain: false };
+        for renewals in parcels(renewals) {
+            let vitals = Some(vitals.clone().into());
+            let request = v1::RenewRequest { worker: self.worker.to_string(), renewals, vitals };
+            let call = |wire| {
+                let request = request.clone();
+                async move { client(wire).renew(request).await }
+            };
+            let reply = self.repeat("renew", self.call_timeout, call).await?;
+            renewed.lost.extend(reply.lost.iter().filter_map(|id| id.parse::<LeaseId>().ok()));
+            renewed.drain |= reply.drain;
+        }
+        Ok(renewed)
     }
 
     /// `traceparent` is that of the attempt, and goes along as metadata.
@@ -152,6 +166,7 @@ impl Remote {
             }),
             want_next,
             model: Some(model.into()),
+            kinds: v1::TaskKind::known(),
         };
         let call = |wire| {
             let mut request = Request::new(request.clone());
@@ -202,6 +217,23 @@ impl CallError {
     }
 }
 
+/// What fits into one call each. One at least: a worker without work says that it lives.
+fn parcels(renewals: Vec<Renewal>) -> Vec<Vec<v1::Renewal>> {
+    let (mut parcels, mut parcel, mut room) = (Vec::new(), Vec::new(), CALL_BYTES);
+    for Renewal { lease, progress, checkpoint } in renewals {
+        // A token takes five bytes at most, the rest less than a hundred.
+        let bytes = 100 + checkpoint.as_ref().map_or(0, |it| 5 * it.tokens.len() + it.tokenizer_hash.len());
+        if bytes > room && !parcel.is_empty() {
+            parcels.push(std::mem::take(&mut parcel));
+            room = CALL_BYTES;
+        }
+        room = room.saturating_sub(bytes);
+        parcel.push(v1::Renewal { lease_id: lease.to_string(), progress, checkpoint: checkpoint.map(Into::into) });
+    }
+    parcels.push(parcel);
+    parcels
+}
+
 fn client(wire: Wire) -> CoordinatorClient<Wire> {
     CoordinatorClient::new(wire)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -211,4 +243,34 @@ fn client(wire: Wire) -> CoordinatorClient<Wire> {
 /// A lease that cannot be read is left to run out; the handshake makes it all but impossible.
 fn checked(lease: v1::Lease) -> Option<Lease> {
     Lease::try_from(lease).inspect_err(|error| tracing::error!(%error, "the coordinator sent a lease of no use")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn checkpoints_of_any_size_are_handed_in_by_calls_that_a_coordinator_takes() {
+        let tokens = vec![u32::MAX; 300_000];
+        let renewal = |progress| Renewal {
+            lease: LeaseId::mint(),
+            progress,
+            checkpoint: Some(Checkpoint { tokens: tokens.clone(), tokenizer_hash: "hash".into() }),
+        };
+        let parcels = parcels((0..13).map(renewal).collect());
+        let sizes: Vec<usize> = parcels.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [5, 5, 3]);
+        for renewals in &parcels {
+            let call = v1::RenewRequest { renewals: renewals.clone(), ..Default::default() };
+            assert!(call.encoded_len() < MAX_MESSAGE_BYTES);
+        }
+        assert!(parcels.iter().flatten().map(|it| it.progress).eq(0..13), "all of them, in order");
+    }
+
+    #[test]
+    fn a_worker_without_work_says_that_it_lives() {
+        assert_eq!(parcels(Vec::new()), [Vec::new()]);
+    }
 }

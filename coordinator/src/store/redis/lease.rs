@@ -3,8 +3,9 @@
 use longhand_proto::{LeaseId, RunId};
 
 use super::client::key;
+use super::raw::LeaseArgs;
 use super::record::{self, RawRecord};
-use super::{MAX_DELAY_MS, RedisStore, step};
+use super::{RedisStore, step};
 use crate::store::share::{Waiting, share};
 use crate::store::{LeaseQuery, Record, Result};
 
@@ -75,10 +76,9 @@ impl RedisStore {
 
     /// Leases of one run; says too whether the request was known.
     async fn lease_in(&self, run: &RunId, query: &LeaseQuery, slots: usize) -> Result<(bool, Vec<Record>)> {
-        let fresh: Vec<String> = (0..slots).map(|_| LeaseId::mint().to_string()).collect();
+        let fresh: Vec<LeaseId> = (0..slots).map(|_| LeaseId::mint()).collect();
         let mut call = self.client.step(&step::LEASE, run);
-        call.arg(query.worker.as_str()).arg(&query.request_id).arg(query.ttl_ms.min(MAX_DELAY_MS));
-        call.arg(&query.model).arg(&query.weights_hash).arg(fresh);
+        call.arg(LeaseArgs { query, fresh: &fresh });
         let (known, raw): (bool, Vec<RawRecord>) = self.client.invoke(&call).await?;
         let records = record::records(run, raw)?;
         for grant in records.iter().filter_map(|record| record.lease.as_ref()) {

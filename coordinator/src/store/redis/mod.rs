@@ -10,6 +10,7 @@ mod error;
 mod lease;
 mod line;
 mod people;
+pub mod raw;
 mod record;
 mod routes;
 mod start;
@@ -23,12 +24,13 @@ use redis::{FromRedisValue, Value};
 use self::client::{Client, key};
 pub use self::client::{RedisOptions, RedisTls};
 use self::error::unreadable;
+use self::raw::CommitArgs;
 use self::record::{Envelope, RawRecord, RawSwept};
 use self::routes::Routes;
 use super::{
-    Action, Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Next, Page,
-    Past, Record, Renewal, Result, Run, Seen, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits,
-    Swept, Terms, check_commit, check_filter, check_swap,
+    Action, Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Page, Past,
+    Record, Renewal, Result, Run, Seen, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
+    Terms, check_commit, check_filter, check_swap,
 };
 
 /// ZSET of run ids by time of creation: the only key that spans runs.
@@ -124,6 +126,17 @@ const MAX_DELAY_MS: u64 = LAST_MS / 2;
 fn encode(checkpoint: Option<&Checkpoint>) -> Result<String> {
     let Some(checkpoint) = checkpoint else { return Ok(String::new()) };
     serde_json::to_string(checkpoint).map_err(|error| StoreError::Other(format!("a checkpoint: {error}")))
+}
+
+/// How many of these one step takes: one at least.
+fn fits<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> usize {
+    let mut sum = 0;
+    let fit = items.iter().take(BATCH).take_while(|item| {
+        let first = sum == 0;
+        sum += bytes(item).max(1);
+        first || sum <= BATCH_BYTES
+    });
+    fit.count()
 }
 
 /// An answer of one word, or of a word and what it is about.
@@ -232,13 +245,7 @@ impl Store for RedisStore {
         let mut submitted = Submitted::default();
         let mut rest = documents;
         loop {
-            let mut bytes = 0;
-            let fits = rest.iter().take(BATCH).take_while(|document| {
-                let first = bytes == 0;
-                bytes += document.body.len().max(1);
-                first || bytes <= BATCH_BYTES
-            });
-            let (batch, after) = rest.split_at(fits.count());
+            let (batch, after) = rest.split_at(fits(rest, |document| document.body.len()));
             let mut call = self.client.step(&step::SUBMIT, run);
             for document in batch {
                 let (state, reason) = match &document.failed {
@@ -267,20 +274,24 @@ impl Store for RedisStore {
         let mut routed = Vec::new();
         for renewal in renewals {
             match self.run_of_lease(renewal.lease).await? {
-                Some(run) => routed.push((run, renewal)),
+                Some(run) => routed.push((run, renewal, encode(renewal.checkpoint.as_ref())?)),
                 None => lost.push(renewal.lease),
             }
         }
-        routed.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for batch in routed.chunk_by(|(a, _), (b, _)| a == b) {
-            let mut call = self.client.step(&step::RENEW, &batch[0].0);
-            call.arg(ttl_ms.min(MAX_DELAY_MS));
-            for (_, renewal) in batch {
-                call.arg(renewal.lease.to_string()).arg(renewal.progress).arg(encode(renewal.checkpoint.as_ref())?);
-            }
-            let gone: Vec<String> = self.client.invoke(&call).await?;
-            for id in gone {
-                lost.push(id.parse().map_err(unreadable)?);
+        routed.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        for mut rest in routed.chunk_by(|(a, ..), (b, ..)| a == b) {
+            while let Some((run, ..)) = rest.first() {
+                let (batch, after) = rest.split_at(fits(rest, |(_, _, checkpoint)| checkpoint.len()));
+                let mut call = self.client.step(&step::RENEW, run);
+                call.arg(ttl_ms.min(MAX_DELAY_MS));
+                for (_, renewal, checkpoint) in batch {
+                    call.arg(renewal.lease.to_string()).arg(renewal.progress).arg(checkpoint);
+                }
+                let gone: Vec<String> = self.client.invoke(&call).await?;
+                for id in gone {
+                    lost.push(id.parse().map_err(unreadable)?);
+                }
+                rest = after;
             }
         }
         Ok(lost)
@@ -303,19 +314,8 @@ impl Store for RedisStore {
     async fn commit(&self, commit: &Commit) -> Result<Committed> {
         check_commit(commit)?;
         let Some(run) = self.run_of_lease(commit.lease).await? else { return Ok(Committed::Stale) };
-        let (kind, next_lease, delay_ms, state, reason) = match &commit.next {
-            Next::Continue { lease } => ("continue", lease.map(|id| id.to_string()), 0, "", ""),
-            Next::Judge { lease } => ("judge", lease.map(|id| id.to_string()), 0, "", ""),
-            Next::Retry { delay_ms } => ("retry", None, *delay_ms, "", ""),
-            Next::Release => ("release", None, 0, "", ""),
-            Next::End { state, reason } => ("end", None, 0, state.as_str(), reason.as_str()),
-        };
         let mut call = self.client.step(&step::COMMIT, &run);
-        call.arg(commit.lease.to_string()).arg(kind).arg(next_lease.unwrap_or_default());
-        call.arg(delay_ms.min(MAX_DELAY_MS)).arg(state).arg(reason).arg(commit.ttl_ms.min(MAX_DELAY_MS));
-        call.arg(commit.next.attempt_end().as_str()).arg(commit.detail.to_string());
-        call.arg(u8::from(commit.body.is_some())).arg(commit.body.as_deref().unwrap_or_default());
-        call.arg(encode(commit.checkpoint.as_ref())?);
+        call.arg(CommitArgs::of(commit)?);
         let (outcome, envelope): (String, Option<Envelope>) = optional(self.client.invoke(&call).await?)?;
         let grant = envelope.map(|envelope| envelope.grant()).transpose()?.flatten();
         if let Some(grant) = &grant {

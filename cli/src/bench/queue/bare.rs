@@ -1,0 +1,88 @@
+//! The same steps without a coordinator: EVALSHA in pipelines, as redis-benchmark would send them.
+
+use futures::future::try_join_all;
+use longhand_coordinator::store::{Commit, LeaseQuery, Next, State, raw};
+use longhand_proto::{LeaseId, clock};
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use serde_json::json;
+
+use super::super::redis::{Server, broken};
+use super::load::Load;
+use crate::exit::{Failure, Result};
+
+const CONNECTIONS: usize = 8;
+/// As a coordinator gives.
+const TTL_MS: u64 = 60_000;
+
+/// Does all documents; returns cycles a second.
+pub(super) async fn work(server: &Server, load: &Load, slots: u32) -> Result<f64> {
+    let mut connection = server.connect().await?;
+    for script in raw::scripts() {
+        script.load_async(&mut connection).await.map_err(broken)?;
+    }
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(server.connect().await?);
+    }
+    let begin = clock::now();
+    let cycles = try_join_all(connections.into_iter().map(|connection| drain(connection, load, slots))).await?;
+    let took = clock::now() - begin;
+    let cycles: u64 = cycles.iter().sum();
+    if cycles != 2 * u64::from(load.documents) {
+        return Err(Failure::stopped(format!("{cycles} cycles for {} documents", load.documents)));
+    }
+    Ok(cycles as f64 / took.as_secs_f64())
+}
+
+/// Leases and commits until nothing is left.
+async fn drain(mut connection: MultiplexedConnection, load: &Load, slots: u32) -> Result<u64> {
+    let detail = json!({ "kind": "section", "section": 0, "attempt": 1, "finish_reason": "stop",
+        "usage": load.section.usage, "timings": load.section.timings, "model": "bench", "words": 300 });
+    let commit = |lease, body: &str, next| {
+        let (body, detail) = (Some(body.to_owned()), detail.clone());
+        raw::commit(&load.run, &Commit { lease, body, checkpoint: None, next, detail, ttl_ms: TTL_MS }).map_err(broken)
+    };
+    let mut cycles = 0;
+    loop {
+        let fresh: Vec<LeaseId> = (0..slots).map(|_| LeaseId::mint()).collect();
+        let query = LeaseQuery {
+            worker: "bench".parse().map_err(Failure::refused)?,
+            request_id: LeaseId::mint().to_string(),
+            slots,
+            ttl_ms: TTL_MS,
+            model: "bench".into(),
+            weights_hash: "bench".into(),
+        };
+        let (_, leased): (bool, Vec<Value>) =
+            raw::lease(&load.run, &query, &fresh).query_async(&mut connection).await.map_err(broken)?;
+        if leased.is_empty() {
+            return Ok(cycles);
+        }
+        let (mut plans, mut sections) = (redis::pipe(), redis::pipe());
+        for lease in fresh.into_iter().take(leased.len()) {
+            let next = LeaseId::mint();
+            plans.add_command(commit(lease, &load.planned, Next::Continue { lease: Some(next) })?);
+            let end = Next::End { state: State::Accepted, reason: String::new() };
+            sections.add_command(commit(next, &load.finished, end)?);
+        }
+        for pipeline in [plans, sections] {
+            let answers: Vec<(String, Option<Value>)> =
+                answers(pipeline.query_async(&mut connection).await.map_err(broken)?)?;
+            if let Some((word, _)) = answers.iter().find(|(word, _)| word != "done") {
+                return Err(Failure::stopped(format!("a commit was answered {word:?}")));
+            }
+            cycles += answers.len() as u64;
+        }
+    }
+}
+
+/// Each a word, and for some an envelope.
+fn answers(values: Vec<Vec<Value>>) -> Result<Vec<(String, Option<Value>)>> {
+    let read = |answer: Vec<Value>| {
+        let mut parts = answer.into_iter();
+        let word = parts.next().ok_or_else(|| Failure::stopped("an empty answer"))?;
+        Ok((redis::from_redis_value(word).map_err(broken)?, parts.next()))
+    };
+    values.into_iter().map(read).collect()
+}

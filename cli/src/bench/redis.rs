@@ -1,0 +1,120 @@
+//! A redis-server for one measurement: on a free port, in a temporary folder, with AOF everysec, gone with it.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use longhand_coordinator::store::{RedisOptions, RedisStore, StoreError};
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::compare::tie;
+use crate::exit::{Failure, Result};
+
+/// How long it may take to start, or to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server that holds nothing else. Started here, unless its address was given.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) url: String,
+    own: Option<(Child, TempDir)>,
+}
+
+impl Server {
+    pub(crate) async fn open(url: Option<&str>) -> Result<Self> {
+        let server = match url {
+            Some(url) => Self { url: url.to_owned(), own: None },
+            None => Self::start()?,
+        };
+        server.wait().await?;
+        let keys: u64 = redis::cmd("DBSIZE").query_async(&mut server.connect().await?).await.map_err(broken)?;
+        if keys > 1 {
+            return Err(Failure::refused(format!(
+                "the server holds {keys} keys: name one that is empty, or leave --store out to have one started"
+            )));
+        }
+        Ok(server)
+    }
+
+    fn start() -> Result<Self> {
+        let folder = tempfile::tempdir().map_err(|e| Failure::refused(format!("a temporary folder: {e}")))?;
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = port.map_err(|e| Failure::refused(format!("127.0.0.1: {e}")))?.port();
+        let program = program();
+        let mut command = Command::new(&program);
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
+        command.args(["--appendfsync", "everysec", "--dir"]).arg(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        tie(&mut command);
+        let child = command.spawn().map_err(|e| {
+            let program = program.display();
+            Failure::refused(format!("{program}: {e}; install redis-server, or name a running one with --store"))
+        })?;
+        Ok(Self { url: format!("redis://127.0.0.1:{port}"), own: Some((child, folder)) })
+    }
+
+    async fn wait(&self) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.store().await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Unreachable(_)) if self.own.is_some() && Instant::now() < until => {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(Failure::refused(error)),
+            }
+        }
+    }
+
+    pub(crate) async fn store(&self) -> Result<RedisStore, StoreError> {
+        RedisStore::open(&self.url, RedisOptions::default()).await
+    }
+
+    pub(crate) async fn connect(&self) -> Result<MultiplexedConnection> {
+        let client = redis::Client::open(self.url.as_str()).map_err(broken)?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&config).await.map_err(broken)
+    }
+
+    /// Empties it; it was found empty.
+    pub(crate) async fn clear(&self) -> Result<()> {
+        redis::cmd("FLUSHDB").exec_async(&mut self.connect().await?).await.map_err(broken)
+    }
+
+    /// A number out of `INFO`.
+    pub(crate) async fn info(&self, name: &str) -> Result<String> {
+        let info: String = redis::cmd("INFO").query_async(&mut self.connect().await?).await.map_err(broken)?;
+        let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        found.map(|text| text.trim().to_owned()).ok_or_else(|| Failure::stopped(format!("the server tells no {name}")))
+    }
+
+    pub(crate) async fn used_memory(&self) -> Result<u64> {
+        self.info("used_memory").await?.parse().map_err(|_| Failure::stopped("the server's used_memory is no number"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.own
+            && let Err(error) = child.kill().and_then(|()| child.wait())
+        {
+            tracing::warn!(%error, "redis-server did not end");
+        }
+    }
+}
+
+pub(crate) fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::stopped(format!("the store: {error}"))
+}
+
+/// On the path, or where `make test-deps` puts it.
+fn program() -> PathBuf {
+    let cache = std::env::var_os("LONGHAND_CACHE").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/longhand")));
+    let fetched = cache.map(|cache| cache.join("bin/redis-server"));
+    fetched.filter(|file| file.is_file()).unwrap_or_else(|| "redis-server".into())
+}
