@@ -27,6 +27,7 @@ struct Quantised<'a> {
     /// Value that stands for 0; ignored where there are minima.
     zero: f32,
     /// What is read after this tile: its bytes are asked for meanwhile.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "plain Rust cannot ask"))]
     ahead: *const u8,
 }
 
@@ -91,6 +92,20 @@ fn floats(isa: Isa, kind: Kind, call: Floats<'_>, rows: usize, out: &mut Out) {
         // SAFETY: as above.
         Isa::Avx2 => unsafe { avx2::floats(kind, call, rows, out) },
         Isa::Plain => plain::floats(kind, call, rows, out),
+    }
+}
+
+/// Asks for `len` bytes of a tile that is read soon, to be had from the second-level cache.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn fetch(ahead: *const u8, at: usize, len: usize) {
+    if !ahead.is_null() {
+        for line in (at.next_multiple_of(64)..at + len).step_by(64) {
+            // SAFETY: a hint.
+            unsafe {
+                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(ahead.wrapping_add(line).cast())
+            };
+        }
     }
 }
 

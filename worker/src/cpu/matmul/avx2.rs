@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Floats, Out, Quantised, entries, for_rows};
+use super::{Floats, Out, Quantised, entries, fetch, for_rows};
 use crate::cpu::lanes::LANES;
 use crate::cpu::tile::{Kind, run_bytes};
 
@@ -41,6 +41,9 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
     for side in 0..2 {
         let mut sums = [_mm256_setzero_ps(); R];
         for (index, run) in call.rows.iter().enumerate() {
+            if side == 0 {
+                fetch(call.ahead, index * stride, stride);
+            }
             // SAFETY: the tile has as many runs as the rows.
             let (scale, second, min) = unsafe {
                 let at = call.tile.as_ptr().add(index * stride + bytes + side * 16);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Floats, Out, Quantised, entries, for_rows};
+use super::{Floats, Out, Quantised, entries, fetch, for_rows};
 use crate::cpu::lanes::LANES;
 use crate::cpu::tile::{Kind, run_bytes};
 
@@ -17,17 +17,6 @@ macro_rules! dot {
 }
 
 entries!("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
-
-/// Asks for `len` bytes of a tile that is read soon, to be had from the second-level cache.
-#[inline(always)]
-pub(super) fn fetch(ahead: *const u8, at: usize, len: usize) {
-    if !ahead.is_null() {
-        for line in (at.next_multiple_of(64)..at + len).step_by(64) {
-            // SAFETY: a hint.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast()) };
-        }
-    }
-}
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALVES: bool>(
