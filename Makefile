@@ -55,7 +55,7 @@ help:
 	@echo 'make gpu        all that only a GPU can tell; without one, packs it into target/gpu for a machine that has'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
-	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, an S3 server, Prometheus, rotel, datasets, NVRTC, a browser'
+	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, an S3 server, Prometheus, rotel, datasets, TRL, LLaMA-Factory, NVRTC, a browser'
 
 demo: model
 	$(CARGO) build --release --locked --package longhand
@@ -132,7 +132,7 @@ $(MODEL):
 
 test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp $(LONGHAND_CACHE)/datasets/datasets \
     $(LONGHAND_CACHE)/cuda/nvidia $(LONGHAND_CACHE)/browser/playwright $(LONGHAND_CACHE)/bin/rotel-agent \
-    $(LONGHAND_CACHE)/moto/moto
+    $(LONGHAND_CACHE)/moto/moto $(LONGHAND_CACHE)/trainers/trl
 	@$(NEED_CXX)
 	@command -v iptables >/dev/null || $(MAKE) --no-print-directory iptables
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory '$(LONGHAND_CACHE)/bin/redis-server'
@@ -172,6 +172,13 @@ $(LONGHAND_CACHE)/datasets/datasets: cli/tests/e2e/datasets.txt
 	@echo 'Fetching the Python library datasets into $(@D)'
 	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
 	  && $(PIP) "$$temp" --requirement '$<' && touch "$$temp/datasets" \
+	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
+
+# The trainers' own readers, which need `datasets` and no torch.
+$(LONGHAND_CACHE)/trainers/trl: cli/tests/e2e/trainers.txt
+	@echo 'Fetching TRL and LLaMA-Factory into $(@D)'
+	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" --requirement '$<' && touch "$$temp/trl" \
 	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
 
 $(LONGHAND_CACHE)/browser/playwright:

@@ -115,7 +115,7 @@ pub(crate) enum Command {
     /// Make a file of instructions from a data set of conversations or prompts
     Import(ImportArgs),
     /// Choose instructions: language, length, rule lists, duplicates, quotas
-    Select(SelectArgs),
+    Select(Box<SelectArgs>),
     /// Show what each filter says of a corpus, as a page to choose thresholds by
     Report(ReportArgs),
     /// Decide over a store what each worker writes next

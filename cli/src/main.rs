@@ -116,7 +116,7 @@ async fn command(cli: Cli) -> Result<Code> {
         Command::Run(args) => run::run(&args).await,
         Command::Validate(args) => validate::validate(&args),
         Command::Import(args) => import::import(&args),
-        Command::Select(args) => select::select(&args),
+        Command::Select(args) => select::select(&args).await,
         Command::Report(args) => report::report(&args),
         Command::Coordinator(args) => coordinator::coordinator(&args).await,
         Command::Worker(args) => worker::worker(&args).await,

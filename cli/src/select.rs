@@ -4,18 +4,29 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::Args;
+use futures::{StreamExt, TryStreamExt, stream};
 use longhand_coordinator::document::Language;
-use longhand_coordinator::select::{Options, Report, Rules, rules, select as select_rows};
+use longhand_coordinator::select::{Asker, Options, Report, Rules, SelectError, rules, select as select_rows};
+use longhand_proto::task::{self, Output, Task};
+use longhand_worker::engine::{Engine, Event};
+use tokio::runtime::Handle;
 
+use crate::args::EngineArgs;
 use crate::exit::{Code, Failure, Result};
 use crate::output::{self, grouped};
+use crate::writer;
+
+/// Times that a row is asked about, if the engine fails.
+const TRIES: u32 = 3;
 
 const HELP: &str = "\
 Examples:
-  longhand select instructions.jsonl -o chosen.jsonl --quota en=3000 --quota zh=3000
+  longhand select instructions.jsonl -o chosen.jsonl --quota en=3000 --quota zh=3000 --topics 100
   longhand select instructions.jsonl -o chosen.jsonl --min-length 2000 --require-length --against longbench_write.jsonl
+  longhand select instructions.jsonl -o chosen.jsonl --ask --model model.gguf
   longhand select --write-rules my-rules
 
 The rules, in the order in which they are asked:
@@ -28,16 +39,22 @@ The rules, in the order in which they are asked:
   exact_duplicate  an earlier row says the same
   contaminated     a row of --against says nearly the same
   near_duplicate   an earlier row that passed says nearly the same
-  quota            more rows passed than --quota wants: a draw by --seed chooses
+  intent           by the model's word it asks for a short answer, with --ask
+  quota            more rows passed than --quota wants: a draw by --seed chooses, of each of --topics in turn
 
 Near the same: of all runs of five words (characters in Chinese) in either of two texts, a share of --similarity or more is
 in both. Pairs at the threshold are found with a probability of 0.99, and more alike ones with a higher one.
+
+With --ask a model is asked about each row that states no length and of which the rule lists cannot tell; it may say yes or
+no, and what it says is kept in answers.jsonl beside the output, so that the same command goes on where it stopped. Where
+nothing can be read of it, the row stays, and is counted. Where there is no time for a model, such rows stay.
 
 Each row that is left out stands in the dropped file with line, rule, value and what the rule saw.
 
 Exit codes:
   0    at least one row was chosen
-  2    nothing was written: a file or a rule list cannot be read
+  1    the model can answer no more; the same command goes on
+  2    nothing was written: a file, a rule list or a model cannot be read
   3    no row was chosen";
 
 #[derive(Debug, Args)]
@@ -75,12 +92,20 @@ pub(crate) struct SelectArgs {
     #[arg(long)]
     any_intent: bool,
 
-    /// Folder with rule lists of your own: toxic.txt, scraping.txt, long.txt, short.txt
+    /// Ask a model about rows of which the rules cannot tell whether they want a long text
+    #[arg(long, conflicts_with_all = ["any_intent", "require_length"])]
+    ask: bool,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// Folder with rule lists of your own: toxic.txt, scraping.txt, long.txt, short.txt; and the questions of --ask,
+    /// question_en.txt and question_zh.txt
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
 
-    /// Write the built-in rule lists into a folder, and do nothing else
-    #[arg(long, value_name = "DIR", exclusive = true)]
+    /// Write the built-in lists and questions into a folder, and do nothing else
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["input", "output"])]
     write_rules: Option<PathBuf>,
 
     /// Least similarity of near duplicates, above 0 and up to 1
@@ -94,6 +119,10 @@ pub(crate) struct SelectArgs {
     /// Most rows of a language, such as en=3000; may be given again
     #[arg(long, value_name = "LANGUAGE=ROWS")]
     quota: Vec<QuotaArg>,
+
+    /// Share each quota evenly among N topics: instructions put together by the words that they have in common
+    #[arg(long, value_name = "N", requires = "quota", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    topics: Option<u32>,
 
     /// Seed of the draw that fills a quota
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -140,7 +169,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 /// Chooses, and prints the rows of each stage.
-pub(crate) fn select(args: &SelectArgs) -> Result<Code> {
+pub(crate) async fn select(args: &SelectArgs) -> Result<Code> {
     if let Some(folder) = &args.write_rules {
         return write_rules(folder);
     }
@@ -164,22 +193,80 @@ pub(crate) fn select(args: &SelectArgs) -> Result<Code> {
         similarity: args.similarity,
         against: args.against.clone(),
         quotas: args.quota.iter().map(|quota| (quota.0, quota.1)).collect::<HashMap<_, _>>(),
+        topics: args.topics.map_or(0, |topics| topics as usize),
         seed: args.seed,
         ..Options::default()
     };
     let dropped = args.dropped.clone().unwrap_or_else(|| out.with_file_name("dropped.jsonl"));
-    for (one, other) in [(input, out), (input, &dropped), (out, &dropped)] {
+    let answers = out.with_file_name("answers.jsonl");
+    let mut pairs = vec![(input, out), (input, &dropped), (out, &dropped)];
+    if args.ask {
+        pairs.extend([input, out, &dropped].map(|path| (path, &answers)));
+    }
+    for (one, other) in pairs {
         if one == other {
             return Err(Failure::refused(format!("{} is named twice; give each file its own name", one.display())));
         }
     }
-    let report = select_rows(input, out, &dropped, &options).map_err(Failure::refused)?;
+    let engine = if args.ask { Some(writer::open(&args.engine).await?) } else { None };
+    let work = {
+        let (input, out, dropped, runtime) = (input.clone(), out.clone(), dropped.clone(), Handle::current());
+        move || match engine {
+            None => select_rows(&input, &out, &dropped, &options, None),
+            Some(engine) => {
+                let mut write = |tasks| runtime.block_on(write_all(&engine, tasks));
+                let asker = Asker { model: engine.model().clone(), answers, write: &mut write };
+                select_rows(&input, &out, &dropped, &options, Some(asker))
+            }
+        }
+    };
+    let report = match tokio::task::spawn_blocking(work).await.map_err(Failure::stopped)? {
+        Err(error @ SelectError::Model(_)) => return Err(Failure::stopped(error)),
+        ended => ended.map_err(Failure::refused)?,
+    };
     if args.json {
         output::json(&report)?;
     } else {
         output::line(&text(&report, out, &dropped))?;
     }
     Ok(if report.kept > 0 { Code::Ok } else { Code::Flawed })
+}
+
+/// Does the tasks, as many at a time as the engine takes.
+async fn write_all(
+    engine: &Arc<dyn Engine>,
+    tasks: Vec<Task>,
+) -> std::result::Result<Vec<std::result::Result<Output, task::Failure>>, String> {
+    eprintln!("asking {} about {} rows", engine.model().name, grouped(tasks.len() as u64));
+    let slots = engine.slots().max(1) as usize;
+    stream::iter(tasks).map(|task| write(engine, task)).buffered(slots).try_collect().await
+}
+
+/// Does one task, and tries again where that may help; an error if the engine can do no more.
+async fn write(
+    engine: &Arc<dyn Engine>,
+    mut task: Task,
+) -> std::result::Result<std::result::Result<Output, task::Failure>, String> {
+    loop {
+        let mut generation = engine.start(task.clone(), None);
+        let ended = loop {
+            let event = tokio::select! {
+                biased;
+                why = engine.dead() => return Err(why),
+                event = generation.events.recv() => event,
+            };
+            match event {
+                Some(Event::Tokens(_)) => {}
+                Some(Event::Done(output)) => break Ok(output),
+                Some(Event::Failed(failure)) => break Err(failure),
+                None => return Err("the engine ended in the middle of an answer".to_owned()),
+            }
+        };
+        match ended {
+            Err(failure) if !failure.permanent && task.attempt < TRIES => task.attempt += 1,
+            ended => return Ok(ended),
+        }
+    }
 }
 
 fn text(report: &Report, out: &Path, dropped: &Path) -> String {
@@ -191,7 +278,7 @@ fn text(report: &Report, out: &Path, dropped: &Path) -> String {
         left -= count;
         rows.push(row(rule, *count, left));
     }
-    let kept = [
+    let mut kept = vec![
         ("chosen", report.kept),
         ("  English", report.english),
         ("  Chinese", report.chinese),
@@ -199,7 +286,17 @@ fn text(report: &Report, out: &Path, dropped: &Path) -> String {
         ("  long by their words", report.long),
         ("  of no clear length", report.unknown),
     ];
-    let kept = output::table(&kept.map(|(name, count)| vec![name.to_owned(), grouped(count)]));
+    if let Some(asked) = report.asked {
+        let all = asked.yes + asked.no + asked.unread;
+        kept.extend([
+            ("asked of the model", all),
+            ("  yes", asked.yes),
+            ("  no", asked.no),
+            ("  unreadable", asked.unread),
+        ]);
+    }
+    let kept: Vec<Vec<String>> = kept.into_iter().map(|(name, count)| vec![name.to_owned(), grouped(count)]).collect();
+    let kept = output::table(&kept);
     format!("{}\n{kept}\nchosen   {}\ndropped  {}", output::table(&rows), out.display(), dropped.display())
 }
 

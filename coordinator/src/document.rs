@@ -348,6 +348,12 @@ impl Document {
         }
     }
 
+    /// The whole text, if the document has come to a verdict.
+    pub fn assembled(&self) -> Option<Assembled<'_>> {
+        let Progress::Finished { plan, sections, text, .. } = &self.progress else { return None };
+        Some(Assembled { instruction: &self.instruction, plan, sections, text })
+    }
+
     /// The plan, if there is one yet.
     pub fn plan(&self) -> Option<&Plan> {
         match &self.progress {

@@ -21,6 +21,7 @@ pub mod select;
 pub mod service;
 pub mod store;
 pub mod sweeper;
+mod text_file;
 pub mod trace;
 mod units;
 pub mod web;

@@ -3,13 +3,15 @@
 //! Two passes over the input. The first judges every row in the order of [`STAGES`] and remembers a few bytes of each that
 //! passes; then the quotas choose among those; the second writes the chosen ones in the order of the input. What is left
 //! out is listed with rule and value. Memory grows by about 400 bytes for each row that passes, for the search for near
-//! duplicates; texts are never held.
+//! duplicates, and by its words where topics are asked for; texts are never held.
 
+mod intent;
 mod quota;
 pub mod rules;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod topic;
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -23,15 +25,17 @@ use crate::document::{Instruction, Language};
 use crate::duplicates::{Index, Signature};
 use crate::instruction::{InputError, Output, Row, Rows, row};
 
+pub use intent::{Asked, Asker};
 pub use rules::{RuleError, Rules};
 
+use intent::Questions;
 use stage::{Dropped, Intent, Judged, Passed};
 
 /// Rows that are judged at a time: enough to keep all cores busy, few enough to hold.
 const BATCH: usize = 2048;
 
 /// The rules that drop a row, in the order in which they are asked.
-pub const STAGES: [&str; 10] = [
+pub const STAGES: [&str; 11] = [
     "bad_row",
     "language",
     "toxic",
@@ -42,7 +46,10 @@ pub const STAGES: [&str; 10] = [
     "exact_duplicate",
     "contaminated",
     "near_duplicate",
+    INTENT,
 ];
+/// The rule that leaves out what a model calls a wish for a short answer.
+const INTENT: &str = "intent";
 /// The rule that leaves out what no quota has room for.
 pub const QUOTA: &str = "quota";
 
@@ -63,6 +70,8 @@ pub struct Options {
     pub against: Vec<PathBuf>,
     /// Most rows of each language; one that is not named has no bound.
     pub quotas: HashMap<Language, u64>,
+    /// Topics among which each quota is shared evenly; 0 draws from all rows alike.
+    pub topics: usize,
     /// Decides which rows fill a quota.
     pub seed: u64,
     /// Threads that judge rows.
@@ -80,6 +89,7 @@ impl Default for Options {
             similarity: 0.8,
             against: Vec::new(),
             quotas: HashMap::new(),
+            topics: 0,
             seed: 0,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
@@ -95,10 +105,14 @@ pub struct Report {
     pub kept: u64,
     pub english: u64,
     pub chinese: u64,
-    /// Kept rows that state a length, ask for a long text in other words, and of which the rules cannot tell.
+    /// Kept rows that state a length, ask for a long text in other words (or do by a model's word), and of which neither
+    /// the rules nor a model can tell.
     pub stated: u64,
     pub long: u64,
     pub unknown: u64,
+    /// What a model said of the rows of which the rules cannot tell; none if none was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
 }
 
 /// Why nothing was selected.
@@ -110,16 +124,20 @@ pub enum SelectError {
     Output(#[from] CorpusError),
     #[error("{}: the file changed while it was read; run the same command again", path.display())]
     Changed { path: PathBuf },
+    #[error("the model can answer no more: {0}; the same command goes on with the answers that there are")]
+    Model(String),
 }
 
 /// A row that passed every rule, until the quotas choose.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Candidate {
     line: u64,
     language: Language,
     intent: Intent,
     /// Random, and the same for the same content and seed.
     key: u64,
+    /// Hashes of its words, where topics are asked for.
+    words: Box<[u32]>,
 }
 
 /// A row of `dropped.jsonl`.
@@ -136,26 +154,34 @@ struct DroppedRow<'a> {
     instruction: String,
 }
 
-/// Reads `input`, writes the chosen rows to `out` and the others to `dropped`.
-pub fn select(input: &Path, out: &Path, dropped: &Path, options: &Options) -> Result<Report, SelectError> {
+/// Reads `input`, writes the chosen rows to `out` and the others to `dropped`. Where a model is given, it is asked about the
+/// rows of which the rules cannot tell whether they want a long text.
+pub fn select<'a>(
+    input: &'a Path,
+    out: &Path,
+    dropped: &Path,
+    options: &'a Options,
+    asker: Option<Asker<'a>>,
+) -> Result<Report, SelectError> {
     let (mut kept, dropped) = (Output::create(out)?, Output::create(dropped)?);
-    let mut sieve = Sieve::new(input, dropped, options)?;
+    let mut sieve = Sieve::new(input, dropped, options, asker)?;
     sieve.first_pass()?;
-    let Sieve { candidates, mut dropped, mut counts, read, .. } = sieve;
-    let chosen = quota::choose(&candidates, &options.quotas);
+    let Sieve { candidates, mut dropped, mut counts, read, questions, .. } = sieve;
+    let lots = quota::draw(&candidates, &options.quotas, options.topics);
 
-    let mut report = Report { read, ..Report::default() };
+    let mut report = Report { read, asked: questions.map(|questions| questions.asked), ..Report::default() };
     let mut rows = Rows::open(input)?;
-    let mut next = candidates.iter().zip(&chosen).peekable();
+    let mut next = candidates.iter().zip(&lots).peekable();
     while let Some(read) = rows.next() {
-        let Some((candidate, chosen)) = next.next_if(|(candidate, _)| candidate.line == rows.line()) else { continue };
+        let Some((candidate, lot)) = next.next_if(|(candidate, _)| candidate.line == rows.line()) else { continue };
         let changed = || SelectError::Changed { path: input.to_owned() };
         let bytes = read.map_err(|_| changed())?;
         let mut instruction = row::parse(&bytes, rows.line()).map_err(|_| changed())?;
         instruction.language = candidate.language;
-        if !chosen {
+        if lot.left_out {
             let limit = options.quotas.get(&candidate.language).copied().unwrap_or(u64::MAX);
-            let drop = Dropped::new(QUOTA, limit, format!("{} rows are enough", limit));
+            let topic = lot.topic.map_or_else(String::new, |topic| format!("; this one is of topic {topic}"));
+            let drop = Dropped::new(QUOTA, limit, format!("{limit} rows are enough{topic}"));
             write_dropped(&mut dropped, input, &instruction, rows.line(), &drop)?;
             *counts.entry(QUOTA).or_default() += 1;
             continue;
@@ -196,23 +222,33 @@ struct Sieve<'a> {
     against: Index,
     places: Vec<(usize, u64)>,
     candidates: Vec<Candidate>,
+    /// Those of this batch, with their instructions, until their intent is settled.
+    batch: Vec<(Candidate, Instruction)>,
+    questions: Option<Questions<'a>>,
     dropped: Output,
     counts: HashMap<&'static str, u64>,
     read: u64,
 }
 
 impl<'a> Sieve<'a> {
-    fn new(input: &'a Path, dropped: Output, options: &'a Options) -> Result<Self, SelectError> {
+    fn new(
+        input: &'a Path,
+        dropped: Output,
+        options: &'a Options,
+        asker: Option<Asker<'a>>,
+    ) -> Result<Self, SelectError> {
         let mut sieve = Self {
             options,
             input,
-            rows: Rows::open(input)?,
+            rows: Rows::of_instructions(input)?,
             exact: HashMap::new(),
             near: Index::new(options.similarity),
             lines: Vec::new(),
             against: Index::new(options.similarity),
             places: Vec::new(),
             candidates: Vec::new(),
+            batch: Vec::new(),
+            questions: asker.map(Questions::new).transpose()?,
             dropped,
             counts: HashMap::new(),
             read: 0,
@@ -250,6 +286,7 @@ impl<'a> Sieve<'a> {
                     Judged::Passed(passed) => self.compare(line, *passed)?,
                 }
             }
+            self.settle()?;
         }
         if self.read == 0 {
             return Err(InputError::Empty { path: self.input.to_owned() }.into());
@@ -278,10 +315,40 @@ impl<'a> Sieve<'a> {
             Ok(_) => {
                 self.lines.push(line);
                 let key = quota::key(self.options.seed, exact);
-                self.candidates.push(Candidate { line, language: instruction.language, intent, key });
+                let language = instruction.language;
+                let topics = self.options.topics > 0;
+                let words = if topics { topic::words(&instruction.text(), language) } else { Box::default() };
+                self.batch.push((Candidate { line, language, intent, key, words }, instruction));
                 Ok(())
             }
         }
+    }
+
+    /// Makes candidates of the batch; of those of which the rules cannot tell, of what a model calls long.
+    fn settle(&mut self) -> Result<(), SelectError> {
+        let batch = std::mem::take(&mut self.batch);
+        let mut answers = Vec::new().into_iter();
+        if let Some(questions) = &mut self.questions {
+            let open =
+                batch.iter().filter(|(row, _)| row.intent == Intent::Unknown).map(|(_, instruction)| instruction);
+            answers = questions.ask(&self.options.rules, &open.collect::<Vec<_>>())?.into_iter();
+        }
+        for (mut row, instruction) in batch {
+            if row.intent == Intent::Unknown {
+                match answers.next().flatten() {
+                    Some(true) => row.intent = Intent::Long,
+                    Some(false) => {
+                        let model = self.questions.as_ref().map_or("", Questions::model);
+                        let drop = Dropped::new(INTENT, "no", format!("{model}: asks for a short answer"));
+                        self.drop(&instruction, row.line, &drop)?;
+                        continue;
+                    }
+                    None => {}
+                }
+            }
+            self.candidates.push(row);
+        }
+        Ok(())
     }
 
     fn drop(&mut self, instruction: &Instruction, line: u64, drop: &Dropped) -> Result<(), SelectError> {

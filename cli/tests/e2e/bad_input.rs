@@ -156,8 +156,45 @@ fn a_recipe_key_that_is_unknown_or_out_of_range_is_named_with_its_line() {
     says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:4", "section.flor", "section.floor"]);
     let recipe = case.file("r.toml", "[plan]\nmax_steps = 0\n");
     says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "plan.max_steps", "want"]);
+    let recipe = case.file("r.toml", "[filters]\nmin_words = 10\nmax_similarity = 1.5\n");
+    let words = ["r.toml:3", "`filters.max_similarity` is 1.5", "want 0.5 to 1"];
+    says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &words);
     says(&case.run(&["--recipe", "nowhere.toml"]), 2, &["nowhere.toml"]);
     assert!(!case.out().exists());
+}
+
+/// A threshold out of range, or a recipe in another encoding, is refused by the report too, and the page that is there stays.
+#[test]
+fn a_report_by_a_recipe_that_cannot_be_used_is_none() {
+    let case = Case::new(GOOD);
+    says(&case.run(&["--quiet"]), 0, &[]);
+    let out = case.out();
+    let report = |more: &[&str]| run(["report", out.to_str().unwrap()].iter().copied().chain(more.iter().copied()));
+    says(&report(&[]), 0, &["report.html"]);
+    let before = case.read("report.html");
+    let recipe = case.file("r.toml", "[filters]\nmax_residue = 4000000000\n");
+    says(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "filters.max_residue", "want 0 to"]);
+    fs::write(&recipe, b"name = \"caf\xe9\"\n").unwrap();
+    says(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml", "line 1 is not in UTF-8", "iconv"]);
+    assert_eq!(case.read("report.html"), before);
+}
+
+/// Each column is there but the one that holds the instructions.
+#[test]
+fn a_parquet_file_without_a_column_of_texts_is_refused_as_a_whole() {
+    let case = Case::new(GOOD);
+    says(&case.run(&["--quiet"]), 0, &[]);
+    let (corpus, exported) = (case.out(), case.dir.path().join("exported"));
+    let args = ["export", "--from", corpus.to_str().unwrap(), "-o", exported.to_str().unwrap(), "--format", "parquet"];
+    says(&run(args), 0, &[]);
+    let parquet = exported.join("data/train-00000-of-00001.parquet");
+    let other = case.dir.path().join("imported.jsonl");
+    let import =
+        |field: &str| run(["import", parquet.to_str().unwrap(), "-o", other.to_str().unwrap(), "--field", field]);
+    says(&import("question"), 2, &["train-00000-of-00001.parquet", "no `question` column", "`messages`", "--field"]);
+    assert!(!other.exists());
+    says(&import("messages"), 0, &[]);
+    assert!(fs::read_to_string(&other).unwrap().contains("Write about tea"));
 }
 
 #[test]

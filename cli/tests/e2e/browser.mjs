@@ -47,7 +47,7 @@ const has = (page, text) => page.locator('#main').getByText(text).first().waitFo
 
 const stories = {
   // A run at work: one document has failed, one holds scripts, one is very long.
-  async live({ page, complaints }, { url, run, worker }) {
+  async live({ page, complaints }, { url, run, worker, rules }) {
     await page.goto(url);
     await heading(page, 'Runs');
     await page.locator('#live.on').waitFor();
@@ -59,6 +59,19 @@ const stories = {
     await page.locator('.figure', { hasText: 'documents ended' }).getByText('5 / 5').waitFor();
     await has(page, 'done');
     await looksRight(page, 'a run');
+
+    // What the filters say, with thresholds to try out.
+    await page.getByRole('link', { name: 'Report', exact: true }).click();
+    await heading(page, `Run ${run}`);
+    assert.equal(await page.locator('#thresholds tbody tr').count(), rules);
+    const kept = await page.locator('#kept').innerText();
+    await page.getByLabel('threshold of plan_coverage').fill('1.1');
+    await page.locator('#kept', { hasText: /^0$/ }).waitFor();
+    assert.notEqual(kept, '0', 'another threshold is another count');
+    await page.getByText('plan_coverage = 1.1').waitFor({ state: 'attached' });
+    await looksRight(page, 'a report');
+    await page.getByRole('link', { name: 'To the run' }).click();
+    await heading(page, run);
 
     await page.getByRole('link', { name: 'torn_tape' }).first().click();
     await heading(page, 'Documents');

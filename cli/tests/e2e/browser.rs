@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use longhand_coordinator::filter;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Task, TaskKind};
 use longhand_proto::{DocumentId, WorkerId};
 use longhand_worker::client::link::{Credentials, Link, Tls};
@@ -121,7 +122,8 @@ async fn a_person_follows_a_run_mends_what_failed_and_sends_a_worker_home() {
     let submitted = fleet.run(&["submit", input.to_str().unwrap(), "--run-id", "ships"]);
     assert!(submitted.code.is_some_and(|code| code != 2), "{}{}", submitted.stdout, submitted.stderr);
     let worker = work(&fleet.url);
-    person("live", json!({ "url": fleet.dashboard, "run": "ships", "worker": "press-1" })).await;
+    let told = json!({ "url": fleet.dashboard, "run": "ships", "worker": "press-1", "rules": filter::RULES.len() + 1 });
+    person("live", told).await;
     let report = tokio::time::timeout(Duration::from_secs(30), worker).await;
     let report = report.expect("drained by hand, the worker ends").unwrap();
     assert!(report.completed > 10, "{report:?}");

@@ -39,6 +39,41 @@ fn a_data_set_becomes_chosen_instructions_that_run_reads() {
 }
 
 #[test]
+fn a_model_is_asked_where_no_rule_can_tell() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let subjects = ["tides", "salt", "glass", "paper", "iron", "wool", "clay", "rope", "ink", "honey", "silk", "tea"];
+    let text = |subject| format!("The people of the old town, and what {subject} meant to them in those days");
+    let rows = subjects.map(|subject| json!({"prompt": text(subject)}).to_string());
+    fs::write(path("in.jsonl"), rows.join("\n")).unwrap();
+    let args = |more: &[&'static str]| {
+        let mut args =
+            vec!["select".to_owned(), path("in.jsonl"), "-o".to_owned(), path("out.jsonl"), "--json".to_owned()];
+        args.extend(more.iter().map(|it| (*it).to_owned()));
+        args
+    };
+    let report = |more: &[&'static str]| -> Value {
+        let ended = run(args(more));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        serde_json::from_str(&ended.stdout).unwrap()
+    };
+    let bare = report(&[]);
+    assert_eq!((&bare["unknown"], &bare["asked"]), (&json!(12), &Value::Null));
+    let asked = report(&["--ask", "--engine", "mock"]);
+    let (yes, no) = (asked["asked"]["yes"].as_u64().unwrap(), asked["asked"]["no"].as_u64().unwrap());
+    assert!(yes > 0 && no > 0 && yes + no == 12, "{asked}");
+    assert_eq!((&asked["kept"], &asked["long"], &asked["unknown"]), (&json!(yes), &json!(yes), &json!(0)));
+    let dropped = fs::read_to_string(path("dropped.jsonl")).unwrap();
+    assert_eq!(dropped.matches("\"rule\":\"intent\",\"value\":\"no\"").count() as u64, no, "{dropped}");
+    assert_eq!(fs::read_to_string(path("answers.jsonl")).unwrap().lines().count(), 12);
+
+    let refused = run(args(&["--ask"]));
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("no model is named"), "{}", refused.stderr);
+    assert_eq!(run(args(&["--ask", "--any-intent"])).code, Some(2));
+}
+
+#[test]
 fn what_cannot_be_imported_or_selected_is_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -54,6 +89,8 @@ fn what_cannot_be_imported_or_selected_is_refused_before_anything_is_written() {
         (&["--similarity", "1.5"][..], "out of range"),
         (&["--languages", "de"][..], "want en or zh"),
         (&["--quota", "en:3"][..], "want en=3000"),
+        (&["--topics", "5"][..], "--quota"),
+        (&["--quota", "en=3", "--topics", "1"][..], "2..=1000"),
         (&["--min-length", "9", "--max-length", "3"][..], "no row could pass"),
         (&["--rules", &path("nowhere")][..], "--write-rules"),
         (&["--against", &path("nowhere")][..], "check the path"),

@@ -24,8 +24,11 @@ fn the_recipe_of_the_demo_can_be_used() {
 
 #[test]
 fn every_example_row_is_good_and_its_text_asks_for_the_length_it_states() {
-    for (file, language, rows) in [("instructions.jsonl", Language::En, 8), ("instructions.zh.jsonl", Language::Zh, 3)]
-    {
+    for (file, language, rows) in [
+        ("instructions.jsonl", Language::En, 8),
+        ("instructions.zh.jsonl", Language::Zh, 3),
+        ("long.jsonl", Language::En, 1),
+    ] {
         let instructions: Vec<_> = instruction::read(examples().join(file)).unwrap().map(Result::unwrap).collect();
         assert_eq!(instructions.len(), rows, "{file}");
         for instruction in instructions {

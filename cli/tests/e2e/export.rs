@@ -101,6 +101,109 @@ fn every_format_is_loaded_by_datasets_with_the_same_texts_and_clusters_are_not_p
     }
 }
 
+/// What a trainer makes of a folder: the rows that it would train on.
+fn train(trainer: &str, folder: &Path, more: &[&Path]) -> Vec<Value> {
+    let package = cache().join("trainers");
+    assert!(package.is_dir(), "{} is missing: run `make test-deps`", package.display());
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new("python3")
+        .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/trainers.py"))
+        .arg(trainer)
+        .arg(folder)
+        .args(more)
+        .env("PYTHONPATH", std::env::join_paths([package, cache().join("datasets")]).unwrap())
+        .env("HF_HOME", home.path())
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(output.stdout.trim_ascii().rsplit(|byte| *byte == b'\n').next().unwrap()).unwrap()
+}
+
+#[test]
+fn trainers_read_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.jsonl");
+    let rows = [
+        json!({ "prompt": "Write a 300-word essay on tides." }),
+        json!({ "messages": [{ "role": "system", "content": "Be kind." }, { "role": "user", "content": "写一篇三百字的散文，题目是老街。" }] }),
+        json!({ "messages": [{ "role": "user", "content": "Hello." }, { "role": "assistant", "content": "Good day." },
+                             { "role": "user", "content": "Write a 300-word essay on glass." }] }),
+    ];
+    fs::write(&input, rows.map(|row| row.to_string()).join("\n")).unwrap();
+    fs::write(dir.path().join("recipe.toml"), "[judge]\nvotes = 1\n").unwrap();
+    let (corpus, recipe) = (dir.path().join("corpus"), dir.path().join("recipe.toml"));
+    let paths = [&input, &corpus, &recipe].map(|path| path.to_str().unwrap());
+    let ended = run([
+        "run",
+        paths[0],
+        "-o",
+        paths[1],
+        "--recipe",
+        paths[2],
+        "--candidates",
+        "3",
+        "--engine",
+        "mock",
+        "--http",
+        "off",
+        "-q",
+    ]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let export = |format: &str| {
+        let out = dir.path().join(format);
+        let ended = run(["export", "--from", paths[1], "-o", out.to_str().unwrap(), "--format", format]);
+        assert_eq!(ended.code, Some(0), "{format}: {}", ended.stderr);
+        out
+    };
+    let lines = |folder: &Path| -> Vec<Value> {
+        let text = fs::read_to_string(folder.join("data/train-00000-of-00001.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let records = lines(&corpus);
+    assert_eq!(records.len(), 9);
+    let turns = |row: &Value| -> Vec<(String, String)> {
+        let turn = |turn: &Value| ["role", "content"].map(|key| turn[key].as_str().unwrap().to_owned()).into();
+        row.as_array().unwrap().iter().map(turn).collect()
+    };
+
+    // What a template of TRL's makes of a conversation.
+    let rendered =
+        |turns: &[(String, String)]| turns.iter().map(|(role, text)| format!("<{role}>{text}</>")).collect::<String>();
+    let tokenizer =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../worker/tests/fixtures/tiny/llama/tokenizer.json");
+    let want: BTreeSet<String> = records.iter().map(|record| rendered(&turns(&record["messages"]))).collect();
+    for format in ["parquet", "messages", "openai"] {
+        let read = train("trl", &export(format), &[&tokenizer]);
+        let texts: BTreeSet<String> = read.iter().map(|row| row["text"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(texts, want, "{format}");
+    }
+    let pairs = export("dpo");
+    let read = train("trl", &pairs, &[&tokenizer]);
+    let written = lines(&pairs);
+    assert!(!written.is_empty() && read.len() == written.len(), "{} of {}", read.len(), written.len());
+    for (read, pair) in read.iter().zip(&written) {
+        let asked = rendered(&turns(&pair["prompt"])) + "<assistant>";
+        assert_eq!(read["prompt"].as_str(), Some(asked.as_str()));
+        for side in ["chosen", "rejected"] {
+            let text = pair[side][0]["content"].as_str().unwrap();
+            assert_eq!(read[side].as_str(), Some(format!("{text}</>").as_str()), "{side}");
+        }
+    }
+
+    // LLaMA-Factory keeps the rules apart from the conversation.
+    let want: BTreeSet<Vec<(String, String)>> = records
+        .iter()
+        .map(|record| turns(&record["messages"]).into_iter().filter(|(role, _)| role != "system").collect())
+        .collect();
+    for format in ["records", "parquet", "messages", "openai", "sharegpt", "alpaca"] {
+        let read = train("llama_factory", &export(format), &[]);
+        let texts: BTreeSet<Vec<(String, String)>> =
+            read.iter().map(|row| [turns(&row["prompt"]), turns(&row["response"])].concat()).collect();
+        assert_eq!(texts, want, "{format}");
+    }
+}
+
 #[test]
 fn tokens_are_counted_by_the_tokenizer_that_is_named() {
     let dir = tempfile::tempdir().unwrap();

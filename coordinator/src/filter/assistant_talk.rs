@@ -24,6 +24,9 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
           | (?:below|above)\s+is\s+{which}{part}\b
           | the\s+(?:above|following|next)\s+(?:paragraph|section|part)\s+(?:is|was|will|describes|covers|continues|focuses)\b
           | (?:this|that)\s+(?:concludes|completes|is\s+the\s+end\s+of)\s+(?:the|this|my|our)\s+{part}\b
+          | (?:please\s+)?go\s+ahead\s+with\s+the\s+next\s+{part}\b
+          | as\s+we\s+continue\s+(?:our|this)\s+(?:conversation|discussion|dialogue|chat)\b
+          | you(?:['’]re|\s+are)\s+an?\s+(?:AI|artificial\s+intelligence)\s+(?:assistant|character|model|language\s+model)\b
           | i\s+hope\s+(?:that\s+)?(?:the\s+rest\s+of\s+)?(?:this|my|the)\s+(?:post|article|blog|essay|guide|text|answer|response)\b
           | i\s+hope\s+(?:this|that|you)\s+(?:\w+\s+)?{{0,2}}(?:helps?|meets?|adds?|inspires?|satisf\w+|enjoy|find|fits?|works|is\s+what)\b
           | (?:please\s+)?(?:let\s+me\s+know\s+(?:if|what|how|whether|when|which|your|about|by|in)\b|feel\s+free\s+to\s+(?:ask|let|contact|reach|modify|adjust|use)\b)
@@ -56,6 +59,9 @@ static ZH: LazyLock<Regex> = LazyLock::new(|| {
           | 作为(?:一个|一名|一款)?(?:AI|人工智能(?:助手|模型|语言模型)|(?:大型)?语言模型)(?:助手|模型|语言模型)?[，,]
           | (?:根据|按照|应)[您你]的(?:要求|请求|指示|需求|提示)[，,]
           | (?:接下来|下面|现在)?[，,]?我(?:将|会|来|继续)(?:为[您你])?(?:继续)?(?:写|撰写|续写|创作|完成|生成)(?:下一?[段节章]|第[一二三四五六七八九十\d]+[段节章部]|接下来的|剩下的|文章|正文)
+          | (?:请|[您你]可以)继续(?:写|撰写|完成)?下一?(?:部分|段落?|节|章)
+          | (?:让我们|我们)?继续(?:我们)?今天的(?:对话|谈话|讨论|聊天)
+          | [您你]是一[个名款](?:AI|人工智能)(?:助手|模型)
           | (?:未完待续|待续|下文待续|（待续）)
           | (?:以上|上述|上面)(?:就是|是|为)(?:我|本次|关于)?[^。]{{0,14}}{part}
           | (?:本|这一?)(?:段|节|部分)(?:的?内容)?(?:到此|至此)(?:结束|为止|完)

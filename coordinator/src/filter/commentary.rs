@@ -8,7 +8,7 @@ use super::{Measure, speech};
 use crate::document::Assembled;
 
 static EN: LazyLock<Regex> = LazyLock::new(|| {
-    let verb = r"(?:\w+ly\s+)?(?:sets?|touch(?:es)?|adds?|conveys?|aims?|captures?|explores?|highlights?|brings?|emphasi[sz]es?|describes?|provides?|serves?|maintains?|preserves?|introduces?|establish(?:es)?|begins?|starts?|concludes?|summari[sz]es|uses?|creates?|helps?|should|has|have)\b";
+    let verb = r"(?:(?:\w+ly|still|also)\s+)?(?:sets?|touch(?:es)?|adds?|conveys?|aims?|captures?|explores?|highlights?|brings?|emphasi[sz]es?|describes?|provides?|serves?|maintains?|preserves?|introduces?|establish(?:es)?|begins?|starts?|concludes?|summari[sz]es|uses?|creates?|helps?|should|has|have)\b";
     let craft = r"(?:sentences?|paragraphs?|wording|grammar|the\s+tone|phras(?:es|ing)|spelling|punctuation|adjectives?|apostrophes?|imagery|(?:sensory|descriptive|vivid|simple|figurative)\s+(?:\w+\s+)?(?:language|details?|words|descriptions?|imagery|sentences)|clarity|word\s+choice|transitions?|tweaks|redundan\w+|changes\s+(?:while\s+reviewing|to\s+(?:your|the)\s+(?:text|essay|story|writing|draft))|metaphors?|the\s+(?:language|style)\s+(?:and|further))";
     Regex::new(&format!(
         r"(?ix)
@@ -24,7 +24,17 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
             | this\s+(?:revised\s+)?version\s+of\s+the\s+(?:original\s+)?(?:text|story|essay|passage|paragraph)\b
             | (?:this|that)\s+(?:is|was)\s+(?:the|my|your)\s+(?:first|last|final|next|second|opening|concluding)\s+(?:paragraph|section|sentence)\b
             | (?:this|that)\s+brings\s+us\s+to\s+the\s+(?:end|conclusion)\s+of\s+(?:the|this|our)\s+(?:(?:last|first|final)\s+)?(?:paragraph|essay|section|story|article)\b
-            | in\s+(?:your|my|this|the)\s+(?:(?:opening|first|second|next|final|closing|introductory|last|previous)\s+)?paragraph\s*,
+            | in\s+(?:your|my|this|the)\s+(?:(?:opening|first|second|third|fourth|fifth|next|final|closing|introductory|last|previous)\s+)?paragraph\s*,
+            | (?:these|the\s+(?:above|last|first|next))\s+(?:two|three|four|few)\s+paragraphs\s+(?:{verb}|continue\b|add\b|show\b)
+            | this\s+passage\s+(?:also\s+)?(?:explores|highlights|emphasi[sz]es|discusses|delves|continues)\b
+            | what\s+do\s+you\s+think\s+of\s+(?:this|these|the)\s+(?:\w+\s+)?(?:paragraph|section|passage|draft)s?\b
+            | do\s+you\s+want\s+to\s+expand\s+(?:up)?on\b
+            | you(?:['’]ve|\s+have)\s+(?:\w+ly\s+)?(?:written|conveyed|captured)\b[^.]*\b(?:paragraph|narrative|essay|story|style)\b
+            | your\s+(?:writing(?:\s+style)?|opening\s+paragraph|sentence\s+structure|closing\s+paragraph)\s+(?:is|has|sets|could|should)\b
+            | here(?:['’]s|\s+(?:is|are))\s+(?:your|the)\s+[^.:]{{0,40}}\b(?:rewritten|rephrased|reworded)\b
+            | here(?:['’]s|\s+is)\s+how\s+(?:you|to)\s+(?:can\s+)?(?:rephrase|reword|rewrite)\b
+            | i(?:['’]m|\s+am|['’]ll|\s+will)\s+(?:going\s+to\s+)?(?:explore|continue|expand)\b[^.]*\b(?:two|three|few|more|next)\s+paragraphs?\b
+            | to\s+(?:support|improve|enhance)\s+(?:this|the)\s+(?:narrative|text|story|essay|paragraph)\s*,\s*i\b
             | in\s+the\s+introduction\s+to\s+the\s+(?:paragraph|essay|story)\b
             | i(?:['’]m|\s+am)\s+(?:glad|pleased|happy|excited)\s+(?:to\s+share|you(?:['’]ve|\s+have)\s+shared)\b[^.]*\b(?:essay|excerpt|text|thoughts|story|draft)\b
             | overall,\s+(?:the|your)\s+(?:writing|tone|text|essay|draft)\s+(?:is|does|contains?|maintains?|remains?|flows?)\b
@@ -45,6 +55,9 @@ static ZH: LazyLock<Regex> = LazyLock::new(|| {
             | (?:这|本)(?:篇)?(?:文章|作文|故事)(?:以|从)[^，。]{{1,20}}(?:开头|开篇|结尾|收尾)
             | (?:主题句|论点句|中心句|过渡句|总结句|结尾段|开头段|正文段落?|中心论点|论据)\s*[一二三四五六七八九\d]*\s*[：:]
             | (?:下面是|以下是|这是)?(?:经过)?(?:修改|改写|润色|优化|修订|精简|完善)(?:过|之)?后的(?:文本|段落|文章|版本|内容|文字)
+            | (?:这|以上|上面)[两三四几]段(?:文字|话)?(?:为|让|使|给|描|展|进一步|都)
+            | [您你]的(?:文笔|写作风格|开头段|结尾段|第[一二三四五]段)(?:很|非常|写得|可以|应该|有|十分)
+            | [您你](?:觉得|认为)这[一两三几]?段
             | 总体(?:来说|而言|上)[，,](?:这篇|本|该)(?:文章?|段落?|文)(?:语言|结构|内容|条理)
             )
           | 我(?:在(?:文中|这里|这段里|段落中))?(?:又|还|也|已经?|特意)?(?:使用|运用|加入|添加|修改|调整|删除|润色|改写|替换|增加)了[^。，]{{0,24}}{craft}"

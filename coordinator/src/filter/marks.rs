@@ -98,12 +98,13 @@ pub(super) fn at_start(line: &str) -> Option<Mark> {
     })
 }
 
-/// "(Word count: 240)", "[240 words]" after a sentence, "Word Count: 200 words" at a line's end, "（字数：240）".
+/// "(Word count: 240)", "[240 words]" after a sentence, "Word Count: 200 words" at a line's end, "（字数：240）", "240 Words" as
+/// a whole line.
 static COUNT: LazyLock<Regex> = LazyLock::new(|| {
     let number = r"(?:~|约|大约|about |approximately |approx\.? )?\s*\d[\d,]*\s*(?:words?|字|词|个字)?";
     let label = r"(?:(?:total |final |current |approximate )?word\s*count|字数统计|总字数|字数|词数)";
     regex(&format!(
-        r"(?i)(?P<a>[ \t]*[*_]{{0,2}}[(\[（【]\s*{label}\s*[:：=]?\s*{number}\s*[)\]）】][*_]{{0,2}})|(?P<b>^|[.!?。！？…”’」][*_]*\s*)(?P<c>[*_]{{0,2}}[(\[（【]\s*(?:~|约|大约|共|about |approximately |approx\.? )?\s*\d[\d,]*\s*(?:words?|字|词)\s*[)\]）】][*_]{{0,2}}\s*$)|(?P<d>^|[.!?。！？…”’」][*_]*\s*)(?P<e>[-–—]*\s*[*_]{{0,3}}{label}[*_]{{0,3}}\s*[:：=][*_]{{0,3}}\s*{number}[*_]{{0,3}}[.。]?\s*$)"
+        r"(?i)(?P<a>[ \t]*[*_]{{0,2}}[(\[（【]\s*{label}\s*[:：=]?\s*{number}\s*[)\]）】][*_]{{0,2}})|(?P<b>^|[.!?。！？…”’」][*_]*\s*)(?P<c>[*_]{{0,2}}[(\[（【]\s*(?:~|约|大约|共|about |approximately |approx\.? )?\s*\d[\d,]*\s*(?:words?|字|词)\s*[)\]）】][*_]{{0,2}}\s*$)|(?P<d>^|[.!?。！？…”’」][*_]*\s*)(?P<e>[-–—]*\s*[*_]{{0,3}}{label}[*_]{{0,3}}\s*[:：=][*_]{{0,3}}\s*{number}[*_]{{0,3}}[.。]?\s*$)|(?P<f>^\s*[*_]{{0,3}}(?:~|约|大约|共|about |approximately )?\s*\d[\d,]*\s*(?:words?|字|词)[*_]{{0,3}}[.。]?[*_]{{0,3}}\s*$)"
     ))
 });
 
@@ -111,7 +112,7 @@ static COUNT: LazyLock<Regex> = LazyLock::new(|| {
 pub(super) fn word_counts(line: &str) -> Vec<Range<usize>> {
     COUNT
         .captures_iter(line)
-        .filter_map(|found| found.name("a").or(found.name("c")).or(found.name("e")))
+        .filter_map(|found| ["a", "c", "e", "f"].iter().find_map(|name| found.name(name)))
         .map(|found| found.range())
         .filter(|range| !range.is_empty() && !in_code(line, range.start))
         .collect()

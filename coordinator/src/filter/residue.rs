@@ -1,5 +1,5 @@
-//! The rule about what a web page, a feed or a form leaves in a text: hashtags, calls to click, places to fill in, and runs
-//! of lines in capitals.
+//! The rule about what a web page, a feed, a form, a data set or a chat leaves in a text: hashtags, calls to click, places to
+//! fill in, labels, lines of pictures, runs of lines in capitals, and stage directions where there is no stage.
 
 use std::sync::LazyLock;
 
@@ -15,6 +15,11 @@ static PAGE: LazyLock<Regex> = LazyLock::new(|| {
         r"(?ix)
             (?:^|\s)\#[\p{L}\d_]{3,}\s+\#[\p{L}\d_]{3,}
           | ^\W*(?:share\s+this\s+(?:post|article|page)|subscribe\s+to\s+(?:our|my|the)|follow\s+(?:us|me)\s+on\b|click\s+(?:here|on\s+the\s+link|the\s+link)|read\s+more\W*$|leave\s+a\s+(?:comment|reply)\W|posted\s+(?:by|in)\b|(?:image|photo|picture)\s+(?:credit|source|courtesy)s?\b|all\s+rights\s+reserved|copyright\s+(?:©|\(c\)|\d{4})|©\s*\d{4}|advertisement\W*$|related\s+(?:posts|articles)\W*$|skip\s+to\s+(?:main\s+)?content|sign\s+up\s+for\s+(?:our|my)|thanks?(?:\s+you)?\s+for\s+(?:reading|watching|visiting)\b)
+          | ^\W*(?:(?:sentence|word|character)\s+count|(?:supporting\s+)?categor(?:y|ies)(?:\s+list)?|sourced\s+from|text\s+content|filed\s+under)\s*:
+          | \|\s*(?:published|updated|posted|subscribed)\s+on\b
+          | ^\s*https?://\S+\s*$
+          | ^[^\p{L}\p{N}]*\p{Emoji_Presentation}[^\p{L}\p{N}]*\p{Emoji_Presentation}[^\p{L}\p{N}]*$
+          | ^\W*(?:文章标签|文章分类|所属栏目|标签|栏目|来源网站)[：:]
           | \b(?:refer\s+to|see|click)\s+the\s+links?\b|\blinks?\s+below\b
           | <<[^<>\n]{2,60}>>
           | \[(?:(?:your|insert|add|enter|company|recipient|sender)(?:['’]s)?\s+[^\]\n]{1,40}|(?:name|date|title|company|address|city)\s*\d?)\]
@@ -36,12 +41,27 @@ static ASKED: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a constant pattern, compiled by the tests")
 });
 
+/// What somebody does while they speak, where no speech was asked for.
+static STAGE: LazyLock<Regex> = LazyLock::new(|| {
+    let deed = r"(?:(?:sigh|laugh|wink|nod|pause|giggle|chuckle|smile|grin|bow)s?|sighing|singing|sings|laughing|laughter|smiling|grinning|pausing|applause|clears\s+(?:(?:his|her|my|their)\s+)?throat)";
+    Regex::new(&format!(
+        r"(?i)\*\s*{deed}\s*\*|[(\[]\s*{deed}\s*[)\]]|[（(](?:停顿|叹气|鼓掌|清嗓子|掌声|微笑着?|眨眼)[）)]"
+    ))
+    .expect("a constant pattern, compiled by the tests")
+});
+
+static STAGED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)script|screenplay|\bplays?\b|drama|dialogue|monologue|speech|sermon|toast|interview|transcript|stage|sketch|剧本|话剧|对话|台词|演讲|发言|访谈|小品|相声|独白")
+        .expect("a constant pattern, compiled by the tests")
+});
+
 /// Lines of capitals in a row from which on they are no heading.
 const SHOUTED: usize = 3;
 
 /// Lines of the kind; a run of shouted lines is one.
 pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
-    let asked = document.instruction.messages.iter().any(|message| ASKED.is_match(&message.content));
+    let asks = |what: &Regex| document.instruction.messages.iter().any(|message| what.is_match(&message.content));
+    let (asked, staged) = (asks(&ASKED), asks(&STAGED));
     let mut fence = Fence::default();
     let (mut found, mut shouted) = (Vec::new(), 0);
     for line in document.text.lines().filter(|line| !line.trim().is_empty()) {
@@ -50,7 +70,8 @@ pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
             continue;
         }
         shouted = if is_shouted(line) { shouted + 1 } else { 0 };
-        if PAGE.is_match(line) || (!asked && POST.is_match(line)) || shouted == SHOUTED {
+        let unasked = (!asked && POST.is_match(line)) || (!staged && STAGE.is_match(line));
+        if PAGE.is_match(line) || unasked || shouted == SHOUTED {
             found.push(line);
         }
     }

@@ -1,16 +1,27 @@
-//! The rule about sections that stop in the middle of a sentence although the model ended them.
+//! The rule about sentences that do not end: sections that stop in the middle of one although the model ended them, and
+//! sentences that go on for a page.
 
 use super::marks::Fence;
 use super::{Measure, excerpt};
-use crate::document::Assembled;
+use crate::document::{Assembled, Language};
 use crate::units;
 
 /// A last line of no more units may be a name under a letter, or "The End".
 const SIGNATURE: usize = 5;
 
-/// Sections whose last line is prose without an end.
+/// Units from which on a sentence is endless. Those of good writers who like them long have a hundred.
+const fn endless(language: Language) -> usize {
+    match language {
+        Language::En => 200,
+        Language::Zh => 300,
+    }
+}
+
+/// Sections whose last line is prose without an end, or that hold an endless sentence.
 pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
-    let open: Vec<&str> = document.sections.iter().filter_map(|section| open_end(&section.text)).collect();
+    let most = endless(document.instruction.language);
+    let open = |text| open_end(text).or_else(|| long_sentence(text, most));
+    let open: Vec<&str> = document.sections.iter().filter_map(|section| open(&section.text)).collect();
     Some(Measure::count(open.len(), open.first().map(|line| excerpt(line))))
 }
 
@@ -30,6 +41,13 @@ fn open_end(text: &str) -> Option<&str> {
         || numbered(last)
         || signature(last);
     (!whole).then_some(last)
+}
+
+/// The first sentence of so many units. A row of a table is none.
+fn long_sentence(text: &str, most: usize) -> Option<&str> {
+    let mut fence = Fence::default();
+    let mut prose = text.lines().filter(|line| !fence.holds(line) && !line.trim_start().starts_with('|'));
+    prose.find_map(|line| units::sentences(line).find(|sentence| units::count(sentence) >= most))
 }
 
 /// "3. Salt": an item of a list needs no full stop.

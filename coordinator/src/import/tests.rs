@@ -190,6 +190,15 @@ fn parquet_lists_and_compressed_files_are_read_alike() {
     writer.write(&batch).unwrap();
     writer.close().unwrap();
 
+    let path = case.file("odd.parquet", &columns);
+    let field = Options { format: Some(Format::Field("question".into())), ..Options::default() };
+    let error = import(&[path], &case.dir.path().join("odd.jsonl"), &field).unwrap_err().to_string();
+    assert!(
+        error.contains("odd.parquet: there is no `question` column; the columns are `conversation_hash`, "),
+        "{error}"
+    );
+    assert!(error.contains("--field") && !case.dir.path().join("odd.jsonl").exists(), "{error}");
+
     let gzip = gzip.finish().unwrap();
     for (name, bytes) in [("a.gz", gzip), ("a.zst", zstd), ("a.parquet", columns), ("a", lines.clone().into_bytes())] {
         let (report, mut rows) = case.import(&case.file(name, bytes), &Options::default());

@@ -9,7 +9,7 @@ use super::{BadRow, InputError, Instruction};
 
 /// Opens `path` and reads as far as its first row.
 pub fn read(path: impl AsRef<Path>) -> Result<Reader, InputError> {
-    let rows = Rows::open(path.as_ref())?;
+    let rows = Rows::of_instructions(path.as_ref())?;
     let mut reader = Reader { rows, seen: HashMap::new(), repeated: 0, first: None };
     match reader.advance() {
         Some(first) => reader.first = Some(first),

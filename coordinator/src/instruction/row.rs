@@ -11,6 +11,8 @@ use crate::{language, length};
 
 /// Longest instruction text, all turns together. Prompts repeat it in every task, so more than that is a mistake.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
+/// Keys that may hold the text, in the order in which they are looked for.
+pub(super) const TEXTS: [&str; 4] = ["prompt", "instruction", "messages", "body"];
 /// What `length` may ask for, in words.
 pub const LENGTH_RANGE: RangeInclusive<u64> = 10..=1_000_000;
 

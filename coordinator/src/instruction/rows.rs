@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::lines::{self, Line, MAX_LINE_BYTES};
 use super::list::ListLines;
-use super::row::Fault;
+use super::row::{Fault, TEXTS};
 use super::{BadRow, InputError};
 
 /// Rows of a file, in order, in the memory of one row.
@@ -15,6 +15,8 @@ pub(crate) struct Rows {
     /// None once the end was reached or reading failed.
     input: Option<Box<dyn BufRead + Send>>,
     line: u64,
+    /// Of a Parquet file.
+    columns: Option<Vec<String>>,
 }
 
 impl std::fmt::Debug for Rows {
@@ -24,6 +26,23 @@ impl std::fmt::Debug for Rows {
 }
 
 impl Rows {
+    /// Opens a file of instructions. Where the columns are known, one must be there that may hold the text: else every row
+    /// would be a bad one.
+    pub(crate) fn of_instructions(path: &Path) -> Result<Self, InputError> {
+        let rows = Self::open(path)?;
+        if let Some(columns) = rows.columns.as_ref().filter(|columns| !columns.iter().any(|it| TEXTS.contains(&&**it)))
+        {
+            let columns = columns.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            return Err(InputError::Format {
+                path: path.to_owned(),
+                problem: format!("no column holds instructions; the columns are {columns}"),
+                remedy: "want `prompt`, `instruction`, `messages` or `body`; `longhand import --field COLUMN` takes any other",
+            });
+        }
+        Ok(rows)
+    }
+
+    /// Opens a file of rows of any kind.
     pub(crate) fn open(path: &Path) -> Result<Self, InputError> {
         let path = path.to_owned();
         let open = |source| InputError::Open { path: path.clone(), source };
@@ -32,18 +51,23 @@ impl Rows {
         let mut magic = Vec::new();
         file.by_ref().take(4).read_to_end(&mut magic).map_err(open)?;
         file.rewind().map_err(open)?;
+        let mut columns = None;
         let mut input: Box<dyn BufRead + Send> = match magic.as_slice() {
             [0x1f, 0x8b, ..] => Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file))),
             [0x28, 0xb5, 0x2f, 0xfd] => {
                 let decoder = zstd::Decoder::new(file).map_err(open)?;
                 Box::new(BufReader::new(decoder))
             }
-            b"PAR1" => parquet_rows(file).map_err(|error| {
-                format(
-                    format!("not a Parquet file that can be read: {error}"),
-                    "write it again, or convert it to JSON Lines",
-                )
-            })?,
+            b"PAR1" => {
+                let (names, rows) = parquet_rows(file).map_err(|error| {
+                    format(
+                        format!("not a Parquet file that can be read: {error}"),
+                        "write it again, or convert it to JSON Lines",
+                    )
+                })?;
+                columns = Some(names);
+                rows
+            }
             [b'P', b'K', 3, 4] => return Err(format("a zip archive".into(), "unpack it first")),
             _ => Box::new(BufReader::new(file)),
         };
@@ -57,7 +81,7 @@ impl Rows {
         if input.fill_buf().map_err(open)?.trim_ascii_start().first() == Some(&b'[') {
             input = Box::new(BufReader::new(ListLines::new(input)));
         }
-        Ok(Self { path, input: Some(input), line: 0 })
+        Ok(Self { path, input: Some(input), line: 0, columns })
     }
 
     /// The next row that is not blank.
@@ -107,11 +131,12 @@ impl Rows {
     }
 }
 
-/// The rows of a Parquet file as lines of JSON.
-fn parquet_rows(file: File) -> Result<Box<dyn BufRead + Send>, parquet::errors::ParquetError> {
+/// The columns of a Parquet file, and its rows as lines of JSON.
+fn parquet_rows(file: File) -> Result<(Vec<String>, Box<dyn BufRead + Send>), parquet::errors::ParquetError> {
     let batches = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let columns = batches.schema().fields().iter().map(|field| field.name().clone()).collect();
     let batches = batches.with_batch_size(PARQUET_ROWS).build()?;
-    Ok(Box::new(BufReader::new(ParquetLines { batches, ready: io::Cursor::new(Vec::new()) })))
+    Ok((columns, Box::new(BufReader::new(ParquetLines { batches, ready: io::Cursor::new(Vec::new()) }))))
 }
 
 /// Rows that are turned into JSON at a time.

@@ -238,6 +238,17 @@ fn parquet_rows_are_read_like_lines() {
     assert_eq!(rows[0].as_ref().unwrap().required_words, Some(700));
     assert!(rows[1].as_ref().unwrap_err().to_string().contains("rows.parquet:2: the row has no text"));
     assert_eq!(rows[2].as_ref().unwrap().text(), "写一篇");
+    let other = batch.project(&[1]).unwrap();
+    let mut odd = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut odd, other.schema(), None).unwrap();
+    writer.write(&other).unwrap();
+    writer.close().unwrap();
+    let error = read(file(&folder, "odd.parquet", &odd)).unwrap_err().to_string();
+    assert!(
+        error.contains("odd.parquet: no column holds instructions; the columns are `length`; want `prompt`"),
+        "{error}"
+    );
+    assert!(error.contains("longhand import --field"), "{error}");
     bytes.truncate(bytes.len() / 2);
     assert!(read(file(&folder, "cut.parquet", &bytes)).unwrap_err().to_string().contains("not a Parquet file"));
 }

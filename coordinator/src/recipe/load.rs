@@ -6,6 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Filters, Recipe, Templates, check};
 use crate::prompt::PromptError;
+use crate::text_file;
 
 /// A recipe that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +37,7 @@ impl Recipe {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, RecipeError> {
         let path = path.as_ref();
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path)
+        let text = text_file::read(path)
             .map_err(|error| RecipeError::Read { file: file.clone(), problem: error.to_string() })?;
         Self::parse(&text, &file, path.parent())
     }
@@ -69,7 +70,7 @@ impl Recipe {
             if !template.contains('\n') {
                 let path: PathBuf = folder.unwrap_or(Path::new("")).join(template.as_str());
                 let read = match folder {
-                    Some(_) => std::fs::read_to_string(&path).map_err(|error| error.to_string()),
+                    Some(_) => text_file::read(&path).map_err(|error| error.to_string()),
                     None => Err("a stored recipe holds the texts themselves".to_owned()),
                 };
                 *template = read.map_err(|problem| RecipeError::Template {

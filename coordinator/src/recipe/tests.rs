@@ -86,6 +86,45 @@ fn a_value_out_of_range_is_named_with_its_range() {
     }
 }
 
+/// Out of range, a threshold would keep or drop everything without a word.
+#[test]
+fn every_threshold_has_a_range() {
+    let defaults = toml::Table::try_from(Filters::default()).unwrap();
+    let mut tried = 0;
+    for (key, value) in &defaults {
+        // A switch has no range.
+        let beyond = match (value.is_float(), value.is_integer()) {
+            (true, _) => ["-0.5", "1e9"],
+            (_, true) => ["4000000000", "4294967295"],
+            (false, false) => continue,
+        };
+        for beyond in beyond {
+            let message = error(&format!("[filters]\n{key} = {beyond}\n"));
+            assert!(message.starts_with(&format!("recipe (stored):2: `filters.{key}` is ")), "{message}");
+            assert!(message.contains("; want ") && message.contains(" to "), "{message}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 30, "{tried}");
+}
+
+#[test]
+fn a_recipe_or_template_in_another_encoding_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("recipe.toml");
+    std::fs::write(&path, b"name = \"x\"\n# caf\xe9\n").unwrap();
+    let message = Recipe::load(&path).unwrap_err().to_string();
+    assert!(message.contains("recipe.toml") && message.contains("line 2 is not in UTF-8"), "{message}");
+    std::fs::write(folder.path().join("plan.j2"), &"计划\n".as_bytes()[..5]).unwrap();
+    std::fs::write(&path, "[templates]\nplan_zh = \"plan.j2\"\n").unwrap();
+    let message = Recipe::load(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("recipe.toml:2: `templates.plan_zh`") && message.contains("line 1 is not in UTF-8"),
+        "{message}"
+    );
+    assert!(message.contains("iconv -t UTF-8"), "{message}");
+}
+
 #[test]
 fn a_value_of_the_wrong_kind_and_broken_toml_name_the_line() {
     for text in ["\n[plan]\nmax_steps = \"many\"\n", "\n[plan]\nmax_steps = -1\n", "\n\nname = \n"] {

@@ -21,6 +21,7 @@ use crate::language;
 use crate::recipe::Recipe;
 
 pub use page::html;
+pub(crate) use page::{CSS, JS, linked};
 pub use read::{ReportError, read};
 
 /// Other thresholds that are tried for each rule.

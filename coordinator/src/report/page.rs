@@ -9,28 +9,48 @@ use super::{Distribution, LanguageSummary, Report, RuleSummary, Summary, rules};
 use crate::filter::Bound;
 use crate::language;
 
-const CSS: &str = include_str!("assets/report.css");
-const JS: &str = include_str!("assets/report.js");
+pub(crate) const CSS: &str = include_str!("assets/report.css");
+pub(crate) const JS: &str = include_str!("assets/report.js");
 
 /// Documents whose values go into the page, to try thresholds on; of more a fair sample.
 const EMBEDDED: usize = 20_000;
 /// Dropped documents that are listed.
 const LISTED: usize = 500;
 
-/// The whole page.
+/// What differs between a page of its own and one of the dashboard.
+struct Frame<'a> {
+    style: &'a str,
+    script: &'a str,
+    head: String,
+}
+
+/// The whole page in one file, which needs nothing else.
 pub fn html(report: &Report) -> String {
+    let (style, script) = (format!("<style>{CSS}</style>"), format!("<script>{JS}</script>"));
+    page(report, &Frame { style: &style, script: &script, head: String::new() })
+}
+
+/// The page as a part of the dashboard, whose policy wants scripts and styles as files: `back` leads to the run, `note` says
+/// what is special about what was measured.
+pub(crate) fn linked(report: &Report, back: &str, note: &str) -> String {
+    let style = "<link rel=stylesheet href='/assets/report.css'><link rel=icon href='/assets/icon.svg'>";
+    let head = format!("<p><a href='{}'>To the run</a></p><p class=note>{}</p>", escaped(back), escaped(note));
+    page(report, &Frame { style, script: "<script src='/assets/report.js'></script>", head })
+}
+
+fn page(report: &Report, frame: &Frame<'_>) -> String {
     let summary = report.summary();
     let mut out = String::new();
-    write(&mut out, report, &summary).expect("a String takes all that is written");
+    write(&mut out, report, &summary, frame).expect("a String takes all that is written");
     out
 }
 
-fn write(out: &mut String, report: &Report, summary: &Summary) -> std::fmt::Result {
-    let run = escaped(&summary.run);
+fn write(out: &mut String, report: &Report, summary: &Summary, frame: &Frame<'_>) -> std::fmt::Result {
+    let (run, Frame { style, script, head }) = (escaped(&summary.run), frame);
     write!(
         out,
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
-         <title>Run {run}: report</title><style>{CSS}</style><body><header><h1>Run {run}</h1><p>{} documents measured; the \
+         <title>Run {run}: report</title>{style}<body><header>{head}<h1>Run {run}</h1><p>{} documents measured; the \
          filters of recipe {} keep <b id=kept>{}</b>.</p></header>",
         summary.documents,
         escaped(&summary.recipe),
@@ -64,7 +84,7 @@ fn write(out: &mut String, report: &Report, summary: &Summary) -> std::fmt::Resu
     out.push_str("</section>");
     dropped(out, report)?;
     let data = data(report).to_string().replace('<', "\\u003c");
-    write!(out, "<script type=application/json id=data>{data}</script><script>{JS}</script></body></html>")
+    write!(out, "<script type=application/json id=data>{data}</script>{script}</body></html>")
 }
 
 fn table(out: &mut String, summary: &Summary) -> std::fmt::Result {

@@ -1,36 +1,45 @@
-//! Lists of patterns: text files that a user can replace, with lists of our own built in.
+//! Lists of patterns, and what a model is asked: text files that a user can replace, with ones of our own built in.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use regex::{Regex, RegexBuilder};
 
-/// The lists, by the names of their files.
+use super::intent::PLACE;
+use crate::text_file;
+
+/// The lists and questions, by the names of their files.
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub toxic: List,
     pub scraping: List,
     pub long: List,
     pub short: List,
+    pub question_en: String,
+    pub question_zh: String,
 }
 
 /// Name and text of each built-in file.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("toxic.txt", include_str!("../../rules/toxic.txt")),
     ("scraping.txt", include_str!("../../rules/scraping.txt")),
     ("long.txt", include_str!("../../rules/long.txt")),
     ("short.txt", include_str!("../../rules/short.txt")),
+    ("question_en.txt", include_str!("../../rules/question_en.txt")),
+    ("question_zh.txt", include_str!("../../rules/question_zh.txt")),
 ];
 
-/// A list that cannot be used.
+/// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RuleError {
     #[error("rules {}: cannot be read: {source}; check the path and its permissions", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("rules {}: holds none of toxic.txt, scraping.txt, long.txt, short.txt; `longhand select --write-rules DIR` writes them", path.display())]
+    #[error("rules {}: holds none of toxic.txt, scraping.txt, long.txt, short.txt, question_en.txt, question_zh.txt; `longhand select --write-rules DIR` writes them", path.display())]
     Nothing { path: PathBuf },
     #[error("rules {}:{line}: {problem}; want one regular expression a line", path.display())]
     Pattern { path: PathBuf, line: usize, problem: String },
+    #[error("rules {}: does not say {PLACE}; put it where the instruction belongs in the question", path.display())]
+    Question { path: PathBuf },
 }
 
 impl Rules {
@@ -50,7 +59,7 @@ impl Rules {
         }
         Self::parse(|name| {
             let path = folder.join(name);
-            match std::fs::read_to_string(&path) {
+            match text_file::read(&path) {
                 Ok(text) => Ok((path, text)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((PathBuf::from(name), built_in(name))),
                 Err(source) => Err(RuleError::Read { path, source }),
@@ -60,11 +69,17 @@ impl Rules {
 
     fn parse(read: impl Fn(&str) -> Result<(PathBuf, String), RuleError>) -> Result<Self, RuleError> {
         let list = |name| read(name).and_then(|(path, text)| List::parse(&path, &text));
+        let question = |name| {
+            let (path, text) = read(name)?;
+            if text.contains(PLACE) { Ok(text) } else { Err(RuleError::Question { path }) }
+        };
         Ok(Self {
             toxic: list("toxic.txt")?,
             scraping: list("scraping.txt")?,
             long: list("long.txt")?,
             short: list("short.txt")?,
+            question_en: question("question_en.txt")?,
+            question_zh: question("question_zh.txt")?,
         })
     }
 }

@@ -30,7 +30,7 @@ impl Case {
 
     fn select(&self, options: &Options) -> (Report, Vec<Value>, Vec<Value>) {
         let (input, out, dropped) = (self.path("in.jsonl"), self.path("out.jsonl"), self.path("dropped.jsonl"));
-        let report = select(&input, &out, &dropped, options).unwrap();
+        let report = select(&input, &out, &dropped, options, None).unwrap();
         let rows = |path: PathBuf| -> Vec<Value> {
             let text = std::fs::read_to_string(path).unwrap();
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -141,6 +141,64 @@ fn quotas_are_drawn_by_the_seed_and_not_by_the_order() {
     assert!((1..5).any(|seed| pick(&rows, seed) != first));
 }
 
+/// One subject has most of the rows; it does not get most of the quota.
+#[test]
+fn a_quota_is_shared_evenly_among_topics() {
+    const TEA: &str = "tea leaf kettle harvest bitter steam porcelain ceremony plantation brew cup mountain";
+    const SHIPS: &str = "ship mast harbour sailor anchor storm rudder cargo pilot canvas voyage lighthouse";
+    const LAW: &str = "judge court statute verdict appeal lawyer witness trial contract clause jury precedent";
+    let text = |subject: &str, number: u64| {
+        let words: Vec<&str> = subject.split(' ').collect();
+        let pick = |k: u64| words[(crate::units::mix(number * 100 + k) % words.len() as u64) as usize];
+        format!(
+            "Write a 2,000-word essay on the {} of the {}: its {}, its {} and the {} that {} {} it, number {number}",
+            pick(0),
+            pick(1),
+            pick(2),
+            pick(3),
+            pick(4),
+            pick(5),
+            pick(6)
+        )
+    };
+    let sizes = [(TEA, 60), (SHIPS, 24), (LAW, 8)];
+    let texts = sizes.iter().flat_map(|(subject, rows)| (0..*rows).map(move |number| text(subject, number)));
+    let rows: Vec<Value> = texts.map(|text| prompt(&text)).collect();
+    let chosen = |rows: &[Value], topics, quota| {
+        let quotas = HashMap::from([(Language::En, quota)]);
+        let (report, kept, dropped) = Case::new(rows).select(&Options { quotas, topics, ..Options::default() });
+        assert_eq!((report.kept, dropped.len() as u64), (quota, 92 - quota));
+        if topics > 0 {
+            let detail = dropped[0]["detail"].as_str().unwrap();
+            assert!(detail.starts_with(&format!("{quota} rows are enough; this one is of topic ")), "{detail}");
+        }
+        let mut kept: Vec<String> = kept.iter().map(|row| row["prompt"].as_str().unwrap().to_owned()).collect();
+        kept.sort();
+        kept
+    };
+    let of = |kept: &[String]| {
+        sizes.map(|(subject, rows)| kept.iter().filter(|kept| (0..rows).any(|n| **kept == text(subject, n))).count())
+    };
+    assert!(of(&chosen(&rows, 0, 24))[0] > 12, "without topics the draw is as the rows are");
+    let even = chosen(&rows, 3, 24);
+    assert_eq!(of(&even), [8, 8, 8]);
+    assert_eq!(of(&chosen(&rows, 3, 40)), [16, 16, 8], "what one topic cannot fill the others get");
+    let mut turned = rows.clone();
+    turned.reverse();
+    assert_eq!(chosen(&turned, 3, 24), even, "the order of the rows changes nothing");
+    assert_eq!(chosen(&rows, 1, 24), chosen(&rows, 0, 24));
+}
+
+#[test]
+fn topics_of_few_or_equal_or_empty_texts_are_no_trouble() {
+    let zh = ["写一篇关于茶叶的文章", "写一篇关于茶叶的故事", "写一篇关于航海的文章", "写一篇关于航海的故事"];
+    let words: Vec<Box<[u32]>> = zh.iter().map(|text| topic::words(text, Language::Zh)).collect();
+    let words: Vec<&[u32]> = words.iter().map(|words| &**words).collect();
+    assert!(topic::topics(&words, 50).iter().all(|topic| *topic < 50));
+    assert_eq!(topic::topics(&[&[1, 2], &[1, 2], &[]], 4), [0, 0, 0]);
+    assert!(topic::topics(&[], 4).is_empty());
+}
+
 #[test]
 fn length_and_intent_can_be_asked_for() {
     let stated = Options { require_length: true, ..Options::default() };
@@ -172,6 +230,9 @@ fn rule_lists_are_files_that_a_user_can_replace() {
     std::fs::write(case.path("short.txt"), "fine\nbroken(\n").unwrap();
     let error = Rules::load(case.dir.path()).unwrap_err().to_string();
     assert!(error.contains("short.txt:2: ") && error.contains("want one regular expression a line"), "{error}");
+    std::fs::write(case.path("short.txt"), b"fine\ncaf\xe9\n").unwrap();
+    let error = Rules::load(case.dir.path()).unwrap_err().to_string();
+    assert!(error.contains("short.txt") && error.contains("line 2 is not in UTF-8, convert"), "{error}");
     std::fs::write(case.path("short.txt"), "").unwrap();
     assert_eq!(Rules::load(case.dir.path()).unwrap().short.find("anything"), None);
 }
@@ -234,7 +295,95 @@ fn an_evaluation_that_cannot_be_read_whole_stops_the_selection() {
     let eval = case.file("eval.jsonl", &[prompt("Write."), json!({"text": "other"})]);
     let options = Options { against: vec![eval], ..Options::default() };
     let (input, out, dropped) = (case.path("in.jsonl"), case.path("out.jsonl"), case.path("dropped.jsonl"));
-    let error = select(&input, &out, &dropped, &options).unwrap_err().to_string();
+    let error = select(&input, &out, &dropped, &options, None).unwrap_err().to_string();
     assert!(error.contains("eval.jsonl: line 2: ") && error.contains("could not be kept out"), "{error}");
     assert!(!out.exists() && !dropped.exists(), "nothing half is left");
+}
+
+/// Rows of which no rule can tell.
+fn unclear() -> Vec<Value> {
+    ["The lighthouse keepers of Brittany", "Bread, from corn to crust", "红楼梦里的茶", "My grandmother's garden"]
+        .map(prompt)
+        .to_vec()
+}
+
+#[test]
+fn what_no_rule_can_tell_a_model_is_asked() {
+    use longhand_proto::task::{Constraint, Failure, FinishReason, ModelInfo, Output, Task, Timings, Usage};
+
+    let mut rows = unclear();
+    rows.extend([prompt("Write a 2,000-word essay on tides."), prompt("What time is it?")]);
+    let case = Case::new(&rows);
+    let (input, out, dropped) = (case.path("in.jsonl"), case.path("out.jsonl"), case.path("dropped.jsonl"));
+    let run = |answers: &[&str]| {
+        let mut asked: Vec<Task> = Vec::new();
+        let mut write = |tasks: Vec<Task>| {
+            asked.extend(tasks.iter().cloned());
+            let answer = |text: &&str| match *text {
+                "" => Err(Failure { class: "x".into(), message: "y".into(), permanent: true }),
+                text => Ok(Output {
+                    text: text.into(),
+                    finish_reason: FinishReason::Stop,
+                    usage: Usage::default(),
+                    timings: Timings::default(),
+                }),
+            };
+            Ok(answers.iter().map(answer).collect())
+        };
+        let model = ModelInfo { name: "m".into(), ..ModelInfo::default() };
+        let asker = Asker { model, answers: case.path("answers.jsonl"), write: &mut write };
+        let report = select(&input, &out, &dropped, &Options::default(), Some(asker)).unwrap();
+        (report, asked)
+    };
+    let (report, asked) = run(&["yes", "No.", "nonsense", ""]);
+    assert_eq!((report.read, report.kept, report.stated, report.long, report.unknown), (6, 4, 1, 1, 2));
+    assert_eq!(report.asked, Some(Asked { yes: 1, no: 1, unread: 2 }), "what cannot be read is counted, and kept");
+    let said: Vec<&str> = asked.iter().map(|task| task.messages[0].content.as_str()).collect();
+    assert!(
+        said.len() == 4 && said[0].contains("keepers of Brittany") && said[2].contains("红楼梦里的茶\n"),
+        "{said:?}"
+    );
+    assert_eq!(asked[0].constraint, Some(Constraint::Lark("start: \"yes\" | \"no\"\n".into())));
+    let text = std::fs::read_to_string(&dropped).unwrap();
+    let row: Value = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .find(|row: &Value| row["rule"] == "intent")
+        .unwrap();
+    assert_eq!(
+        (&row["line"], &row["value"], &row["detail"]),
+        (&json!(2), &json!("no"), &json!("m: asks for a short answer"))
+    );
+
+    // A crash may have cut the last answer; what stands before it is not asked again.
+    let answers = std::fs::read_to_string(case.path("answers.jsonl")).unwrap();
+    assert_eq!(answers.lines().count(), 2);
+    std::fs::write(case.path("answers.jsonl"), format!("{answers}{{\"questi")).unwrap();
+    let (report, asked) = run(&["no", "yes"]);
+    assert_eq!((asked.len(), report.asked), (2, Some(Asked { yes: 2, no: 2, unread: 0 })));
+    assert!(run(&[]).1.is_empty(), "all is answered");
+}
+
+#[test]
+fn a_model_that_dies_costs_no_answer_and_a_question_of_ones_own_must_show_the_instruction() {
+    let case = Case::new(&unclear());
+    let (input, out, dropped) = (case.path("in.jsonl"), case.path("out.jsonl"), case.path("dropped.jsonl"));
+    let ask = |answers: PathBuf| {
+        let mut write = |_| Err("the device is lost".to_owned());
+        let asker = Asker { model: Default::default(), answers, write: &mut write };
+        select(&input, &out, &dropped, &Options::default(), Some(asker)).unwrap_err().to_string()
+    };
+    let error = ask(case.path("answers.jsonl"));
+    assert!(error.contains("device is lost") && error.contains("same command goes on"), "{error}");
+    assert!(!out.exists() && !dropped.exists(), "nothing half is left");
+    for mine in ["{\"prompt\": \"mine\"}\n", "{\"prompt\": \"mine\"}"] {
+        std::fs::write(case.path("other.jsonl"), mine).unwrap();
+        let error = ask(case.path("other.jsonl"));
+        assert!(error.contains("other.jsonl: line 1: no answer") && error.contains("move the file away"), "{error}");
+        assert_eq!(std::fs::read_to_string(case.path("other.jsonl")).unwrap(), mine, "it is left as it was");
+    }
+
+    std::fs::write(case.path("question_en.txt"), "Is it long?").unwrap();
+    let error = Rules::load(case.dir.path()).unwrap_err().to_string();
+    assert!(error.contains("question_en.txt") && error.contains("{instruction}"), "{error}");
 }

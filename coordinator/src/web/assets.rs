@@ -5,6 +5,8 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
+use crate::report;
+
 /// Looked at again with each page, as another version of the program may stand behind the same address.
 const FRESH: (axum::http::HeaderName, &str) = (CACHE_CONTROL, "no-cache");
 
@@ -51,7 +53,12 @@ pub(super) async fn file(Path(name): Path<String>) -> Response {
         "run.js" as "text/javascript; charset=utf-8",
         "runs.js" as "text/javascript; charset=utf-8",
         "workers.js" as "text/javascript; charset=utf-8",
-    );
+    )
+    .or(match name.as_str() {
+        "report.css" => Some(("text/css; charset=utf-8", report::CSS)),
+        "report.js" => Some(("text/javascript; charset=utf-8", report::JS)),
+        _ => None,
+    });
     let Some((kind, text)) = found else { return StatusCode::NOT_FOUND.into_response() };
     ([(CONTENT_TYPE, kind)], [FRESH], text).into_response()
 }

@@ -11,6 +11,7 @@ mod health;
 mod line;
 mod listener;
 mod overview;
+mod report;
 mod session;
 mod trace_url;
 
@@ -24,7 +25,7 @@ use axum::routing::{get, post};
 use longhand_proto::WorkerId;
 use prometheus::proto::MetricFamily;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::service::{Coordinator, Tokens};
@@ -72,6 +73,8 @@ struct Served {
     site: Site,
     catalogues: Catalogues,
     streams: Arc<Semaphore>,
+    /// Held by the one report that is made at a time.
+    report: Mutex<()>,
     stop: CancellationToken,
 }
 
@@ -91,6 +94,7 @@ pub async fn serve(
         site,
         catalogues: Catalogues::default(),
         streams: Arc::new(Semaphore::new(STREAMS)),
+        report: Mutex::default(),
         stop: shutdown.clone(),
     });
     let open = Router::new()
@@ -105,6 +109,7 @@ pub async fn serve(
         .route("/", get(assets::page))
         .route("/runs/{*rest}", get(assets::page))
         .route("/workers", get(assets::page))
+        .route("/report/{run}", get(report::report))
         .merge(api::routes())
         .with_state(site)
         .route("/logout", post(guard::log_out))

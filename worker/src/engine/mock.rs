@@ -31,6 +31,7 @@ pub struct MockOptions {
     pub tokens_per_second: f64,
     /// Words written for each word asked.
     pub words_ratio: f32,
+    /// Tokens of prompt and text together: words, and Chinese characters. More than that is refused.
     pub context: u32,
     pub faults: Faults,
 }
@@ -224,6 +225,11 @@ async fn write(
     let resumed = if tokens.starts_with(&taken) { taken.len() } else { 0 };
 
     let prompt: Vec<u32> = task.messages.iter().flat_map(|it| text::pieces(&it.content)).map(text::token_of).collect();
+    if prompt.len() + tokens.len() > options.context as usize {
+        let (prompt, text, context) = (prompt.len(), tokens.len(), options.context);
+        let message = format!("the prompt has {prompt} tokens and its text {text}, but the context holds {context}");
+        return Err(Failure { class: "context_too_small".into(), message, permanent: true });
+    }
     let cached = shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).reusable(task.document, &prompt);
     shared.prompt.fetch_add(prompt.len() as u64, Ordering::Relaxed);
     shared.cached.fetch_add(cached as u64, Ordering::Relaxed);

@@ -42,7 +42,7 @@ pub(super) fn routes() -> Router<Arc<Served>> {
 }
 
 #[derive(Debug)]
-struct Refusal(StatusCode, String);
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -66,7 +66,7 @@ type Here = Extract<Arc<Served>>;
 type Asker = Extension<Who>;
 
 impl Served {
-    fn behind(&self) -> Result<&Coordinator, Refusal> {
+    pub(super) fn behind(&self) -> Result<&Coordinator, Refusal> {
         self.site.coordinator.as_ref().ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "a worker has no runs".into()))
     }
 }
@@ -79,7 +79,7 @@ fn conflict(reason: String) -> Refusal {
     Refusal(StatusCode::CONFLICT, reason)
 }
 
-fn run_id(text: &str) -> Result<RunId, Refusal> {
+pub(super) fn run_id(text: &str) -> Result<RunId, Refusal> {
     text.parse().map_err(wrong)
 }
 

@@ -38,6 +38,7 @@ const part = encodeURIComponent;
 export const api = (run, more = '') => `/api/runs/${part(run)}${more}`;
 export const at = {
   run: (run) => `/runs/${part(run)}`,
+  report: (run) => `/report/${part(run)}`,
   documents: (run, query) => {
     const search = new URLSearchParams(query).toString();
     return `/runs/${part(run)}/documents${search && '?' + search}`;

@@ -107,7 +107,7 @@ function navigate(url, jump = true, replace = !jump) {
 }
 
 document.addEventListener('click', (event) => {
-  const link = event.target.closest?.('a[href^="/"]');
+  const link = event.target.closest?.('a[href^="/"]:not([href^="/report/"])');
   if (!link || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
   event.preventDefault();
   navigate(link.getAttribute('href'));

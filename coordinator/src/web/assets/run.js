@@ -62,6 +62,7 @@ function buttons(run, data, open) {
   };
   return el('div.row.right',
     el('a.button', { href: at.documents(run) }, 'Documents'),
+    data.counts.accepted + data.counts.rejected > 0 && el('a.button', { href: at.report(run) }, 'Report'),
     open > 0 && action(paused ? 'Resume' : 'Pause', async () => {
       await post(api(run, '/pause'), { paused: !paused });
       return paused ? 'The run goes on' : 'Paused: what is in work is finished, nothing new begins';

@@ -1,7 +1,7 @@
 //! What the double writes: sentences of common words drawn by seed, so varied that repetition filters stay silent,
 //! with exactly the asked number of words.
 
-use longhand_proto::task::{Task, TaskKind};
+use longhand_proto::task::{Constraint, Task, TaskKind};
 
 /// Words of a plan's document when neither prompt nor task names a number.
 const DEFAULT_WORDS: u32 = 1_500;
@@ -121,6 +121,8 @@ pub(super) fn write(task: &Task, ratio: f32) -> String {
             let words = (asked.unwrap_or(STEP_WORDS) as f32 * ratio).round() as usize;
             prose(&mut random, words.max(1), chinese, main_point(prompt))
         }
+        // A question.
+        TaskKind::Judge if matches!(task.constraint, Some(Constraint::Lark(_))) => random.pick("yes no").to_owned(),
         TaskKind::Judge => {
             let names = ["Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth", "Reading Experience"];
             let scores = names.map(|name| format!("\"{name}\": {}", 3 + random.below(3)));
