@@ -31,7 +31,8 @@ Exit codes:
   2    nothing was started: no such device, or a model of no use";
 
 /// How far the logits of the tiny models may be from float32's, in units of their spread. The processor rounds rows to
-/// 8 bits in each of two layers; the GPU rounds everything between two kernels to bf16, fp8 keys and values more.
+/// 8 bits, which by itself takes the worst of these rows to 0.06 (their weights are large, and make much of little); the GPU
+/// rounds everything between two kernels to bf16, fp8 keys and values more.
 const CPU_BOUND: f64 = 0.08;
 const CUDA_BOUND: f64 = 0.03;
 const FP8_BOUND: f64 = 0.15;
@@ -90,7 +91,7 @@ impl SelftestArgs {
                 report(self.cpu_name()?, Ok(()))?;
                 for (name, model) in selftest::models().map_err(Failure::stopped)? {
                     let mut device = self.on_cpu(&model)?;
-                    let found = selftest::logits(&mut device, &model, CPU_BOUND);
+                    let found = selftest::logits(&mut device, &model, CPU_BOUND).map(|_| ());
                     report(format!("logits of {name}"), found.map_err(|e| e.to_string()))?;
                     let found = selftest::sampling(&mut device, 0);
                     report(format!("sampling of {name}"), found.map_err(|e| e.to_string()))?;
@@ -120,7 +121,7 @@ impl SelftestArgs {
                         let one = self.next_gpu(&mut gpu)?;
                         let mut device = tiny_cuda(one, &model, kv_format, deterministic)?;
                         let bound = if kv_format == KvFormat::Fp8 { FP8_BOUND } else { CUDA_BOUND };
-                        let found = selftest::logits(&mut device, &model, bound);
+                        let found = selftest::logits(&mut device, &model, bound).map(|_| ());
                         report(format!("logits of {name}{way}"), found.map_err(|e| e.to_string()))?;
                         let found = selftest::sampling(&mut device, CUDA_TIES);
                         report(format!("sampling of {name}{way}"), found.map_err(|e| e.to_string()))?;
@@ -133,7 +134,7 @@ impl SelftestArgs {
                         tiny_cuda(self.next_gpu(&mut gpu)?, &model, KvFormat::Bf16, self.device.deterministic)?;
                     if let Some(file) = &self.logits {
                         let known = selftest::known(file).map_err(Failure::refused)?;
-                        let found = selftest::as_known(&mut device, &known, KNOWN_BOUND);
+                        let found = selftest::as_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
                         let what = format!("logits of {} against {}", path.display(), file.display());
                         report(what, found.map_err(|e| e.to_string()))?;
                     }

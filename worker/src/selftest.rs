@@ -62,20 +62,42 @@ pub fn models() -> Result<Vec<(&'static str, Model)>, Fault> {
     MODELS.iter().map(open).collect()
 }
 
+/// How far rows of logits are from those that they should be, each as [`distance`] says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Distances {
+    rows: usize,
+    squares: f64,
+    /// The greatest.
+    pub worst: f64,
+}
+
+impl Distances {
+    /// Root of the mean square.
+    pub fn typical(&self) -> f64 {
+        (self.squares / self.rows as f64).sqrt()
+    }
+
+    fn add(&mut self, how: &str, row: usize, distance: f64, bound: f64) -> Result<(), Fault> {
+        // A distance that is no number is none to be content with.
+        if distance.is_nan() || distance >= bound {
+            return Err(Fault::Apart { how: how.to_owned(), row, distance, bound });
+        }
+        self.rows += 1;
+        self.squares += distance * distance;
+        self.worst = self.worst.max(distance);
+        Ok(())
+    }
+}
+
 /// The device's logits against the slow twin's: a text read in chunks, token by token, and with others beside it.
-pub fn logits(device: &mut dyn Device, model: &Model, bound: f64) -> Result<(), Fault> {
+pub fn logits(device: &mut dyn Device, model: &Model, bound: f64) -> Result<Distances, Fault> {
     let tokens = text(0, 150, device.vocab());
     let want = reference::logits(model, &tokens)?;
-    let near = |how: &str, first: usize, got: &[f32]| {
+    let mut distances = Distances::default();
+    let mut near = |how: &str, first: usize, got: &[f32]| {
         let vocab = model.config().vocab;
-        for (row, (got, want)) in got.chunks_exact(vocab).zip(want[first * vocab..].chunks_exact(vocab)).enumerate() {
-            let distance = distance(got, want);
-            // A distance that is no number is none to be content with.
-            if distance.is_nan() || distance >= bound {
-                return Err(Fault::Apart { how: how.to_owned(), row: first + row, distance, bound });
-            }
-        }
-        Ok(())
+        let mut pairs = got.chunks_exact(vocab).zip(want[first * vocab..].chunks_exact(vocab)).enumerate();
+        pairs.try_for_each(|(row, (got, want))| distances.add(how, first + row, distance(got, want), bound))
     };
     let blocks: Vec<BlockId> = (0..10).collect();
     let scattered: Vec<BlockId> = (0..10).map(|block| 255 - block * 7).collect();
@@ -96,7 +118,8 @@ pub fn logits(device: &mut dyn Device, model: &Model, bound: f64) -> Result<(), 
     batch.sequences.push(part(0, 1, &[50]));
     let got = device.logits(&batch)?;
     let vocab = device.vocab();
-    near("beside others", 149, &got[60 * vocab..61 * vocab])
+    near("beside others", 149, &got[60 * vocab..61 * vocab])?;
+    Ok(distances)
 }
 
 /// Tokens that the device chooses against those that the sampler chooses from the device's own logits. Where the logits of
@@ -225,9 +248,10 @@ pub fn known(file: &Path) -> Result<Vec<Known>, Fault> {
 }
 
 /// The device's logits against known ones.
-pub fn as_known(device: &mut dyn Device, known: &[Known], bound: f64) -> Result<(), Fault> {
+pub fn as_known(device: &mut dyn Device, known: &[Known], bound: f64) -> Result<Distances, Fault> {
     let vocab = device.vocab();
     let most = device.max_batch_tokens();
+    let mut distances = Distances::default();
     for Known { tokens, rows } in known {
         let blocks: Vec<BlockId> = (0..tokens.len().div_ceil(BLOCK_TOKENS) as BlockId).collect();
         let first = tokens.len() - rows.len();
@@ -237,12 +261,9 @@ pub fn as_known(device: &mut dyn Device, known: &[Known], bound: f64) -> Result<
             for (at, got) in got.chunks_exact(vocab).enumerate() {
                 let row = index * most + at;
                 let Some(want) = row.checked_sub(first).and_then(|at| rows.get(at)) else { continue };
-                let distance = distance(got, want);
-                if distance.is_nan() || distance >= bound {
-                    return Err(Fault::Apart { how: format!("of {} tokens", tokens.len()), row, distance, bound });
-                }
+                distances.add(&format!("of {} tokens", tokens.len()), row, distance(got, want), bound)?;
             }
         }
     }
-    Ok(())
+    Ok(distances)
 }

@@ -4,8 +4,9 @@
 mod fixtures;
 
 use longhand_worker::cpu::{CpuDevice, CpuOptions, reference};
-use longhand_worker::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, SeqStep, StepBatch};
+use longhand_worker::device::{BLOCK_TOKENS, BlockId, Device, SeqStep, StepBatch};
 use longhand_worker::model::Model;
+use longhand_worker::selftest::distance;
 
 const ISAS: [&str; 5] = ["avx512-amx", "avx512-vnni-bf16", "avx512-vnni", "avx2", "plain"];
 
@@ -29,15 +30,6 @@ fn alone(device: &mut CpuDevice, tokens: &[u32], chunk: usize, blocks: &[BlockId
         out.extend(device.logits(&StepBatch { tokens: tokens.to_vec(), sequences }).unwrap());
     }
     out
-}
-
-/// Root of the mean square difference in units of the reference's spread: what a shift of all logits does not change.
-fn distance(got: &[f32], want: &[f32]) -> f64 {
-    let mean = |x: &[f32]| x.iter().map(|x| f64::from(*x)).sum::<f64>() / x.len() as f64;
-    let (got_mean, want_mean) = (mean(got), mean(want));
-    let squares = |difference: &dyn Fn(usize) -> f64| (0..got.len()).map(|i| difference(i).powi(2)).sum::<f64>();
-    let error = squares(&|i| f64::from(got[i]) - got_mean - f64::from(want[i]) + want_mean);
-    (error / squares(&|i| f64::from(want[i]) - want_mean)).sqrt()
 }
 
 fn best(logits: &[f32]) -> usize {
@@ -64,15 +56,10 @@ fn the_slow_twin_agrees_with_transformers_on_every_family_and_type() {
 fn the_device_agrees_with_transformers_on_every_family_type_and_instruction_set() {
     for name in fixtures::TINY {
         let model = open(name);
-        // Keys and values are bf16 everywhere. Rows that meet quantised weights are rounded to 8 bits per 32; where the
-        // weights have minima, a minimum times the sum of 32 rounding errors comes on top. That the kernels do no more
-        // than this rounding is shown by their own tests, to 3e-6.
-        let has = |types: &[&str]| name.ends_with(".gguf") && types.iter().any(|part| name.contains(part));
-        let bound = match (has(&["q4_1", "q5_1", "k_mix"]), has(&["q4_0", "q5_0", "q8_0"])) {
-            (true, _) => 0.06,
-            (_, true) => 0.03,
-            _ => 0.01,
-        };
+        // Keys and values are bf16 everywhere, and rows that meet quantised weights are rounded to 8 bits per 32. What that
+        // must cost each model is worked out by the tests of all devices; here every instruction set does the same.
+        let quantised = name.contains("q4") || name.contains("q5") || name.contains("q8") || name.contains("k_mix");
+        let bound = if quantised { 0.06 } else { 0.01 };
         let mut of_best: Vec<Vec<f32>> = Vec::new();
         for isa in ISAS {
             let Some(device) = CpuDevice::load_on(&model, &options(2), isa) else { continue };
@@ -183,25 +170,6 @@ fn a_sequence_gives_the_same_bits_whatever_else_runs() {
 fn a_sequence_of_the_real_model_gives_the_same_bits_whatever_else_runs() {
     let model = Model::open(&fixtures::small_model()).unwrap();
     invariance(&model, 40, 16);
-}
-
-#[test]
-fn a_step_that_cannot_be_run_is_refused_and_the_device_lives_on() {
-    let mut device = CpuDevice::load(&open("q4_0.gguf"), &options(1)).unwrap();
-    let mut refused = |tokens: Vec<u32>, sequences: Vec<SeqStep>| {
-        let result = device.step(&StepBatch { tokens, sequences }, &mut Vec::new());
-        match result {
-            Err(DeviceError::Step(why)) => why,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(refused(vec![1; 300], vec![part(0, 300, &[0; 64])]).contains("300 tokens"));
-    assert!(refused(vec![99_999], vec![part(0, 1, &[0])]).contains("vocabulary"));
-    assert!(refused(vec![1, 2], vec![part(0, 1, &[0])]).contains("2 tokens"));
-    assert!(refused(vec![1], vec![part(BLOCK_TOKENS, 1, &[0])]).contains("2 blocks"));
-    assert!(refused(vec![1], vec![part(0, 1, &[4000])]).contains("block 4000"));
-    assert!(refused(vec![1, 2], vec![part(0, 1, &[7]), part(0, 1, &[7])]).contains("block 7"));
-    device.step(&StepBatch { tokens: vec![1], sequences: vec![part(0, 1, &[7])] }, &mut Vec::new()).unwrap();
 }
 
 #[test]

@@ -41,8 +41,8 @@ impl Kernels {
     fn run(&self, op: &Op) -> Result<(), GpuError> {
         match op {
             Op::Launch { entry, launch, args } => self.launch(entry, *launch, args),
-            Op::Multiply(product) => {
-                multiply(product);
+            Op::Multiply { product, bytes } => {
+                multiply(product, *bytes);
                 Ok(())
             }
             Op::Copy { to, from, bytes } => {
@@ -78,7 +78,7 @@ fn failed(error: impl std::fmt::Display) -> GpuError {
 #[derive(Debug, Clone)]
 enum Op {
     Launch { entry: CString, launch: Launch, args: Vec<Arg> },
-    Multiply(Product),
+    Multiply { product: Product, bytes: bool },
     Copy { to: Ptr, from: Ptr, bytes: usize },
 }
 
@@ -90,6 +90,8 @@ pub struct Host {
     /// What is being recorded.
     recorded: RefCell<Option<Vec<Op>>>,
     guard: Guard,
+    /// Whether rows are rounded before they are multiplied.
+    bytes: bool,
 }
 
 /// Which side of an allocation lies at a closed page, but for its alignment.
@@ -116,12 +118,24 @@ impl Host {
             shared: 227 << 10,
             memory,
         };
-        Ok(Self { about, kernels: Arc::new(Kernels { library }), recorded: RefCell::new(None), guard: Guard::After })
+        Ok(Self {
+            about,
+            kernels: Arc::new(Kernels { library }),
+            recorded: RefCell::new(None),
+            guard: Guard::After,
+            bytes: false,
+        })
     }
 
     /// Finds kernels that read or write before the start of their memory, in place of those that go past its end.
     pub fn guard_before(self) -> Self {
         Self { guard: Guard::Before, ..self }
+    }
+
+    /// Rounds rows to 8 bits per 32 before they are multiplied, as the CPU device does where weights are quantised: what
+    /// this alone does to a model's logits is the measure for that device.
+    pub fn rounding(self) -> Self {
+        Self { bytes: true, ..self }
     }
 
     fn run(&self, op: Op) -> Result<(), GpuError> {
@@ -196,7 +210,7 @@ impl Gpu for Host {
     }
 
     fn multiply(&self, product: &Product) -> Result<(), GpuError> {
-        self.run(Op::Multiply(*product))
+        self.run(Op::Multiply { product: *product, bytes: self.bytes })
     }
 
     fn record(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError> {
@@ -218,13 +232,16 @@ impl Gpu for Host {
     }
 }
 
-/// The slow twin of every product.
-fn multiply(product: &Product) {
+/// The slow twin of every product; `bytes` rounds the rows first.
+fn multiply(product: &Product, bytes: bool) {
     let Product { rows, outputs, inputs, weight, input, output, into } = *product;
     // SAFETY: the caller says that these matrices are there; a wrong size meets the page behind one of them.
     let matrix = |at: Ptr, rows: usize| unsafe { std::slice::from_raw_parts(at.0 as *const bf16, rows * inputs) };
     let wide = |row: &[bf16]| row.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
-    let input: Vec<Vec<f32>> = matrix(input, rows).chunks_exact(inputs).map(wide).collect();
+    let mut input: Vec<Vec<f32>> = matrix(input, rows).chunks_exact(inputs).map(wide).collect();
+    if bytes {
+        input.iter_mut().flat_map(|row| row.chunks_mut(32)).for_each(round);
+    }
     for (o, weight) in matrix(weight, outputs).chunks_exact(inputs).enumerate() {
         let weight = wide(weight);
         for (row, input) in input.iter().enumerate() {
@@ -239,6 +256,14 @@ fn multiply(product: &Product) {
                 }
             }
         }
+    }
+}
+
+/// To the nearest of 255 numbers, of which the outermost are the greatest magnitude.
+fn round(numbers: &mut [f32]) {
+    let most = numbers.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    if most > 0.0 {
+        numbers.iter_mut().for_each(|x| *x = (*x * (127.0 / most)).round_ties_even() * (most / 127.0));
     }
 }
 

@@ -12,7 +12,7 @@ use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::model::Model;
 
-use crate::tasks::{Seen, read, task, write};
+use crate::tasks::{Seen, assert_same, read, task, write};
 
 fn engine(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> LocalEngine {
     let library = kernels::host::library().unwrap_or_else(|error| panic!("{error}"));
@@ -45,13 +45,6 @@ fn tasks() -> Vec<Task> {
             task
         })
         .collect()
-}
-
-fn assert_same(seen: &[Seen], want: &[Seen], how: &str) {
-    for (n, (seen, want)) in seen.iter().zip(want).enumerate() {
-        assert_eq!(seen.tokens, want.tokens, "task {n} {how}");
-        assert_eq!(seen.output().text, want.output().text, "task {n} {how}");
-    }
 }
 
 #[tokio::test]

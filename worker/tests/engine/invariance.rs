@@ -7,7 +7,7 @@ use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 
 use crate::fake::{Bytes, HashDevice};
-use crate::tasks::{Seen, length, read, task, write};
+use crate::tasks::{Seen, assert_same, length, read, task, write};
 
 pub(crate) fn engine(blocks: usize, budget: usize) -> LocalEngine {
     LocalEngine::start(Arc::new(Bytes::new(4096)), Box::new(HashDevice::new(blocks, budget)), &EngineOptions::default())
@@ -38,21 +38,13 @@ async fn alone(tasks: &[Task]) -> Vec<Seen> {
     seen
 }
 
-fn assert_same(seen: &[Seen], want: &[Seen]) {
-    for (n, (seen, want)) in seen.iter().zip(want).enumerate() {
-        assert_eq!(seen.tokens, want.tokens, "task {n}");
-        let (seen, want) = (seen.output(), want.output());
-        assert_eq!((&seen.text, seen.finish_reason), (&want.text, want.finish_reason), "task {n}");
-    }
-}
-
 #[tokio::test]
 async fn company_does_not_change_a_text() {
     let tasks = tasks();
     let want = alone(&tasks).await;
     assert!(want.iter().map(|seen| seen.tokens.len()).sum::<usize>() > 300, "texts too short to tell anything");
     let engine = engine(256, 256);
-    assert_same(&write(&engine, &tasks).await, &want);
+    assert_same(&write(&engine, &tasks).await, &want, "together");
     assert_eq!(engine.stats().preemptions, 0);
 }
 
@@ -63,7 +55,7 @@ async fn cached_beginnings_do_not_change_a_text() {
     let engine = engine(256, 256);
     write(&engine, &tasks).await;
     let again = write(&engine, &tasks).await;
-    assert_same(&again, &want);
+    assert_same(&again, &want, "from the cache");
     assert!(again.iter().all(|seen| seen.output().usage.cached > 0), "each prompt was in the cache");
 }
 
@@ -72,7 +64,7 @@ async fn chunks_of_a_prompt_do_not_change_a_text() {
     let tasks = tasks();
     let want = alone(&tasks).await;
     for budget in [1, 5, 23] {
-        assert_same(&write(&engine(256, budget), &tasks).await, &want);
+        assert_same(&write(&engine(256, budget), &tasks).await, &want, "in chunks");
     }
 }
 
@@ -82,7 +74,7 @@ async fn preemption_does_not_change_a_text() {
     let want = alone(&tasks).await;
     // The longest text takes 17 blocks; sixteen of them do not fit into 24 together.
     let engine = engine(24, 64);
-    assert_same(&write(&engine, &tasks).await, &want);
+    assert_same(&write(&engine, &tasks).await, &want, "with preemption");
     assert!(engine.stats().preemptions > 0, "the pool was too large to force any");
     assert_eq!(engine.stats().kv_blocks_used, 0);
 }
@@ -95,7 +87,7 @@ async fn a_text_goes_on_from_any_checkpoint_as_if_nothing_had_happened() {
     for (task, want) in tasks.iter().zip(&want) {
         for cut in 0..=want.tokens.len() {
             let seen = read(engine.start(task.clone(), Some(want.checkpoint(cut, "bytes")))).await;
-            assert_same(std::slice::from_ref(&seen), std::slice::from_ref(want));
+            assert_same(std::slice::from_ref(&seen), std::slice::from_ref(want), &format!("from token {cut} on"));
             let usage = seen.output().usage;
             assert_eq!((usage.resumed as usize, usage.generated as usize), (cut, want.tokens.len()));
         }

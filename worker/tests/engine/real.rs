@@ -10,7 +10,7 @@ use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::model::Model;
 
-use crate::tasks::{Seen, length, read, task, write};
+use crate::tasks::{assert_same, length, read, task, write};
 
 fn model() -> Arc<Model> {
     let name = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -51,13 +51,6 @@ fn tasks() -> Vec<Task> {
             task
         })
         .collect()
-}
-
-fn assert_same(seen: &[Seen], want: &[Seen], how: &str) {
-    for (n, (seen, want)) in seen.iter().zip(want).enumerate() {
-        assert_eq!(seen.tokens, want.tokens, "task {n} {how}");
-        assert_eq!(seen.output().text, want.output().text, "task {n} {how}");
-    }
 }
 
 #[tokio::test]

@@ -79,3 +79,12 @@ pub(crate) async fn write(engine: &dyn Engine, tasks: &[Task]) -> Vec<Seen> {
     }
     seen
 }
+
+/// The same texts, ended in the same way.
+pub(crate) fn assert_same(seen: &[Seen], want: &[Seen], how: &str) {
+    for (n, (seen, want)) in seen.iter().zip(want).enumerate() {
+        assert_eq!(seen.tokens, want.tokens, "task {n} {how}");
+        let (seen, want) = (seen.output(), want.output());
+        assert_eq!((&seen.text, seen.finish_reason), (&want.text, want.finish_reason), "task {n} {how}");
+    }
+}
