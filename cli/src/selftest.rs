@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use longhand_worker::cpu::{CpuDevice, CpuOptions};
-use longhand_worker::cuda::gpu::{About, Gpu};
-use longhand_worker::cuda::{CudaDevice, CudaOptions, KvFormat, KvMemory, kernels, speed};
+use longhand_worker::cuda::gpu::{About, FP8_GPU, Gpu};
+use longhand_worker::cuda::{CudaDevice, CudaOptions, KvFormat, KvMemory, WeightFormat, kernels, speed};
 use longhand_worker::device::Device;
 use longhand_worker::model::Model;
 use longhand_worker::selftest;
@@ -36,6 +36,8 @@ Exit codes:
 const CPU_BOUND: f64 = 0.08;
 const CUDA_BOUND: f64 = 0.03;
 const FP8_BOUND: f64 = 0.15;
+/// Rows and weights have three bits after their first: five times the error of rows of 8 bits each, twice over.
+const FP8_WEIGHTS_BOUND: f64 = 0.5;
 /// How far two devices' logits of the same model may be apart.
 const MODEL_BOUND: f64 = 0.08;
 /// How far logits of bf16 weights may be from those that float32 makes of the same weights.
@@ -110,17 +112,13 @@ impl SelftestArgs {
                 }
                 let mut gpu = Some(gpu);
                 for (name, model) in selftest::models().map_err(Failure::stopped)? {
-                    for (kv_format, deterministic) in
-                        [(KvFormat::Bf16, false), (KvFormat::Bf16, true), (KvFormat::Fp8, false)]
-                    {
-                        let way = match (kv_format, deterministic) {
-                            (KvFormat::Fp8, _) => ", fp8 keys and values",
-                            (KvFormat::Bf16, true) => ", deterministic",
-                            (KvFormat::Bf16, false) => "",
-                        };
+                    for way in WAYS {
+                        if way.weight_format == WeightFormat::Fp8 && (major, minor) < FP8_GPU {
+                            continue;
+                        }
                         let one = self.next_gpu(&mut gpu)?;
-                        let mut device = tiny_cuda(one, &model, kv_format, deterministic)?;
-                        let bound = if kv_format == KvFormat::Fp8 { FP8_BOUND } else { CUDA_BOUND };
+                        let mut device = tiny_cuda(one, &model, &way)?;
+                        let (way, bound) = (way.name, way.bound);
                         let found = selftest::logits(&mut device, &model, bound).map(|_| ());
                         report(format!("logits of {name}{way}"), found.map_err(|e| e.to_string()))?;
                         let found = selftest::sampling(&mut device, CUDA_TIES);
@@ -130,8 +128,8 @@ impl SelftestArgs {
                 }
                 if let Some(path) = &self.model {
                     let model = Model::open(path).map_err(Failure::refused)?;
-                    let mut device =
-                        tiny_cuda(self.next_gpu(&mut gpu)?, &model, KvFormat::Bf16, self.device.deterministic)?;
+                    let way = Way { deterministic: self.device.deterministic, ..PLAIN };
+                    let mut device = tiny_cuda(self.next_gpu(&mut gpu)?, &model, &way)?;
                     if let Some(file) = &self.logits {
                         let known = selftest::known(file).map_err(Failure::refused)?;
                         let found = selftest::as_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
@@ -200,13 +198,38 @@ impl SelftestArgs {
     }
 }
 
-fn tiny_cuda(gpu: Box<dyn Gpu>, model: &Model, kv_format: KvFormat, deterministic: bool) -> Result<CudaDevice> {
+/// How the CUDA device is set, and how far logits may be off then.
+struct Way {
+    name: &'static str,
+    kv_format: KvFormat,
+    weight_format: WeightFormat,
+    deterministic: bool,
+    bound: f64,
+}
+
+const PLAIN: Way = Way {
+    name: "",
+    kv_format: KvFormat::Bf16,
+    weight_format: WeightFormat::Bf16,
+    deterministic: false,
+    bound: CUDA_BOUND,
+};
+
+const WAYS: [Way; 4] = [
+    PLAIN,
+    Way { name: ", deterministic", deterministic: true, ..PLAIN },
+    Way { name: ", fp8 keys and values", kv_format: KvFormat::Fp8, bound: FP8_BOUND, ..PLAIN },
+    Way { name: ", fp8 weights", weight_format: WeightFormat::Fp8, bound: FP8_WEIGHTS_BOUND, ..PLAIN },
+];
+
+fn tiny_cuda(gpu: Box<dyn Gpu>, model: &Model, way: &Way) -> Result<CudaDevice> {
     let options = CudaOptions {
         kv_memory: KvMemory::Blocks(selftest::BLOCKS),
-        kv_format,
+        kv_format: way.kv_format,
+        weight_format: way.weight_format,
         max_sequences: selftest::SEQUENCES,
         max_batch_tokens: selftest::STEP_TOKENS,
-        deterministic,
+        deterministic: way.deterministic,
         graphs: true,
     };
     CudaDevice::load(gpu, model, &options).map_err(Failure::refused)

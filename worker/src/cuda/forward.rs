@@ -4,23 +4,28 @@ use half::bf16;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::gpu::{Buffer, Gpu, GpuError, Into, Product, Ptr, bytes_of, bytes_of_mut};
+use super::gpu::{Buffer, FP8_GPU, Factors, Gpu, GpuError, Into, Product, Ptr, bytes_of, bytes_of_mut};
 use super::kernels::decode::{self, Decode};
 use super::kernels::embed::Embed;
 use super::kernels::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
 use super::kernels::norm::RmsNorm;
 use super::kernels::prefill::Prefill;
+use super::kernels::quantise::{QuantiseRows, Rescale};
 use super::kernels::rope::{Angles, Rope};
 use super::kernels::sample::{self, Sample};
 use super::kernels::silu::SiluMul;
 use super::packet::{Capacity, Packet, Shape, Style};
-use super::weights::{Layer, Weights};
+use super::weights::{Layer, Matrix, WeightFormat, Weights};
 use crate::cpu::rope;
 use crate::model::{ModelConfig, RopeStyle};
 
 /// Rows that are multiplied together where results must not depend on company: by one plan, whatever the batch. Up to
 /// here a product is bound by its weights, so decoding loses nothing; prompts read the weights more often than they need.
 pub(super) const ALIKE_ROWS: usize = 128;
+
+/// Products of eight-bit floats have a multiple of this in rows, as they have in outputs and inputs: NVIDIA's documentation
+/// asks for it, and the tensor cores compute no fewer.
+const FP8_ROWS: usize = 16;
 
 /// Memory of a step between its kernels.
 #[derive(Debug)]
@@ -44,6 +49,11 @@ pub(super) struct Scratch {
     both: Buffer<bf16>,
     /// `[rows][ffn]`
     hidden: Buffer<bf16>,
+    /// What is multiplied with fp8 weights, `[rows][the widest]`, its scales, `[rows]`, and the sums of the products. Empty
+    /// where weights are bf16.
+    eights: Buffer<u8>,
+    row_scales: Buffer<f32>,
+    sums: Buffer<f32>,
     /// `[samples][vocab]`
     logits: Buffer<f32>,
     /// The greatest of each chunk of logits, `[samples][chunks][2]`.
@@ -69,8 +79,15 @@ pub(super) struct Forward {
     style: Style,
 }
 
-/// What of a model's shape the kernels cannot do.
-pub(super) fn fault(config: &ModelConfig) -> Option<String> {
+/// What of a model's shape or weights the kernels, or a GPU of this compute capability, cannot do.
+pub(super) fn fault(config: &ModelConfig, weights: WeightFormat, capability: (u32, u32)) -> Option<String> {
+    if weights == WeightFormat::Fp8 && capability < FP8_GPU {
+        let ((major, minor), (need, point)) = (capability, FP8_GPU);
+        return Some(format!(
+            "fp8 weights need a GPU of compute capability {need}.{point} or newer (Ada, Hopper), this one has \
+             {major}.{minor}: leave out --weight-dtype fp8"
+        ));
+    }
     if !HEAD_DIMS.contains(&config.head_dim) {
         let (head_dim, widths) = (config.head_dim, HEAD_DIMS);
         return Some(format!(
@@ -89,16 +106,32 @@ pub(super) fn fault(config: &ModelConfig) -> Option<String> {
             "a vocabulary of {vocab} is more than the {most} that a GPU samples from: say --device cpu"
         ));
     }
-    let odd = [("width", config.dim), ("feed-forward width", config.ffn)].into_iter().find(|(_, size)| size % 8 != 0);
-    odd.map(|(name, size)| {
-        format!("the model's {name} {size} is no multiple of 8, as a GPU needs it: say --device cpu")
-    })
+    let (unit, remedy) = match weights {
+        WeightFormat::Bf16 => (8, "say --device cpu"),
+        WeightFormat::Fp8 => (16, "leave out --weight-dtype fp8"),
+    };
+    let sizes = [("width", config.dim), ("feed-forward width", config.ffn)];
+    let odd = sizes.into_iter().find(|(_, size)| size % unit != 0);
+    odd.map(|(name, size)| format!("the model's {name} {size} is no multiple of {unit}, as a GPU needs it: {remedy}"))
+}
+
+/// The most numbers of a row on their way into a product, and out of it, where weights are fp8.
+fn widest(config: &ModelConfig, weights: WeightFormat) -> (usize, usize) {
+    let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    match weights {
+        WeightFormat::Bf16 => (0, 0),
+        WeightFormat::Fp8 => (config.dim.max(q).max(config.ffn), config.dim.max(q + 2 * kv).max(2 * config.ffn)),
+    }
 }
 
 /// Bytes of [`Scratch`] and what products need beside it.
-pub(super) fn scratch_bytes(config: &ModelConfig, capacity: Capacity) -> usize {
+pub(super) fn scratch_bytes(config: &ModelConfig, weights: WeightFormat, capacity: Capacity) -> usize {
     let q = config.heads * config.head_dim;
-    let row = 4 * config.dim + 2 * (config.dim + 3 * q + 2 * config.kv_heads * config.head_dim + 3 * config.ffn);
+    let (inputs, outputs) = widest(config, weights);
+    let row = 4 * config.dim
+        + 2 * (config.dim + 3 * q + 2 * config.kv_heads * config.head_dim + 3 * config.ffn)
+        + inputs
+        + 4 * outputs;
     capacity.rows * row + capacity.sequences * config.vocab * 5 + (512 << 20)
 }
 
@@ -109,10 +142,11 @@ impl Forward {
         weights: Weights,
         capacity: Capacity,
         style: Style,
-        kv_format: KvFormat,
+        (weight_format, kv_format): (WeightFormat, KvFormat),
     ) -> Result<Self, GpuError> {
         let Capacity { rows, sequences, vocab, .. } = capacity;
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (widest_in, widest_out) = widest(&config, weight_format);
         let multiprocessors = gpu.about().multiprocessors;
         let splits = |singles| decode::splits(multiprocessors, singles, config.heads, config.kv_heads);
         let parts = (1..=sequences).map(|singles| singles * splits(singles)).max().unwrap_or(0) * config.heads;
@@ -127,6 +161,9 @@ impl Forward {
             peaks: Buffer::new(gpu, parts * 2)?,
             both: Buffer::new(gpu, rows * 2 * config.ffn)?,
             hidden: Buffer::new(gpu, rows * config.ffn)?,
+            eights: Buffer::new(gpu, rows.next_multiple_of(FP8_ROWS) * widest_in)?,
+            row_scales: Buffer::new(gpu, rows)?,
+            sums: Buffer::new(gpu, rows.next_multiple_of(FP8_ROWS) * widest_out)?,
             logits: Buffer::new(gpu, sequences * vocab)?,
             greatest: Buffer::new(gpu, sequences * sample::chunks(vocab) * 2)?,
             chosen: Buffer::new(gpu, sequences)?,
@@ -333,7 +370,9 @@ impl Forward {
     /// Logits of normed rows.
     fn score(&self, gpu: &dyn Gpu, rows: usize) -> Result<(), GpuError> {
         let (input, output) = (self.scratch.normed.ptr(), self.scratch.logits.ptr());
-        self.multiply(gpu, rows, self.weights.head(), [self.config.vocab, self.config.dim], input, output, Into::F32)
+        let (outputs, inputs, weight) = (self.config.vocab, self.config.dim, self.weights.head().ptr());
+        let (factors, into) = (Factors::Bf16, Into::F32);
+        self.products(gpu, &Product { rows, outputs, inputs, factors, weight, input, output, into })
     }
 
     #[expect(clippy::too_many_arguments, reason = "a product has two matrices, a result and their sizes")]
@@ -341,25 +380,67 @@ impl Forward {
         &self,
         gpu: &dyn Gpu,
         rows: usize,
-        weight: &Buffer<bf16>,
+        weight: &Matrix,
         [outputs, inputs]: [usize; 2],
         input: Ptr,
         output: Ptr,
         into: Into,
     ) -> Result<(), GpuError> {
+        match weight {
+            Matrix::Bf16(weight) => {
+                let (factors, weight) = (Factors::Bf16, weight.ptr());
+                self.products(gpu, &Product { rows, outputs, inputs, factors, weight, input, output, into })
+            }
+            Matrix::Fp8 { numbers, scales } => {
+                // What lies in the rows that are too many becomes sums that nobody reads.
+                let filled = rows.next_multiple_of(FP8_ROWS);
+                let Scratch { eights, row_scales, sums, .. } = &self.scratch;
+                let (eights, row_scales, sums) = (eights.ptr(), row_scales.ptr(), sums.ptr());
+                QuantiseRows { x: input, out: eights, scales: row_scales, rows, width: inputs }.launch(gpu)?;
+                let (factors, weight) = (Factors::E4m3, numbers.ptr());
+                let (input, into_sums) = (eights, Into::F32);
+                self.products(
+                    gpu,
+                    &Product { rows: filled, outputs, inputs, factors, weight, input, output: sums, into: into_sums },
+                )?;
+                let (scales, add) = (scales.ptr(), into == Into::AddF32);
+                Rescale { sums, row_scales, scales, out: output, rows, width: outputs, add }.launch(gpu)
+            }
+        }
+    }
+
+    /// A product as it is, or cut to the size that all have where results must not depend on company.
+    fn products(&self, gpu: &dyn Gpu, whole: &Product) -> Result<(), GpuError> {
+        let Product { rows, outputs, inputs, factors, input, output, into, .. } = *whole;
         let together = if self.style.alike { ALIKE_ROWS } else { rows };
         let number = if into == Into::Bf16 { size_of::<bf16>() } else { size_of::<f32>() };
         for first in (0..rows).step_by(together) {
             gpu.multiply(&Product {
                 rows: together,
-                outputs,
-                inputs,
-                weight: weight.ptr(),
-                input: input.plus(first * inputs * size_of::<bf16>()),
+                input: input.plus(first * inputs * factors.bytes()),
                 output: output.plus(first * outputs * number),
-                into,
+                ..*whole
             })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Model;
+
+    #[test]
+    fn fp8_weights_are_refused_where_nothing_multiplies_them() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/llama");
+        let config = Model::open(&folder).unwrap().config().clone();
+        let fault = |config: &ModelConfig, capability| fault(config, WeightFormat::Fp8, capability).unwrap_or_default();
+        for old in [(8, 0), (8, 6)] {
+            let said = fault(&config, old);
+            assert!(said.contains("8.9 or newer") && said.contains("--weight-dtype"), "{old:?}: {said}");
+        }
+        assert_eq!(fault(&config, (8, 9)) + &fault(&config, (9, 0)), "");
+        assert!(fault(&ModelConfig { ffn: 72, ..config }, (9, 0)).contains("72 is no multiple of 16"));
     }
 }

@@ -235,14 +235,36 @@ pub struct Product {
     pub rows: usize,
     pub outputs: usize,
     pub inputs: usize,
-    /// bf16 `[outputs][inputs]`
+    /// Of weight and input.
+    pub factors: Factors,
+    /// `[outputs][inputs]`
     pub weight: Ptr,
-    /// bf16 `[rows][inputs]`
+    /// `[rows][inputs]`
     pub input: Ptr,
     /// `[rows][outputs]`
     pub output: Ptr,
     pub into: Into,
 }
+
+/// What a product multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Factors {
+    Bf16,
+    /// Eight-bit floats, into [`Into::F32`] only; from [`FP8_GPU`] on. Rows, outputs and inputs are multiples of 16.
+    E4m3,
+}
+
+impl Factors {
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Bf16 => 2,
+            Self::E4m3 => 1,
+        }
+    }
+}
+
+/// The compute capability with which products of eight-bit floats came.
+pub const FP8_GPU: (u32, u32) = (8, 9);
 
 /// What becomes of a product's sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

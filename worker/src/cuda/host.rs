@@ -14,8 +14,9 @@ use half::bf16;
 use longhand_proto::clock;
 
 use super::gpu::{
-    About, Arg, Gpu, GpuError, Graph, Into, Kernel, Launch, Memory, Product, Ptr, Release, Staging, Work,
+    About, Arg, Factors, Gpu, GpuError, Graph, Into, Kernel, Launch, Memory, Product, Ptr, Release, Staging, Work,
 };
+use super::kernels::kv::twin::from_e4m3;
 
 /// The one entry of the library: runs a kernel for all its blocks and threads, and gives null, or what went wrong.
 /// `args[i]` is the address of argument i, as for `cuLaunchKernel`.
@@ -234,16 +235,27 @@ impl Gpu for Host {
 
 /// The slow twin of every product; `bytes` rounds the rows first.
 fn multiply(product: &Product, bytes: bool) {
-    let Product { rows, outputs, inputs, weight, input, output, into } = *product;
-    // SAFETY: the caller says that these matrices are there; a wrong size meets the page behind one of them.
-    let matrix = |at: Ptr, rows: usize| unsafe { std::slice::from_raw_parts(at.0 as *const bf16, rows * inputs) };
-    let wide = |row: &[bf16]| row.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
-    let mut input: Vec<Vec<f32>> = matrix(input, rows).chunks_exact(inputs).map(wide).collect();
+    let Product { rows, outputs, inputs, factors, weight, input, output, into } = *product;
+    let row = |at: Ptr, row: usize| -> Vec<f32> {
+        let at = at.plus(row * inputs * factors.bytes()).0;
+        // SAFETY: the caller says that these matrices are there; a wrong size meets the page behind one of them.
+        unsafe {
+            match factors {
+                Factors::Bf16 => {
+                    std::slice::from_raw_parts(at as *const bf16, inputs).iter().map(|x| x.to_f32()).collect()
+                }
+                Factors::E4m3 => {
+                    std::slice::from_raw_parts(at as *const u8, inputs).iter().map(|x| from_e4m3(*x)).collect()
+                }
+            }
+        }
+    };
+    let mut input: Vec<Vec<f32>> = (0..rows).map(|at| row(input, at)).collect();
     if bytes {
         input.iter_mut().flat_map(|row| row.chunks_mut(32)).for_each(round);
     }
-    for (o, weight) in matrix(weight, outputs).chunks_exact(inputs).enumerate() {
-        let weight = wide(weight);
+    for o in 0..outputs {
+        let weight = row(weight, o);
         for (row, input) in input.iter().enumerate() {
             let sum = dot(&weight, input);
             let at = row * outputs + o;

@@ -42,6 +42,7 @@ use crate::device::{Device, DeviceError, StepBatch};
 use crate::model::{Model, ModelConfig, ModelError};
 
 pub use self::kernels::kv::KvFormat;
+pub use self::weights::WeightFormat;
 
 /// How much memory keys and values get.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +57,7 @@ pub enum KvMemory {
 pub struct CudaOptions {
     pub kv_memory: KvMemory,
     pub kv_format: KvFormat,
+    pub weight_format: WeightFormat,
     /// Sequences of one step.
     pub max_sequences: usize,
     /// Most tokens of one step.
@@ -143,7 +145,7 @@ impl CudaDevice {
         if options.max_sequences == 0 || options.max_batch_tokens == 0 {
             return Err(CudaError::Options("sequences and tokens of a step must each be at least 1"));
         }
-        if let Some(fault) = forward::fault(config) {
+        if let Some(fault) = forward::fault(config, options.weight_format, gpu.about().capability) {
             return Err(CudaError::Unsupported(fault));
         }
         let fit = |rows| fit(options.deterministic, rows);
@@ -154,16 +156,17 @@ impl CudaDevice {
             vocab: config.vocab,
         };
         let style = Style { group: config.heads / config.kv_heads, alike: options.deterministic };
-        let need = Weights::bytes(config) + forward::scratch_bytes(config, capacity) + RESERVE;
+        let formats = (options.weight_format, options.kv_format);
+        let need = Weights::bytes(config, formats.0) + forward::scratch_bytes(config, formats.0, capacity) + RESERVE;
         let free = gpu.free_memory()?;
         let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
         if need > free {
             return Err(CudaError::Memory { free: gib(free), need: gib(need) });
         }
-        let weights = Weights::load(&*gpu, config, from)?;
+        let weights = Weights::load(&*gpu, config, from, formats.0)?;
         let packet = Packet::new(&*gpu, capacity, style)?;
         let results = gpu.staging(capacity.sequences * size_of::<u32>())?;
-        let mut forward = Forward::new(&*gpu, config.clone(), weights, capacity, style, options.kv_format)?;
+        let mut forward = Forward::new(&*gpu, config.clone(), weights, capacity, style, formats)?;
         forward.try_products(&*gpu, fit)?;
         let blocks = match options.kv_memory {
             KvMemory::Blocks(blocks) => blocks,
@@ -268,7 +271,8 @@ fn halves(batch: &StepBatch) -> Result<(StepBatch, StepBatch, usize), DeviceErro
 impl Device for CudaDevice {
     fn name(&self) -> String {
         let gpu::About { name, .. } = self.gpu.about();
-        format!("cuda ({name}{})", if self.options.deterministic { ", deterministic" } else { "" })
+        let weights = if self.options.weight_format == WeightFormat::Fp8 { ", fp8 weights" } else { "" };
+        format!("cuda ({name}{weights}{})", if self.options.deterministic { ", deterministic" } else { "" })
     }
 
     fn kv_blocks(&self) -> usize {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::gpu::{About, Arg, Gpu, GpuError, Graph, Kernel, Launch, Memory, Product, Ptr, Staging, Work};
+use super::gpu::{About, Arg, Factors, Gpu, GpuError, Graph, Kernel, Launch, Memory, Product, Ptr, Staging, Work};
 
 /// Times by kernel. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -119,8 +119,9 @@ impl Gpu for Timed {
 
     fn multiply(&self, product: &Product) -> Result<(), GpuError> {
         let time = self.gpu.time(&mut || self.gpu.multiply(product))?;
-        let Product { rows, outputs, inputs, .. } = product;
-        self.profile.add(format!("product {rows} x {inputs} -> {outputs}"), time);
+        let Product { rows, outputs, inputs, factors, .. } = product;
+        let kind = if *factors == Factors::E4m3 { " in fp8" } else { "" };
+        self.profile.add(format!("product {rows} x {inputs} -> {outputs}{kind}"), time);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use half::bf16;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::gpu::{Buffer, Gpu, GpuError, Into, Product};
+use super::gpu::{Buffer, Factors, Gpu, GpuError, Into, Product};
 
 /// Of an H100 with 80 GB: bytes read and written by a big copy on the card, and operations of a bf16 product.
 const COPY: f64 = 3.0e12;
@@ -67,6 +67,7 @@ fn multiply(gpu: &dyn Gpu) -> Result<Speed, GpuError> {
         rows: SIDE,
         outputs: SIDE,
         inputs: SIDE,
+        factors: Factors::Bf16,
         weight: weight.ptr(),
         input: input.ptr(),
         output: output.ptr(),

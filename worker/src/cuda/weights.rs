@@ -6,24 +6,65 @@ use rand::{Rng, SeedableRng};
 
 use super::gpu::{Buffer, Gpu, GpuError, Ptr};
 use super::kernels::dequantise::Dequantise;
+use super::kernels::quantise::QuantiseRows;
 use crate::model::{DType, Model, ModelConfig, ModelError};
+
+/// Type of the weights of all layers. Embedding and head are bf16 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightFormat {
+    Bf16,
+    /// e4m3 with a scale for each output. Rows that meet them are rounded likewise, each with a scale of its own.
+    Fp8,
+}
+
+/// `[outputs][inputs]`
+#[derive(Debug)]
+pub(super) enum Matrix {
+    Bf16(Buffer<bf16>),
+    Fp8 {
+        numbers: Buffer<u8>,
+        /// `[outputs]`
+        scales: Buffer<f32>,
+    },
+}
+
+impl Matrix {
+    fn new(
+        gpu: &dyn Gpu,
+        format: WeightFormat,
+        numbers: Buffer<bf16>,
+        [outputs, inputs]: [usize; 2],
+    ) -> Result<Self, GpuError> {
+        match format {
+            WeightFormat::Bf16 => Ok(Self::Bf16(numbers)),
+            WeightFormat::Fp8 => {
+                let (out, scales) = (Buffer::new(gpu, outputs * inputs)?, Buffer::new(gpu, outputs)?);
+                let (x, rows, width) = (numbers.ptr(), outputs, inputs);
+                QuantiseRows { x, out: out.ptr(), scales: scales.ptr(), rows, width }.launch(gpu)?;
+                // Before the memory of the numbers goes.
+                gpu.synchronize()?;
+                Ok(Self::Fp8 { numbers: out, scales })
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Layer {
     pub(super) attn_norm: Buffer<f32>,
     /// `[q + k + v][dim]`
-    pub(super) qkv: Buffer<bf16>,
+    pub(super) qkv: Matrix,
     /// `[q + k + v]`, where the family has one.
     pub(super) bias: Option<Buffer<f32>>,
     /// Of each head's query, then of its key; where the family has them.
     pub(super) head_norms: Option<[Buffer<f32>; 2]>,
     /// `[dim][heads * head_dim]`
-    pub(super) output: Buffer<bf16>,
+    pub(super) output: Matrix,
     pub(super) ffn_norm: Buffer<f32>,
     /// `[gate + up][dim]`
-    pub(super) gate_up: Buffer<bf16>,
+    pub(super) gate_up: Matrix,
     /// `[dim][ffn]`
-    pub(super) down: Buffer<bf16>,
+    pub(super) down: Matrix,
 }
 
 #[derive(Debug)]
@@ -54,7 +95,12 @@ pub(super) trait Origin {
 }
 
 impl Weights {
-    pub(super) fn load(gpu: &dyn Gpu, config: &ModelConfig, from: &mut dyn Origin) -> Result<Self, WeightError> {
+    pub(super) fn load(
+        gpu: &dyn Gpu,
+        config: &ModelConfig,
+        from: &mut dyn Origin,
+        format: WeightFormat,
+    ) -> Result<Self, WeightError> {
         let &ModelConfig { dim, ffn, vocab, .. } = config;
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let mut layers = Vec::with_capacity(config.layers);
@@ -79,7 +125,7 @@ impl Weights {
                 }
                 false => None,
             };
-            let mut joined = |parts: &[(&str, usize)], inputs: usize| -> Result<Buffer<bf16>, WeightError> {
+            let mut joined = |parts: &[(&str, usize)], inputs: usize| -> Result<Matrix, WeightError> {
                 let outputs: usize = parts.iter().map(|(_, outputs)| outputs).sum();
                 let all = Buffer::new(gpu, outputs * inputs)?;
                 let mut first = 0;
@@ -87,7 +133,7 @@ impl Weights {
                     from.matrix(gpu, &name(part), [outputs, inputs], all.at(first * inputs))?;
                     first += outputs;
                 }
-                Ok(all)
+                Ok(Matrix::new(gpu, format, all, [outputs, inputs])?)
             };
             layers.push(Layer {
                 attn_norm,
@@ -111,12 +157,17 @@ impl Weights {
         Ok(Self { embedding, layers, output_norm, head })
     }
 
-    /// Bytes that the weights of such a model take.
-    pub(super) fn bytes(config: &ModelConfig) -> usize {
+    /// Bytes that the weights of such a model take, and more while they are loaded.
+    pub(super) fn bytes(config: &ModelConfig, format: WeightFormat) -> usize {
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let layer = config.dim * (q + 2 * kv) + q * config.dim + 3 * config.dim * config.ffn;
         let tables = config.vocab * config.dim * if config.tied { 1 } else { 2 };
-        (config.layers * layer + tables) * size_of::<bf16>()
+        let layers = match format {
+            WeightFormat::Bf16 => config.layers * layer * size_of::<bf16>(),
+            // The layer that is being rounded is there as it was, too.
+            WeightFormat::Fp8 => config.layers * layer + layer * size_of::<bf16>(),
+        };
+        layers + tables * size_of::<bf16>()
     }
 
     pub(super) fn head(&self) -> &Buffer<bf16> {

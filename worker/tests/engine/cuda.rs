@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use longhand_proto::task::{Constraint, Task};
 use longhand_worker::cuda::host::Host;
-use longhand_worker::cuda::{CudaDevice, CudaOptions, KvFormat, KvMemory, kernels};
+use longhand_worker::cuda::{CudaDevice, CudaOptions, KvFormat, KvMemory, WeightFormat, kernels};
 use longhand_worker::device::BLOCK_TOKENS;
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
@@ -20,6 +20,7 @@ fn engine(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> LocalEn
     let options = CudaOptions {
         kv_memory: KvMemory::Blocks(blocks),
         kv_format: KvFormat::Bf16,
+        weight_format: WeightFormat::Bf16,
         max_sequences: 4,
         max_batch_tokens,
         deterministic: true,

@@ -11,7 +11,7 @@ use cudarc::cublaslt::result::{self as lt, CublasError};
 use cudarc::cublaslt::sys as lt_sys;
 use cudarc::driver::{result, sys};
 
-use super::super::gpu::{GpuError, Into, Memory, Product, Ptr};
+use super::super::gpu::{Factors, GpuError, Into, Memory, Product, Ptr};
 use super::{Context, Timer, settle, wrong};
 
 /// What NVIDIA recommends for Hopper.
@@ -30,6 +30,7 @@ struct Shape {
     rows: usize,
     outputs: usize,
     inputs: usize,
+    factors: Factors,
     into: Into,
 }
 
@@ -85,8 +86,8 @@ impl Products {
     }
 
     pub(super) fn multiply(&self, product: &Product, recording: bool) -> Result<(), GpuError> {
-        let Product { rows, outputs, inputs, into, .. } = *product;
-        let shape = Shape { rows, outputs, inputs, into };
+        let Product { rows, outputs, inputs, factors, into, .. } = *product;
+        let shape = Shape { rows, outputs, inputs, factors, into };
         if !self.plans.borrow().contains_key(&shape) {
             if recording {
                 return Err(GpuError::Failed(format!("the product {shape:?} is recorded, but was never done before")));
@@ -131,15 +132,21 @@ impl Products {
     /// Times the candidates. The library counts in columns: our rows of numbers are its columns, so what it computes is
     /// the weight, transposed, times the input, and both come out as they lie.
     fn plan(&self, product: &Product, shape: Shape) -> Result<Plan, GpuError> {
-        let Shape { rows, outputs, inputs, into } = shape;
-        let bf16 = lt_sys::cudaDataType::CUDA_R_16BF;
-        let out = if into == Into::Bf16 { bf16 } else { lt_sys::cudaDataType::CUDA_R_32F };
+        let Shape { rows, outputs, inputs, factors, into } = shape;
+        let factor = match factors {
+            Factors::Bf16 => lt_sys::cudaDataType::CUDA_R_16BF,
+            Factors::E4m3 => lt_sys::cudaDataType::CUDA_R_8F_E4M3,
+        };
+        let out = match into {
+            Into::Bf16 => lt_sys::cudaDataType::CUDA_R_16BF,
+            Into::F32 | Into::AddF32 => lt_sys::cudaDataType::CUDA_R_32F,
+        };
         let descriptor =
             lt::create_matmul_desc(lt_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, lt_sys::cudaDataType::CUDA_R_32F);
         let mut plan = Plan {
             descriptor: descriptor.map_err(failed)?,
-            weight: Layout::new(bf16, inputs, outputs)?,
-            input: Layout::new(bf16, inputs, rows)?,
+            weight: Layout::new(factor, inputs, outputs)?,
+            input: Layout::new(factor, inputs, rows)?,
             output: Layout::new(out, outputs, rows)?,
             algorithm: lt_sys::cublasLtMatmulAlgo_t { data: [0; 8] },
         };

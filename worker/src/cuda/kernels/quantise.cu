@@ -1,5 +1,5 @@
-// Rows of bf16 become e4m3 with one scale a row: weights at load (a row is an output channel), and what they are multiplied
-// with at each step.
+// Products in eight bits. Rows of bf16 become e4m3 with one scale a row: weights at load (a row is an output channel), and
+// what they are multiplied with at each step. The sums of the products then get both scales back.
 #include "fp8.cuh"
 
 // out[row][i] = x[row][i] / scale[row], with the scale that makes the greatest one 448. One block a row; shared memory:
@@ -36,5 +36,32 @@ KERNEL(quantise_rows, 256, 1, const bf16 *__restrict__ x, u8 *__restrict__ out, 
     }
     if (threadIdx.x == 0) {
         scales[blockIdx.x] = scale;
+    }
+}
+
+// Four sums of a row, scaled by what its numbers and the weights' channels were divided by.
+DEVICE f32x4 rescaled(const float *sums, const float *row_scales, const float *scales, u64 at, u32 fours) {
+    float row = row_scales[at / fours];
+    f32x4 sum = ((const f32x4 *)sums)[at], scale = ((const f32x4 *)scales)[at % fours];
+    return {sum.x * row * scale.x, sum.y * row * scale.y, sum.z * row * scale.z, sum.w * row * scale.w};
+}
+
+// out[row][o] = sums[row][o] * row_scales[row] * scales[o]; four numbers a thread.
+KERNEL(rescale_into, 256, 1, const float *__restrict__ sums, const float *__restrict__ row_scales,
+       const float *__restrict__ scales, bf16 *__restrict__ out, u32 rows, u32 width) {
+    u64 at = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at < (u64)rows * (width / 4)) {
+        f32x4 four = rescaled(sums, row_scales, scales, at, width / 4);
+        ((u32x2 *)out)[at] = {pack_bf16(four.x, four.y), pack_bf16(four.z, four.w)};
+    }
+}
+
+// The same, added to what `out` holds.
+KERNEL(rescale_add, 256, 1, const float *__restrict__ sums, const float *__restrict__ row_scales,
+       const float *__restrict__ scales, float *__restrict__ out, u32 rows, u32 width) {
+    u64 at = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at < (u64)rows * (width / 4)) {
+        f32x4 four = rescaled(sums, row_scales, scales, at, width / 4), old = ((const f32x4 *)out)[at];
+        ((f32x4 *)out)[at] = {old.x + four.x, old.y + four.y, old.z + four.z, old.w + four.w};
     }
 }

@@ -1,9 +1,9 @@
-//! Rows of bf16 become e4m3 with one scale a row, for products in eight bits.
+//! Products in eight bits: rows of bf16 become e4m3 with one scale a row, and sums get their scales back.
 
 use half::bf16;
 
 use super::QUANTISE;
-use super::check::{Chance, CheckError, Checked, near, wide};
+use super::check::{BF16, Chance, CheckError, Checked, near, wide};
 use super::kv::twin::from_e4m3;
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
@@ -27,6 +27,42 @@ impl QuantiseRows {
         let launch = Launch { shared: 128, ..Launch::new(self.rows, 256) };
         let args = [self.x.into(), self.out.into(), self.scales.into(), (self.width as u32).into()];
         gpu.launch(&Kernel { source: &QUANTISE, entry: "quantise_rows" }, launch, &args)
+    }
+}
+
+const THREADS: usize = 256;
+
+/// `sums[row][o] * row_scales[row] * scales[o]`, for a product of rows and weights that were both quantised.
+#[derive(Debug, Clone, Copy)]
+pub struct Rescale {
+    /// f32 `[rows][width]`
+    pub sums: Ptr,
+    /// f32 `[rows]`
+    pub row_scales: Ptr,
+    /// f32 `[width]`
+    pub scales: Ptr,
+    /// `[rows][width]`: bf16 that is overwritten, or f32 that is added to.
+    pub out: Ptr,
+    pub rows: usize,
+    /// A multiple of 4.
+    pub width: usize,
+    pub add: bool,
+}
+
+impl Rescale {
+    pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
+        assert!(self.width.is_multiple_of(4), "rows are read by fours");
+        let entry = if self.add { "rescale_add" } else { "rescale_into" };
+        let blocks = (self.rows * self.width / 4).div_ceil(THREADS);
+        let args = [
+            self.sums.into(),
+            self.row_scales.into(),
+            self.scales.into(),
+            self.out.into(),
+            (self.rows as u32).into(),
+            (self.width as u32).into(),
+        ];
+        gpu.launch(&Kernel { source: &QUANTISE, entry }, Launch::new(blocks, THREADS as u32), &args)
     }
 }
 
@@ -66,13 +102,30 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
             near(&format!("quantise_rows {rows} x {width}"), &got, &want, 0.0, 0.0)?;
         }
     }
+    for (rows, width) in [(1, 4), (33, 76), (5, 2052)] {
+        let (sums, old) = (chance.floats(rows * width, 100.0), chance.floats(rows * width, 3.0));
+        let (row_scales, scales) = (chance.floats(rows, 0.1), chance.floats(width, 0.1));
+        let (sums_at, added) = (Buffer::from_slice(gpu, &sums)?, Buffer::from_slice(gpu, &old)?);
+        let (rows_at, scales_at) = (Buffer::from_slice(gpu, &row_scales)?, Buffer::from_slice(gpu, &scales)?);
+        let out = Buffer::<bf16>::new(gpu, rows * width)?;
+        let (sums_at, row_scales_at, scales_at) = (sums_at.ptr(), rows_at.ptr(), scales_at.ptr());
+        for (out, add) in [(out.ptr(), false), (added.ptr(), true)] {
+            Rescale { sums: sums_at, row_scales: row_scales_at, scales: scales_at, out, rows, width, add }
+                .launch(gpu)?;
+        }
+        let want: Vec<f32> =
+            (0..rows * width).map(|at| sums[at] * row_scales[at / width] * scales[at % width]).collect();
+        near(&format!("rescale_into {rows} x {width}"), &wide(&out.to_vec(gpu)?), &want, 1e-30, BF16)?;
+        let want: Vec<f32> = want.iter().zip(&old).map(|(new, old)| new + old).collect();
+        near(&format!("rescale_add {rows} x {width}"), &added.to_vec(gpu)?, &want, 1e-6, 0.0)?;
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn rows_become_the_nearest_numbers_of_eight_bits() {
+    fn rows_become_the_nearest_numbers_of_eight_bits_and_sums_get_their_scales_back() {
         crate::cuda::kernels::check::on_host(super::check);
     }
 }
