@@ -109,6 +109,10 @@ pub(crate) struct DeviceArgs {
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = WeightArg::Bf16, env = "LONGHAND_WEIGHT_DTYPE")]
     pub(crate) weight_dtype: WeightArg,
 
+    /// On a GPU, launch each kernel by itself in place of replaying recorded steps: slower, to find out where a fault lies
+    #[arg(long, env = "LONGHAND_EAGER")]
+    pub(crate) eager: bool,
+
     /// On a GPU, compute a text to the same bits whatever else runs: it reads prompts more slowly. The processor always does
     #[arg(long, env = "LONGHAND_DETERMINISTIC")]
     pub(crate) deterministic: bool,
@@ -167,6 +171,7 @@ impl DeviceArgs {
             gpu_memory_utilization: 0.9,
             kv_cache_dtype: KvArg::Bf16,
             weight_dtype: WeightArg::Bf16,
+            eager: false,
             deterministic: false,
         }
     }
@@ -227,7 +232,7 @@ impl DeviceArgs {
             max_sequences: sequences,
             max_batch_tokens: CUDA_CHUNK + sequences,
             deterministic: self.deterministic,
-            graphs: !profiled,
+            graphs: !profiled && !self.eager,
         };
         let device = match weights {
             Weights::Model(model) => CudaDevice::load(gpu, model, &options),

@@ -117,7 +117,7 @@ impl SelftestArgs {
                             continue;
                         }
                         let one = self.next_gpu(&mut gpu)?;
-                        let mut device = tiny_cuda(one, &model, &way)?;
+                        let mut device = self.tiny_cuda(one, &model, &way)?;
                         let (way, bound) = (way.name, way.bound);
                         let found = selftest::logits(&mut device, &model, bound).map(|_| ());
                         report(format!("logits of {name}{way}"), found.map_err(|e| e.to_string()))?;
@@ -129,7 +129,7 @@ impl SelftestArgs {
                 if let Some(path) = &self.model {
                     let model = Model::open(path).map_err(Failure::refused)?;
                     let way = Way { deterministic: self.device.deterministic, ..PLAIN };
-                    let mut device = tiny_cuda(self.next_gpu(&mut gpu)?, &model, &way)?;
+                    let mut device = self.tiny_cuda(self.next_gpu(&mut gpu)?, &model, &way)?;
                     if let Some(file) = &self.logits {
                         let known = selftest::known(file).map_err(Failure::refused)?;
                         let found = selftest::as_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
@@ -190,6 +190,19 @@ impl SelftestArgs {
         Ok(self.on_cpu(model)?.name())
     }
 
+    fn tiny_cuda(&self, gpu: Box<dyn Gpu>, model: &Model, way: &Way) -> Result<CudaDevice> {
+        let options = CudaOptions {
+            kv_memory: KvMemory::Blocks(selftest::BLOCKS),
+            kv_format: way.kv_format,
+            weight_format: way.weight_format,
+            max_sequences: selftest::SEQUENCES,
+            max_batch_tokens: selftest::STEP_TOKENS,
+            deterministic: way.deterministic,
+            graphs: !self.device.eager,
+        };
+        CudaDevice::load(gpu, model, &options).map_err(Failure::refused)
+    }
+
     fn against_cpu(&self, device: &mut dyn Device, model: &Model) -> Result<std::result::Result<(), String>> {
         let mut cpu = self.on_cpu(model)?;
         let worst = selftest::apart(device, &mut cpu).map_err(Failure::stopped)?;
@@ -221,16 +234,3 @@ const WAYS: [Way; 4] = [
     Way { name: ", fp8 keys and values", kv_format: KvFormat::Fp8, bound: FP8_BOUND, ..PLAIN },
     Way { name: ", fp8 weights", weight_format: WeightFormat::Fp8, bound: FP8_WEIGHTS_BOUND, ..PLAIN },
 ];
-
-fn tiny_cuda(gpu: Box<dyn Gpu>, model: &Model, way: &Way) -> Result<CudaDevice> {
-    let options = CudaOptions {
-        kv_memory: KvMemory::Blocks(selftest::BLOCKS),
-        kv_format: way.kv_format,
-        weight_format: way.weight_format,
-        max_sequences: selftest::SEQUENCES,
-        max_batch_tokens: selftest::STEP_TOKENS,
-        deterministic: way.deterministic,
-        graphs: true,
-    };
-    CudaDevice::load(gpu, model, &options).map_err(Failure::refused)
-}

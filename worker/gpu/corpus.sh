@@ -20,9 +20,16 @@ begun=$(date +%s)
 ./longhand worker --coordinator "http://$address" --model "$model" --max-sequences "${SEQUENCES:-512}" \
   >"$output/worker.log" 2>&1 &
 worker=$!
-# Documents that failed are counted in stats.json; they do not make the others worth nothing.
-timeout "${CORPUS_SECONDS:-1800}" ./longhand watch gpu --coordinator "http://$address" || [ $? = 3 ]
+# Documents that failed are counted in stats.json; they do not make the others worth nothing. Neither does an end before
+# all were written.
+code=0
+timeout "${CORPUS_SECONDS:-1800}" ./longhand watch gpu --coordinator "http://$address" || code=$?
 seconds=$(($(date +%s) - begun))
+case $code in
+0 | 3) finished=true ;;
+124) finished=false ;;
+*) exit "$code" ;;
+esac
 ./longhand export gpu --coordinator "http://$address" --output "$output/corpus"
 cp "$output/corpus/stats.json" "$output/stats.json"
-echo "{\"seconds\": $seconds}" >"$output/time.json"
+echo "{\"seconds\": $seconds, \"finished\": $finished}" >"$output/time.json"

@@ -99,6 +99,14 @@ pub(crate) struct Speed {
     pub(crate) decode: f64,
 }
 
+/// A line of what was measured.
+#[derive(Debug, Serialize)]
+struct Measured {
+    shape: String,
+    #[serde(flatten)]
+    speed: Speed,
+}
+
 impl EngineBench {
     pub(crate) async fn run(self) -> Result<Code> {
         // Nothing here waits for anything but the processor.
@@ -141,7 +149,7 @@ impl EngineBench {
         for &shape in shapes {
             let speed = speed(&mut *device, shape)?;
             if self.json {
-                output::json(&speed)?;
+                output::json(&Measured { shape: shape.to_string(), speed })?;
             } else {
                 let Speed { prefill, decode } = speed;
                 output::line(&format!(

@@ -440,8 +440,8 @@ impl Gpu for Driver {
         *self.recording.borrow_mut() = false;
         // SAFETY: begun above. It is ended whatever the work says, so that the stream is whole again.
         let graph = unsafe { result::stream::end_capture(self.stream) };
-        done?;
-        let graph = graph.map_err(wrong)?;
+        // What broke the work off is the reason; that the capture then failed, too, is not.
+        let graph = done.and_then(|()| graph.map_err(wrong))?;
         // SAFETY: the graph was just made.
         match unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) } {
             Ok(ready) => {
@@ -490,10 +490,33 @@ impl Timer {
         let took = unsafe {
             result::event::record(self.0[1], stream).map_err(wrong)?;
             result::event::synchronize(self.0[1]).map_err(wrong)?;
-            result::event::elapsed(self.0[0], self.0[1]).map_err(wrong)?
+            elapsed(self.0)?
         };
         Ok(Duration::from_secs_f64(f64::from(took.max(0.0)) / 1e3))
     }
+}
+
+type ElapsedTime = unsafe extern "C" fn(milliseconds: *mut f32, begin: sys::CUevent, end: sys::CUevent) -> CUresult;
+
+/// Milliseconds between two events. cudarc calls this by the name that came with CUDA 12.8, and dies where the driver is
+/// older; the first name is known to all.
+///
+/// # Safety
+/// Both events are recorded, and over.
+unsafe fn elapsed([begin, end]: [sys::CUevent; 2]) -> Result<f32, GpuError> {
+    let missing = |error: libloading::Error| GpuError::Failed(error.to_string());
+    let mut took = 0.0;
+    // SAFETY: the driver was found when the GPU was taken; the function has this signature in all its versions.
+    unsafe {
+        sys::culib().get::<ElapsedTime>(c"cuEventElapsedTime".to_bytes_with_nul()).map_err(missing)?(
+            &raw mut took,
+            begin,
+            end,
+        )
+    }
+    .result()
+    .map_err(wrong)?;
+    Ok(took)
 }
 
 impl Drop for Timer {

@@ -175,6 +175,9 @@ impl Products {
         use lt_sys::cublasLtMatmulPreferenceAttributes_t as Wish;
         let preference = Preference(lt::create_matmul_pref().map_err(failed)?);
         preference.set(Wish::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(WORKSPACE as u64))?;
+        // A product that is cut along its inputs is put together in float32, never in the output's bf16.
+        let reduction = lt_sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+        preference.set(Wish::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction)?;
         for side in [
             Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
             Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
