@@ -20,9 +20,29 @@ pub struct StepBatch {
     pub sequences: Vec<SeqStep>,
 }
 
+/// Set in a token of [`Ahead::launch`], it makes the rest an index into the tokens that the last [`Ahead::choose`] chose.
+pub const CHOSEN: u32 = 1 << 31;
+
 impl StepBatch {
+    /// How tokens are chosen, for [`Ahead::choose`].
+    pub fn wishes(&self) -> Vec<(usize, &SampleParams)> {
+        let sequences = self.sequences.iter().enumerate();
+        sequences.filter_map(|(index, sequence)| Some((index, sequence.sample.as_ref()?))).collect()
+    }
+
     /// Refuses a batch that cannot be run.
     pub(crate) fn check(&self, max_tokens: usize, vocab: usize, blocks: usize) -> Result<(), DeviceError> {
+        self.check_after(0, max_tokens, vocab, blocks)
+    }
+
+    /// The same for a batch whose tokens may be among the `chosen` ones of the step before.
+    pub(crate) fn check_after(
+        &self,
+        chosen: usize,
+        max_tokens: usize,
+        vocab: usize,
+        blocks: usize,
+    ) -> Result<(), DeviceError> {
         let wrong = |what: String| Err(DeviceError::Step(what));
         let tokens = self.tokens.len();
         if tokens > max_tokens {
@@ -32,7 +52,9 @@ impl StepBatch {
         if lengths != tokens {
             return wrong(format!("{tokens} tokens for sequences of {lengths} in all"));
         }
-        if let Some(token) = self.tokens.iter().find(|token| **token as usize >= vocab) {
+        let known =
+            |token: &u32| (*token as usize) < vocab || token & CHOSEN != 0 && ((token & !CHOSEN) as usize) < chosen;
+        if let Some(token) = self.tokens.iter().find(|token| !known(token)) {
             return wrong(format!("token {token} is beyond the vocabulary of {vocab}"));
         }
         let mut written = Vec::new();
@@ -122,4 +144,21 @@ pub trait Device: Send + Debug {
     fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError>;
     /// Runs the step and returns the raw logits `[rows, vocab]` of *every* token in the batch. For tests and perplexity.
     fn logits(&mut self, batch: &StepBatch) -> Result<Vec<f32>, DeviceError>;
+    /// The device's way of computing while others think; none if it computes on this very processor.
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        None
+    }
+}
+
+/// A device that computes a step while the tokens of the one before are still on their way to those who decide how to
+/// choose the next ones. Layers need to know a token only when they begin, and so take it from where it was chosen; how to
+/// choose must be known only when they end. For each step: `launch`, then `collect` for the step before, then `choose`.
+pub trait Ahead {
+    /// Starts the layers of a step. Tokens may be [`CHOSEN`]; `sample` is not looked at.
+    fn launch(&mut self, batch: &StepBatch) -> Result<(), DeviceError>;
+    /// Starts choosing tokens after the last ones of these sequences of the launched step, by their index, in order. What
+    /// was chosen before must have been collected.
+    fn choose(&mut self, wanted: &[(usize, &SampleParams)]) -> Result<(), DeviceError>;
+    /// Waits for what was chosen and pushes it to `sampled`, whatever was launched since.
+    fn collect(&mut self, sampled: &mut Vec<u32>) -> Result<(), DeviceError>;
 }

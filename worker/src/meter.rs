@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use longhand_proto::task::Sampling;
 
-use crate::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch};
+use crate::device::{BLOCK_TOKENS, BlockId, CHOSEN, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch};
 
 /// Drives a device as a scheduler would, greedily and without any text.
 #[derive(Debug)]
@@ -49,15 +49,28 @@ impl<'a> Meter<'a> {
         Ok(())
     }
 
-    /// Writes the tokens at `positions` of each stream, all streams in one step.
+    /// Writes the tokens at `positions` of each stream, all streams in one step; a step ahead of them where the device can.
     pub fn write(&mut self, positions: Range<usize>) -> Result<(), DeviceError> {
         let mut tokens: Vec<u32> = (0..self.streams).map(|stream| self.token(stream, positions.start)).collect();
+        let mut launched = false;
         for position in positions {
             let sequences = (0..self.streams).map(|stream| self.sequence(stream, position, 1, true)).collect();
             let batch = StepBatch { tokens: std::mem::take(&mut tokens), sequences };
-            self.device.step(&batch, &mut tokens)?;
+            let Some(device) = self.device.ahead() else {
+                self.device.step(&batch, &mut tokens)?;
+                continue;
+            };
+            device.launch(&batch)?;
+            if std::mem::replace(&mut launched, true) {
+                device.collect(&mut Vec::new())?;
+            }
+            device.choose(&batch.wishes())?;
+            tokens.extend((0..self.streams as u32).map(|number| CHOSEN | number));
         }
-        Ok(())
+        match self.device.ahead() {
+            Some(device) if launched => device.collect(&mut Vec::new()),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Any token will do, but not the same ones in all streams.

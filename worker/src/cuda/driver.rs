@@ -151,6 +151,7 @@ pub struct Driver {
     /// Entry points that were used, by name.
     functions: RefCell<HashMap<&'static str, sys::CUfunction>>,
     stream: sys::CUstream,
+    mark: sys::CUevent,
     recording: RefCell<bool>,
     context: Arc<Context>,
 }
@@ -234,6 +235,7 @@ impl Driver {
             memory,
         };
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(busy)?;
+        let mark = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(busy)?;
         let products = Products::new(&context, stream).map_err(|error| failed(error.to_string()))?;
         let mut opened = Self {
             about,
@@ -241,6 +243,7 @@ impl Driver {
             modules: HashMap::new(),
             functions: RefCell::new(HashMap::new()),
             stream,
+            mark,
             recording: RefCell::new(false),
             context,
         };
@@ -290,6 +293,7 @@ impl Drop for Driver {
             unsafe {
                 settle(result::stream::synchronize(self.stream));
                 self.modules.values().for_each(|module| settle(result::module::unload(*module)));
+                settle(result::event::destroy(self.mark));
                 settle(result::stream::destroy(self.stream));
             }
         }
@@ -459,6 +463,18 @@ impl Gpu for Driver {
         self.context.enter()?;
         // SAFETY: the stream lives as long as `self`.
         unsafe { result::stream::synchronize(self.stream) }.map_err(wrong)
+    }
+
+    fn mark(&self) -> Result<(), GpuError> {
+        self.context.enter()?;
+        // SAFETY: event and stream live as long as `self`.
+        unsafe { result::event::record(self.mark, self.stream) }.map_err(wrong)
+    }
+
+    fn reach_mark(&self) -> Result<(), GpuError> {
+        self.context.enter()?;
+        // SAFETY: the event lives as long as `self`; one that was never recorded is over.
+        unsafe { result::event::synchronize(self.mark) }.map_err(wrong)
     }
 
     fn time(&self, work: Work<'_>) -> Result<Duration, GpuError> {

@@ -14,7 +14,7 @@ use super::kernels::quantise::{QuantiseRows, Rescale};
 use super::kernels::rope::{Angles, Rope};
 use super::kernels::sample::{self, Sample};
 use super::kernels::silu::SiluMul;
-use super::packet::{Capacity, Packet, Shape, Style};
+use super::packet::{Capacity, Packet, Shape, Style, Wishes};
 use super::weights::{Layer, Matrix, WeightFormat, Weights};
 use crate::cpu::rope;
 use crate::model::{ModelConfig, RopeStyle};
@@ -58,7 +58,7 @@ pub(super) struct Scratch {
     logits: Buffer<f32>,
     /// The greatest of each chunk of logits, `[samples][chunks][2]`.
     greatest: Buffer<f32>,
-    /// Ids, or what was wrong: `[samples]`.
+    /// Ids, or what was wrong: `[samples]`, and room for what fills up the last part of them.
     chosen: Buffer<u32>,
 }
 
@@ -166,7 +166,7 @@ impl Forward {
             sums: Buffer::new(gpu, rows.next_multiple_of(FP8_ROWS) * widest_out)?,
             logits: Buffer::new(gpu, sequences * vocab)?,
             greatest: Buffer::new(gpu, sequences * sample::chunks(vocab) * 2)?,
-            chosen: Buffer::new(gpu, sequences)?,
+            chosen: Buffer::new(gpu, 2 * sequences)?,
         };
         let frequencies = Buffer::from_slice(gpu, &rope::frequencies(&config))?;
         let kv = KvShape { kv_heads: config.kv_heads, head_dim: config.head_dim, format: kv_format };
@@ -221,29 +221,25 @@ impl Forward {
         gpu.synchronize()
     }
 
-    /// All of a step whose packet is on its way: layers, logits, chosen tokens.
-    pub(super) fn run(&self, gpu: &dyn Gpu, packet: &Packet, shape: Shape) -> Result<(), GpuError> {
-        self.layers(gpu, packet, shape)?;
-        if shape.samples == 0 {
-            return Ok(());
-        }
-        self.norm(gpu, self.scratch.x.ptr(), packet.sampled_rows(), &self.weights.output_norm, shape.samples)?;
-        self.score(gpu, shape.samples)?;
+    /// Chooses tokens from what the layers left, as the wishes on their way say: the first of them is number `first`.
+    pub(super) fn choose(&self, gpu: &dyn Gpu, wishes: &Wishes, count: usize, first: usize) -> Result<(), GpuError> {
+        self.norm(gpu, self.scratch.x.ptr(), wishes.rows(), &self.weights.output_norm, count)?;
+        self.score(gpu, count)?;
         Sample {
             logits: self.scratch.logits.ptr(),
-            rows: packet.choices(),
-            biases: packet.lists(),
-            penalised: packet.lists(),
-            masks: packet.lists(),
+            rows: wishes.choices(),
+            biases: wishes.lists(),
+            penalised: wishes.lists(),
+            masks: wishes.lists(),
             peaks: self.scratch.greatest.ptr(),
-            tokens: self.scratch.chosen.ptr(),
-            count: shape.samples,
+            tokens: self.scratch.chosen.at(first),
+            count,
             vocab: self.config.vocab,
         }
         .launch(gpu)
     }
 
-    /// Where the last step left what it chose.
+    /// Where tokens are left that were chosen.
     pub(super) fn chosen(&self) -> Ptr {
         self.scratch.chosen.ptr()
     }
@@ -253,7 +249,7 @@ impl Forward {
         let Self { config, scratch, .. } = self;
         Embed {
             tokens: packet.tokens(),
-            sampled: Ptr::NULL,
+            sampled: self.chosen(),
             table: self.weights.embedding.ptr(),
             x: scratch.x.ptr(),
             rows: shape.rows,
@@ -307,7 +303,7 @@ impl Forward {
         let pool = self.pool.as_ref().ok_or_else(|| GpuError::Failed("the pool was not taken".into()))?;
         let pool = pool.at(index * self.blocks * shape.block_bytes());
         let norm = |which: usize| layer.head_norms.as_ref().map_or(Ptr::NULL, |norms| norms[which].ptr());
-        let (queries, out, tables) = (scratch.queries.ptr(), scratch.attended.ptr(), packet.lists());
+        let (queries, out, tables) = (scratch.queries.ptr(), scratch.attended.ptr(), packet.tables());
         let (heads, shape) = (config.heads, *shape);
         Rope {
             qkv: scratch.qkv.ptr(),

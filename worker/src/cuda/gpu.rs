@@ -364,6 +364,12 @@ pub trait Gpu: Debug + Send {
     /// Waits until all work is done, and tells of errors in it.
     fn synchronize(&self) -> Result<(), GpuError>;
 
+    /// Remembers how much work there is by now. There is one mark, the last.
+    fn mark(&self) -> Result<(), GpuError>;
+
+    /// Waits until all work before the mark is done. Then it is as with [`Gpu::synchronize`] for what that work copied.
+    fn reach_mark(&self) -> Result<(), GpuError>;
+
     /// Does the work and waits; the time that it took on the GPU.
     fn time(&self, work: Work<'_>) -> Result<Duration, GpuError>;
 }

@@ -5,9 +5,10 @@
 //! found at once.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use half::bf16;
@@ -51,6 +52,7 @@ impl Kernels {
                 unsafe { std::ptr::copy(from.0 as *const u8, to.0 as *mut u8, *bytes) };
                 Ok(())
             }
+            Op::Replay(ops) => ops.iter().try_for_each(|op| self.run(op)),
         }
     }
 
@@ -81,6 +83,32 @@ enum Op {
     Launch { entry: CString, launch: Launch, args: Vec<Arg> },
     Multiply { product: Product, bytes: bool },
     Copy { to: Ptr, from: Ptr, bytes: usize },
+    Replay(Arc<Vec<Op>>),
+}
+
+/// Work that is not done yet, and how much of it lies before the mark. Shared with what was recorded.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Whether work waits until somebody waits for it; else it is done at once.
+    late: bool,
+    ops: VecDeque<Op>,
+    marked: usize,
+}
+
+impl Queue {
+    fn add(&mut self, kernels: &Kernels, op: Op) -> Result<(), GpuError> {
+        if !self.late {
+            return kernels.run(&op);
+        }
+        self.ops.push_back(op);
+        Ok(())
+    }
+
+    /// Does the first `count` of what waits.
+    fn work(&mut self, kernels: &Kernels, count: usize) -> Result<(), GpuError> {
+        self.marked = self.marked.saturating_sub(count);
+        self.ops.drain(..count).try_for_each(|op| kernels.run(&op))
+    }
 }
 
 /// See the module's documentation.
@@ -88,6 +116,7 @@ enum Op {
 pub struct Host {
     about: About,
     kernels: Arc<Kernels>,
+    queue: Arc<Mutex<Queue>>,
     /// What is being recorded.
     recorded: RefCell<Option<Vec<Op>>>,
     guard: Guard,
@@ -122,6 +151,7 @@ impl Host {
         Ok(Self {
             about,
             kernels: Arc::new(Kernels { library }),
+            queue: Arc::default(),
             recorded: RefCell::new(None),
             guard: Guard::After,
             bytes: false,
@@ -139,27 +169,40 @@ impl Host {
         Self { bytes: true, ..self }
     }
 
+    /// Does nothing, copies included, before somebody waits for it, as a GPU that is far behind: whoever changes what is
+    /// yet to be copied, or reads what was not, is found.
+    pub fn late(self) -> Self {
+        locked(&self.queue).late = true;
+        self
+    }
+
     fn run(&self, op: Op) -> Result<(), GpuError> {
         match &mut *self.recorded.borrow_mut() {
             Some(ops) => {
                 ops.push(op);
                 Ok(())
             }
-            None => self.kernels.run(&op),
+            None => locked(&self.queue).add(&self.kernels, op),
         }
     }
+}
+
+/// One thread uses a GPU; the lock is for the compiler.
+fn locked(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Recorded work.
 #[derive(Debug)]
 struct Recorded {
     kernels: Arc<Kernels>,
-    ops: Vec<Op>,
+    queue: Arc<Mutex<Queue>>,
+    ops: Arc<Vec<Op>>,
 }
 
 impl Graph for Recorded {
     fn replay(&self) -> Result<(), GpuError> {
-        self.ops.iter().try_for_each(|op| self.kernels.run(op))
+        locked(&self.queue).add(&self.kernels, Op::Replay(Arc::clone(&self.ops)))
     }
 }
 
@@ -182,20 +225,24 @@ impl Gpu for Host {
     }
 
     fn upload(&self, to: Ptr, from: &Staging, bytes: usize) -> Result<(), GpuError> {
-        self.write(to, &from.numbers()[..bytes])
+        let from = Ptr(from.numbers::<u8>()[..bytes].as_ptr() as u64);
+        locked(&self.queue).add(&self.kernels, Op::Copy { to, from, bytes })
     }
 
     fn download(&self, to: &mut Staging, from: Ptr, bytes: usize) -> Result<(), GpuError> {
-        self.read(&mut to.numbers_mut()[..bytes], from)
+        let to = Ptr(to.numbers_mut::<u8>()[..bytes].as_mut_ptr() as u64);
+        locked(&self.queue).add(&self.kernels, Op::Copy { to, from, bytes })
     }
 
     fn write(&self, to: Ptr, from: &[u8]) -> Result<(), GpuError> {
+        self.synchronize()?;
         // SAFETY: the caller owns the memory at `to`; a range that is too long meets the page behind it.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.0 as *mut u8, from.len()) };
         Ok(())
     }
 
     fn read(&self, to: &mut [u8], from: Ptr) -> Result<(), GpuError> {
+        self.synchronize()?;
         // SAFETY: as above.
         unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
@@ -219,16 +266,32 @@ impl Gpu for Host {
         let done = work();
         let ops = self.recorded.borrow_mut().take().unwrap_or_default();
         done?;
-        Ok(Box::new(Recorded { kernels: Arc::clone(&self.kernels), ops }))
+        let (kernels, queue) = (Arc::clone(&self.kernels), Arc::clone(&self.queue));
+        Ok(Box::new(Recorded { kernels, queue, ops: Arc::new(ops) }))
     }
 
     fn synchronize(&self) -> Result<(), GpuError> {
+        let mut queue = locked(&self.queue);
+        let all = queue.ops.len();
+        queue.work(&self.kernels, all)
+    }
+
+    fn mark(&self) -> Result<(), GpuError> {
+        let mut queue = locked(&self.queue);
+        queue.marked = queue.ops.len();
         Ok(())
+    }
+
+    fn reach_mark(&self) -> Result<(), GpuError> {
+        let mut queue = locked(&self.queue);
+        let before = queue.marked;
+        queue.work(&self.kernels, before)
     }
 
     fn time(&self, work: Work<'_>) -> Result<Duration, GpuError> {
         let begin = clock::now();
         work()?;
+        self.synchronize()?;
         Ok(begin.elapsed())
     }
 }

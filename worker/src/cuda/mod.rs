@@ -17,7 +17,9 @@
 //! ```
 
 //!
-//! Steps in which each sequence has one row, as in decoding, are recorded once for each size of batch and replayed.
+//! Layers of steps in which each sequence has one row, as in decoding, are recorded once for each size of batch and replayed.
+//! Layers and choice are started apart, so that the layers of a step run while those who decide how to choose still look at
+//! the tokens of the step before.
 
 mod bucket;
 pub mod driver;
@@ -36,9 +38,9 @@ use std::collections::HashMap;
 use self::driver::{Driver, NoGpu};
 use self::forward::{ALIKE_ROWS, Forward};
 use self::gpu::{Gpu, GpuError, Graph, Staging};
-use self::packet::{Capacity, Full, Packet, Shape, Style};
+use self::packet::{Capacity, Full, Packet, Shape, Style, Wishes};
 use self::weights::{FromModel, Origin, Random, WeightError, Weights};
-use crate::device::{Device, DeviceError, StepBatch};
+use crate::device::{Ahead, Device, DeviceError, SampleParams, StepBatch};
 use crate::model::{Model, ModelConfig, ModelError};
 
 pub use self::kernels::kv::KvFormat;
@@ -106,8 +108,13 @@ pub struct CudaDevice {
     /// Recorded steps. They go before the memory that they work on.
     graphs: HashMap<Shape, Box<dyn Graph>>,
     packet: Packet,
+    wishes: Wishes,
     /// What was chosen comes back through it.
     results: Staging,
+    /// The last row of each sequence of the launched step.
+    last_rows: Vec<u32>,
+    /// Tokens that were chosen last.
+    chosen: usize,
     forward: Forward,
     options: CudaOptions,
     gpu: Box<dyn Gpu>,
@@ -131,8 +138,8 @@ impl CudaDevice {
 
     /// Gives the GPU back, for another device.
     pub fn into_gpu(self) -> Box<dyn Gpu> {
-        let Self { graphs, packet, results, forward, options: _, gpu } = self;
-        drop((graphs, packet, results, forward));
+        let Self { graphs, packet, wishes, results, last_rows: _, chosen: _, forward, options: _, gpu } = self;
+        drop((graphs, packet, wishes, results, forward));
         gpu
     }
 
@@ -164,7 +171,7 @@ impl CudaDevice {
             return Err(CudaError::Memory { free: gib(free), need: gib(need) });
         }
         let weights = Weights::load(&*gpu, config, from, formats.0)?;
-        let packet = Packet::new(&*gpu, capacity, style)?;
+        let (packet, wishes) = (Packet::new(&*gpu, capacity, style)?, Wishes::new(&*gpu, capacity)?);
         let results = gpu.staging(capacity.sequences * size_of::<u32>())?;
         let mut forward = Forward::new(&*gpu, config.clone(), weights, capacity, style, formats)?;
         forward.try_products(&*gpu, fit)?;
@@ -185,12 +192,13 @@ impl CudaDevice {
             ));
         }
         forward.take_pool(&*gpu, blocks.min(MOST_BLOCKS))?;
-        let mut device = Self { graphs: HashMap::new(), packet, results, forward, options: options.clone(), gpu };
+        let (graphs, last_rows, options) = (HashMap::new(), Vec::new(), options.clone());
+        let mut device = Self { graphs, packet, wishes, results, last_rows, chosen: 0, forward, options, gpu };
         device.prepare()?;
         Ok(device)
     }
 
-    /// Does every kind of launch once, then records the steps of decoding for all sizes of batch.
+    /// Does every kind of launch once, then records the layers of decoding for all sizes of batch.
     fn prepare(&mut self) -> Result<(), CudaError> {
         let mut sizes: Vec<usize> = bucket::all(self.options.max_sequences).map(|rows| self.fit(rows)).collect();
         sizes.dedup();
@@ -198,10 +206,14 @@ impl CudaDevice {
             let shape = Shape::decoding(rows, self.options.deterministic);
             self.packet.pack_idle(rows);
             self.packet.upload(&*self.gpu)?;
-            self.forward.run(&*self.gpu, &self.packet, shape)?;
+            self.forward.layers(&*self.gpu, &self.packet, shape)?;
+            // No wish has no list that could be too long.
+            self.wishes.pack(&[], |_| rows).ok();
+            self.wishes.upload(&*self.gpu)?;
+            self.forward.choose(&*self.gpu, &self.wishes, rows, 0)?;
             self.gpu.synchronize()?;
             if self.options.graphs {
-                let graph = self.gpu.record(&mut || self.forward.run(&*self.gpu, &self.packet, shape))?;
+                let graph = self.gpu.record(&mut || self.forward.layers(&*self.gpu, &self.packet, shape))?;
                 self.graphs.insert(shape, graph);
             }
         }
@@ -212,60 +224,41 @@ impl CudaDevice {
         fit(self.options.deterministic, rows)
     }
 
-    /// Runs sequences `from..` of a batch and all their layers; gives the step's shape.
-    fn start(&mut self, batch: &StepBatch) -> Result<Option<Shape>, DeviceError> {
+    /// Brings a batch to the GPU; gives the shape of its layers.
+    fn bring(&mut self, batch: &StepBatch) -> Result<Shape, DeviceError> {
         let deterministic = self.options.deterministic;
-        match self.packet.pack(batch, |rows| fit(deterministic, rows)) {
-            Ok(shape) => {
-                self.packet.upload(&*self.gpu)?;
-                Ok(Some(shape))
-            }
-            Err(Full) => Ok(None),
-        }
+        let shape = self.packet.pack(batch, |rows| fit(deterministic, rows));
+        // There is room for the tables of all sequences.
+        let shape = shape.map_err(|Full| DeviceError::Step("the block tables are too long for one step".into()))?;
+        self.packet.upload(&*self.gpu)?;
+        Ok(shape)
     }
 
-    /// Runs a batch; in two halves where its lists are too long for one step.
-    fn run(&mut self, batch: &StepBatch, first: usize, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
-        let Some(shape) = self.start(batch)? else {
-            let (one, other, middle) = halves(batch)?;
-            self.run(&one, first, sampled)?;
-            return self.run(&other, first + middle, sampled);
-        };
-        match self.graphs.get(&shape) {
-            Some(graph) => graph.replay()?,
-            None => self.forward.run(&*self.gpu, &self.packet, shape)?,
+    /// Starts the choice of tokens from number `first` on; in two parts where their lists are too long for one.
+    fn choose_from(&mut self, first: usize, wanted: &[(u32, &SampleParams)]) -> Result<(), DeviceError> {
+        let deterministic = self.options.deterministic;
+        match self.wishes.pack(wanted, |rows| fit(deterministic, rows)) {
+            Ok(count) => {
+                self.wishes.upload(&*self.gpu)?;
+                Ok(self.forward.choose(&*self.gpu, &self.wishes, count, first)?)
+            }
+            Err(Full) if wanted.len() < 2 => {
+                Err(DeviceError::Step("a sequence's biases and penalties are too long for a step".into()))
+            }
+            Err(Full) => {
+                let (one, other) = wanted.split_at(wanted.len() / 2);
+                self.choose_from(first, one)?;
+                // The other half is written where this one is.
+                self.gpu.synchronize()?;
+                self.choose_from(first + one.len(), other)
+            }
         }
-        let count = batch.sequences.iter().filter(|sequence| sequence.sample.is_some()).count();
-        if count == 0 {
-            // The packet is written anew in the next step.
-            return Ok(self.gpu.synchronize()?);
-        }
-        self.gpu.download(&mut self.results, self.forward.chosen(), count * size_of::<u32>())?;
-        self.gpu.synchronize()?;
-        let wanted = batch.sequences.iter().enumerate().filter(|(_, sequence)| sequence.sample.is_some());
-        for ((index, _), token) in wanted.zip(self.results.numbers::<u32>()) {
-            let token = kernels::sample::chosen(*token);
-            sampled.push(token.map_err(|error| DeviceError::Step(format!("sequence {}: {error}", first + index)))?);
-        }
-        Ok(())
     }
 }
 
 /// The size that so many rows are filled up to.
 fn fit(deterministic: bool, rows: usize) -> usize {
     if deterministic { rows.max(1).next_multiple_of(ALIKE_ROWS) } else { bucket::fit(rows) }
-}
-
-/// Both halves of a batch, and the sequences of the first.
-fn halves(batch: &StepBatch) -> Result<(StepBatch, StepBatch, usize), DeviceError> {
-    let middle = batch.sequences.len() / 2;
-    if middle == 0 {
-        return Err(DeviceError::Step("a sequence's block table, biases and penalties are too long for a step".into()));
-    }
-    let (one, other) = batch.sequences.split_at(middle);
-    let (first, second) = batch.tokens.split_at(one.iter().map(|sequence| sequence.len).sum());
-    let half = |tokens: &[u32], sequences: &[_]| StepBatch { tokens: tokens.to_vec(), sequences: sequences.to_vec() };
-    Ok((half(first, one), half(second, other), middle))
 }
 
 impl Device for CudaDevice {
@@ -288,24 +281,65 @@ impl Device for CudaDevice {
     }
 
     fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
-        self.check(batch)?;
-        self.run(batch, 0, sampled)
+        self.launch(batch)?;
+        self.choose(&batch.wishes())?;
+        self.collect(sampled)
     }
 
     fn logits(&mut self, batch: &StepBatch) -> Result<Vec<f32>, DeviceError> {
-        self.check(batch)?;
-        let Some(shape) = self.start(batch)? else {
-            return Err(DeviceError::Step("the batch's lists are too long for one step".into()));
-        };
+        self.check(batch, 0)?;
+        let shape = self.bring(batch)?;
         let deterministic = self.options.deterministic;
         self.forward.layers(&*self.gpu, &self.packet, shape)?;
         Ok(self.forward.all_logits(&*self.gpu, batch.tokens.len(), |rows| fit(deterministic, rows))?)
     }
+
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        Some(self)
+    }
+}
+
+impl Ahead for CudaDevice {
+    fn launch(&mut self, batch: &StepBatch) -> Result<(), DeviceError> {
+        self.check(batch, self.chosen)?;
+        let shape = self.bring(batch)?;
+        match self.graphs.get(&shape) {
+            Some(graph) => graph.replay()?,
+            None => self.forward.layers(&*self.gpu, &self.packet, shape)?,
+        }
+        let mut end = 0;
+        self.last_rows.clear();
+        self.last_rows.extend(batch.sequences.iter().map(|sequence| {
+            end += sequence.len as u32;
+            end - 1
+        }));
+        Ok(())
+    }
+
+    fn choose(&mut self, wanted: &[(usize, &SampleParams)]) -> Result<(), DeviceError> {
+        self.chosen = wanted.len();
+        if !wanted.is_empty() {
+            let rows: Vec<(u32, &SampleParams)> =
+                wanted.iter().map(|(index, params)| (self.last_rows[*index], *params)).collect();
+            self.choose_from(0, &rows)?;
+            self.gpu.download(&mut self.results, self.forward.chosen(), wanted.len() * size_of::<u32>())?;
+        }
+        Ok(self.gpu.mark()?)
+    }
+
+    fn collect(&mut self, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+        self.gpu.reach_mark()?;
+        for (index, token) in self.results.numbers::<u32>()[..self.chosen].iter().enumerate() {
+            let token = kernels::sample::chosen(*token);
+            sampled.push(token.map_err(|error| DeviceError::Step(format!("token {index} of a step: {error}")))?);
+        }
+        Ok(())
+    }
 }
 
 impl CudaDevice {
-    fn check(&self, batch: &StepBatch) -> Result<(), DeviceError> {
-        batch.check(self.max_batch_tokens(), self.vocab(), self.kv_blocks())?;
+    fn check(&self, batch: &StepBatch, chosen: usize) -> Result<(), DeviceError> {
+        batch.check_after(chosen, self.max_batch_tokens(), self.vocab(), self.kv_blocks())?;
         let (sequences, most) = (batch.sequences.len(), self.options.max_sequences);
         if sequences > most {
             return Err(DeviceError::Step(format!("{sequences} sequences in one step, where {most} fit")));

@@ -1,12 +1,12 @@
-//! What a step needs to know of its batch, in one piece of memory that is copied to the GPU at once: tokens, positions,
-//! block tables, sampling. Everything but the lists at its end lies at the same place in every step, as recorded steps
-//! read it there.
+//! What a step needs to know of its batch, in two pieces of memory that are each copied to the GPU at once: what its layers
+//! read (tokens, positions, block tables), and later how its tokens are chosen. Everything but the lists at their ends lies
+//! at the same place in every step, as recorded steps read it there.
 
 use super::gpu::{Buffer, Gpu, GpuError, Ptr, Staging, bytes_of, bytes_of_mut};
 use super::kernels::kv::Span;
 use super::kernels::rope::NO_SLOT;
 use super::kernels::sample::{Choices, Row};
-use crate::device::{BLOCK_TOKENS, StepBatch};
+use crate::device::{BLOCK_TOKENS, SampleParams, StepBatch};
 
 /// How many of everything one step may have; rows and sequences filled up.
 #[derive(Debug, Clone, Copy)]
@@ -18,10 +18,10 @@ pub(super) struct Capacity {
     pub(super) vocab: usize,
 }
 
-/// Words for lists beyond block tables and masks of all sequences: penalised tokens and biases, which are short as a rule.
+/// Words for lists beyond the masks of all sequences: penalised tokens and biases, which are short as a rule.
 const LISTS: usize = 4 << 20;
 
-/// How much of everything a step has, filled up as launches need it. Steps of the same shape are the same launches.
+/// How much of everything a step's layers have, filled up as launches need it. Steps of the same shape are the same launches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     pub(super) rows: usize,
@@ -29,14 +29,13 @@ pub(super) struct Shape {
     pub(super) singles: usize,
     /// Groups of rows that attend together.
     pub(super) chunks: usize,
-    pub(super) samples: usize,
 }
 
 impl Shape {
     /// Each row is a sequence's next token.
     pub(super) fn decoding(rows: usize, alike: bool) -> Self {
         let (singles, chunks) = if alike { (0, rows) } else { (rows, 0) };
-        Self { rows, singles, chunks, samples: rows }
+        Self { rows, singles, chunks }
     }
 }
 
@@ -61,8 +60,6 @@ struct Places {
     slots: usize,
     singles: usize,
     chunks: usize,
-    sampled_rows: usize,
-    choices: usize,
     lists: usize,
     end: usize,
 }
@@ -74,10 +71,8 @@ const ALIGNMENT: usize = 4;
 
 impl Places {
     fn new(capacity: Capacity, style: Style) -> Self {
-        let Capacity { rows, sequences, context, vocab } = capacity;
+        let Capacity { rows, sequences, context, .. } = capacity;
         let mut places = Self::default();
-        let each = context.div_ceil(BLOCK_TOKENS) + vocab.div_ceil(32);
-        let lists = sequences * each + LISTS.max(4 * vocab);
         // The most spans: one long chunk, and one cut short for each sequence.
         let chunk = Span { rows: rows as u32, ..Span::default() };
         let parts = [
@@ -86,9 +81,7 @@ impl Places {
             (&mut places.slots, rows),
             (&mut places.singles, sequences * SPAN_WORDS),
             (&mut places.chunks, (chunk.cut(style.group).count() + sequences) * SPAN_WORDS),
-            (&mut places.sampled_rows, sequences),
-            (&mut places.choices, sequences * ROW_WORDS),
-            (&mut places.lists, lists),
+            (&mut places.lists, sequences * context.div_ceil(BLOCK_TOKENS)),
         ];
         let mut end = 0;
         for (start, words) in parts {
@@ -100,27 +93,31 @@ impl Places {
     }
 }
 
+/// What the layers of a step read.
 #[derive(Debug)]
 pub(super) struct Packet {
     places: Places,
     style: Style,
-    choices: Choices,
-    staging: Staging,
+    // The GPU's memory goes first, which waits for copies out of the other.
     memory: Buffer<u32>,
+    /// One is written while the other may be on its way.
+    staging: [Staging; 2],
+    turn: usize,
     used: usize,
 }
 
 impl Packet {
     pub(super) fn new(gpu: &dyn Gpu, capacity: Capacity, style: Style) -> Result<Self, GpuError> {
         let places = Places::new(capacity, style);
-        let (staging, memory) = (gpu.staging(places.end * 4)?, Buffer::new(gpu, places.end)?);
-        Ok(Self { places, style, choices: Choices::default(), staging, memory, used: 0 })
+        let staging = [gpu.staging(places.end * 4)?, gpu.staging(places.end * 4)?];
+        Ok(Self { places, style, memory: Buffer::new(gpu, places.end)?, staging, turn: 0, used: 0 })
     }
 
-    /// Writes a batch down. What was uploaded before must have arrived.
+    /// Writes a batch down. What was uploaded the time before the last must have arrived.
     pub(super) fn pack(&mut self, batch: &StepBatch, fit: impl Fn(usize) -> usize) -> Result<Shape, Full> {
-        let words = &mut self.staging.numbers_mut::<u32>()[..self.places.end];
-        let (shape, used) = write(words, &self.places, self.style, batch, &mut self.choices, fit)?;
+        self.turn = 1 - self.turn;
+        let words = &mut self.staging[self.turn].numbers_mut::<u32>()[..self.places.end];
+        let (shape, used) = write(words, &self.places, self.style, batch, fit)?;
         self.used = used;
         Ok(shape)
     }
@@ -132,7 +129,7 @@ impl Packet {
     }
 
     pub(super) fn upload(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
-        gpu.upload(self.memory.ptr(), &self.staging, self.used * 4)
+        gpu.upload(self.memory.ptr(), &self.staging[self.turn], self.used * 4)
     }
 
     pub(super) fn tokens(&self) -> Ptr {
@@ -155,16 +152,8 @@ impl Packet {
         self.memory.at(self.places.chunks)
     }
 
-    pub(super) fn sampled_rows(&self) -> Ptr {
-        self.memory.at(self.places.sampled_rows)
-    }
-
-    pub(super) fn choices(&self) -> Ptr {
-        self.memory.at(self.places.choices)
-    }
-
-    /// What spans and choices give places in.
-    pub(super) fn lists(&self) -> Ptr {
+    /// What spans give places in.
+    pub(super) fn tables(&self) -> Ptr {
         self.memory.at(self.places.lists)
     }
 }
@@ -175,14 +164,12 @@ fn write(
     places: &Places,
     style: Style,
     batch: &StepBatch,
-    choices: &mut Choices,
     fit: impl Fn(usize) -> usize,
 ) -> Result<(Shape, usize), Full> {
     let rows = batch.tokens.len();
     let mut lists = Lists { words: places.lists..places.end, next: places.lists };
-    let mut shape = Shape { rows: fit(rows), singles: 0, chunks: 0, samples: 0 };
+    let mut shape = Shape { rows: fit(rows), singles: 0, chunks: 0 };
     words[places.tokens..][..rows].copy_from_slice(&batch.tokens);
-    choices.clear();
     let mut row = 0;
     for step in &batch.sequences {
         let blocks = &step.blocks[..(step.start + step.len).div_ceil(BLOCK_TOKENS)];
@@ -205,28 +192,9 @@ fn write(
             span.cut(style.group).for_each(|span| put(places.chunks, &mut shape.chunks, span));
         }
         row += step.len;
-        if let Some(params) = &step.sample {
-            words[places.sampled_rows + shape.samples] = (row - 1) as u32;
-            choices.push(params);
-            shape.samples += 1;
-        }
-    }
-    // A bias is two words, and places count in biases.
-    lists.next = lists.next.next_multiple_of(ALIGNMENT);
-    let biases = lists.add(words, bytes_of(&choices.biases))? / 2;
-    let penalised = lists.add(words, bytes_of(&choices.penalised))?;
-    let masks = lists.add(words, bytes_of(&choices.masks))?;
-    for (index, row) in choices.rows.iter().enumerate() {
-        let to = &mut words[places.choices + index * ROW_WORDS..][..ROW_WORDS];
-        bytes_of_mut(to).copy_from_slice(bytes_of(&[row.shifted(biases, penalised, masks)]));
     }
     let decoding = batch.sequences.len() == rows;
-    let filled = if decoding {
-        Shape::decoding(shape.rows, style.alike)
-    } else {
-        Shape { samples: fit(shape.samples), ..shape }
-    };
-    let filled = if shape.samples == 0 { Shape { samples: 0, ..filled } } else { filled };
+    let filled = if decoding { Shape::decoding(shape.rows, style.alike) } else { shape };
     // Rows that fill a launch up write nothing and attend to nothing.
     words[places.tokens + rows..places.tokens + shape.rows].fill(0);
     words[places.positions + rows..places.positions + shape.rows].fill(0);
@@ -236,9 +204,76 @@ fn write(
     {
         words[part + from * SPAN_WORDS..part + to * SPAN_WORDS].fill(0);
     }
-    words[places.sampled_rows + shape.samples..places.sampled_rows + filled.samples].fill(0);
-    words[places.choices + shape.samples * ROW_WORDS..places.choices + filled.samples * ROW_WORDS].fill(0);
     Ok((filled, lists.next))
+}
+
+/// How the tokens of a step are chosen.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    choices: Choices,
+    /// Where the rows that are sampled, the choices and the lists begin, and the end.
+    places: [usize; 4],
+    memory: Buffer<u32>,
+    staging: Staging,
+    used: usize,
+}
+
+impl Wishes {
+    pub(super) fn new(gpu: &dyn Gpu, capacity: Capacity) -> Result<Self, GpuError> {
+        let Capacity { sequences, vocab, .. } = capacity;
+        let choices = sequences.next_multiple_of(ALIGNMENT);
+        let lists = choices + sequences * ROW_WORDS;
+        let end = lists + sequences * vocab.div_ceil(32) + LISTS.max(4 * vocab);
+        let (memory, staging) = (Buffer::new(gpu, end)?, gpu.staging(end * 4)?);
+        Ok(Self { choices: Choices::default(), places: [0, choices, lists, end], memory, staging, used: 0 })
+    }
+
+    /// Writes down which rows are sampled, and how; gives their number, filled up. What was uploaded before must have
+    /// arrived.
+    pub(super) fn pack(
+        &mut self,
+        wanted: &[(u32, &SampleParams)],
+        fit: impl Fn(usize) -> usize,
+    ) -> Result<usize, Full> {
+        let [rows, choices, first, end] = self.places;
+        let words = &mut self.staging.numbers_mut::<u32>()[..end];
+        self.choices.clear();
+        for (at, (row, params)) in wanted.iter().enumerate() {
+            words[rows + at] = *row;
+            self.choices.push(params);
+        }
+        let mut lists = Lists { words: first..end, next: first };
+        // A bias is two words, and places count in biases.
+        let biases = lists.add(words, bytes_of(&self.choices.biases))? / 2;
+        let penalised = lists.add(words, bytes_of(&self.choices.penalised))?;
+        let masks = lists.add(words, bytes_of(&self.choices.masks))?;
+        for (index, row) in self.choices.rows.iter().enumerate() {
+            let to = &mut words[choices + index * ROW_WORDS..][..ROW_WORDS];
+            bytes_of_mut(to).copy_from_slice(bytes_of(&[row.shifted(biases, penalised, masks)]));
+        }
+        let (count, filled) = (wanted.len(), fit(wanted.len()));
+        words[rows + count..rows + filled].fill(0);
+        words[choices + count * ROW_WORDS..choices + filled * ROW_WORDS].fill(0);
+        self.used = lists.next;
+        Ok(filled)
+    }
+
+    pub(super) fn upload(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
+        gpu.upload(self.memory.ptr(), &self.staging, self.used * 4)
+    }
+
+    pub(super) fn rows(&self) -> Ptr {
+        self.memory.at(self.places[0])
+    }
+
+    pub(super) fn choices(&self) -> Ptr {
+        self.memory.at(self.places[1])
+    }
+
+    /// What choices give places in.
+    pub(super) fn lists(&self) -> Ptr {
+        self.memory.at(self.places[2])
+    }
 }
 
 /// Lists of any length, one after the other.

@@ -134,6 +134,14 @@ impl Gpu for Timed {
         self.gpu.synchronize()
     }
 
+    fn mark(&self) -> Result<(), GpuError> {
+        self.gpu.mark()
+    }
+
+    fn reach_mark(&self) -> Result<(), GpuError> {
+        self.gpu.reach_mark()
+    }
+
     fn time(&self, work: Work<'_>) -> Result<Duration, GpuError> {
         self.gpu.time(work)
     }

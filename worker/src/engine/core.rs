@@ -66,9 +66,20 @@ pub(crate) struct Core {
     pub(crate) questions: SyncSender<Question>,
     /// Questions without an answer.
     pub(crate) asked: usize,
+    /// Only of a device that computes ahead.
+    pub(crate) flight: Option<Flight>,
     pub(crate) reuse: Reuse,
     pub(crate) stats: EngineStats,
     pub(crate) published: watch::Sender<EngineStats>,
+}
+
+/// A step that was started and not yet looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    /// Whose keys and values it computes.
+    computed: Vec<u64>,
+    /// Whose next tokens it chooses, in order.
+    chosen: Vec<u64>,
 }
 
 /// Why the loop ended.
@@ -99,7 +110,8 @@ impl Core {
 
     /// One step, or one message where there is nothing to compute.
     fn turn(&mut self) -> Option<Ended> {
-        if let Some(ended) = self.listen() {
+        // While a step is on its way nobody need be waited for.
+        if let Some(ended) = self.listen(self.flight.is_none()) {
             return Some(ended);
         }
         // Nobody waits for these any more; dropping them tells nobody.
@@ -116,19 +128,19 @@ impl Core {
             ));
         }
         self.note_admitted();
-        if plan.rows.is_empty() {
+        if plan.rows.is_empty() && self.flight.is_none() {
             self.publish();
             return self.wait();
         }
-        let outcome = self.step(&plan.rows);
+        let outcome = if self.runner.is_ahead() { self.fly(&plan.rows) } else { self.step(&plan.rows) };
         self.publish();
         outcome
     }
 
-    /// Takes all messages that are there, and waits a moment for grammars.
-    fn listen(&mut self) -> Option<Ended> {
+    /// Takes all messages that are there; if `patient`, waits a moment for grammars.
+    fn listen(&mut self, patient: bool) -> Option<Ended> {
         loop {
-            let message = if self.asked > 0 {
+            let message = if patient && self.asked > 0 {
                 match self.inbox.recv_timeout(GRAMMAR_WAIT) {
                     Ok(message) => message,
                     Err(RecvTimeoutError::Timeout) => return None,
@@ -217,7 +229,8 @@ impl Core {
             Ok(sampled) => sampled,
             Err(DeviceError::Lost(error)) => return Some(Ended::Lost(error)),
             Err(DeviceError::Step(error)) => {
-                self.fail_rows(rows, &error);
+                let ids: Vec<u64> = rows.iter().map(|row| self.scheduler.running[row.index].id).collect();
+                self.fail_step(ids.into_iter(), &error);
                 return None;
             }
         };
@@ -230,6 +243,72 @@ impl Core {
             }
         }
         None
+    }
+
+    /// Starts a step's layers, looks at the tokens of the step before meanwhile, and lets the next ones be chosen.
+    fn fly(&mut self, rows: &[Row]) -> Option<Ended> {
+        let begun = clock::now();
+        let launched = if rows.is_empty() { Ok(()) } else { self.runner.launch(&self.scheduler.running, rows) };
+        // Ids, as ended sequences leave the list that rows point into.
+        let rows: Vec<(u64, usize)> = rows.iter().map(|row| (self.scheduler.running[row.index].id, row.len)).collect();
+        if let Some(ended) = self.land() {
+            return Some(ended);
+        }
+        if rows.is_empty() {
+            return None;
+        }
+        // What grammars say of the tokens that came decides how the next ones are chosen.
+        if let Some(ended) = self.listen(true) {
+            return Some(ended);
+        }
+        let (mut flight, mut wishes) = (Flight::default(), Vec::new());
+        for (at, &(id, len)) in rows.iter().enumerate() {
+            let Some(sequence) = self.scheduler.running.iter_mut().find(|sequence| sequence.id == id) else { continue };
+            let end = sequence.computed + len;
+            let last = end == sequence.tokens.len();
+            // Whoever still waits for a grammar computes its last token again when there is an answer.
+            if last && sequence.asked() {
+                continue;
+            }
+            sequence.computed = end;
+            flight.computed.push(id);
+            if last {
+                sequence.coming = Some(flight.chosen.len());
+                flight.chosen.push(id);
+                wishes.push((at, self.runner.wish(sequence)));
+            }
+        }
+        self.stats.steps += 1;
+        let started = launched.and_then(|()| self.runner.choose(&wishes));
+        self.stats.step_time += clock::now().duration_since(begun);
+        match started {
+            Ok(()) => self.flight = Some(flight),
+            Err(DeviceError::Lost(error)) => return Some(Ended::Lost(error)),
+            Err(DeviceError::Step(error)) => self.fail_step(rows.into_iter().map(|(id, _)| id), &error),
+        }
+        None
+    }
+
+    /// Looks at the step before.
+    fn land(&mut self) -> Option<Ended> {
+        let Flight { computed, chosen } = self.flight.take()?;
+        match self.runner.collect(chosen.len()) {
+            Ok(tokens) => {
+                computed.into_iter().for_each(|id| self.scheduler.seal(id));
+                for (id, token) in chosen.into_iter().zip(tokens) {
+                    if let Some(sequence) = self.scheduler.find(id) {
+                        sequence.coming = None;
+                    }
+                    self.chosen(id, token);
+                }
+                None
+            }
+            Err(DeviceError::Lost(error)) => Some(Ended::Lost(error)),
+            Err(DeviceError::Step(error)) => {
+                self.fail_step(computed.into_iter(), &error);
+                None
+            }
+        }
     }
 
     fn chosen(&mut self, id: u64, token: u32) {
@@ -275,8 +354,7 @@ impl Core {
     }
 
     /// What these sequences wrote into their blocks is not known: they end, the others go on.
-    fn fail_rows(&mut self, rows: &[Row], error: &str) {
-        let ids: Vec<u64> = rows.iter().map(|row| self.scheduler.running[row.index].id).collect();
+    fn fail_step(&mut self, ids: impl Iterator<Item = u64>, error: &str) {
         for id in ids {
             let message = format!("the device could not do a step: {error}");
             self.fail(id, Failure { class: "step_failed".into(), message, permanent: false });

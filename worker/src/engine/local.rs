@@ -105,6 +105,7 @@ impl LocalEngine {
             inbox: messages,
             questions,
             asked: 0,
+            flight: None,
             reuse: Reuse::default(),
             stats: EngineStats { kv_blocks: blocks as u32, ..EngineStats::default() },
             published,

@@ -89,6 +89,7 @@ impl Preparer {
                     hashes,
                     table: BlockTable::default(),
                     computed: 0,
+                    coming: None,
                     draft,
                     choice: Choice::Free,
                     grammar,

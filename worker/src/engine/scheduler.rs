@@ -97,7 +97,12 @@ impl Scheduler {
                 let pending = sequence.pending();
                 if !sequence.asked() && (pending == 1) == decode {
                     let len = pending.min(left);
-                    if self.secure(index, len, &mut plan, &mut left) {
+                    // Nobody gives way to a token that may end its text.
+                    let room = match sequence.coming {
+                        Some(_) => self.grow(index, len),
+                        None => self.secure(index, len, &mut plan, &mut left),
+                    };
+                    if room {
                         plan.rows.push(Row { index, len });
                         left -= len;
                     }
@@ -121,8 +126,7 @@ impl Scheduler {
     /// way itself.
     fn secure(&mut self, index: usize, len: usize, plan: &mut Plan, left: &mut usize) -> bool {
         loop {
-            let sequence = &mut self.running[index];
-            if self.blocks.grow(&mut sequence.table, sequence.computed + len) {
+            if self.grow(index, len) {
                 return true;
             }
             let Some(mut victim) = self.running.pop() else { return false };
@@ -141,6 +145,12 @@ impl Scheduler {
                 return false;
             }
         }
+    }
+
+    /// Makes room for `len` more tokens of a running sequence, if there is any.
+    fn grow(&mut self, index: usize, len: usize) -> bool {
+        let sequence = &mut self.running[index];
+        self.blocks.grow(&mut sequence.table, sequence.computed + len)
     }
 
     /// Moves the first waiting sequence to the running ones, if there is room for all its tokens and one more.
@@ -178,8 +188,19 @@ impl Scheduler {
 
     /// Books the tokens that a step has computed: full blocks can be found by others from now on.
     pub(crate) fn computed(&mut self, row: Row) {
-        let sequence = &mut self.running[row.index];
-        sequence.computed += row.len;
+        self.running[row.index].computed += row.len;
+        self.seal_at(row.index);
+    }
+
+    /// Lets others find the full blocks of a sequence that still runs: all that was booked is in the pool.
+    pub(crate) fn seal(&mut self, id: u64) {
+        if let Some(index) = self.running.iter().position(|sequence| sequence.id == id) {
+            self.seal_at(index);
+        }
+    }
+
+    fn seal_at(&mut self, index: usize) {
+        let sequence = &mut self.running[index];
         let full = sequence.computed / BLOCK_TOKENS;
         self.blocks.seal(&mut sequence.table, &sequence.hashes[..full]);
     }

@@ -12,7 +12,7 @@ use super::draft::{Draft, End};
 use super::grammar::{Grammar, Next, Then};
 use super::outlet::Outlet;
 use super::watch::Watch;
-use crate::device::{RngKey, SampleParams};
+use crate::device::{CHOSEN, RngKey, SampleParams};
 
 /// Who says which tokens may come next.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub(crate) struct Sequence {
     pub(crate) table: BlockTable,
     /// Leading tokens whose keys and values are in the pool.
     pub(crate) computed: usize,
+    /// The token after `tokens` is being chosen: its number among those of the step. Whether the text goes on is not known.
+    pub(crate) coming: Option<usize>,
     pub(crate) draft: Draft,
     pub(crate) choice: Choice,
     /// Away while it is asked.
@@ -53,7 +55,13 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// Tokens to compute before the next one can be chosen; at least one.
     pub(crate) fn pending(&self) -> usize {
-        self.tokens.len() - self.computed
+        self.tokens.len() + usize::from(self.coming.is_some()) - self.computed
+    }
+
+    /// The tokens to compute next; the one that is coming by its number.
+    pub(crate) fn next(&self, len: usize) -> impl Iterator<Item = u32> {
+        let coming = self.coming.map(|number| CHOSEN | number as u32);
+        self.tokens[self.computed..].iter().copied().chain(coming).take(len)
     }
 
     /// True if a grammar has yet to say what may come next.

@@ -1,5 +1,5 @@
-//! The engine over the CUDA device, its kernels run by the processor: prefix cache, chunks, preemption, grammar, checkpoints
-//! and company change no text in the deterministic mode.
+//! The engine over the CUDA device, its kernels run by the processor: prefix cache, chunks, preemption, grammar, checkpoints,
+//! company and being a step ahead change no text in the deterministic mode.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,16 +7,26 @@ use std::sync::Arc;
 use longhand_proto::task::{Constraint, Task};
 use longhand_worker::cuda::host::Host;
 use longhand_worker::cuda::{CudaDevice, CudaOptions, KvFormat, KvMemory, WeightFormat, kernels};
-use longhand_worker::device::BLOCK_TOKENS;
+use longhand_worker::device::{BLOCK_TOKENS, Device, DeviceError, StepBatch};
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::model::Model;
 
 use crate::tasks::{Seen, assert_same, read, task, write};
 
+/// Over a GPU that lags as far behind as it can.
 fn engine(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> LocalEngine {
+    start(model, Box::new(device(model, blocks, max_batch_tokens)))
+}
+
+fn start(model: &Arc<Model>, device: Box<dyn Device>) -> LocalEngine {
+    let options = EngineOptions { max_sequences: 4, ..EngineOptions::default() };
+    LocalEngine::start(Arc::clone(model) as _, device, &options).unwrap()
+}
+
+fn device(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> CudaDevice {
     let library = kernels::host::library().unwrap_or_else(|error| panic!("{error}"));
-    let gpu = Host::open(&library, 4 << 30).unwrap();
+    let gpu = Host::open(&library, 4 << 30).unwrap().late();
     let options = CudaOptions {
         kv_memory: KvMemory::Blocks(blocks),
         kv_format: KvFormat::Bf16,
@@ -26,9 +36,37 @@ fn engine(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> LocalEn
         deterministic: true,
         graphs: true,
     };
-    let device = CudaDevice::load(Box::new(gpu), model, &options).unwrap();
-    let options = EngineOptions { max_sequences: 4, ..EngineOptions::default() };
-    LocalEngine::start(Arc::clone(model) as _, Box::new(device), &options).unwrap()
+    CudaDevice::load(Box::new(gpu), model, &options).unwrap()
+}
+
+/// The same device, of which each step is waited for.
+#[derive(Debug)]
+struct StepByStep(CudaDevice);
+
+impl Device for StepByStep {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn kv_blocks(&self) -> usize {
+        self.0.kv_blocks()
+    }
+
+    fn max_batch_tokens(&self) -> usize {
+        self.0.max_batch_tokens()
+    }
+
+    fn vocab(&self) -> usize {
+        self.0.vocab()
+    }
+
+    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+        self.0.step(batch, sampled)
+    }
+
+    fn logits(&mut self, batch: &StepBatch) -> Result<Vec<f32>, DeviceError> {
+        self.0.logits(batch)
+    }
 }
 
 fn tasks() -> Vec<Task> {
@@ -52,11 +90,14 @@ fn tasks() -> Vec<Task> {
 async fn a_text_is_the_same_on_the_cuda_device_whatever_happens_around_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/llama");
     let (model, tasks) = (Arc::new(Model::open(&folder).unwrap()), tasks());
+    let plain = start(&model, Box::new(StepByStep(device(&model, 64, 128))));
     let roomy = engine(&model, 64, 128);
-    let mut want = Vec::new();
+    let (mut want, mut ahead) = (Vec::new(), Vec::new());
     for task in &tasks {
-        want.push(read(roomy.start(task.clone(), None)).await);
+        want.push(read(plain.start(task.clone(), None)).await);
+        ahead.push(read(roomy.start(task.clone(), None)).await);
     }
+    assert_same(&ahead, &want, "a step ahead");
     assert!(want.iter().all(|seen| seen.tokens.len() >= 5), "texts too short to tell anything: {want:?}");
     assert!(want[..2].iter().all(|seen| seen.tokens.len() > BLOCK_TOKENS), "{want:?}");
     assert!(want[3].output().text.ends_with('!'), "{want:?}");

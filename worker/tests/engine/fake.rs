@@ -3,11 +3,12 @@
 //! not the same shows as another text.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv};
 use longhand_proto::task::{Message, ModelInfo};
-use longhand_worker::device::{BLOCK_TOKENS, Device, DeviceError, StepBatch};
+use longhand_worker::device::{Ahead, BLOCK_TOKENS, CHOSEN, Device, DeviceError, SampleParams, StepBatch};
 use longhand_worker::engine::codec::Codec;
 use longhand_worker::engine::sampler::Sampler;
 
@@ -70,12 +71,41 @@ pub(crate) struct HashDevice {
     /// Each step takes one; closed, the device runs freely.
     gate: Option<Receiver<()>>,
     sampler: Sampler,
+    /// Whether it lets steps be launched before the tokens of the last are known, and how many were taken unknown.
+    ahead: bool,
+    unknown: Arc<AtomicUsize>,
+    /// Of the launched step's sequences.
+    states: Vec<u64>,
+    chosen: Vec<u32>,
+    collected: bool,
 }
 
 impl HashDevice {
     pub(crate) fn new(blocks: usize, budget: usize) -> Self {
         let kv = vec![[0; BLOCK_TOKENS]; blocks];
-        Self { kv, budget, steps: 0, fault: None, gate: None, sampler: Sampler::default() }
+        Self {
+            kv,
+            budget,
+            steps: 0,
+            fault: None,
+            gate: None,
+            sampler: Sampler::default(),
+            ahead: false,
+            unknown: Arc::default(),
+            states: Vec::new(),
+            chosen: Vec::new(),
+            collected: true,
+        }
+    }
+
+    pub(crate) fn ahead(mut self, ahead: bool) -> Self {
+        self.ahead = ahead;
+        self
+    }
+
+    /// How many tokens it was given before anybody knew them.
+    pub(crate) fn unknown(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.unknown)
     }
 
     pub(crate) fn fault(mut self, fault: Fault) -> Self {
@@ -143,6 +173,22 @@ impl Device for HashDevice {
     }
 
     fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+        self.launch(batch)?;
+        self.choose(&batch.wishes())?;
+        self.collect(sampled)
+    }
+
+    fn logits(&mut self, _: &StepBatch) -> Result<Vec<f32>, DeviceError> {
+        Err(DeviceError::Step("the hash device has no logits to show".into()))
+    }
+
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        if self.ahead { Some(self) } else { None }
+    }
+}
+
+impl Ahead for HashDevice {
+    fn launch(&mut self, batch: &StepBatch) -> Result<(), DeviceError> {
         if let Some(gate) = &self.gate {
             // A closed gate is an open one.
             gate.recv().ok();
@@ -155,20 +201,37 @@ impl Device for HashDevice {
             Some(Fault::Lost { .. } | Fault::Step { .. } | Fault::Panic { .. }) | None => {}
         }
         assert!(batch.tokens.len() <= self.budget, "{} tokens are over the budget", batch.tokens.len());
+        let known = |token: &u32| if token & CHOSEN == 0 { *token } else { self.chosen[(token & !CHOSEN) as usize] };
+        let tokens: Vec<u32> = batch.tokens.iter().map(known).collect();
+        let unknown = batch.tokens.iter().filter(|token| **token & CHOSEN != 0).count();
+        assert!(unknown == 0 || !self.collected, "tokens that are known are asked for by their number");
+        self.unknown.fetch_add(unknown, Ordering::Relaxed);
         let mut at = 0;
+        self.states.clear();
         for step in &batch.sequences {
-            let state = self.put(step, &batch.tokens[at..at + step.len]);
+            let state = self.put(step, &tokens[at..at + step.len]);
+            self.states.push(state);
             at += step.len;
-            if let Some(params) = &step.sample {
-                let mut logits: Vec<f32> = (0..VOCAB as u32).map(|token| Self::score(state, token)).collect();
-                sampled.push(self.sampler.sample(&mut logits, params).map_err(|e| DeviceError::Step(e.to_string()))?);
-            }
         }
         assert_eq!(at, batch.tokens.len());
         Ok(())
     }
 
-    fn logits(&mut self, _: &StepBatch) -> Result<Vec<f32>, DeviceError> {
-        Err(DeviceError::Step("the hash device has no logits to show".into()))
+    fn choose(&mut self, wanted: &[(usize, &SampleParams)]) -> Result<(), DeviceError> {
+        assert!(self.collected, "what was chosen before was not collected");
+        (self.collected, self.chosen) = (false, Vec::new());
+        for (index, params) in wanted {
+            let mut logits: Vec<f32> = (0..VOCAB as u32).map(|token| Self::score(self.states[*index], token)).collect();
+            let token = self.sampler.sample(&mut logits, params);
+            self.chosen.push(token.map_err(|error| DeviceError::Step(error.to_string()))?);
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+        assert!(!self.collected, "nothing was chosen");
+        self.collected = true;
+        sampled.extend_from_slice(&self.chosen);
+        Ok(())
     }
 }

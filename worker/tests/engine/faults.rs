@@ -16,9 +16,14 @@ fn start(device: HashDevice, options: &EngineOptions) -> LocalEngine {
 
 #[tokio::test]
 async fn a_lost_device_fails_every_task_and_the_engine_says_so() {
-    for fault in [Fault::Lost { step: 5 }, Fault::Panic { step: 5 }] {
+    for (fault, ahead) in [
+        (Fault::Lost { step: 5 }, false),
+        (Fault::Lost { step: 5 }, true),
+        (Fault::Panic { step: 5 }, false),
+        (Fault::Panic { step: 5 }, true),
+    ] {
         let options = EngineOptions { max_sequences: 2, ..EngineOptions::default() };
-        let engine = start(HashDevice::new(64, 64).fault(fault), &options);
+        let engine = start(HashDevice::new(64, 64).fault(fault).ahead(ahead), &options);
         assert!(engine.dead().now_or_never().is_none(), "it is well until then");
         let tasks: Vec<_> = (0..4).map(|n| task(n, "Write.")).collect();
         for seen in write(&engine, &tasks).await {
@@ -33,11 +38,14 @@ async fn a_lost_device_fails_every_task_and_the_engine_says_so() {
 
 #[tokio::test]
 async fn a_step_that_cannot_be_done_fails_its_tasks_only() {
-    let engine = start(HashDevice::new(64, 64).fault(Fault::Step { step: 5 }), &EngineOptions::default());
-    let seen = read(engine.start(task(1, "Write."), None)).await;
-    assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("step_failed", false));
-    assert!(read(engine.start(task(1, "Write."), None)).await.end.is_ok());
-    assert_eq!(engine.stats().kv_blocks_used, 0);
+    for ahead in [false, true] {
+        let device = HashDevice::new(64, 64).fault(Fault::Step { step: 5 }).ahead(ahead);
+        let engine = start(device, &EngineOptions::default());
+        let seen = read(engine.start(task(1, "Write."), None)).await;
+        assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("step_failed", false));
+        assert!(read(engine.start(task(1, "Write."), None)).await.end.is_ok());
+        assert_eq!(engine.stats().kv_blocks_used, 0);
+    }
 }
 
 #[tokio::test]
