@@ -32,7 +32,7 @@ const WORKSPACE: f64 = 2e9;
 /// Redis, as assumed: a waiting document, and what a word of a document in work takes.
 const WAITING_BYTES: f64 = 1_500.0;
 const BYTES_PER_WORD: f64 = 6.5;
-/// Steps that one Redis is taken to commit in a second: the figure that the scripts are made for, not a measured one.
+/// Steps that one coordinator and one Redis are taken to commit in a second: see coordinator/BENCHMARKS.md.
 const COMMITS_PER_SECOND: f64 = 3_000.0;
 
 /// A card by its data sheet: memory in GB, its speed in TB/s, dense bf16 in TFLOP/s.

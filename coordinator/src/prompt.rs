@@ -1,6 +1,8 @@
 //! Prompts from templates. The part that belongs to one step stands last, so the prompts of one document share a prefix
 //! that grows with it, and a worker's prefix cache is hit.
 
+use std::sync::LazyLock;
+
 use longhand_proto::task::Failure;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
@@ -122,16 +124,21 @@ fn references(shown: &[Shown<'_>]) -> Vec<Value> {
     shown.iter().map(|item| context! { id => item.id, text => item.text.as_ref() }).collect()
 }
 
-fn render(name: &'static str, template: &str, values: Value) -> Result<String, PromptError> {
-    let error = |error| PromptError { name, problem: problem(&error) };
+/// What templates may use; to make it takes longer than to render one.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     // A block on a line of its own leaves no trace of that line.
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(error)?;
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     let mut environment = Environment::new();
+    environment.set_syntax(syntax.expect("the delimiters are the usual ones"));
     // A name that a template misspells is an error, not an empty text.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_syntax(syntax);
     environment.set_fuel(Some(FUEL));
-    let text = environment.render_str(template, values).map_err(error)?;
+    environment
+});
+
+fn render(name: &'static str, template: &str, values: Value) -> Result<String, PromptError> {
+    let text = ENVIRONMENT.render_str(template, values);
+    let text = text.map_err(|error| PromptError { name, problem: problem(&error) })?;
     Ok(text.trim().to_owned())
 }
 

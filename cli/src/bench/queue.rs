@@ -21,9 +21,10 @@ use load::Load;
 const HELP: &str = "\
 Each document is leased, its plan is completed (which brings the lease of its one section), and its section is completed:
 two cycles of a lease and a completion. The workers are simulated, with a connection and a call at a time each, and write
-nothing; the coordinator, gRPC and Redis (AOF everysec) are real, and all of it shares this machine. The bare scripts are
-the same EVALSHA commands with the same documents, straight to the server, 32 in a pipeline on 8 connections. Both are done
-in turn, --rounds times; what is printed are medians.
+nothing; the coordinator, gRPC and Redis (AOF everysec) are real, and all of it shares this machine. Each text is rejected
+by an early filter, as the time that the others take is not the queue's. The bare scripts are the same EVALSHA commands
+with the same documents, straight to the server, 32 in a pipeline on 8 connections. Both are done in turn, --rounds times;
+what is printed are medians.
 
 Examples:
   longhand bench queue --workers 1000 --slots 32

@@ -92,8 +92,14 @@ impl Server {
         found.map(|text| text.trim().to_owned()).ok_or_else(|| Failure::stopped(format!("the server tells no {name}")))
     }
 
+    /// Bytes of what it holds: without what waits to be written to its file, and what belongs to connections.
     pub(crate) async fn used_memory(&self) -> Result<u64> {
-        self.info("used_memory").await?.parse().map_err(|_| Failure::stopped("the server's used_memory is no number"))
+        let mut bytes = 0_u64;
+        for (name, sign) in [("used_memory", 1), ("mem_aof_buffer", -1), ("mem_clients_normal", -1)] {
+            let part: i64 = self.info(name).await?.parse().map_err(|e| Failure::stopped(format!("{name}: {e}")))?;
+            bytes = bytes.saturating_add_signed(sign * part);
+        }
+        Ok(bytes)
     }
 }
 

@@ -63,7 +63,7 @@ async fn drain(mut connection: MultiplexedConnection, load: &Load, slots: u32) -
         for lease in fresh.into_iter().take(leased.len()) {
             let next = LeaseId::mint();
             plans.add_command(commit(lease, &load.planned, Next::Continue { lease: Some(next) })?);
-            let end = Next::End { state: State::Accepted, reason: String::new() };
+            let end = Next::End { state: State::Rejected, reason: "too_short".into() };
             sections.add_command(commit(next, &load.finished, end)?);
         }
         for pipeline in [plans, sections] {

@@ -88,7 +88,7 @@ impl Fleet {
 
     /// Does all documents, as fast as it goes or at so many cycles a second.
     pub(super) async fn work(&self, load: &Load, slots: u32, rate: Option<f64>) -> Result<Done> {
-        let left = AtomicU64::new(u64::from(load.documents));
+        let left = Left { documents: AtomicU64::new(u64::from(load.documents)), none: CancellationToken::new() };
         let begin = clock::now();
         let works = self.workers.iter().map(|(worker, link)| {
             let pause = rate.map(|rate| Duration::from_secs_f64(self.workers.len() as f64 * 2.0 / rate));
@@ -107,6 +107,12 @@ impl Fleet {
     }
 }
 
+/// Documents that have not ended.
+struct Left {
+    documents: AtomicU64,
+    none: CancellationToken,
+}
+
 struct Simulated<'a> {
     worker: &'a WorkerId,
     link: &'a Link,
@@ -117,14 +123,15 @@ struct Simulated<'a> {
 }
 
 impl Simulated<'_> {
-    async fn work(self, left: &AtomicU64) -> Result<Vec<Duration>> {
+    async fn work(self, left: &Left) -> Result<Vec<Duration>> {
         let mut times = Vec::new();
-        while left.load(Ordering::Relaxed) > 0 {
+        loop {
             if let Some(pause) = self.pause {
-                tokio::time::sleep(chance::around(pause)).await;
+                left.none.run_until_cancelled(tokio::time::sleep(chance::around(pause))).await;
             }
             let begin = clock::now();
-            let leases = self.lease().await?;
+            let Some(leases) = left.none.run_until_cancelled(self.lease()).await else { return Ok(times) };
+            let leases = leases?;
             if !leases.is_empty() {
                 times.push(clock::now() - begin);
             }
@@ -132,10 +139,11 @@ impl Simulated<'_> {
                 let next = self.complete(lease.lease_id, self.load.plan.clone()).await?;
                 let section = next.ok_or_else(|| Failure::stopped("a plan led to no section"))?;
                 self.complete(section.lease_id, self.load.section.clone()).await?;
-                left.fetch_sub(1, Ordering::Relaxed);
+                if left.documents.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    left.none.cancel();
+                }
             }
         }
-        Ok(times)
     }
 
     async fn lease(&self) -> Result<Vec<v1::Lease>> {
@@ -143,7 +151,7 @@ impl Simulated<'_> {
             worker: self.worker.to_string(),
             request_id: LeaseId::mint().to_string(),
             slots: self.slots,
-            wait_ms: 500,
+            wait_ms: 20_000,
             model: "bench".into(),
             weights_hash: "bench".into(),
             kinds: v1::TaskKind::known(),
