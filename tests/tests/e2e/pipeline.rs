@@ -199,34 +199,37 @@ async fn ended(sandbox: &Sandbox, run: &RunId) {
 #[tokio::test]
 async fn a_text_longer_than_the_window_is_written_with_summaries_and_not_without() {
     const WINDOW: u32 = 4_096;
-    let mut sandbox = Sandbox::start(0).await;
-    let whole = sandbox.recipe.clone();
-    let rolling = &mut sandbox.recipe.rolling;
-    (rolling.max_words, rolling.keep_words, rolling.summary_words, rolling.plan_steps) = (1_500, 500, 150, 4);
-    let rolled = sandbox.recipe.clone();
-    let without: RunId = "without".parse().unwrap();
-    for (id, recipe) in [(run_id(), rolled), (without.clone(), whole)] {
-        let spec = RunSpec { id, recipe, seed: 7, candidates: 1, terms: Terms::default() };
+    let sandbox = Sandbox::start(0).await;
+    let runs: [RunId; 2] = ["rolling", "without"].map(|id| id.parse().unwrap());
+    for (id, max_words) in runs.iter().zip([1_500, 0]) {
+        let mut recipe = quick_recipe();
+        let rolling = &mut recipe.rolling;
+        (rolling.max_words, rolling.keep_words, rolling.summary_words, rolling.plan_steps) = (max_words, 500, 150, 4);
+        let spec = RunSpec { id: id.clone(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
         submit(sandbox.store.as_ref(), &spec, [Ok(instruction(0, 12_000))]).await.unwrap();
     }
     sandbox.coordinator.wake(2);
     let worker = sandbox.worker(mock(MockOptions { context: WINDOW, ..Default::default() }));
-    sandbox.finished().await;
-    ended(&sandbox, &without).await;
+    let mut records = Vec::new();
+    for run in &runs {
+        ended(&sandbox, run).await;
+        records.extend(sandbox.store.list(run, &Filter::default(), None, 9).await.unwrap().records);
+    }
     worker.retire().await;
+    let [rolled, without] = &records[..] else { panic!("{} documents", records.len()) };
 
-    assert_whole(&sandbox).await;
-    let record = &sandbox.records().await[0];
-    let rolled = document(record);
-    let sections = rolled.sections();
+    let text = document(rolled);
+    let sections = text.sections();
     let words: u32 = sections.iter().map(|section| section.words).sum();
-    assert_eq!((record.state, words), (State::Accepted, 12_000), "{}", record.reason);
+    assert_eq!((rolled.state, words), (State::Accepted, 12_000), "{}", rolled.reason);
     assert!(sections.iter().all(|section| section.usage.prompt + section.words <= WINDOW));
-    let covered: Vec<u32> = rolled.summaries.iter().map(|summary| summary.sections).collect();
+    let each_once = |count: usize| (0..count as u64).collect::<Vec<_>>();
+    assert_eq!(sections.len(), text.plan().unwrap().steps.len());
+    assert_eq!(sandbox.completed(rolled.id, "section").await, each_once(sections.len()));
+    let covered: Vec<u32> = text.summaries.iter().map(|summary| summary.sections).collect();
     assert!(covered.len() >= 5 && covered.is_sorted(), "{covered:?} of {}", sections.len());
-    assert_eq!(sandbox.completed(record.id, "summary").await, (0..covered.len() as u64).collect::<Vec<_>>());
+    assert_eq!(sandbox.completed(rolled.id, "summary").await, each_once(covered.len()));
 
-    let records = sandbox.store.list(&without, &Filter::default(), None, 9).await.unwrap().records;
-    assert_eq!((records[0].state, records[0].reason.as_str()), (State::Failed, "context_too_small"));
-    assert!(document(&records[0]).sections().len() < sections.len(), "it got as far as the window reaches");
+    assert_eq!((without.state, without.reason.as_str()), (State::Failed, "context_too_small"));
+    assert!(document(without).sections().len() < sections.len(), "it got as far as the window reaches");
 }
