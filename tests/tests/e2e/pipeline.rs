@@ -222,7 +222,7 @@ async fn a_text_longer_than_the_window_is_written_with_summaries_and_not_without
     let sections = text.sections();
     let words: u32 = sections.iter().map(|section| section.words).sum();
     assert_eq!(rolled.state, State::Accepted, "{}", rolled.reason);
-    assert!((12_000..13_000).contains(&words), "{words}");
+    assert!(words >= 12_000, "{words}");
     assert!(sections.iter().all(|section| section.usage.prompt + section.words <= WINDOW));
     let each_once = |count: usize| (0..count as u64).collect::<Vec<_>>();
     assert_eq!(sections.len(), text.plan().unwrap().steps.len());
