@@ -110,6 +110,7 @@ fn fetch(ahead: *const u8, at: usize, len: usize) {
 }
 
 /// Calls `$kernel::<R, ..>` with the number of rows as a constant, so that all sums live in registers.
+#[cfg(target_arch = "x86_64")]
 macro_rules! for_rows {
     ($rows:expr, $kernel:ident :: <$($arg:tt),*> ($($value:expr),*)) => {
         match $rows {
