@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use longhand_worker::cpu::{CpuDevice, CpuOptions};
 use longhand_worker::cuda::gpu::{About, FP8_GPU, Gpu};
-use longhand_worker::cuda::{CudaDevice, CudaOptions, KvFormat, KvMemory, WeightFormat, kernels, speed};
+use longhand_worker::cuda::{CudaDevice, WeightFormat, kernels, speed};
 use longhand_worker::device::Device;
 use longhand_worker::model::Model;
-use longhand_worker::selftest;
+use longhand_worker::selftest::{self, Bounds, Way};
 use serde_json::json;
 
 use crate::device::DeviceArgs;
@@ -30,14 +30,6 @@ Exit codes:
   1    something is not; the line says what
   2    nothing was started: no such device, or a model of no use";
 
-/// How far the logits of the tiny models may be from float32's, in units of their spread. The processor rounds rows to
-/// 8 bits, which by itself takes the worst of these rows to 0.06 (their weights are large, and make much of little); the GPU
-/// rounds everything between two kernels to bf16, fp8 keys and values more.
-const CPU_BOUND: f64 = 0.08;
-const CUDA_BOUND: f64 = 0.03;
-const FP8_BOUND: f64 = 0.15;
-/// Rows and weights have three bits after their first: five times the error of rows of 8 bits each, twice over.
-const FP8_WEIGHTS_BOUND: f64 = 0.5;
 /// How far two devices' logits of the same model may be apart.
 const MODEL_BOUND: f64 = 0.08;
 /// How far logits of bf16 weights may be from those that float32 makes of the same weights.
@@ -93,8 +85,9 @@ impl SelftestArgs {
                 report(self.cpu_name()?, Ok(()))?;
                 for (name, model) in selftest::models().map_err(Failure::stopped)? {
                     let mut device = self.on_cpu(&model)?;
-                    let found = selftest::logits(&mut device, &model, CPU_BOUND).map(|_| ());
-                    report(format!("logits of {name}"), found.map_err(|e| e.to_string()))?;
+                    let found =
+                        Bounds::cpu(&model).and_then(|bounds| selftest::logits(&mut device, &model, bounds.worst));
+                    report(format!("logits of {name}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
                     let found = selftest::sampling(&mut device, 0);
                     report(format!("sampling of {name}"), found.map_err(|e| e.to_string()))?;
                 }
@@ -112,15 +105,16 @@ impl SelftestArgs {
                 }
                 let mut gpu = Some(gpu);
                 for (name, model) in selftest::models().map_err(Failure::stopped)? {
-                    for way in WAYS {
+                    for way in Way::ALL {
                         if way.weight_format == WeightFormat::Fp8 && (major, minor) < FP8_GPU {
                             continue;
                         }
                         let one = self.next_gpu(&mut gpu)?;
-                        let mut device = self.tiny_cuda(one, &model, &way)?;
-                        let (way, bound) = (way.name, way.bound);
-                        let found = selftest::logits(&mut device, &model, bound).map(|_| ());
-                        report(format!("logits of {name}{way}"), found.map_err(|e| e.to_string()))?;
+                        let mut device = self.on_cuda(one, &model, way)?;
+                        let found = way.bounds(&model);
+                        let found = found.and_then(|bounds| selftest::logits(&mut device, &model, bounds.worst));
+                        let way = way.name;
+                        report(format!("logits of {name}{way}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
                         let found = selftest::sampling(&mut device, CUDA_TIES);
                         report(format!("sampling of {name}{way}"), found.map_err(|e| e.to_string()))?;
                         gpu = Some(device.into_gpu());
@@ -128,8 +122,8 @@ impl SelftestArgs {
                 }
                 if let Some(path) = &self.model {
                     let model = Model::open(path).map_err(Failure::refused)?;
-                    let way = Way { deterministic: self.device.deterministic, ..PLAIN };
-                    let mut device = self.tiny_cuda(self.next_gpu(&mut gpu)?, &model, &way)?;
+                    let way = Way { deterministic: self.device.deterministic, ..Way::PLAIN };
+                    let mut device = self.on_cuda(self.next_gpu(&mut gpu)?, &model, way)?;
                     if let Some(file) = &self.logits {
                         let known = selftest::known(file).map_err(Failure::refused)?;
                         let found = selftest::as_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
@@ -190,17 +184,9 @@ impl SelftestArgs {
         Ok(self.on_cpu(model)?.name())
     }
 
-    fn tiny_cuda(&self, gpu: Box<dyn Gpu>, model: &Model, way: &Way) -> Result<CudaDevice> {
-        let options = CudaOptions {
-            kv_memory: KvMemory::Blocks(selftest::BLOCKS),
-            kv_format: way.kv_format,
-            weight_format: way.weight_format,
-            max_sequences: selftest::SEQUENCES,
-            max_batch_tokens: selftest::STEP_TOKENS,
-            deterministic: way.deterministic,
-            graphs: !self.device.eager,
-        };
-        CudaDevice::load(gpu, model, &options).map_err(Failure::refused)
+    fn on_cuda(&self, gpu: Box<dyn Gpu>, model: &Model, way: Way) -> Result<CudaDevice> {
+        let way = Way { graphs: !self.device.eager, ..way };
+        CudaDevice::load(gpu, model, &way.options()).map_err(Failure::refused)
     }
 
     fn against_cpu(&self, device: &mut dyn Device, model: &Model) -> Result<std::result::Result<(), String>> {
@@ -210,27 +196,3 @@ impl SelftestArgs {
         Ok(if worst < MODEL_BOUND { Ok(()) } else { Err(wrong) })
     }
 }
-
-/// How the CUDA device is set, and how far logits may be off then.
-struct Way {
-    name: &'static str,
-    kv_format: KvFormat,
-    weight_format: WeightFormat,
-    deterministic: bool,
-    bound: f64,
-}
-
-const PLAIN: Way = Way {
-    name: "",
-    kv_format: KvFormat::Bf16,
-    weight_format: WeightFormat::Bf16,
-    deterministic: false,
-    bound: CUDA_BOUND,
-};
-
-const WAYS: [Way; 4] = [
-    PLAIN,
-    Way { name: ", deterministic", deterministic: true, ..PLAIN },
-    Way { name: ", fp8 keys and values", kv_format: KvFormat::Fp8, bound: FP8_BOUND, ..PLAIN },
-    Way { name: ", fp8 weights", weight_format: WeightFormat::Fp8, bound: FP8_WEIGHTS_BOUND, ..PLAIN },
-];

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use longhand_proto::task::Sampling;
 
-use crate::cpu::reference;
+use crate::cpu::reference::{self, Rounding};
+use crate::cuda::{CudaOptions, KvFormat, KvMemory, WeightFormat};
 use crate::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch};
 use crate::engine::sampler::Sampler;
-use crate::model::{Model, ModelError};
+use crate::model::{DType, Model, ModelError};
 
 /// Blocks that the bodies use, and tokens of their longest step.
 pub const BLOCKS: usize = 256;
@@ -26,6 +27,83 @@ const MODELS: [(&str, &[u8]); 4] = [
     ("qwen 2, Q4_1", include_bytes!("../tests/fixtures/tiny/qwen2-q4_1.gguf")),
     ("qwen 3, Q8_0", include_bytes!("../tests/fixtures/tiny/qwen3-q8_0.gguf")),
 ];
+
+/// How the CUDA device is set.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    pub name: &'static str,
+    pub kv_format: KvFormat,
+    pub weight_format: WeightFormat,
+    pub deterministic: bool,
+    pub graphs: bool,
+}
+
+impl Way {
+    pub const PLAIN: Self = Self {
+        name: "",
+        kv_format: KvFormat::Bf16,
+        weight_format: WeightFormat::Bf16,
+        deterministic: false,
+        graphs: true,
+    };
+    pub const DETERMINISTIC: Self = Self { name: ", deterministic", deterministic: true, ..Self::PLAIN };
+    pub const FP8_KV: Self = Self { name: ", fp8 keys and values", kv_format: KvFormat::Fp8, ..Self::PLAIN };
+    pub const FP8_WEIGHTS: Self = Self { name: ", fp8 weights", weight_format: WeightFormat::Fp8, ..Self::PLAIN };
+    pub const ALL: [Self; 4] = [Self::PLAIN, Self::DETERMINISTIC, Self::FP8_KV, Self::FP8_WEIGHTS];
+
+    /// For these bodies.
+    pub fn options(self) -> CudaOptions {
+        CudaOptions {
+            kv_memory: KvMemory::Blocks(BLOCKS),
+            kv_format: self.kv_format,
+            weight_format: self.weight_format,
+            max_sequences: SEQUENCES,
+            max_batch_tokens: STEP_TOKENS,
+            deterministic: self.deterministic,
+            graphs: self.graphs,
+        }
+    }
+
+    /// How far logits may be off then: between two kernels everything is bf16.
+    pub fn bounds(self, model: &Model) -> Result<Bounds, Fault> {
+        let rounding = match (self.kv_format, self.weight_format) {
+            (KvFormat::Bf16, WeightFormat::Bf16) => Rounding::Nothing,
+            (KvFormat::Fp8, _) => Rounding::KeysAndValues,
+            (KvFormat::Bf16, WeightFormat::Fp8) => Rounding::Layers,
+        };
+        Bounds::new(model, 0.03, rounding)
+    }
+}
+
+/// How far logits may be from float32's, in units of their spread.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub worst: f64,
+    pub typical: f64,
+}
+
+impl Bounds {
+    /// Of the processor, whose keys and values are bf16, and which rounds rows where weights are quantised.
+    pub fn cpu(model: &Model) -> Result<Self, Fault> {
+        let dtype = model.tensor("blk.0.attn_q.weight")?.dtype;
+        let quantised = !matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+        Self::new(model, 0.01, if quantised { Rounding::RowsToBytes } else { Rounding::Nothing })
+    }
+
+    /// `own`: what a device may be off by without any rounding but bf16's. What the rounding makes of a model is worked out:
+    /// typically half as much again is allowed; of the worst row, which is a matter of luck, twice as much.
+    fn new(model: &Model, own: f64, rounding: Rounding) -> Result<Self, Fault> {
+        let tokens = text(0, TEXT, model.config().vocab);
+        let exact = reference::logits(model, &tokens, Rounding::Nothing)?;
+        let rounded = reference::logits(model, &tokens, rounding)?;
+        let mut cost = Distances::default();
+        cost.add_rows("rounded", 0, &rounded, &exact, model.config().vocab, f64::INFINITY)?;
+        Ok(Self { worst: own + 2.0 * cost.worst, typical: own + 1.5 * cost.typical() })
+    }
+}
+
+/// Tokens of the text that is read.
+const TEXT: usize = 150;
 
 /// What a device got wrong.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +155,20 @@ impl Distances {
         (self.squares / self.rows as f64).sqrt()
     }
 
+    /// Rows of logits, of which the first is the text's row `first`.
+    fn add_rows(
+        &mut self,
+        how: &str,
+        first: usize,
+        got: &[f32],
+        want: &[f32],
+        vocab: usize,
+        bound: f64,
+    ) -> Result<(), Fault> {
+        let mut pairs = got.chunks_exact(vocab).zip(want.chunks_exact(vocab)).enumerate();
+        pairs.try_for_each(|(row, (got, want))| self.add(how, first + row, distance(got, want), bound))
+    }
+
     fn add(&mut self, how: &str, row: usize, distance: f64, bound: f64) -> Result<(), Fault> {
         // A distance that is no number is none to be content with.
         if distance.is_nan() || distance >= bound {
@@ -91,13 +183,12 @@ impl Distances {
 
 /// The device's logits against the slow twin's: a text read in chunks, token by token, and with others beside it.
 pub fn logits(device: &mut dyn Device, model: &Model, bound: f64) -> Result<Distances, Fault> {
-    let tokens = text(0, 150, device.vocab());
-    let want = reference::logits(model, &tokens)?;
+    let vocab = device.vocab();
+    let tokens = text(0, TEXT, vocab);
+    let want = reference::logits(model, &tokens, Rounding::Nothing)?;
     let mut distances = Distances::default();
     let mut near = |how: &str, first: usize, got: &[f32]| {
-        let vocab = model.config().vocab;
-        let mut pairs = got.chunks_exact(vocab).zip(want[first * vocab..].chunks_exact(vocab)).enumerate();
-        pairs.try_for_each(|(row, (got, want))| distances.add(how, first + row, distance(got, want), bound))
+        distances.add_rows(how, first, got, &want[first * vocab..], vocab, bound)
     };
     let blocks: Vec<BlockId> = (0..10).collect();
     let scattered: Vec<BlockId> = (0..10).map(|block| 255 - block * 7).collect();
@@ -111,14 +202,13 @@ pub fn logits(device: &mut dyn Device, model: &Model, bound: f64) -> Result<Dist
         }
     }
     // Ours is written on while another is read and a third is written.
-    let mut batch = StepBatch { tokens: text(1, 60, device.vocab()), sequences: vec![part(0, 60, &[40, 41, 42, 43])] };
-    batch.tokens.push(tokens[149]);
-    batch.sequences.push(part(149, 1, &blocks));
+    let mut batch = StepBatch { tokens: text(1, 60, vocab), sequences: vec![part(0, 60, &[40, 41, 42, 43])] };
+    batch.tokens.push(tokens[TEXT - 1]);
+    batch.sequences.push(part(TEXT - 1, 1, &blocks));
     batch.tokens.push(7);
     batch.sequences.push(part(0, 1, &[50]));
     let got = device.logits(&batch)?;
-    let vocab = device.vocab();
-    near("beside others", 149, &got[60 * vocab..61 * vocab])?;
+    near("beside others", TEXT - 1, &got[60 * vocab..61 * vocab])?;
     Ok(distances)
 }
 

@@ -12,8 +12,8 @@ use longhand_worker::cuda::profile::Profile;
 use longhand_worker::cuda::{self, CudaDevice, CudaOptions, KvFormat, KvMemory, WeightFormat, kernels};
 use longhand_worker::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch};
 use longhand_worker::meter::Meter;
-use longhand_worker::model::{DType, Model};
-use longhand_worker::selftest::{self, Distances, Fault, Known};
+use longhand_worker::model::Model;
+use longhand_worker::selftest::{self, Bounds, Distances, Fault, Known, Way};
 
 /// Where a test body runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,18 +23,6 @@ enum Kind {
     Host,
     Cuda,
 }
-
-/// How the CUDA device is set.
-#[derive(Debug, Clone, Copy)]
-struct Way {
-    kv_format: KvFormat,
-    weight_format: WeightFormat,
-    deterministic: bool,
-    graphs: bool,
-}
-
-const PLAIN: Way =
-    Way { kv_format: KvFormat::Bf16, weight_format: WeightFormat::Bf16, deterministic: false, graphs: true };
 
 /// The devices of this machine; of one that is asked for its GPU only this.
 fn kinds() -> Vec<Kind> {
@@ -59,20 +47,7 @@ fn gpu(kind: Kind) -> Box<dyn Gpu> {
 }
 
 fn on_gpu(kind: Kind, model: &Model, way: Way) -> CudaDevice {
-    on(gpu(kind), model, way)
-}
-
-fn on(gpu: Box<dyn Gpu>, model: &Model, way: Way) -> CudaDevice {
-    let options = CudaOptions {
-        kv_memory: KvMemory::Blocks(selftest::BLOCKS),
-        kv_format: way.kv_format,
-        weight_format: way.weight_format,
-        max_sequences: selftest::SEQUENCES,
-        max_batch_tokens: selftest::STEP_TOKENS,
-        deterministic: way.deterministic,
-        graphs: way.graphs,
-    };
-    CudaDevice::load(gpu, model, &options).unwrap()
+    CudaDevice::load(gpu(kind), model, &way.options()).unwrap()
 }
 
 fn device(kind: Kind, model: &Model, way: Way) -> Box<dyn Device> {
@@ -85,30 +60,8 @@ fn device(kind: Kind, model: &Model, way: Way) -> Box<dyn Device> {
     }
 }
 
-/// How far logits may be from float32's, in units of their spread.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    worst: f64,
-    typical: f64,
-}
-
-/// A GPU rounds what goes from kernel to kernel to bf16; so does the processor with keys and values. Where weights are
-/// quantised the processor rounds rows to 8 bits as well. What a model makes of that is measured (`rounded`) where nothing but
-/// this is done to it, and is what the processor may be off by: typically half as much again, as keys and values are rounded
-/// too; the worst row, which is a matter of luck, twice as much.
-fn bounds(kind: Kind, model: &Model, rounded: impl FnOnce(&mut dyn Device) -> Result<Distances, Fault>) -> Bounds {
-    match kind {
-        Kind::Cpu if is_quantised(model) => {
-            let rounded = rounded(&mut on(Box::new(host().rounding()), model, PLAIN)).unwrap();
-            Bounds { worst: 2.0 * rounded.worst, typical: 1.5 * rounded.typical() }
-        }
-        Kind::Cpu => Bounds { worst: 0.01, typical: 0.01 },
-        Kind::Host | Kind::Cuda => Bounds { worst: 0.03, typical: 0.03 },
-    }
-}
-
-fn is_quantised(model: &Model) -> bool {
-    !matches!(model.tensor("blk.0.attn_q.weight").unwrap().dtype, DType::F32 | DType::F16 | DType::BF16)
+fn bounds(kind: Kind, model: &Model, way: Way) -> Bounds {
+    if kind == Kind::Cpu { Bounds::cpu(model).unwrap() } else { way.bounds(model).unwrap() }
 }
 
 fn assert_within(bounds: Bounds, found: Result<Distances, Fault>, what: &str) {
@@ -127,8 +80,8 @@ fn every_device_agrees_with_transformers_on_every_family_and_type() {
             let model = open(name);
             let known = fixtures::tiny_reference(name).into_iter().map(|it| Known { tokens: it.tokens, rows: it.rows });
             let known: Vec<Known> = known.collect();
-            let mut device = device(kind, &model, PLAIN);
-            let bounds = bounds(kind, &model, |device| selftest::as_known(device, &known, f64::INFINITY));
+            let mut device = device(kind, &model, Way::PLAIN);
+            let bounds = bounds(kind, &model, Way::PLAIN);
             let found = selftest::as_known(&mut *device, &known, bounds.worst);
             assert_within(bounds, found, &format!("{name} on {kind:?}"));
         }
@@ -139,11 +92,10 @@ fn every_device_agrees_with_transformers_on_every_family_and_type() {
 fn every_device_follows_the_slow_twin_in_chunks_token_by_token_and_in_company() {
     for kind in kinds() {
         for (name, model) in selftest::models().unwrap() {
-            let bounds = bounds(kind, &model, |device| selftest::logits(device, &model, f64::INFINITY));
-            for deterministic in [false, true] {
-                let mut device = device(kind, &model, Way { deterministic, ..PLAIN });
+            for way in [Way::PLAIN, Way::DETERMINISTIC] {
+                let (bounds, mut device) = (bounds(kind, &model, way), device(kind, &model, way));
                 let found = selftest::logits(&mut *device, &model, bounds.worst);
-                assert_within(bounds, found, &format!("{name} on {kind:?}, deterministic {deterministic}"));
+                assert_within(bounds, found, &format!("{name} on {kind:?}{}", way.name));
             }
         }
     }
@@ -155,7 +107,7 @@ fn every_device_chooses_the_tokens_that_the_sampler_chooses() {
         for (name, model) in selftest::models().unwrap() {
             // Recorded steps and launched ones are the same work.
             for graphs in [true, false] {
-                let mut device = device(kind, &model, Way { graphs, ..PLAIN });
+                let mut device = device(kind, &model, Way { graphs, ..Way::PLAIN });
                 let ties = if kind == Kind::Cuda { 3 } else { 0 };
                 if let Err(fault) = selftest::sampling(&mut *device, ties) {
                     panic!("{name} on {kind:?}, graphs {graphs}: {fault}");
@@ -166,30 +118,14 @@ fn every_device_chooses_the_tokens_that_the_sampler_chooses() {
 }
 
 #[test]
-fn fp8_keys_and_values_cost_a_little_exactness_and_no_more() {
+fn eight_bit_floats_cost_what_their_rounding_does_and_sampling_nothing() {
     for kind in kinds().into_iter().filter(|kind| *kind != Kind::Cpu) {
-        let model = open("qwen3");
-        let mut device = on_gpu(kind, &model, Way { kv_format: KvFormat::Fp8, ..PLAIN });
-        selftest::logits(&mut device, &model, 0.15).unwrap();
-        let half = on_gpu(kind, &model, PLAIN);
-        assert_eq!(device.kv_blocks(), half.kv_blocks());
-    }
-}
-
-/// Of rows and weights three bits after the first are left, so each number is off by a sixteenth at most, where rows of 8
-/// bits are off by a 250th of their greatest: five times as much in all. What these models make of it is no better.
-#[test]
-fn fp8_weights_cost_five_times_what_rows_of_bytes_do_and_sampling_nothing() {
-    for kind in kinds().into_iter().filter(|kind| *kind != Kind::Cpu) {
-        for (index, (name, model)) in selftest::models().unwrap().into_iter().enumerate() {
-            let mut rounded = on(Box::new(host().rounding()), &model, PLAIN);
-            let rounded = selftest::logits(&mut rounded, &model, f64::INFINITY).unwrap().typical();
-            for deterministic in [false, true].into_iter().take(if index == 0 { 2 } else { 1 }) {
-                let way = Way { weight_format: WeightFormat::Fp8, deterministic, ..PLAIN };
-                let mut device = on_gpu(kind, &model, way);
-                let typical = selftest::logits(&mut device, &model, 0.5).unwrap().typical();
-                println!("{name}: {typical:.4}, {:.1} times", typical / rounded);
-                assert!(typical < 7.0 * rounded, "{name} on {kind:?}: {typical:.4}, and rows of bytes {rounded:.4}");
+        for (name, model) in selftest::models().unwrap() {
+            for way in [Way::FP8_KV, Way::FP8_WEIGHTS, Way { deterministic: true, ..Way::FP8_WEIGHTS }] {
+                let (bounds, mut device) = (bounds(kind, &model, way), on_gpu(kind, &model, way));
+                let found = selftest::logits(&mut device, &model, bounds.worst);
+                println!("{name}{}: {found:?} within {bounds:?}", way.name);
+                assert_within(bounds, found, &format!("{name} on {kind:?}{}", way.name));
                 selftest::sampling(&mut device, if kind == Kind::Cuda { 3 } else { 0 }).unwrap();
             }
         }
@@ -205,7 +141,7 @@ fn part(start: usize, len: usize, blocks: &[BlockId]) -> SeqStep {
 fn the_deterministic_mode_gives_the_same_bits_whatever_else_runs() {
     for kind in kinds().into_iter().filter(|kind| *kind != Kind::Cpu) {
         let model = open("qwen2");
-        let mut device = on_gpu(kind, &model, Way { deterministic: true, ..PLAIN });
+        let mut device = on_gpu(kind, &model, Way::DETERMINISTIC);
         let vocab = device.vocab();
         let text = |seed: usize, len: usize| -> Vec<u32> {
             (0..len).map(|i| ((i * 7919 + seed * 104_729 + i * i * 31) % vocab) as u32).collect()
@@ -244,7 +180,7 @@ fn the_deterministic_mode_gives_the_same_bits_whatever_else_runs() {
 #[test]
 fn a_step_that_cannot_be_run_is_refused_and_the_device_lives_on() {
     for kind in kinds() {
-        let mut device = device(kind, &open("q4_0.gguf"), PLAIN);
+        let mut device = device(kind, &open("q4_0.gguf"), Way::PLAIN);
         let mut refused = |tokens: Vec<u32>, sequences: Vec<SeqStep>| match device
             .step(&StepBatch { tokens, sequences }, &mut Vec::new())
         {
@@ -271,7 +207,7 @@ fn a_gpu_writes_what_the_processor_writes() {
     let prompts = fixtures::small_model_prompts();
     let mut texts = Vec::new();
     for kind in [Kind::Cpu, Kind::Cuda] {
-        let mut device = device(kind, &model, PLAIN);
+        let mut device = device(kind, &model, Way::PLAIN);
         texts.push(prompts.iter().map(|prompt| greedy(&mut *device, &prompt.tokens)).collect::<Vec<_>>());
     }
     let same = texts[0].iter().zip(&texts[1]).filter(|(cpu, cuda)| cpu == cuda).count();

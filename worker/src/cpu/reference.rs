@@ -3,21 +3,66 @@
 
 use super::rope::Rope;
 use super::weights::floats;
+use crate::cuda::kernels::kv::twin::nearest_e4m3;
 use crate::model::{Model, ModelConfig, ModelError};
 
+/// What is rounded to fewer bits than float32's and bf16's, as a device with such memory or such products does it. What
+/// this alone makes of a model's logits is the measure for that device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    Nothing,
+    /// What is multiplied with weights: whole numbers of 8 bits, each 32 with one scale.
+    RowsToBytes,
+    /// Keys and values: e4m3, each head of a position with one scale.
+    KeysAndValues,
+    /// What is multiplied in layers, weights too: e4m3, each row of it with one scale.
+    Layers,
+}
+
+/// To the nearest of 255 numbers, of which the outermost are the greatest magnitude.
+fn to_bytes(numbers: &mut [f32]) {
+    let most = greatest(numbers);
+    if most > 0.0 {
+        numbers.iter_mut().for_each(|x| *x = (*x * (127.0 / most)).round_ties_even() * (most / 127.0));
+    }
+}
+
+fn to_e4m3(numbers: &mut [f32]) {
+    let scale = greatest(numbers) / 448.0;
+    if scale > 0.0 {
+        numbers.iter_mut().for_each(|x| *x = nearest_e4m3(*x / scale) * scale);
+    }
+}
+
+fn greatest(numbers: &[f32]) -> f32 {
+    numbers.iter().fold(0.0, |most, x| most.max(x.abs()))
+}
+
 /// Logits `[tokens, vocab]` of one sequence, every position attending to itself and all before it.
-pub fn logits(model: &Model, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
+pub fn logits(model: &Model, tokens: &[u32], rounding: Rounding) -> Result<Vec<f32>, ModelError> {
     let config = model.config();
     let embedding = floats(model, "token_embd.weight")?;
     let dim = config.dim;
     let mut x: Vec<f32> = tokens.iter().flat_map(|token| &embedding[*token as usize * dim..][..dim]).copied().collect();
     let rope = Rope::new(config);
+    let multiply = |name: &str, x: &[f32], inputs: usize| -> Result<Vec<f32>, ModelError> {
+        let (mut weight, mut x) = (floats(model, name)?, x.to_vec());
+        match rounding {
+            Rounding::RowsToBytes => x.chunks_mut(32).for_each(to_bytes),
+            Rounding::Layers if name.starts_with("blk.") => {
+                x.chunks_mut(inputs).chain(weight.chunks_mut(inputs)).for_each(to_e4m3);
+            }
+            Rounding::Layers | Rounding::KeysAndValues | Rounding::Nothing => {}
+        }
+        Ok(multiply(&weight, &x, inputs))
+    };
     for layer in 0..config.layers {
-        let weight = |part: &str| floats(model, &format!("blk.{layer}.{part}"));
+        let part = |part: &str| format!("blk.{layer}.{part}");
+        let weight = |name: &str| floats(model, &part(name));
         let normed = norm(&x, &weight("attn_norm.weight")?, config.norm_eps);
         let mut projected = Vec::new();
         for name in ["attn_q", "attn_k", "attn_v"] {
-            let mut out = multiply(&weight(&format!("{name}.weight"))?, &normed, dim);
+            let mut out = multiply(&part(&format!("{name}.weight")), &normed, dim)?;
             if config.qkv_bias {
                 let bias = weight(&format!("{name}.bias"))?;
                 out.iter_mut().zip(bias.iter().cycle()).for_each(|(out, bias)| *out += bias);
@@ -31,18 +76,20 @@ pub fn logits(model: &Model, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
             }
             rotate(&rope, heads, tokens.len(), config.head_dim);
         }
+        if rounding == Rounding::KeysAndValues {
+            k.chunks_mut(config.head_dim).chain(v.chunks_mut(config.head_dim)).for_each(to_e4m3);
+        }
         let attended = attend(config, q, k, v, tokens.len());
-        add(&mut x, &multiply(&weight("attn_output.weight")?, &attended, config.heads * config.head_dim));
+        add(&mut x, &multiply(&part("attn_output.weight"), &attended, config.heads * config.head_dim)?);
 
         let normed = norm(&x, &weight("ffn_norm.weight")?, config.norm_eps);
-        let gate = multiply(&weight("ffn_gate.weight")?, &normed, dim);
-        let up = multiply(&weight("ffn_up.weight")?, &normed, dim);
+        let gate = multiply(&part("ffn_gate.weight"), &normed, dim)?;
+        let up = multiply(&part("ffn_up.weight"), &normed, dim)?;
         let hidden: Vec<f32> = gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
-        add(&mut x, &multiply(&weight("ffn_down.weight")?, &hidden, config.ffn));
+        add(&mut x, &multiply(&part("ffn_down.weight"), &hidden, config.ffn)?);
     }
     let normed = norm(&x, &floats(model, "output_norm.weight")?, config.norm_eps);
-    let head = if config.tied { embedding } else { floats(model, "output.weight")? };
-    Ok(multiply(&head, &normed, dim))
+    multiply(if config.tied { "token_embd.weight" } else { "output.weight" }, &normed, dim)
 }
 
 fn add(x: &mut [f32], y: &[f32]) {

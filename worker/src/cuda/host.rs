@@ -43,8 +43,8 @@ impl Kernels {
     fn run(&self, op: &Op) -> Result<(), GpuError> {
         match op {
             Op::Launch { entry, launch, args } => self.launch(entry, *launch, args),
-            Op::Multiply { product, bytes } => {
-                multiply(product, *bytes);
+            Op::Multiply(product) => {
+                multiply(product);
                 Ok(())
             }
             Op::Copy { to, from, bytes } => {
@@ -81,7 +81,7 @@ fn failed(error: impl std::fmt::Display) -> GpuError {
 #[derive(Debug, Clone)]
 enum Op {
     Launch { entry: CString, launch: Launch, args: Vec<Arg> },
-    Multiply { product: Product, bytes: bool },
+    Multiply(Product),
     Copy { to: Ptr, from: Ptr, bytes: usize },
     Replay(Arc<Vec<Op>>),
 }
@@ -120,8 +120,6 @@ pub struct Host {
     /// What is being recorded.
     recorded: RefCell<Option<Vec<Op>>>,
     guard: Guard,
-    /// Whether rows are rounded before they are multiplied.
-    bytes: bool,
 }
 
 /// Which side of an allocation lies at a closed page, but for its alignment.
@@ -154,19 +152,12 @@ impl Host {
             queue: Arc::default(),
             recorded: RefCell::new(None),
             guard: Guard::After,
-            bytes: false,
         })
     }
 
     /// Finds kernels that read or write before the start of their memory, in place of those that go past its end.
     pub fn guard_before(self) -> Self {
         Self { guard: Guard::Before, ..self }
-    }
-
-    /// Rounds rows to 8 bits per 32 before they are multiplied, as the CPU device does where weights are quantised: what
-    /// this alone does to a model's logits is the measure for that device.
-    pub fn rounding(self) -> Self {
-        Self { bytes: true, ..self }
     }
 
     /// Does nothing, copies included, before somebody waits for it, as a GPU that is far behind: whoever changes what is
@@ -258,7 +249,7 @@ impl Gpu for Host {
     }
 
     fn multiply(&self, product: &Product) -> Result<(), GpuError> {
-        self.run(Op::Multiply { product: *product, bytes: self.bytes })
+        self.run(Op::Multiply(*product))
     }
 
     fn record(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError> {
@@ -296,8 +287,8 @@ impl Gpu for Host {
     }
 }
 
-/// The slow twin of every product; `bytes` rounds the rows first.
-fn multiply(product: &Product, bytes: bool) {
+/// The slow twin of every product.
+fn multiply(product: &Product) {
     let Product { rows, outputs, inputs, factors, weight, input, output, into } = *product;
     let row = |at: Ptr, row: usize| -> Vec<f32> {
         let at = at.plus(row * inputs * factors.bytes()).0;
@@ -313,10 +304,7 @@ fn multiply(product: &Product, bytes: bool) {
             }
         }
     };
-    let mut input: Vec<Vec<f32>> = (0..rows).map(|at| row(input, at)).collect();
-    if bytes {
-        input.iter_mut().flat_map(|row| row.chunks_mut(32)).for_each(round);
-    }
+    let input: Vec<Vec<f32>> = (0..rows).map(|at| row(input, at)).collect();
     for o in 0..outputs {
         let weight = row(weight, o);
         for (row, input) in input.iter().enumerate() {
@@ -331,14 +319,6 @@ fn multiply(product: &Product, bytes: bool) {
                 }
             }
         }
-    }
-}
-
-/// To the nearest of 255 numbers, of which the outermost are the greatest magnitude.
-fn round(numbers: &mut [f32]) {
-    let most = numbers.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-    if most > 0.0 {
-        numbers.iter_mut().for_each(|x| *x = (*x * (127.0 / most)).round_ties_even() * (most / 127.0));
     }
 }
 

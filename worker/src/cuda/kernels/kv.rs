@@ -111,6 +111,8 @@ impl Span {
 
 /// Slow reading and writing of pools, for checks.
 pub(crate) mod twin {
+    use std::sync::LazyLock;
+
     use half::bf16;
 
     use super::{KvFormat, KvShape};
@@ -123,6 +125,17 @@ pub(crate) mod twin {
         let size = if exponent == 0 { mantissa / 512.0 } else { (1.0 + mantissa / 8.0) * 2_f32.powi(exponent - 7) };
         let size = if byte & 127 == 127 { f32::NAN } else { size };
         if byte > 127 { -size } else { size }
+    }
+
+    /// The nearest e4m3 number, never more than 448; of two as near, the one with an even last bit.
+    pub(crate) fn nearest_e4m3(x: f32) -> f32 {
+        static NUMBERS: LazyLock<[f32; 127]> = LazyLock::new(|| std::array::from_fn(|byte| from_e4m3(byte as u8)));
+        let size = x.abs();
+        let above = NUMBERS.partition_point(|number| *number < size).min(126);
+        let below = above.saturating_sub(1);
+        let (up, down) = (NUMBERS[above] - size, size - NUMBERS[below]);
+        let byte = if up < down || (up == down && above % 2 == 0) { above } else { below };
+        if x.is_nan() { x } else { NUMBERS[byte].copysign(x) }
     }
 
     impl KvShape {

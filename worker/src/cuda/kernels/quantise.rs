@@ -4,7 +4,7 @@ use half::bf16;
 
 use super::QUANTISE;
 use super::check::{BF16, Chance, CheckError, Checked, near, wide};
-use super::kv::twin::from_e4m3;
+use super::kv::twin::{from_e4m3, nearest_e4m3};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// `x[row][i]` is about `out[row][i] * scales[row]`. A row that holds NaN or infinity has a scale that is no number.
@@ -66,13 +66,6 @@ impl Rescale {
     }
 }
 
-/// The nearest e4m3 number by trying all; of two as near, the one with an even last bit.
-fn nearest(x: f32) -> f32 {
-    let distance = |byte: u8| (from_e4m3(byte) - x.abs()).abs();
-    let best = (0..127_u8).min_by(|a, b| distance(*a).total_cmp(&distance(*b)).then((a & 1).cmp(&(b & 1))));
-    best.map_or(f32::NAN, |byte| from_e4m3(byte).copysign(x))
-}
-
 pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
     let mut chance = Chance::new(9);
     for (rows, width) in [(1, 8), (65, 72), (3, 2056)] {
@@ -98,7 +91,7 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
             let scale = if most == 0.0 { 1.0 } else { most / 448.0 };
             near("quantise_rows: scale", &[scales[row]], &[scale], 0.0, 0.0)?;
             let got: Vec<f32> = out[row * width..][..width].iter().map(|byte| from_e4m3(*byte)).collect();
-            let want: Vec<f32> = x.iter().map(|x| nearest(x / scale)).collect();
+            let want: Vec<f32> = x.iter().map(|x| nearest_e4m3(x / scale)).collect();
             near(&format!("quantise_rows {rows} x {width}"), &got, &want, 0.0, 0.0)?;
         }
     }
