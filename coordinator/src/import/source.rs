@@ -36,10 +36,8 @@ pub(super) fn row(
     });
     let length = present(object, "length").and_then(Value::as_u64).filter(|words| LENGTH_RANGE.contains(words));
 
-    let mut metadata = match present(object, "metadata") {
-        Some(Value::Object(metadata)) => metadata.clone(),
-        Some(_) | None => Map::new(),
-    };
+    // What others keep there may be anything.
+    let mut metadata = row::metadata(object.get("metadata").cloned()).unwrap_or_default();
     if let Some(moderation) = moderation(object) {
         metadata.insert("moderation".into(), moderation);
     }

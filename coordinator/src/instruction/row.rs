@@ -33,6 +33,17 @@ pub(crate) fn parse(bytes: &[u8], line: u64) -> Result<Instruction, Fault> {
     instruction(object(bytes)?, line)
 }
 
+/// A column of Parquet has one type, so an exported corpus holds the JSON text of the object there.
+pub(crate) fn metadata(value: Option<Value>) -> Result<Map<String, Value>, Fault> {
+    match value {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(metadata)) => Ok(metadata),
+        Some(Value::String(text)) => serde_json::from_str(&text)
+            .map_err(|_| fault("metadata", "is a string", "write an object, or the JSON text of one")),
+        Some(other) => Err(wrong_type("metadata", &other, "an object")),
+    }
+}
+
 /// The JSON object of a row.
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
@@ -71,11 +82,7 @@ fn instruction(mut row: Map<String, Value>, line: u64) -> Result<Instruction, Fa
         Some((key, other)) => return Err(wrong_type(key, other, "a string or a number")),
     };
     let context = context(&row)?;
-    let metadata = match row.remove("metadata") {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(metadata)) => metadata,
-        Some(other) => return Err(wrong_type("metadata", &other, "an object")),
-    };
+    let metadata = metadata(row.remove("metadata"))?;
     Ok(Instruction { id, messages, language, required_words, context, metadata, line })
 }
 

@@ -15,6 +15,7 @@ use super::super::{Corpus, Options, Record, Stats, Wall};
 use super::shelf::Shelf;
 use super::{document, run_id};
 use crate::document::{Document, Language, Progress, Verdict};
+use crate::instruction;
 use crate::store::{Attempt, AttemptEnd, State};
 
 async fn export(shelf: &Shelf, dir: &Path, options: &Options) -> Stats {
@@ -100,6 +101,15 @@ async fn parquet_holds_what_the_json_lines_hold() {
         }
     }
     assert_eq!(number, 75);
+    // And it may be asked for again.
+    let again = instruction::read(dir.path().join("data/train-00000-of-00001.parquet")).unwrap();
+    let again: Vec<_> = again.map(|row| row.unwrap()).collect();
+    assert_eq!(again.len(), 75);
+    for (row, document) in again.iter().zip(&documents) {
+        assert_eq!(row.messages, document.instruction.messages);
+        assert_eq!(row.metadata, document.instruction.metadata);
+        assert_eq!(row.required_words, document.instruction.required_words);
+    }
 }
 
 #[tokio::test]
