@@ -67,14 +67,18 @@ pub enum Language {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instruction {
     /// The row's own id, or none.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub id: Option<String>,
     /// The conversation as it goes into the corpus; the last turn is the user's.
     pub messages: Vec<Message>,
     pub language: Language,
     /// Words asked for: the row's `length` or what the text states.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub required_words: Option<u32>,
     /// Texts to draw on, with ids.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub context: Vec<Context>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Line in the input file from 1.
     pub line: u64,
@@ -208,6 +212,7 @@ pub struct Assembled<'a> {
 pub enum Progress {
     /// Waits for its plan. `repair` is the error of a plan that could not be read, for the one repair attempt.
     Planning {
+        #[serde(default, skip_serializing_if = "is_default")]
         repair: Option<String>,
     },
     /// Writes step `sections.len()` of the plan.
@@ -257,24 +262,35 @@ pub enum Progress {
 pub struct Document {
     pub id: DocumentId,
     pub run: RunId,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub candidate: u32,
     pub seed: u64,
     pub instruction: Instruction,
     pub progress: Progress,
     /// Summaries of what is written, each covering more than the one before.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub summaries: Vec<Summary>,
     /// Attempts of the current task that ended in an error, as the store counts them too. The sampler's seed depends on
     /// it; lost and released leases leave it alone.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub errors: u32,
     /// How often the document was requeued: another round writes other texts.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub round: u32,
     /// W3C trace context minted at submission; empty if not traced.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub traceparent: String,
     /// Model that wrote the latest task.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub model: Option<ModelInfo>,
     /// Token use of all attempts, plans and discarded ones included.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub usage: Usage,
+}
+
+/// A field that says nothing is left out: of documents that wait there may be a million.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Error class of a row that could not be read.

@@ -78,7 +78,7 @@ const fault = (attempt) => {
 };
 
 function figures({ body, state }, { attempts, history, lease }) {
-  const sections = body.progress.sections ?? [], plan = body.progress.plan?.steps ?? [], { usage } = body;
+  const sections = body.progress.sections ?? [], plan = body.progress.plan?.steps ?? [], { usage = { prompt: 0, cached: 0, generated: 0 } } = body;
   const words = sections.reduce((sum, section) => sum + section.words, 0), asked = body.instruction.required_words;
   return el('div.figures',
     figure(number(words), 'words', asked && `${number(asked)} asked for`),
@@ -168,7 +168,7 @@ function provenance(run, { id, body }, site) {
   const traced = [viewer ? el('a', { href: viewer, target: '_blank', rel: 'noopener' }, trace) : trace || 'not traced',
     sampled === '00' && ' (not sampled: only errors are there)'];
   const { model, instruction } = body;
-  const rows = [['Document', id], ['Trace', traced], ['Seed', body.seed], ['Candidate', body.candidate], ['Round', body.round],
+  const rows = [['Document', id], ['Trace', traced], ['Seed', body.seed], ['Candidate', body.candidate ?? 0], ['Round', body.round ?? 0],
     ['Model', model ? `${model.name} on ${model.device}, ${model.engine}` : '–'], ['Weights', model?.weights_hash || '–'], ['Tokenizer', model?.tokenizer_hash || '–'],
     ['Licence', model?.licence || '–'], ['Language', instruction.language], ['Input line', instruction.line]];
   if (Object.keys(instruction.metadata ?? {}).length) rows.push(['Metadata', JSON.stringify(instruction.metadata)]);
