@@ -32,8 +32,9 @@ Exit codes:
 
 /// How far two devices' logits of the same model may be apart.
 const MODEL_BOUND: f64 = 0.08;
-/// How far logits of bf16 weights may be from those that float32 makes of the same weights.
-const KNOWN_BOUND: f64 = 0.03;
+/// How far logits of bf16 weights may be from those that float32 makes of the same weights. Transformers itself is 0.012 off
+/// when it computes the models of `worker/gpu/reference.py` in bf16.
+const KNOWN_BOUND: f64 = 0.015;
 /// Of a hundred tokens, those that near ties may decide otherwise from step to step on a GPU.
 const CUDA_TIES: usize = 3;
 
