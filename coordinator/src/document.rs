@@ -23,7 +23,8 @@
 //! a worker's failure, a section that is empty after cleaning (`empty_section`), one that the loop stop ended
 //! (`repetition`), one that was cut (`truncated_section`). Then the document fails with the last error's class, except:
 //! - a plan that cannot be used is repaired once, with the error named in the prompt; the second time is the end
-//!   (`bad_plan`), and a length that no plan can reach is the end at once (`length_unreachable`);
+//!   (`bad_plan`), unless it fell into a loop, which is chance; a length that no plan can reach is the end at once
+//!   (`length_unreachable`);
 //! - a section that is still cut on the last try is kept, marked by its finish reason, as long as the recipe's
 //!   `filters.max_truncated` allows it. One more, and the document is finished on the spot, rejected by the rule
 //!   `truncated`: to write on would cost tokens for a text that is already lost. It is never taken as whole.

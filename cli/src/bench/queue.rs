@@ -23,8 +23,9 @@ Each document is leased, its plan is completed (which brings the lease of its on
 two cycles of a lease and a completion. The workers are simulated, with a connection and a call at a time each, and write
 nothing; the coordinator, gRPC and Redis (AOF everysec) are real, and all of it shares this machine. Each text is rejected
 by an early filter, as the time that the others take is not the queue's. The bare scripts are the same EVALSHA commands
-with the same documents, straight to the server, 32 in a pipeline on 8 connections. Both are done in turn, --rounds times;
-what is printed are medians.
+with the same documents, straight to the server: a call at a time on each of 50 connections, which is what redis-benchmark
+does when nothing is said, and 32 in a pipeline on 8 connections. All are done in turn, --rounds times; what is printed are
+medians.
 
 Examples:
   longhand bench queue --workers 1000 --slots 32
@@ -67,9 +68,8 @@ struct Report {
     documents: u32,
     rounds: u32,
     cycles_per_second: f64,
-    bare_cycles_per_second: f64,
-    /// Median of the ratios of each round.
-    ratio: f64,
+    bare: Bare,
+    bare_pipelined: Bare,
     /// At full load.
     lease_ms: Quantiles,
     /// At half of it.
@@ -79,11 +79,28 @@ struct Report {
     body_bytes: f64,
 }
 
+/// The bare scripts.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Bare {
+    cycles_per_second: f64,
+    /// What the fleet reached of it: median of the rounds.
+    ratio: f64,
+}
+
 /// Of the time between asking for documents and having them.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Quantiles {
     p50: f64,
     p99: f64,
+}
+
+impl Bare {
+    fn median(rounds: &[Self]) -> Self {
+        Self {
+            cycles_per_second: median(rounds.iter().map(|round| round.cycles_per_second)),
+            ratio: median(rounds.iter().map(|round| round.ratio)),
+        }
+    }
 }
 
 impl Quantiles {
@@ -106,20 +123,21 @@ impl QueueBench {
         let waiting = (server.used_memory().await?.saturating_sub(before)) as f64 / f64::from(self.documents);
         server.clear().await?;
 
-        let (mut rates, mut bare_rates, mut ratios, mut leases) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut rates, mut bares, mut leases) = (Vec::new(), [Vec::new(), Vec::new()], Vec::new());
         for round in 1..=self.rounds {
             let fleet = Fleet::start(&server, self.workers).await?;
             load.submit(fleet.store()).await?;
             let done = fleet.work(&load, self.slots, None).await?;
             fleet.stop().await;
             server.clear().await?;
-            load.submit(&server.store().await.map_err(Failure::refused)?).await?;
-            let bare = bare::work(&server, &load, self.slots).await?;
-            server.clear().await?;
-            tracing::info!(round, rate = done.rate(), bare, "measured");
+            for (style, bares) in [bare::ONE_BY_ONE, bare::PIPELINED].into_iter().zip(&mut bares) {
+                load.submit(&server.store().await.map_err(Failure::refused)?).await?;
+                let bare = bare::work(&server, &load, self.slots, style).await?;
+                server.clear().await?;
+                tracing::info!(round, rate = done.rate(), bare, ?style, "measured");
+                bares.push(Bare { cycles_per_second: bare, ratio: done.rate() / bare });
+            }
             rates.push(done.rate());
-            bare_rates.push(bare);
-            ratios.push(done.rate() / bare);
             leases.extend(done.leases);
         }
         let rate = median(rates.into_iter());
@@ -135,8 +153,8 @@ impl QueueBench {
             documents: self.documents,
             rounds: self.rounds,
             cycles_per_second: rate,
-            bare_cycles_per_second: median(bare_rates.into_iter()),
-            ratio: median(ratios.into_iter()),
+            bare: Bare::median(&bares[0]),
+            bare_pipelined: Bare::median(&bares[1]),
             lease_ms: Quantiles::of(leases),
             lease_ms_at_half_load: Quantiles::of(calm.leases),
             bytes_per_waiting_document: waiting,
@@ -155,12 +173,13 @@ impl QueueBench {
 impl Report {
     fn text(&self) -> String {
         let row = |name: &str, value: String| vec![name.to_owned(), value];
+        let bare = |it: Bare| format!("{:.0} /s, so the ratio is {:.2}", it.cycles_per_second, it.ratio);
         let quantiles = |it: Quantiles| format!("{:.1} / {:.1} ms", it.p50, it.p99);
         let Self { machine, workers, slots, documents, rounds, redis, .. } = self;
         let table = output::table(&[
             row("lease+complete cycles", format!("{:.0} /s", self.cycles_per_second)),
-            row("  the bare scripts", format!("{:.0} /s", self.bare_cycles_per_second)),
-            row("  ratio", format!("{:.2}", self.ratio)),
+            row("  the bare scripts", bare(self.bare)),
+            row("  the bare scripts in pipelines", bare(self.bare_pipelined)),
             row("lease, p50 / p99", quantiles(self.lease_ms)),
             row("  at half of that load", quantiles(self.lease_ms_at_half_load)),
             row("memory per waiting document", format!("{:.0} B", self.bytes_per_waiting_document)),

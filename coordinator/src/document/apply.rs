@@ -203,8 +203,8 @@ impl Document {
             }
             Err(error) => {
                 let (class, message) = (error.class().to_owned(), error.to_string());
-                let permanent = repaired || error.is_final();
-                if !permanent {
+                let permanent = error.is_final() || (repaired && !error.is_chance());
+                if !permanent && !repaired {
                     self.move_to(Progress::Planning { repair: Some(message.clone()) });
                 }
                 self.error(recipe, Failure { class, message, permanent })

@@ -229,6 +229,22 @@ fn a_bad_plan_is_repaired_once_with_the_error_named() {
 }
 
 #[test]
+fn a_plan_that_falls_into_a_loop_is_tried_as_often_as_a_section() {
+    let recipe = Recipe::builtin();
+    let mut document = document();
+    for errors in 1..recipe.retry.max_errors {
+        let applied = document.apply(&recipe, written("1. one\n1. one", FinishReason::Repetition));
+        let Applied::Retry { errors: counted, .. } = applied else { panic!("{applied:?}") };
+        assert_eq!(counted, errors);
+        assert!(prompt(&document).contains("fell into a loop"));
+    }
+    let mut again = document.clone();
+    assert_eq!(again.apply(&recipe, good(&plan_text(2))), Applied::NextTask);
+    let ended = document.apply(&recipe, written("1. one\n1. one", FinishReason::Repetition));
+    assert_eq!(ended, Applied::Ended { state: State::Failed, reason: "bad_plan".into() });
+}
+
+#[test]
 fn budgets_are_scaled_to_the_length_and_one_out_of_reach_fails_at_once() {
     let recipe = Recipe::builtin();
     let mut document = Document::new(&run(), instruction(Some(2000)), 0, 1, String::new());

@@ -9,7 +9,7 @@ use crate::document::Assembled;
 
 /// How such a sentence begins.
 static EN: LazyLock<Regex> = LazyLock::new(|| {
-    let part = r"(?:paragraph|section|part|chapter|passage|continuation|draft|version|text|essay|article|story|response|answer|outline|rewrite|revision|conclusion|introduction)";
+    let part = r"(?:paragraph|section|part|chapter|passage|continuation|draft|version|text|essay|article|story|response|answer|outline|rewrite|revision|conclusion|introduction|conversation)";
     let which = r"(?:a|an|the|your|my|another|one)\s+(?:(?:possible|next|first|second|third|fourth|final|last|new|short|long|brief|detailed|revised|rewritten|updated|full|complete|requested|edited|corrected|original|shorter|longer|expanded|more|polished|improved|better|simplified|alternative|slightly|\d+[-\s]word)\s+)*";
     let yes = r"(?:sure(?:\s+thing)?|certainly|of\s+course|absolutely|okay|ok|great|understood|no\s+problem)";
     let offer = r"(?:here(?:['’]s|\s+is|\s+are|\s+goes|\s+you\s+go)|i(?:['’]d|\s+would)\s+be\s+(?:happy|glad)|i\s+can\s+(?:help|do\s+that|write)|i(?:['’]ll|\s+will)\s+(?:write|continue|help|do|be\s+happy|provide))";
@@ -20,7 +20,15 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
           | i(?:['’]m|\s+am)\s+(?:so\s+)?(?:glad|happy|pleased|delighted)\s+(?:to\s+hear\s+)?(?:that\s+)?you(?:['’](?:re|ve)|\s+(?:are|have|like|liked|found|enjoy|enjoyed|asked))\b
           | (?:please\s+)?(?:go\s+ahead\s+and\s+)?share\s+any\s+(?:further|other|additional)\b
           | i(?:['’]d|\s+would)\s+love\s+(?:for\s+)?you\s+to\s+(?:edit|review|rewrite|revise|continue)\b
-          | here(?:['’]s|\s+is)\s+{which}{part}\b
+          | (?:(?:so|and|now|well|then)\s*,?\s+){{0,2}}here(?:['’]s|\s+is)\s+{which}{part}\b
+          | (?:so\s*,?\s+)?(?:this|that)\s+is\s+(?:also\s+|indeed\s+)?{which}{part}\s+to\s+(?:the\s+prompt|your\s+(?:request|question|prompt|instruction))\b
+          | i(?:['’]ll|\s+will)\s+(?:make\s+sure\s+to\s+(?:give|provide|offer|include)\b[^.]*\byou|continue\s+writing\s+about)\b
+          | i(?:['’]ll|\s+will)\s+keep\s+(?:providing|writing|giving|adding)\b
+          | i(?:['’]m|\s+am)\s+eager\s+to\s+continue\s+(?:the|this|our)\s+(?:conversation|discussion)\b
+          | your\s+(?:story|message|essay|text)\s+is\s+(?:truly\s+|very\s+|so\s+)?(?:inspiring|moving|beautiful|great|excellent|wonderful)\b
+          | i\s+(?:love|like)\s+how\s+you(?:['’]ve|\s+have)?\s+\w+
+          | thank\s+you\s+for\s+(?:providing|sharing|giving)\s+(?:me\b|your\s+(?:feedback|input|thoughts|text|essay))
+          | you(?:['’]ve|\s+have)\s+done\s+(?:it|this|the\s+\w+)\s+justice\b
           | (?:below|above)\s+is\s+{which}{part}\b
           | the\s+(?:above|following|next)\s+(?:paragraph|section|part)\s+(?:is|was|will|describes|covers|continues|focuses)\b
           | (?:this|that)\s+(?:concludes|completes|is\s+the\s+end\s+of)\s+(?:the|this|my|our)\s+{part}\b
@@ -28,7 +36,7 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
           | as\s+we\s+continue\s+(?:our|this)\s+(?:conversation|discussion|dialogue|chat)\b
           | you(?:['’]re|\s+are)\s+an?\s+(?:AI|artificial\s+intelligence)\s+(?:assistant|character|model|language\s+model)\b
           | i\s+hope\s+(?:that\s+)?(?:the\s+rest\s+of\s+)?(?:this|my|the)\s+(?:post|article|blog|essay|guide|text|answer|response)\b
-          | i\s+hope\s+(?:this|that|you)\s+(?:\w+\s+)?{{0,2}}(?:helps?|meets?|adds?|inspires?|satisf\w+|enjoy|find|fits?|works|is\s+what)\b
+          | i\s+hope\s+(?:this|that|you)\s+(?:\w+\s+)?{{0,2}}(?:helps?|gives|provides|meets?|adds?|inspires?|satisf\w+|enjoy|find|fits?|works|is\s+what)\b
           | (?:please\s+)?(?:let\s+me\s+know\s+(?:if|what|how|whether|when|which|your|about|by|in)\b|feel\s+free\s+to\s+(?:ask|let|contact|reach|modify|adjust|use)\b)
           | (?:would|do)\s+you\s+(?:like|want)\s+me\s+to\b
           | is\s+there\s+anything\s+else\s+(?:i|you)\b

@@ -8,13 +8,26 @@ use super::{Measure, speech};
 use crate::document::Assembled;
 
 static EN: LazyLock<Regex> = LazyLock::new(|| {
-    let verb = r"(?:(?:\w+ly|still|also)\s+)?(?:sets?|touch(?:es)?|adds?|conveys?|aims?|captures?|explores?|highlights?|brings?|emphasi[sz]es?|describes?|provides?|serves?|maintains?|preserves?|introduces?|establish(?:es)?|begins?|starts?|concludes?|summari[sz]es|uses?|creates?|helps?|should|has|have)\b";
-    let craft = r"(?:sentences?|paragraphs?|wording|grammar|the\s+tone|phras(?:es|ing)|spelling|punctuation|adjectives?|apostrophes?|imagery|(?:sensory|descriptive|vivid|simple|figurative)\s+(?:\w+\s+)?(?:language|details?|words|descriptions?|imagery|sentences)|clarity|word\s+choice|transitions?|tweaks|redundan\w+|changes\s+(?:while\s+reviewing|to\s+(?:your|the)\s+(?:text|essay|story|writing|draft))|metaphors?|the\s+(?:language|style)\s+(?:and|further))";
+    let verb = r"(?:(?:\w+ly|still|also)\s+)?(?:sets?|touch(?:es)?|adds?|conveys?|aims?|captures?|explores?|highlights?|brings?|emphasi[sz]es?|describes?|provides?|serves?|maintains?|preserves?|introduces?|establish(?:es)?|begins?|starts?|concludes?|summari[sz]es|uses?|creates?|helps?|continues?|gives?|should|has|have)\b";
+    let craft = r"(?:sentences?|paragraphs?|wording|grammar|the\s+tone|phras(?:es|ing)|spelling|punctuation|adjectives?|apostrophes?|imagery|(?:sensory|descriptive|vivid|simple|figurative)\s+(?:\w+\s+)?(?:language|details?|words|descriptions?|imagery|sentences)|clarity|word\s+choice|transitions?|tweaks|redundan\w+|(?:narrative\s+)?structure|changes\s+(?:while\s+reviewing|to\s+(?:your|the)\s+(?:text|essay|story|writing|draft))|metaphors?|the\s+(?:language|style)\s+(?:and|further))";
     Regex::new(&format!(
         r"(?ix)
             ^[\s*_\#>-]*(?:
               (?:the|this|that)\s+(?:above|next|previous|rewritten|revised|edited|original|initial|opening|concluding|introductory|final\s+(?:two|three)|first\s+\d+)\s+(?:sentence|paragraph|passage|essay|text|excerpt|version|section|draft)s?\s+{verb}
             | (?:the|this)\s+(?:sentence|paragraph|rewrite|revision|response)\s+{verb}
+            | the\s+(?:first|next|final|last|closing|second|third)\s+paragraphs?\s+{verb}
+            | the\s+(?:story|essay|narrative|text)\s+unfolds\s+in\s+\w+\s+paragraphs\b
+            | here(?:['’]s|\s+is)\s+an?\s+(?:more|less)\s+\w+\s+way\s+to\s+(?:express|say|write|phrase|put)\b
+            | this\s+is\s+an?\s+(?:\w+\s+(?:and|yet|but)\s+)?(?:reflective|descriptive|moving|powerful|beautiful|emotional|thoughtful)\s+passage\b
+            | this\s+is\s+(?:a|the)\s+(?:\w+ly\s+)?\w+\s+(?:work|piece)\s+of\s+(?:storytelling|writing)\b
+            | this\s+is\s+(?:a|the)\s+(?:\w+\s+)?(?:summary|description|rewrite)\s+of\s+(?:the|this|your)\s+(?:paragraph|text|passage|essay)\b
+            | the\s+(?:narrative|passage|writing)\s+(?:\w+ly\s+)?(?:keeps|draws|leaves)\s+the\s+reader\b
+            | the\s+use\s+of\s+(?:descriptive|vivid|sensory|figurative)\s+(?:language|imagery|details?|words)\b
+            | the\s+(?:first|second|third|final|last)\s+(?:part|half|section)\s+of\s+(?:the|this|my)\s+(?:essay|story|text|article|narrative)\s+(?:{verb}|dives|deals)
+            | the\s+(?:narrative|passage)\s+(?:explores|concludes|continues\s*,)
+            | my\s+essay\s+\w+s\b
+            | i(?:['’]ve|\s+have)?\s+(?:just\s+)?(?:completed|finished|written)\s+(?:my|the)\s+\w+\s+(?:paragraph|section|essay)\b
+            | (?:as\s+i\s+continue\s*,\s*)?i(?:['’]ll|\s+will)\s+add\s+(?:a\s+few|some|more)\s+(?:more\s+)?(?:sentences|paragraphs)\b
             | this\s+message\s+(?:emphasi[sz]es|conveys|highlights)\b
             | the\s+story\s+explores\s+(?:the\s+)?themes?\b
             | the\s+mention\s+of\s+[^.]{{1,40}}\s+adds\b
@@ -25,7 +38,7 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
             | (?:this|that)\s+(?:is|was)\s+(?:the|my|your)\s+(?:first|last|final|next|second|opening|concluding)\s+(?:paragraph|section|sentence)\b
             | (?:this|that)\s+brings\s+us\s+to\s+the\s+(?:end|conclusion)\s+of\s+(?:the|this|our)\s+(?:(?:last|first|final)\s+)?(?:paragraph|essay|section|story|article)\b
             | in\s+(?:your|my|this|the)\s+(?:(?:opening|first|second|third|fourth|fifth|next|final|closing|introductory|last|previous)\s+)?paragraph\s*,
-            | (?:these|the\s+(?:above|last|first|next))\s+(?:two|three|four|few)\s+paragraphs\s+(?:{verb}|continue\b|add\b|show\b)
+            | (?:these|the\s+(?:above|last|first|next))\s+(?:two|three|four|few|final|last|opening)\s+paragraphs\s+(?:{verb}|continue\b|add\b|show\b)
             | this\s+passage\s+(?:also\s+)?(?:explores|highlights|emphasi[sz]es|discusses|delves|continues)\b
             | what\s+do\s+you\s+think\s+of\s+(?:this|these|the)\s+(?:\w+\s+)?(?:paragraph|section|passage|draft)s?\b
             | do\s+you\s+want\s+to\s+expand\s+(?:up)?on\b
@@ -40,7 +53,7 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
             | overall,\s+(?:the|your)\s+(?:writing|tone|text|essay|draft)\s+(?:is|does|contains?|maintains?|remains?|flows?)\b
             | (?:body\s+paragraph|topic\s+sentence|supporting\s+(?:sentence|detail)s?|concluding\s+sentence|transition\s+sentence|thesis(?:\s+statement)?|premise|(?:preliminary|original|revised|edited|rewritten)\s+(?:version|content|text|draft)|(?:introduction|conclusion|opening|closing)\s+paragraph|prelude\s+to\s+the\s+story|makeup\s+of\s+the\s+\w+\s+character)\s*\d*\s*:
             )
-          | \bi\s+(?:(?:have|also|then|just|even|mostly)\s+|tried\s+to\s+|made\s+sure\s+to\s+|aimed\s+to\s+)*(?:add|use|incorporate|convey|create|made|kept|rewrote|(?:add|us|incorporat|rephras|reword|revis|edit|correct|remov|chang|replac|includ|maintain|convey|creat|emphasi[sz])ed)\b[^.\n]{{0,60}}\b{craft}\b"
+          | \bi(?:['’]ve)?\s+(?:(?:have|also|then|just|even|mostly)\s+|tried\s+to\s+|made\s+sure\s+to\s+|aimed\s+to\s+)*(?:add|use|incorporate|convey|create|made|kept|rewrote|(?:add|us|incorporat|rephras|reword|revis|edit|correct|remov|chang|replac|reorgani[sz]|restructur|includ|maintain|convey|creat|emphasi[sz])ed)\b[^.\n]{{0,60}}\b{craft}\b"
     ))
     .expect("a constant pattern, compiled by the tests")
 });

@@ -31,7 +31,7 @@ static PAGE: LazyLock<Regex> = LazyLock::new(|| {
 /// Where nothing of the kind was asked for.
 static POST: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"(?i)\b(?:this|my|our) (?:blog(?: post)?|vlog|podcast|newsletter|channel)\b|\bin this post\b|\bthis post (?:will|is|inspires|helps|has)\b|\bin the comments?(?: section)?(?: below)?[.!?]|(?:这篇|本篇|我的)(?:博客|博文|推文|帖子|公众号)|(?:在)?评论区",
+        r"(?i)\b(?:this|my|our) (?:blog(?: post)?|vlog|podcast|newsletter|channel)\b|\bin this post\b|\bthis post (?:will|is|inspires|helps|has|remind(?:s|ed))\b|\bin the comments?(?: section)?(?: below)?[.!?]|(?:这篇|本篇|我的)(?:博客|博文|推文|帖子|公众号)|(?:在)?评论区",
     )
     .expect("a constant pattern, compiled by the tests")
 });

@@ -171,7 +171,8 @@ impl Core {
         match message {
             Message::Start(Prepared { mut sequence, ended }) => {
                 let prompt = &sequence.tokens[..sequence.usage.prompt as usize];
-                sequence.usage.reusable = self.reuse.reusable(sequence.document, prompt) as u32;
+                sequence.usage.reusable = self.reuse.reusable(prompt) as u32;
+                self.reuse.record(sequence.document, prompt.to_vec());
                 self.stats.prompt_tokens += u64::from(sequence.usage.prompt);
                 self.stats.reusable_tokens += u64::from(sequence.usage.reusable);
                 match ended {

@@ -230,7 +230,7 @@ async fn write(
         let message = format!("the prompt has {prompt} tokens and its text {text}, but the context holds {context}");
         return Err(Failure { class: "context_too_small".into(), message, permanent: true });
     }
-    let cached = shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).reusable(task.document, &prompt);
+    let cached = shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).reusable(&prompt);
     shared.prompt.fetch_add(prompt.len() as u64, Ordering::Relaxed);
     shared.cached.fetch_add(cached as u64, Ordering::Relaxed);
 

@@ -8,7 +8,7 @@ use longhand_proto::DocumentId;
 /// documents that waited behind this many others.
 const DOCUMENTS: usize = 256;
 
-/// The latest prompt and text of each document that this engine wrote.
+/// The latest prompt, and text if it is written, of each document that this engine was given.
 #[derive(Debug, Default)]
 pub(crate) struct Reuse {
     latest: HashMap<DocumentId, Vec<u32>>,
@@ -16,14 +16,15 @@ pub(crate) struct Reuse {
 }
 
 impl Reuse {
-    /// Leading tokens of `prompt` that this engine has seen for this document. One token is always left to compute.
-    pub(crate) fn reusable(&self, document: DocumentId, prompt: &[u32]) -> usize {
-        let Some(latest) = self.latest.get(&document) else { return 0 };
-        let common = latest.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        common.min(prompt.len().saturating_sub(1))
+    /// Leading tokens of `prompt` that this engine has seen, of whatever document: all begin with the template's words. One
+    /// token is always left to compute.
+    pub(crate) fn reusable(&self, prompt: &[u32]) -> usize {
+        let common = |latest: &Vec<u32>| latest.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let most = self.latest.values().map(common).max().unwrap_or(0);
+        most.min(prompt.len().saturating_sub(1))
     }
 
-    /// Remembers prompt and text of a finished task.
+    /// Remembers the prompt of a task that begins, or prompt and text of one that has ended.
     pub(crate) fn record(&mut self, document: DocumentId, tokens: Vec<u32>) {
         if self.latest.insert(document, tokens).is_none() {
             self.order.push_back(document);
@@ -41,14 +42,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_the_common_prefix_of_the_same_document_only() {
+    fn counts_the_longest_common_prefix() {
         let (a, b) = (DocumentId::from_bytes([1; 16]), DocumentId::from_bytes([2; 16]));
         let mut reuse = Reuse::default();
         reuse.record(a, vec![1, 2, 3, 4]);
-        assert_eq!(reuse.reusable(a, &[1, 2, 3, 9, 9]), 3);
-        assert_eq!(reuse.reusable(a, &[1, 2, 3]), 2, "the last token is always computed");
-        assert_eq!(reuse.reusable(b, &[1, 2, 3, 9]), 0);
-        assert_eq!(reuse.reusable(a, &[]), 0);
+        reuse.record(b, vec![1, 5, 6]);
+        assert_eq!(reuse.reusable(&[1, 2, 3, 9, 9]), 3);
+        assert_eq!(reuse.reusable(&[1, 2, 3]), 2, "the last token is always computed");
+        assert_eq!(reuse.reusable(&[1, 5, 3]), 2);
+        assert_eq!(reuse.reusable(&[5, 6]), 0);
+        assert_eq!(reuse.reusable(&[]), 0);
     }
 
     #[test]
@@ -56,10 +59,10 @@ mod tests {
         let id = |n: usize| DocumentId::from_bytes((n as u128).to_be_bytes());
         let mut reuse = Reuse::default();
         for n in 0..=DOCUMENTS {
-            reuse.record(id(n), vec![7, 8, 9]);
+            reuse.record(id(n), vec![n as u32, 8, 9]);
         }
-        assert_eq!(reuse.reusable(id(0), &[7, 8, 9]), 0);
-        assert_eq!(reuse.reusable(id(1), &[7, 8, 9]), 2);
+        assert_eq!(reuse.reusable(&[0, 8, 9]), 0);
+        assert_eq!(reuse.reusable(&[1, 8, 9]), 2);
         assert_eq!(reuse.latest.len(), DOCUMENTS);
     }
 }

@@ -1,4 +1,4 @@
-//! The same steps without a coordinator: EVALSHA in pipelines, as redis-benchmark would send them.
+//! The same steps without a coordinator: EVALSHA, as redis-benchmark would send them.
 
 use futures::future::try_join_all;
 use longhand_coordinator::store::{Commit, LeaseQuery, Next, State, raw};
@@ -11,22 +11,35 @@ use super::super::redis::{Server, broken};
 use super::load::Load;
 use crate::exit::{Failure, Result};
 
-const CONNECTIONS: usize = 8;
+/// How the calls are sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Style {
+    connections: usize,
+    /// Calls that a connection sends before it waits for their answers.
+    pipeline: usize,
+}
+
+/// What redis-benchmark does when nothing is said.
+pub(super) const ONE_BY_ONE: Style = Style { connections: 50, pipeline: 1 };
+/// As fast as one can ask.
+pub(super) const PIPELINED: Style = Style { connections: 8, pipeline: 32 };
+
 /// As a coordinator gives.
 const TTL_MS: u64 = 60_000;
 
 /// Does all documents; returns cycles a second.
-pub(super) async fn work(server: &Server, load: &Load, slots: u32) -> Result<f64> {
+pub(super) async fn work(server: &Server, load: &Load, slots: u32, style: Style) -> Result<f64> {
     let mut connection = server.connect().await?;
     for script in raw::scripts() {
         script.load_async(&mut connection).await.map_err(broken)?;
     }
     let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..style.connections {
         connections.push(server.connect().await?);
     }
     let begin = clock::now();
-    let cycles = try_join_all(connections.into_iter().map(|connection| drain(connection, load, slots))).await?;
+    let drains = connections.into_iter().map(|connection| drain(connection, load, slots, style.pipeline));
+    let cycles = try_join_all(drains).await?;
     let took = clock::now() - begin;
     let cycles: u64 = cycles.iter().sum();
     if cycles != 2 * u64::from(load.documents) {
@@ -36,7 +49,7 @@ pub(super) async fn work(server: &Server, load: &Load, slots: u32) -> Result<f64
 }
 
 /// Leases and commits until nothing is left.
-async fn drain(mut connection: MultiplexedConnection, load: &Load, slots: u32) -> Result<u64> {
+async fn drain(mut connection: MultiplexedConnection, load: &Load, slots: u32, pipeline: usize) -> Result<u64> {
     let detail = json!({ "kind": "section", "section": 0, "attempt": 1, "finish_reason": "stop",
         "usage": load.section.usage, "timings": load.section.timings, "model": "bench", "words": 300 });
     let commit = |lease, body: &str, next| {
@@ -59,14 +72,18 @@ async fn drain(mut connection: MultiplexedConnection, load: &Load, slots: u32) -
         if leased.is_empty() {
             return Ok(cycles);
         }
-        let (mut plans, mut sections) = (redis::pipe(), redis::pipe());
+        let (mut plans, mut sections) = (Vec::new(), Vec::new());
         for lease in fresh.into_iter().take(leased.len()) {
             let next = LeaseId::mint();
-            plans.add_command(commit(lease, &load.planned, Next::Continue { lease: Some(next) })?);
+            plans.push(commit(lease, &load.planned, Next::Continue { lease: Some(next) })?);
             let end = Next::End { state: State::Rejected, reason: "too_short".into() };
-            sections.add_command(commit(next, &load.finished, end)?);
+            sections.push(commit(next, &load.finished, end)?);
         }
-        for pipeline in [plans, sections] {
+        for calls in plans.chunks(pipeline).chain(sections.chunks(pipeline)) {
+            let mut pipeline = redis::pipe();
+            for call in calls {
+                pipeline.add_command(call.clone());
+            }
             let answers: Vec<(String, Option<Value>)> =
                 answers(pipeline.query_async(&mut connection).await.map_err(broken)?)?;
             if let Some((word, _)) = answers.iter().find(|(word, _)| word != "done") {
