@@ -26,6 +26,7 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
           | i(?:['’]ll|\s+will)\s+keep\s+(?:providing|writing|giving|adding)\b
           | i(?:['’]m|\s+am)\s+eager\s+to\s+continue\s+(?:the|this|our)\s+(?:conversation|discussion)\b
           | your\s+(?:story|message|essay|text)\s+is\s+(?:truly\s+|very\s+|so\s+)?(?:inspiring|moving|beautiful|great|excellent|wonderful)\b
+          | this\s+is\s+your\s+chance\s+to\s+write\b
           | i\s+(?:love|like)\s+how\s+you(?:['’]ve|\s+have)?\s+\w+
           | thank\s+you\s+for\s+(?:providing|sharing|giving)\s+(?:me\b|your\s+(?:feedback|input|thoughts|text|essay))
           | you(?:['’]ve|\s+have)\s+done\s+(?:it|this|the\s+\w+)\s+justice\b

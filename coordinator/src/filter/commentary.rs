@@ -24,6 +24,9 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
             | the\s+(?:narrative|passage|writing)\s+(?:\w+ly\s+)?(?:keeps|draws|leaves)\s+the\s+reader\b
             | the\s+use\s+of\s+(?:descriptive|vivid|sensory|figurative)\s+(?:language|imagery|details?|words)\b
             | the\s+(?:first|second|third|final|last)\s+(?:part|half|section)\s+of\s+(?:the|this|my)\s+(?:essay|story|text|article|narrative)\s+(?:{verb}|dives|deals)
+            | each\s+paragraph\s+(?:includes|contains|covers|describes|focuses)\b
+            | (?:and\s+)?when\s+i\s+(?:finished|started|began)\s+writing\s+(?:this|the)\s+(?:story|essay|article|text)\b
+            | it(?:['’]s|\s+is)\s+too\s+many\s+words\b
             | the\s+(?:narrative|passage)\s+(?:explores|concludes|continues\s*,)
             | my\s+essay\s+\w+s\b
             | i(?:['’]ve|\s+have)?\s+(?:just\s+)?(?:completed|finished|written)\s+(?:my|the)\s+\w+\s+(?:paragraph|section|essay)\b
@@ -33,7 +36,7 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
             | the\s+mention\s+of\s+[^.]{{1,40}}\s+adds\b
             | the\s+writing\s+(?:style\s+)?is\s+(?:clear|engaging|concise|simple)\b
             | paragraph\s+\d+\s+(?:concludes|begins|introduces|explores|focuses)\b
-            | this\s+(?:essay|story|article|text|passage)\s+(?:starts|begins|ends|concludes|is\s+inspired|was\s+written|has\s+been\s+written|effectively)\b
+            | this\s+(?:essay|story|article|text|passage)\s+(?:also\s+)?(?:starts|begins|ends|concludes|contains|consists|shares|is\s+inspired|was\s+written|has\s+been\s+written|effectively)\b
             | this\s+(?:revised\s+)?version\s+of\s+the\s+(?:original\s+)?(?:text|story|essay|passage|paragraph)\b
             | (?:this|that)\s+(?:is|was)\s+(?:the|my|your)\s+(?:first|last|final|next|second|opening|concluding)\s+(?:paragraph|section|sentence)\b
             | (?:this|that)\s+brings\s+us\s+to\s+the\s+(?:end|conclusion)\s+of\s+(?:the|this|our)\s+(?:(?:last|first|final)\s+)?(?:paragraph|essay|section|story|article)\b
@@ -53,7 +56,7 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
             | overall,\s+(?:the|your)\s+(?:writing|tone|text|essay|draft)\s+(?:is|does|contains?|maintains?|remains?|flows?)\b
             | (?:body\s+paragraph|topic\s+sentence|supporting\s+(?:sentence|detail)s?|concluding\s+sentence|transition\s+sentence|thesis(?:\s+statement)?|premise|(?:preliminary|original|revised|edited|rewritten)\s+(?:version|content|text|draft)|(?:introduction|conclusion|opening|closing)\s+paragraph|prelude\s+to\s+the\s+story|makeup\s+of\s+the\s+\w+\s+character)\s*\d*\s*:
             )
-          | \bi(?:['’]ve)?\s+(?:(?:have|also|then|just|even|mostly)\s+|tried\s+to\s+|made\s+sure\s+to\s+|aimed\s+to\s+)*(?:add|use|incorporate|convey|create|made|kept|rewrote|(?:add|us|incorporat|rephras|reword|revis|edit|correct|remov|chang|replac|reorgani[sz]|restructur|includ|maintain|convey|creat|emphasi[sz])ed)\b[^.\n]{{0,60}}\b{craft}\b"
+          | \bi(?:['’]ve)?\s+(?:(?:have|didn['’]t|also|then|just|even|mostly)\s+|tried\s+to\s+|made\s+sure\s+to\s+|aimed\s+to\s+)*(?:add|use|incorporate|convey|create|made|kept|rewrote|(?:add|us|incorporat|rephras|reword|revis|edit|correct|remov|chang|replac|reorgani[sz]|restructur|includ|maintain|convey|creat|emphasi[sz])ed)\b[^.\n]{{0,60}}\b{craft}\b"
     ))
     .expect("a constant pattern, compiled by the tests")
 });

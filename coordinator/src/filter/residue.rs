@@ -16,6 +16,9 @@ static PAGE: LazyLock<Regex> = LazyLock::new(|| {
             (?:^|\s)\#[\p{L}\d_]{3,}\s+\#[\p{L}\d_]{3,}
           | ^\W*(?:share\s+this\s+(?:post|article|page)|subscribe\s+to\s+(?:our|my|the)|follow\s+(?:us|me)\s+on\b|click\s+(?:here|on\s+the\s+link|the\s+link)|read\s+more\W*$|leave\s+a\s+(?:comment|reply)\W|posted\s+(?:by|in)\b|(?:image|photo|picture)\s+(?:credit|source|courtesy)s?\b|all\s+rights\s+reserved|copyright\s+(?:©|\(c\)|\d{4})|©\s*\d{4}|advertisement\W*$|related\s+(?:posts|articles)\W*$|skip\s+to\s+(?:main\s+)?content|sign\s+up\s+for\s+(?:our|my)|thanks?(?:\s+you)?\s+for\s+(?:reading|watching|visiting)\b)
           | ^\W*(?:(?:sentence|word|character)\s+count|(?:supporting\s+)?categor(?:y|ies)(?:\s+list)?|sourced\s+from|text\s+content|filed\s+under)\s*:
+          | ^\W*\d{4}-\d{2}-\d{2}\W*$
+          | \bcheck\s+out\s+(?:the|our|my)\s+(?:website|blog|channel|page)\b
+          | \bthis\s+(?:website|web\s?page)\s+(?:provides|contains|offers|is\s+for)\b
           | \|\s*(?:published|updated|posted|subscribed)\s+on\b
           | ^\s*https?://\S+\s*$
           | ^[^\p{L}\p{N}]*\p{Emoji_Presentation}[^\p{L}\p{N}]*\p{Emoji_Presentation}[^\p{L}\p{N}]*$

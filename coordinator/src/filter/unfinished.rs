@@ -1,5 +1,5 @@
-//! The rule about sentences that do not end: sections that stop in the middle of one although the model ended them, and
-//! sentences that go on for a page.
+//! The rule about sentences that do not end: sections that stop in the middle of one although the model ended them,
+//! sentences that go on for a page, and lines of phrases that all break off.
 
 use super::marks::Fence;
 use super::{Measure, excerpt};
@@ -17,10 +17,14 @@ const fn endless(language: Language) -> usize {
     }
 }
 
-/// Sections whose last line is prose without an end, or that hold an endless sentence.
+/// Phrases of a line from which on it stammers, if a phrase has few words.
+const STAMMER: usize = 8;
+const FEW_WORDS: usize = 10;
+
+/// Sections whose last line is prose without an end, or that hold an endless sentence or a stammer.
 pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let most = endless(document.instruction.language);
-    let open = |text| open_end(text).or_else(|| long_sentence(text, most));
+    let open = |text| open_end(text).or_else(|| long_sentence(text, most)).or_else(|| stammer(text));
     let open: Vec<&str> = document.sections.iter().filter_map(|section| open(&section.text)).collect();
     Some(Measure::count(open.len(), open.first().map(|line| excerpt(line))))
 }
@@ -48,6 +52,17 @@ fn long_sentence(text: &str, most: usize) -> Option<&str> {
     let mut fence = Fence::default();
     let mut prose = text.lines().filter(|line| !fence.holds(line) && !line.trim_start().starts_with('|'));
     prose.find_map(|line| units::sentences(line).find(|sentence| units::count(sentence) >= most))
+}
+
+/// The first line of phrases that break off with dots. Leaders of a table of contents are one run of dots.
+fn stammer(text: &str) -> Option<&str> {
+    let mut fence = Fence::default();
+    let mut prose = text.lines().filter(|line| !fence.holds(line));
+    prose.find(|line| {
+        let phrases =
+            line.replace('…', "...").split("...").filter(|phrase| phrase.contains(char::is_alphabetic)).count();
+        phrases > STAMMER && units::count(line) < phrases * FEW_WORDS
+    })
 }
 
 /// "3. Salt": an item of a list needs no full stop.
