@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 
+use super::reuse::Reuse;
 use crate::device::{BLOCK_TOKENS, BlockId};
 
 /// Names a block's tokens and all tokens before them: 128 bits, so that equal means equal.
@@ -79,6 +80,7 @@ pub struct BlockManager {
     head: BlockId,
     tail: BlockId,
     free: usize,
+    ever: Reuse,
 }
 
 impl BlockManager {
@@ -89,6 +91,7 @@ impl BlockManager {
             head: NIL,
             tail: NIL,
             free: 0,
+            ever: Reuse::default(),
         };
         (0..blocks as BlockId).for_each(|id| manager.push_back(id));
         manager
@@ -108,6 +111,11 @@ impl BlockManager {
     pub fn cached(&self, hashes: &[BlockHash], tokens: usize) -> usize {
         let most = tokens.saturating_sub(1) / BLOCK_TOKENS;
         hashes.iter().take(most).take_while(|hash| self.by_hash.contains_key(hash)).count()
+    }
+
+    /// Leading tokens that the pool would hold, had it never given a block away.
+    pub(crate) fn reusable(&self, hashes: &[BlockHash], tokens: usize) -> usize {
+        self.ever.reusable(hashes, tokens)
     }
 
     /// Blocks that would leave the free list if a sequence adopted its first `cached` blocks and grew to `tokens`.
@@ -153,6 +161,7 @@ impl BlockManager {
 
     /// Lets other sequences find the table's first `hashes.len()` blocks, whose keys and values are all computed.
     pub fn seal(&mut self, table: &mut BlockTable, hashes: &[BlockHash]) {
+        self.ever.record(hashes.get(table.sealed..).unwrap_or_default());
         for (hash, &id) in hashes.iter().zip(&table.blocks).skip(table.sealed) {
             // Another sequence may have computed the same tokens at the same time: its block stays the known one.
             self.by_hash.entry(*hash).or_insert_with(|| {

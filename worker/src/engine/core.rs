@@ -14,7 +14,6 @@ use super::grammar::{Grammar, GrammarError, Next};
 use super::model_runner::ModelRunner;
 use super::outlet::engine_dead;
 use super::prepare::{Limits, Prepared, permanent};
-use super::reuse::Reuse;
 use super::scheduler::{Row, Scheduler};
 use super::sequence::{Choice, Sequence};
 use crate::device::DeviceError;
@@ -68,7 +67,6 @@ pub(crate) struct Core {
     pub(crate) asked: usize,
     /// Only of a device that computes ahead.
     pub(crate) flight: Option<Flight>,
-    pub(crate) reuse: Reuse,
     pub(crate) stats: EngineStats,
     pub(crate) published: watch::Sender<EngineStats>,
 }
@@ -169,12 +167,8 @@ impl Core {
 
     fn take(&mut self, message: Message) -> Option<Ended> {
         match message {
-            Message::Start(Prepared { mut sequence, ended }) => {
-                let prompt = &sequence.tokens[..sequence.usage.prompt as usize];
-                sequence.usage.reusable = self.reuse.reusable(prompt) as u32;
-                self.reuse.record(sequence.document, prompt.to_vec());
+            Message::Start(Prepared { sequence, ended }) => {
                 self.stats.prompt_tokens += u64::from(sequence.usage.prompt);
-                self.stats.reusable_tokens += u64::from(sequence.usage.reusable);
                 match ended {
                     Some(reason) => self.done(*sequence, reason),
                     None => self.scheduler.push(*sequence),
@@ -214,9 +208,10 @@ impl Core {
             // Nothing of it was computed since: these came from the pool.
             let cached = sequence.computed;
             if sequence.watch.prefill(cached, sequence.tokens.len() - cached) {
-                let prompt = cached.min(sequence.usage.prompt as usize);
-                sequence.usage.cached = prompt as u32;
-                self.stats.cached_tokens += prompt as u64;
+                let of_prompt = |tokens: usize| tokens.min(sequence.usage.prompt as usize) as u32;
+                (sequence.usage.cached, sequence.usage.reusable) = (of_prompt(cached), of_prompt(sequence.reusable));
+                self.stats.cached_tokens += u64::from(sequence.usage.cached);
+                self.stats.reusable_tokens += u64::from(sequence.usage.reusable);
             }
         }
     }
@@ -341,8 +336,7 @@ impl Core {
     }
 
     /// Whoever reads the end finds it in the totals.
-    fn done(&mut self, mut sequence: Sequence, reason: FinishReason) {
-        self.reuse.record(sequence.document, std::mem::take(&mut sequence.tokens));
+    fn done(&mut self, sequence: Sequence, reason: FinishReason) {
         self.publish();
         sequence.done(reason);
     }

@@ -24,7 +24,6 @@ use super::grammar::Grammars;
 use super::model_runner::ModelRunner;
 use super::outlet::{Outlet, engine_dead};
 use super::prepare::{Limits, Preparer, Request, pool_tokens};
-use super::reuse::Reuse;
 use super::scheduler::Scheduler;
 use super::watch::Watch;
 use super::{Engine, EngineStats, Generation};
@@ -106,7 +105,6 @@ impl LocalEngine {
             questions,
             asked: 0,
             flight: None,
-            reuse: Reuse::default(),
             stats: EngineStats { kv_blocks: blocks as u32, ..EngineStats::default() },
             published,
         };

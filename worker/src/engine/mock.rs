@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use longhand_proto::task::{Checkpoint, Failure, FinishReason, ModelInfo, Output, Task, TaskKind, Usage};
 use tokio::sync::{Notify, mpsc};
 
+use super::block_manager::BlockHash;
 use super::reuse::Reuse;
 use super::watch::Watch;
 use super::{Engine, EngineStats, Event, Generation};
@@ -83,7 +84,7 @@ struct Shared {
     prompt: AtomicU64,
     cached: AtomicU64,
     generated: AtomicU64,
-    /// A lock, as every task's future looks up and records; held for a comparison of two slices.
+    /// A lock, as every task's future looks up and records; held for a few look-ups.
     reuse: Mutex<Reuse>,
 }
 
@@ -230,7 +231,9 @@ async fn write(
         let message = format!("the prompt has {prompt} tokens and its text {text}, but the context holds {context}");
         return Err(Failure { class: "context_too_small".into(), message, permanent: true });
     }
-    let cached = shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).reusable(&prompt);
+    let mut hashes = Vec::new();
+    BlockHash::extend(&mut hashes, &prompt);
+    let cached = shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).reusable(&hashes, prompt.len());
     shared.prompt.fetch_add(prompt.len() as u64, Ordering::Relaxed);
     shared.cached.fetch_add(cached as u64, Ordering::Relaxed);
 
@@ -261,7 +264,7 @@ async fn write(
         resumed: resumed as u32,
     };
     let timings = watch.end(finish_reason.as_str());
-    shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).record(task.document, prompt);
+    shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).record(&hashes);
     // A closed channel means that the task was cancelled.
     drop(events.send(Event::Done(Output { text, finish_reason, usage, timings })).await);
     Ok(())

@@ -81,7 +81,6 @@ impl Preparer {
                 tokens.reserve(task.max_tokens.min(4096) as usize);
                 let mut sequence = Box::new(Sequence {
                     id: self.next_id,
-                    document: task.document,
                     sampling: task.sampling,
                     key: RngKey { seed: task.seed, stream: stream(&task) },
                     tokens,
@@ -89,6 +88,7 @@ impl Preparer {
                     hashes,
                     table: BlockTable::default(),
                     computed: 0,
+                    reusable: 0,
                     coming: None,
                     draft,
                     choice: Choice::Free,

@@ -1,38 +1,35 @@
-//! What an ideal prefix cache could have supplied: the yardstick that the real cache is measured by.
+//! What an ideal prefix cache could have supplied: a pool that never has to give a block away. It is the yardstick that the
+//! real one is measured by.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
-use longhand_proto::DocumentId;
+use super::block_manager::BlockHash;
+use crate::device::BLOCK_TOKENS;
 
-/// Documents remembered. A document beyond them counts as new, so the yardstick errs to the low side only for
-/// documents that waited behind this many others.
-const DOCUMENTS: usize = 256;
+/// Blocks that are remembered: four million tokens, many times what a GPU's pool holds. The oldest are forgotten, so the
+/// yardstick errs to the low side only for texts that were away for longer than that.
+const BLOCKS: usize = 1 << 18;
 
-/// The latest prompt, and text if it is written, of each document that this engine was given.
+/// All blocks that were ever computed.
 #[derive(Debug, Default)]
 pub(crate) struct Reuse {
-    latest: HashMap<DocumentId, Vec<u32>>,
-    order: VecDeque<DocumentId>,
+    seen: HashSet<BlockHash>,
+    order: VecDeque<BlockHash>,
 }
 
 impl Reuse {
-    /// Leading tokens of `prompt` that this engine has seen, of whatever document: all begin with the template's words. One
-    /// token is always left to compute.
-    pub(crate) fn reusable(&self, prompt: &[u32]) -> usize {
-        let common = |latest: &Vec<u32>| latest.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let most = self.latest.values().map(common).max().unwrap_or(0);
-        most.min(prompt.len().saturating_sub(1))
+    /// Leading tokens of a sequence of `tokens` tokens that were computed before. One token is always left to compute.
+    pub(crate) fn reusable(&self, hashes: &[BlockHash], tokens: usize) -> usize {
+        let most = tokens.saturating_sub(1) / BLOCK_TOKENS;
+        hashes.iter().take(most).take_while(|hash| self.seen.contains(hash)).count() * BLOCK_TOKENS
     }
 
-    /// Remembers the prompt of a task that begins, or prompt and text of one that has ended.
-    pub(crate) fn record(&mut self, document: DocumentId, tokens: Vec<u32>) {
-        if self.latest.insert(document, tokens).is_none() {
-            self.order.push_back(document);
+    pub(crate) fn record(&mut self, hashes: &[BlockHash]) {
+        for &hash in hashes.iter().filter(|hash| self.seen.insert(**hash)) {
+            self.order.push_back(hash);
         }
-        if self.order.len() > DOCUMENTS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.latest.remove(&oldest);
+        for oldest in self.order.drain(..self.order.len().saturating_sub(BLOCKS)) {
+            self.seen.remove(&oldest);
         }
     }
 }
@@ -41,28 +38,32 @@ impl Reuse {
 mod tests {
     use super::*;
 
-    #[test]
-    fn counts_the_longest_common_prefix() {
-        let (a, b) = (DocumentId::from_bytes([1; 16]), DocumentId::from_bytes([2; 16]));
-        let mut reuse = Reuse::default();
-        reuse.record(a, vec![1, 2, 3, 4]);
-        reuse.record(b, vec![1, 5, 6]);
-        assert_eq!(reuse.reusable(&[1, 2, 3, 9, 9]), 3);
-        assert_eq!(reuse.reusable(&[1, 2, 3]), 2, "the last token is always computed");
-        assert_eq!(reuse.reusable(&[1, 5, 3]), 2);
-        assert_eq!(reuse.reusable(&[5, 6]), 0);
-        assert_eq!(reuse.reusable(&[]), 0);
+    fn hashes(tokens: &[u32]) -> Vec<BlockHash> {
+        let mut hashes = Vec::new();
+        BlockHash::extend(&mut hashes, tokens);
+        hashes
     }
 
     #[test]
-    fn forgets_the_oldest_document_when_full() {
-        let id = |n: usize| DocumentId::from_bytes((n as u128).to_be_bytes());
+    fn counts_leading_blocks_that_were_seen_and_leaves_a_token_to_compute() {
+        let text: Vec<u32> = (0..BLOCK_TOKENS as u32 * 3).collect();
         let mut reuse = Reuse::default();
-        for n in 0..=DOCUMENTS {
-            reuse.record(id(n), vec![n as u32, 8, 9]);
-        }
-        assert_eq!(reuse.reusable(&[0, 8, 9]), 0);
-        assert_eq!(reuse.reusable(&[1, 8, 9]), 2);
-        assert_eq!(reuse.latest.len(), DOCUMENTS);
+        reuse.record(&hashes(&text));
+        let reusable = |tokens: &[u32]| reuse.reusable(&hashes(tokens), tokens.len());
+        assert_eq!(reusable(&text), 2 * BLOCK_TOKENS, "the last token is always computed");
+        assert_eq!(reusable(&[&text[..], &[7]].concat()), 3 * BLOCK_TOKENS);
+        assert_eq!(reusable(&[&text[..BLOCK_TOKENS + 3], &[7; BLOCK_TOKENS]].concat()), BLOCK_TOKENS);
+        assert_eq!(reusable(&[&[7], &text[..]].concat()), 0);
+        assert_eq!(reusable(&[]), 0);
+    }
+
+    #[test]
+    fn forgets_the_oldest_when_full() {
+        let mut reuse = Reuse::default();
+        let hash = |n: usize| BlockHash::chain(BlockHash::default(), &[n as u32; BLOCK_TOKENS]);
+        (0..=BLOCKS).for_each(|n| reuse.record(&[hash(n)]));
+        assert_eq!(reuse.reusable(&[hash(0)], 100), 0);
+        assert_eq!(reuse.reusable(&[hash(1)], 100), BLOCK_TOKENS);
+        assert_eq!((reuse.seen.len(), reuse.order.len()), (BLOCKS, BLOCKS));
     }
 }

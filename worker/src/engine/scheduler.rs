@@ -174,6 +174,7 @@ impl Scheduler {
             return false;
         }
         let Some(mut sequence) = self.waiting.pop_front() else { return false };
+        sequence.reusable = self.blocks.reusable(&sequence.hashes, tokens);
         sequence.table = self.blocks.adopt(&sequence.hashes, cached);
         sequence.computed = cached * BLOCK_TOKENS;
         self.admitted.push(sequence.id);

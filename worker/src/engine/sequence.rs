@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use longhand_proto::DocumentId;
 use longhand_proto::task::{Failure, FinishReason, Output, Sampling, Usage};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -29,7 +28,6 @@ pub(crate) enum Choice {
 pub(crate) struct Sequence {
     /// Order of arrival.
     pub(crate) id: u64,
-    pub(crate) document: DocumentId,
     pub(crate) sampling: Sampling,
     pub(crate) key: RngKey,
     /// Prompt and text.
@@ -40,6 +38,8 @@ pub(crate) struct Sequence {
     pub(crate) table: BlockTable,
     /// Leading tokens whose keys and values are in the pool.
     pub(crate) computed: usize,
+    /// Leading tokens that an ideal pool held when this was admitted.
+    pub(crate) reusable: usize,
     /// The token after `tokens` is being chosen: its number among those of the step. Whether the text goes on is not known.
     pub(crate) coming: Option<usize>,
     pub(crate) draft: Draft,

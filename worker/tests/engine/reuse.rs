@@ -33,10 +33,13 @@ async fn other_documents_do_not_push_a_prompt_out_of_a_pool_that_holds_them_all(
     let engine = engine(256, 512);
     for round in 0..3 {
         for n in 0..8 {
-            let mut task = task(n, &format!("{}{}", format!("Document {n}. ").repeat(20), "More. ".repeat(round)));
+            let (all, own) = ("Write on without an end. ".repeat(4), format!("Document {n}. ").repeat(20));
+            let mut task = task(n, &format!("{all}{own}{}", "More. ".repeat(round)));
             task.document = document(n);
             let seen = read(engine.start(task, None)).await;
             let usage = seen.output().usage;
+            assert!(usage.cached <= usage.reusable, "nothing is had that was not computed: {usage:?}");
+            assert!((usage.cached > 0) == (round > 0 || n > 0), "all begin alike: {usage:?}");
             assert!(round == 0 || usage.cached * 10 >= usage.reusable * 9, "{usage:?}");
         }
     }
