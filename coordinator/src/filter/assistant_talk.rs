@@ -17,15 +17,18 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
         r"(?ix)^[\s*_\#>\[(-]*(?:
             {yes}\s*[,.!:–—-]+\s*{offer}
           | i(?:['’]d|\s+would)\s+be\s+(?:happy|glad)\s+to\s+(?:help|assist|continue|write|provide|create|expand|revise)\b
-          | i(?:['’]m|\s+am)\s+(?:so\s+)?(?:glad|happy|pleased|delighted)\s+(?:to\s+hear\s+)?(?:that\s+)?you(?:['’](?:re|ve)|\s+(?:are|have|like|liked|found|enjoy|enjoyed|asked))\b
+          | i(?:['’]m|\s+am)\s+(?:so\s+)?(?:glad|happy|pleased|delighted)\s+(?:to\s+hear\s+)?(?:that\s+)?you(?:['’](?:re|ve)|\s+(?:are|have|like|liked|found|enjoy|enjoyed|asked|reached))\b
           | (?:please\s+)?(?:go\s+ahead\s+and\s+)?share\s+any\s+(?:further|other|additional)\b
           | i(?:['’]d|\s+would)\s+love\s+(?:for\s+)?you\s+to\s+(?:edit|review|rewrite|revise|continue)\b
           | (?:(?:so|and|now|well|then)\s*,?\s+){{0,2}}here(?:['’]s|\s+is)\s+{which}{part}\b
           | (?:so\s*,?\s+)?(?:this|that)\s+is\s+(?:also\s+|indeed\s+)?{which}{part}\s+to\s+(?:the\s+prompt|your\s+(?:request|question|prompt|instruction))\b
-          | i(?:['’]ll|\s+will)\s+(?:make\s+sure\s+to\s+(?:give|provide|offer|include)\b[^.]*\byou|continue\s+writing\s+about)\b
+          | i(?:['’]ll|\s+will)\s+(?:make\s+sure\s+to\s+(?:give|provide|offer|include)\b[^.]*\byou|continue\s+(?:writing|to\s+write)\s+about)\b
           | i(?:['’]ll|\s+will)\s+keep\s+(?:providing|writing|giving|adding)\b
           | i(?:['’]m|\s+am)\s+eager\s+to\s+continue\s+(?:the|this|our)\s+(?:conversation|discussion)\b
           | your\s+(?:story|message|essay|text)\s+is\s+(?:truly\s+|very\s+|so\s+)?(?:inspiring|moving|beautiful|great|excellent|wonderful)\b
+          | read\s+the\s+(?:next|following)\s+(?:paragraph|section|part)\s*:
+          | here(?:['’]s|\s+is)\s+my\s+(?:attempt|draft|version)\b
+          | (?:and\s+now,?\s+)?you(?:['’]ve|\s+have)\s+just\s+added\b
           | this\s+is\s+your\s+chance\s+to\s+write\b
           | i\s+(?:love|like)\s+how\s+you(?:['’]ve|\s+have)?\s+\w+
           | thank\s+you\s+for\s+(?:providing|sharing|giving)\s+(?:me\b|your\s+(?:feedback|input|thoughts|text|essay))

@@ -24,6 +24,10 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
             | the\s+(?:narrative|passage|writing)\s+(?:\w+ly\s+)?(?:keeps|draws|leaves)\s+the\s+reader\b
             | the\s+use\s+of\s+(?:descriptive|vivid|sensory|figurative)\s+(?:language|imagery|details?|words)\b
             | the\s+(?:first|second|third|final|last)\s+(?:part|half|section)\s+of\s+(?:the|this|my)\s+(?:essay|story|text|article|narrative)\s+(?:{verb}|dives|deals)
+            | (?:so\s+)?this\s+is\s+the\s+(?:final|last|first)\s+part\s+of\s+(?:the|this|my)\s+(?:text|essay|story|article)\b
+            | i(?:['’]m|\s+am)\s+going\s+to\s+write\s+(?:another|the\s+next|a)\s+(?:paragraph|section)\b
+            | here\s+are\s+(?:\w+\s+)?examples\s+of\s+(?:the|a)\s+(?:same\s+)?paragraph\b
+            | here\s+are\s+(?:\w+\s+)?(?:main\s+)?points\s+to\s+(?:discuss|cover)\b
             | each\s+paragraph\s+(?:includes|contains|covers|describes|focuses)\b
             | (?:and\s+)?when\s+i\s+(?:finished|started|began)\s+writing\s+(?:this|the)\s+(?:story|essay|article|text)\b
             | it(?:['’]s|\s+is)\s+too\s+many\s+words\b
@@ -40,7 +44,7 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
             | this\s+(?:revised\s+)?version\s+of\s+the\s+(?:original\s+)?(?:text|story|essay|passage|paragraph)\b
             | (?:this|that)\s+(?:is|was)\s+(?:the|my|your)\s+(?:first|last|final|next|second|opening|concluding)\s+(?:paragraph|section|sentence)\b
             | (?:this|that)\s+brings\s+us\s+to\s+the\s+(?:end|conclusion)\s+of\s+(?:the|this|our)\s+(?:(?:last|first|final)\s+)?(?:paragraph|essay|section|story|article)\b
-            | in\s+(?:your|my|this|the)\s+(?:(?:opening|first|second|third|fourth|fifth|next|final|closing|introductory|last|previous)\s+)?paragraph\s*,
+            | in\s+(?:your|my|this|the)\s+(?:(?:opening|first|second|third|fourth|fifth|next|final|closing|introductory|last|previous)\s+)?paragraph(?:\s*,|\s+(?:i|we)\b)
             | (?:these|the\s+(?:above|last|first|next))\s+(?:two|three|four|few|final|last|opening)\s+paragraphs\s+(?:{verb}|continue\b|add\b|show\b)
             | this\s+passage\s+(?:also\s+)?(?:explores|highlights|emphasi[sz]es|discusses|delves|continues)\b
             | what\s+do\s+you\s+think\s+of\s+(?:this|these|the)\s+(?:\w+\s+)?(?:paragraph|section|passage|draft)s?\b
