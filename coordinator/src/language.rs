@@ -67,11 +67,11 @@ fn beginning(text: &str) -> &str {
 
 /// At least one word in six is one of the commonest of English, and no letter is foreign to it.
 fn looks_english(text: &str) -> bool {
-    const COMMON: &str = " a about after all although an and another any are as at be because been before but by can could create day do \
-                          each every for from give had has have he her his how i if in into is it its list make me more my new no \
-                          not of on one or our out she should since some than that the their them then there these they this \
-                          those through to unless until us was we were what when where which while who why with would write \
-                          yet you your essay story article ";
+    const COMMON: &str = " a about after all although an and another any are as at be because been before but by can \
+                          could create day do each every for from give had has have he her his how i if in into is it \
+                          its list make me more my new no not of on one or our out she should since some than that the \
+                          their them then there these they this those through to unless until us was we were what when \
+                          where which while who why with would write yet you your essay story article ";
     let (mut words, mut common) = (0, 0);
     for word in text.split(|c: char| !c.is_alphabetic() && c != '\'').filter(|word| !word.is_empty()) {
         if !word.is_ascii() {
@@ -126,9 +126,12 @@ mod tests {
             assert!(!is_foreign(text), "{text}");
         }
         for text in [
-            "Le vieux marin regardait la mer et les bateaux qui rentraient au port, mais son fils ne revenait pas de la longue route.",
-            "El viejo marinero miraba el mar y los barcos que entraban en el puerto, pero su hijo no regresaba de aquel largo viaje.",
-            "Der alte Mann sah auf das Meer hinaus und wartete auf die Schiffe, die am Abend in den Hafen kommen sollten, doch sein Sohn war nicht an Bord.",
+            "Le vieux marin regardait la mer et les bateaux qui rentraient au port, mais son fils ne revenait pas de la \
+             longue route.",
+            "El viejo marinero miraba el mar y los barcos que entraban en el puerto, pero su hijo no regresaba de aquel \
+             largo viaje.",
+            "Der alte Mann sah auf das Meer hinaus und wartete auf die Schiffe, die am Abend in den Hafen kommen sollten, \
+             doch sein Sohn war nicht an Bord.",
         ] {
             assert!(is_foreign(text), "{text}");
         }

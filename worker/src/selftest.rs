@@ -91,14 +91,14 @@ impl Bounds {
     }
 
     /// `own`: what a device may be off by without any rounding but bf16's. What the rounding makes of a model is worked out:
-    /// typically half as much again is allowed; of the worst row, which is a matter of luck, twice as much.
+    /// typically a quarter more is allowed; of the worst row, which is a matter of luck, two fifths more.
     fn new(model: &Model, own: f64, rounding: Rounding) -> Result<Self, Fault> {
         let tokens = text(0, TEXT, model.config().vocab);
         let exact = reference::logits(model, &tokens, Rounding::Nothing)?;
         let rounded = reference::logits(model, &tokens, rounding)?;
         let mut cost = Distances::default();
         cost.add_rows("rounded", 0, &rounded, &exact, model.config().vocab, f64::INFINITY)?;
-        Ok(Self { worst: own + 2.0 * cost.worst, typical: own + 1.5 * cost.typical() })
+        Ok(Self { worst: own.max(1.4 * cost.worst), typical: own.max(1.25 * cost.typical()) })
     }
 }
 

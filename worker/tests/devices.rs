@@ -123,6 +123,7 @@ fn eight_bit_floats_cost_what_their_rounding_does_and_sampling_nothing() {
         for (name, model) in selftest::models().unwrap() {
             for way in [Way::FP8_KV, Way::FP8_WEIGHTS, Way { deterministic: true, ..Way::FP8_WEIGHTS }] {
                 let (bounds, mut device) = (bounds(kind, &model, way), on_gpu(kind, &model, way));
+                assert_eq!(device.kv_blocks(), selftest::BLOCKS);
                 let found = selftest::logits(&mut device, &model, bounds.worst);
                 println!("{name}{}: {found:?} within {bounds:?}", way.name);
                 assert_within(bounds, found, &format!("{name} on {kind:?}{}", way.name));

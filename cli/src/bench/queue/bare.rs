@@ -79,17 +79,18 @@ async fn drain(mut connection: MultiplexedConnection, load: &Load, slots: u32, p
             let end = Next::End { state: State::Rejected, reason: "too_short".into() };
             sections.push(commit(next, &load.finished, end)?);
         }
-        for calls in plans.chunks(pipeline).chain(sections.chunks(pipeline)) {
-            let mut pipeline = redis::pipe();
-            for call in calls {
-                pipeline.add_command(call.clone());
+        for calls in [plans, sections] {
+            let mut calls = calls.into_iter();
+            while calls.len() > 0 {
+                let mut sent = redis::pipe();
+                calls.by_ref().take(pipeline).for_each(|call| _ = sent.add_command(call));
+                let answers: Vec<(String, Option<Value>)> =
+                    answers(sent.query_async(&mut connection).await.map_err(broken)?)?;
+                if let Some((word, _)) = answers.iter().find(|(word, _)| word != "done") {
+                    return Err(Failure::stopped(format!("a commit was answered {word:?}")));
+                }
+                cycles += answers.len() as u64;
             }
-            let answers: Vec<(String, Option<Value>)> =
-                answers(pipeline.query_async(&mut connection).await.map_err(broken)?)?;
-            if let Some((word, _)) = answers.iter().find(|(word, _)| word != "done") {
-                return Err(Failure::stopped(format!("a commit was answered {word:?}")));
-            }
-            cycles += answers.len() as u64;
         }
     }
 }
