@@ -38,12 +38,14 @@ function show({ title, crumbs, content }) {
 
 const pathOf = (url) => url.split('?')[0];
 
-let asking = false, stale = false, shown = '';
-async function refresh() {
-  // One question at a time; what changed meanwhile is asked for after it.
+// One question at a time; what changed meanwhile is asked for after it.
+let asking = null, stale = false, shown = '';
+function refresh() {
   stale = true;
-  if (asking) return;
-  asking = true;
+  asking ??= draw().finally(() => { asking = null; });
+}
+
+async function draw() {
   while (stale) {
     stale = false;
     const url = location.href, here = place();
@@ -60,7 +62,6 @@ async function refresh() {
       trouble(error, url);
     }
   }
-  asking = false;
 }
 
 // A page that was there stays; one that cannot be had says why.
@@ -127,7 +128,14 @@ document.addEventListener('visibilitychange', () => { listen(); if (!document.hi
 
 get('/api/site').then((told) => {
   site = told;
-  const leave = async () => { await post('/logout'); location.href = '/login'; };
+  const leave = async () => {
+    // Whoever leaves asks nothing more: it would be refused.
+    source?.close();
+    clearInterval(timer);
+    await asking;
+    await post('/logout').catch((error) => { listen(); throw error; });
+    location.href = '/login';
+  };
   if (told.log_in) document.getElementById('who').replaceChildren(told.who, ' ', el('button.small', { type: 'button', onclick: leave }, 'Log out'));
   document.getElementById('version').textContent = `Longhand ${told.version}`;
 }).catch((error) => console.info(error.message)).finally(() => { listen(); refresh(); });
