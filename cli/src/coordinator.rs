@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use longhand_coordinator::control::rpc::{self, Coordinator, ServiceOptions};
+use longhand_coordinator::control::sweeper::{self, SweeperOptions};
 use longhand_coordinator::corpus::{Archive, Place};
-use longhand_coordinator::service::{self, Coordinator, ServiceOptions};
-use longhand_coordinator::sweeper::{self, SweeperOptions};
-use longhand_coordinator::web::Site;
+use longhand_coordinator::http::Site;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 

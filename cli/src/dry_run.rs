@@ -1,8 +1,9 @@
 //! `longhand run --dry-run`: what would be asked of the model first. Nothing is written anywhere.
 
-use longhand_coordinator::document::Document;
-use longhand_coordinator::instruction::{self, Instruction, Summary};
-use longhand_coordinator::recipe::Recipe;
+use longhand_coordinator::dataset::input::{self, Summary};
+use longhand_coordinator::domain::document::Document;
+use longhand_coordinator::domain::instruction::Instruction;
+use longhand_coordinator::domain::recipe::Recipe;
 use longhand_proto::RunId;
 use longhand_proto::task::{Message, Task};
 use longhand_worker::model::Model;

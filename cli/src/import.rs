@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use longhand_coordinator::import::{Format, Options, Report, Turn, import as import_files};
+use longhand_coordinator::dataset::import::{Format, Options, Report, Turn, import as import_files};
 
 use crate::exit::{Code, Failure, Result};
 use crate::output::{self, grouped};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use longhand_coordinator::service::{Role, Tokens};
-use longhand_coordinator::web::Pem;
+use longhand_coordinator::control::rpc::{Role, Tokens};
+use longhand_coordinator::http::Pem;
 use longhand_worker::client::link::{CallError, Credentials, Link, Patience, Tls, Wire};
 use tonic::{Response, Status};
 

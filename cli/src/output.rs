@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use longhand_coordinator::instruction::BadRow;
+use longhand_coordinator::domain::instruction::BadRow;
 use serde::Serialize;
 
 use crate::exit::{Failure, Result};

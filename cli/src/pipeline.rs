@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_coordinator::service::{self, Coordinator, ServiceOptions};
+use longhand_coordinator::control::rpc::{self, Coordinator, ServiceOptions};
+use longhand_coordinator::control::sweeper::{self, SweeperOptions};
+use longhand_coordinator::http::Site;
 use longhand_coordinator::store::Store;
-use longhand_coordinator::sweeper::{self, SweeperOptions};
-use longhand_coordinator::web::Site;
 use longhand_proto::WorkerId;
 use longhand_worker::client::link::{Credentials, Link, Tls};
 use longhand_worker::client::{Metrics, Worker, WorkerError, WorkerOptions, WorkerReport};
@@ -69,7 +69,7 @@ impl Pipeline {
     }
 
     /// The coordinator's counters.
-    pub(crate) fn metrics(&self) -> &longhand_coordinator::metrics::Metrics {
+    pub(crate) fn metrics(&self) -> &longhand_coordinator::control::metrics::Metrics {
         self.coordinator.metrics()
     }
 

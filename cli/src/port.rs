@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use longhand_coordinator::service::{Access, Tokens};
-use longhand_coordinator::web::{self, Pem, Site, TraceUrl};
+use longhand_coordinator::control::rpc::{Access, Tokens};
+use longhand_coordinator::http::{self, Pem, Site, TraceUrl};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longhand_coordinator::document::Document;
-use longhand_coordinator::store::{self, Counts, Filter, Record, State, Store};
+use longhand_coordinator::domain::document::Document;
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{self, Counts, Filter, Record, Store};
 use longhand_proto::{DocumentId, RunId, clock};
 use longhand_worker::engine::Engine;
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use longhand_coordinator::recipe::Recipe;
+use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::report::{self, Summary};
 use serde_json::json;
 

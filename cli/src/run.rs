@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_coordinator::instruction;
-use longhand_coordinator::recipe::Recipe;
-use longhand_coordinator::run::{self, RunSpec, SubmitError, SubmitReport};
-use longhand_coordinator::store::{Commit, Filter, Next, State, Store, StoreError, Terms};
-use longhand_coordinator::trace;
-use longhand_coordinator::web::Site;
+use longhand_coordinator::control::submit::{self, RunSpec, SubmitError, SubmitReport};
+use longhand_coordinator::control::trace;
+use longhand_coordinator::dataset::input;
+use longhand_coordinator::domain::recipe::Recipe;
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::http::Site;
+use longhand_coordinator::store::{Commit, Filter, Next, Store, StoreError, Terms};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
 use serde_json::json;

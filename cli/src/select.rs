@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
-use longhand_coordinator::document::Language;
-use longhand_coordinator::select::{Asker, Options, Report, Rules, SelectError, rules, select as select_rows};
+use longhand_coordinator::dataset::select::{Asker, Options, Report, Rules, SelectError, rules, select as select_rows};
+use longhand_coordinator::domain::language::Language;
 use longhand_proto::task::{self, Output, Task};
 use longhand_worker::engine::{Engine, Event};
 use tokio::runtime::Handle;

@@ -1,6 +1,6 @@
 //! `longhand validate`: what a file of instructions holds, and which of its rows are bad.
 
-use longhand_coordinator::instruction::{self, LENGTH_BINS, Summary};
+use longhand_coordinator::dataset::input::{self, LENGTH_BINS, Summary};
 
 use crate::args::ValidateArgs;
 use crate::exit::{Code, Failure, Result};

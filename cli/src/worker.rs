@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use longhand_coordinator::web::Site;
+use longhand_coordinator::http::Site;
 use longhand_proto::WorkerId;
 use longhand_worker::client::{Metrics, Worker, WorkerError, WorkerOptions, WorkerReport};
 use serde_json::json;

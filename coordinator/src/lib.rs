@@ -1,27 +1,28 @@
 //! Decides what is written next and what is kept.
+//!
+//! Layers, each of which depends on those above it and on none below (a test walks the `use` lines):
+//! ```text
+//! files       files on disk, written whole or not at all
+//! domain      instruction, plan, document, verdict, state, recipe: data and pure functions
+//! text        prompts, context, required length, filters, similarity
+//! lifecycle   the document's state machine: next task, and what a finished one makes of it
+//! dataset     instruction sets: read, import, select
+//! store       documents, leases, workers, audit log: SQLite and Redis
+//! run_stats   figures of each run, kept up to date
+//! corpus      shards, manifest, export, archive
+//! report      one page about a finished corpus
+//! control     gRPC services, sweeper, submission, operator actions, metrics, traces
+//! http        dashboard and HTTP API
+//! ```
 
-pub mod context;
+pub mod control;
 pub mod corpus;
-pub mod document;
-pub mod duplicates;
-pub mod filter;
-pub mod hand;
-pub mod import;
-pub mod instruction;
-pub mod judge;
-pub mod language;
-pub mod length;
-pub mod metrics;
-pub mod plan;
-pub mod prompt;
-pub mod recipe;
+pub mod dataset;
+pub mod domain;
+pub mod files;
+pub mod http;
+pub mod lifecycle;
 pub mod report;
-pub mod run;
-pub mod select;
-pub mod service;
+mod run_stats;
 pub mod store;
-pub mod sweeper;
-mod text_file;
-pub mod trace;
-mod units;
-pub mod web;
+pub mod text;

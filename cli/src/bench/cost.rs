@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use longhand_coordinator::document::{Document, Instruction, Language};
-use longhand_coordinator::recipe::Recipe;
+use longhand_coordinator::domain::document::Document;
+use longhand_coordinator::domain::instruction::Instruction;
+use longhand_coordinator::domain::language::Language;
+use longhand_coordinator::domain::recipe::Recipe;
+use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Commit, Filter, LeaseQuery, NewDocument, Next, Run, SqliteStore, State, Store, StoreError, SweepLimits, Terms,
+    Commit, Filter, LeaseQuery, NewDocument, Next, Run, SqliteStore, Store, StoreError, SweepLimits, Terms,
 };
 use longhand_proto::task::Message;
 use longhand_proto::{DocumentId, LeaseId, RunId, clock};

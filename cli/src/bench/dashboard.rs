@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use clap::Args;
-use longhand_coordinator::document::{Document, Instruction, Language, Plan, Progress, Section, Step, Verdict};
-use longhand_coordinator::recipe::Recipe;
-use longhand_coordinator::run::{self, RunSpec};
-use longhand_coordinator::service::{Coordinator, ServiceOptions};
-use longhand_coordinator::store::{self, NewDocument, RedisOptions, State, Store, Swap, Terms};
-use longhand_coordinator::web::Site;
+use longhand_coordinator::control::rpc::{Coordinator, ServiceOptions};
+use longhand_coordinator::control::submit::{self, RunSpec};
+use longhand_coordinator::domain::document::{Document, Progress, Section, Verdict};
+use longhand_coordinator::domain::instruction::Instruction;
+use longhand_coordinator::domain::language::Language;
+use longhand_coordinator::domain::plan::{Plan, Step};
+use longhand_coordinator::domain::recipe::Recipe;
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::http::Site;
+use longhand_coordinator::store::{self, NewDocument, RedisOptions, Store, Swap, Terms};
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::{RunId, chance, clock};
 use serde::Serialize;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use longhand_coordinator::duplicates::{Index, Signature};
+use longhand_coordinator::text::similarity::{Index, Signature};
 use longhand_proto::clock;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -16,8 +16,7 @@ mod trace;
 
 use clap::Subcommand;
 
-use crate::exit::Code;
-use crate::exit::Result;
+use crate::exit::{Code, Result};
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
-use longhand_coordinator::recipe::{Method, Recipe};
+use longhand_coordinator::domain::recipe::{Method, Recipe};
 use longhand_coordinator::store::{self, Filter, RedisOptions};
 use serde_json::json;
 

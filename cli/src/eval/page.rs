@@ -137,7 +137,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::score::{Grouping, tests::report};
+    use super::super::score::Grouping;
+    use super::super::score::tests::report;
     use super::*;
 
     #[test]

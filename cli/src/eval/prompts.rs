@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use longhand_coordinator::instruction::LENGTH_RANGE;
+use longhand_coordinator::dataset::input::LENGTH_RANGE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -1,10 +1,11 @@
 //! What became of the prompts, scored and grouped.
 
-use longhand_coordinator::document::{Document, Language, Progress};
-use longhand_coordinator::filter::score_length;
-use longhand_coordinator::judge;
-use longhand_coordinator::recipe::Method;
-use longhand_coordinator::store::State;
+use longhand_coordinator::domain::document::{Document, Progress};
+use longhand_coordinator::domain::judge;
+use longhand_coordinator::domain::language::Language;
+use longhand_coordinator::domain::recipe::Method;
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::text::filter::score_length;
 use longhand_proto::task::ModelInfo;
 use longhand_proto::words;
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! `longhand documents` and `longhand show`.
 
 use clap::Args;
-use longhand_coordinator::document::{Document, Progress, Verdict, assemble};
+use longhand_coordinator::domain::document::{Document, Progress, Verdict, assemble};
 use longhand_coordinator::store::{Attempt, Past};
 use longhand_proto::{DocumentId, RunId, v1};
 use serde_json::{Value, json};

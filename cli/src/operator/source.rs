@@ -3,9 +3,8 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use longhand_coordinator::store::{
-    self, Attempt, Counters, Filter, Page, Record, Run, Source, State, StoreError, Terms,
-};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{self, Attempt, Counters, Filter, Page, Record, Run, Source, StoreError, Terms};
 use longhand_proto::{DocumentId, RunId, v1};
 use tokio::sync::Mutex;
 

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use longhand_coordinator::instruction::{self, BadRow, Instruction};
-use longhand_coordinator::recipe::Recipe;
+use longhand_coordinator::dataset::input;
+use longhand_coordinator::domain::instruction::{BadRow, Instruction};
+use longhand_coordinator::domain::recipe::Recipe;
 use longhand_proto::{RunId, v1};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use longhand_coordinator::document::Document;
+use longhand_coordinator::domain::document::Document;
 use longhand_coordinator::store::{AttemptEnd, Filter, Record, Result, Store};
 use longhand_proto::{DocumentId, LeaseId, RunId};
 

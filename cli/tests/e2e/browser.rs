@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use longhand_coordinator::filter;
+use longhand_coordinator::text::filter;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Task, TaskKind};
 use longhand_proto::{DocumentId, WorkerId};
 use longhand_worker::client::link::{Credentials, Link, Tls};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use longhand_coordinator::document::Document;
+use longhand_coordinator::domain::document::Document;
 use longhand_coordinator::store::{AttemptEnd, Filter, Record, Source, SqliteStore};
 use longhand_proto::{DocumentId, RunId, clock};
 use rand::rngs::StdRng;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use longhand_coordinator::document::Language;
-use longhand_coordinator::instruction;
-use longhand_coordinator::recipe::Recipe;
+use longhand_coordinator::dataset::input;
+use longhand_coordinator::domain::language::Language;
+use longhand_coordinator::domain::recipe::Recipe;
 
 fn examples() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join("examples")
@@ -33,7 +33,7 @@ fn every_example_row_is_good_and_its_text_asks_for_the_length_it_states() {
         assert_eq!(instructions.len(), rows, "{file}");
         for instruction in instructions {
             assert_eq!(instruction.language, language, "{:?}", instruction.id);
-            let stated = longhand_coordinator::length::required(&instruction.text());
+            let stated = longhand_coordinator::text::length::required(&instruction.text());
             assert!(stated.is_some() && stated == instruction.required_words, "{:?}: {stated:?}", instruction.id);
         }
     }

@@ -19,7 +19,7 @@ use super::flush::{BATCH, document};
 use super::manifest::{Entry, Held};
 use super::restore::restore;
 use super::{CorpusError, Place, Record, Result, atomic};
-use crate::recipe::Recipe;
+use crate::domain::recipe::Recipe;
 use crate::store::{Run, Store, StoreError};
 
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use longhand_proto::task::ModelInfo;
 
 use super::{Format, Stats};
-use crate::document::SCORE_QUALITY;
-use crate::filter::{Bound, NEAR_DUPLICATE, RULES};
-use crate::recipe::{JudgeRules, Recipe};
+use crate::domain::recipe::{JudgeRules, Recipe};
+use crate::lifecycle::SCORE_QUALITY;
+use crate::text::filter::{Bound, NEAR_DUPLICATE, RULES};
 
 /// The card. `model` is what wrote the accepted documents, if there are any.
 pub(super) fn text(stats: &Stats, recipe: &Recipe, format: Format, model: Option<&ModelInfo>) -> String {

@@ -17,10 +17,11 @@ use super::{
     Corpus, CorpusError, Format, Limits, Packing, Record, Result, Stats, TokenCount, Wall, atomic, blocking, card,
     install,
 };
-use crate::document::{Document, Progress, Verdict};
-use crate::filter::Others;
-use crate::store::{self, Attempt, Filter, Source, State};
-use crate::units;
+use crate::domain::document::{Document, Progress, Verdict};
+use crate::domain::state::State;
+use crate::store::{self, Attempt, Filter, Source};
+use crate::text::filter::Others;
+use crate::text::shingles;
 
 /// Documents of one page: about 8 MB of the longest ones.
 const PAGE: u32 = 32;

@@ -3,7 +3,7 @@
 use longhand_proto::DocumentId;
 
 use super::{Corpus, CorpusError, Record, Result, blocking, shard};
-use crate::document::Document;
+use crate::domain::document::Document;
 use crate::store::{self, Source};
 
 /// Most documents of one shard: about 16 MB of the longest ones.

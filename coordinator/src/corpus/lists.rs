@@ -5,10 +5,13 @@ use serde::Serialize;
 
 use super::record::count;
 use super::{Judged, SectionRecord};
-use crate::document::{Document, Instruction, Language, Plan, Progress, Step, Verdict};
-use crate::filter::score_length;
-use crate::judge;
+use crate::domain::document::{Document, Progress, Verdict};
+use crate::domain::instruction::Instruction;
+use crate::domain::judge;
+use crate::domain::language::Language;
+use crate::domain::plan::{Plan, Step};
 use crate::store::{Attempt, AttemptEnd, Record};
+use crate::text::filter::score_length;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Rejected<'a> {

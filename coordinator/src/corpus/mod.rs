@@ -11,7 +11,6 @@
 //! ```
 
 mod archive;
-pub(crate) mod atomic;
 mod card;
 mod dataset;
 mod export;
@@ -37,7 +36,7 @@ use std::path::{Path, PathBuf};
 
 use longhand_proto::{DocumentId, RunId};
 
-use crate::recipe::Recipe;
+use crate::domain::recipe::Recipe;
 use crate::store::{Run, Source, StoreError};
 
 pub use archive::Archive;
@@ -63,10 +62,8 @@ const REBUILD: &str = "delete .longhand/manifest.jsonl and .longhand/shards and 
 /// Why the corpus could not be written or read. No half file stands under a final name in any case.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
-    #[error("no space left to write {}; free some and run the same command again: nothing is lost", path.display())]
-    Full { path: PathBuf },
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// `line` is 0 where the file as a whole is meant.
     #[error("{}{} is damaged or missing; {remedy}", file.display(), at_line(*line))]
     Damaged { file: PathBuf, line: u64, remedy: String },
@@ -89,9 +86,7 @@ fn at_line(line: u64) -> String {
 
 impl CorpusError {
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
-        let path = path.to_owned();
-        let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if full { Self::Full { path } } else { Self::Io { path, source } }
+        FileError::io(path, source).into()
     }
 
     fn damaged(file: &Path, line: u64, remedy: &str) -> Self {

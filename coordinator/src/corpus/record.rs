@@ -4,11 +4,13 @@ use longhand_proto::task::{FinishReason, Message, Usage};
 use longhand_proto::{DocumentId, RunId, WorkerId, words};
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Document, Language, Progress, Section, Step, Summary, Verdict};
-use crate::filter::score_length;
-use crate::judge::{self, Scores, Vote};
-use crate::recipe::Recipe;
+use crate::domain::document::{Document, Progress, Section, Summary, Verdict};
+use crate::domain::judge::{self, Scores, Vote};
+use crate::domain::language::Language;
+use crate::domain::plan::Step;
+use crate::domain::recipe::Recipe;
 use crate::store::Run;
+use crate::text::filter::score_length;
 
 /// An accepted document as a trainer reads it, with all that is known of how it was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

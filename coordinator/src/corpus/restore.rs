@@ -4,9 +4,11 @@ use longhand_proto::task::{ModelInfo, Timings, Usage};
 
 use super::shard::Index;
 use super::{Corpus, CorpusError, Record, Result, SectionRecord, blocking};
-use crate::document::{Document, Plan, Progress, Section, Verdict, add_usage};
-use crate::hand;
-use crate::store::{Filter, State, Store, StoreError};
+use crate::domain::document::{Document, Progress, Section, Verdict, add_usage};
+use crate::domain::plan::Plan;
+use crate::domain::state::State;
+use crate::store::cas::{cas_loop, read};
+use crate::store::{Filter, Store, StoreError};
 
 /// Documents looked at in one page.
 const PAGE: u32 = 256;
@@ -49,7 +51,16 @@ impl Corpus {
 /// if something has, or if the store does not know it.
 pub(super) async fn restore(store: &dyn Store, record: &Record, round: u32) -> Result<bool> {
     let Some(stored) = store.get(record.id).await? else { return Ok(false) };
-    hand::restore(store, stored, |document| finished(document, record, round)).await.map_err(CorpusError::from)
+    let decide = |stored: &crate::store::Record| {
+        let mut document = read(stored)?;
+        let untouched = document.round == 0 && matches!(document.progress, Progress::Planning { .. });
+        if stored.state.is_terminal() || !untouched {
+            return Err("already being written".to_owned());
+        }
+        finished(&mut document, record, round).map_err(|error| error.to_string())?;
+        Ok((document, State::Accepted, ()))
+    };
+    Ok(cas_loop(store, stored, false, decide).await?.is_ok())
 }
 
 /// The document as it was when the record was made of it, but for what a record does not hold: how long each task took.
@@ -94,8 +105,8 @@ fn section(section: &SectionRecord, record: &Record) -> Result<Section, StoreErr
     })
 }
 
-fn vote(record: &super::VoteRecord) -> crate::judge::Vote {
+fn vote(record: &super::VoteRecord) -> crate::domain::judge::Vote {
     let super::VoteRecord { scores, problem, attempt, worker, model, weights_hash, seed } = record.clone();
     let (seed, usage) = (seed.parse().unwrap_or(0), Usage::default());
-    crate::judge::Vote { scores, problem, attempt, worker, model, weights_hash, seed, usage }
+    crate::domain::judge::Vote { scores, problem, attempt, worker, model, weights_hash, seed, usage }
 }

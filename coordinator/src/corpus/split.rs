@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use crate::duplicates::{Index, Signature};
-use crate::units;
+use crate::text::shingles;
+use crate::text::similarity::{Index, Signature};
 
 /// Instructions this similar belong together. Looser than for near duplicates: to part two that only look alike costs more
 /// here than to keep them together.

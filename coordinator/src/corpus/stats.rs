@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Packing;
 use super::record::count;
-use crate::document::{Document, Language, Progress};
-use crate::filter::score_length;
-use crate::judge;
-use crate::store::{Attempt, AttemptEnd, Counts, Run, State};
+use crate::domain::document::{Document, Progress};
+use crate::domain::judge;
+use crate::domain::language::Language;
+use crate::domain::state::State;
+use crate::store::{Attempt, AttemptEnd, Counts, Run};
+use crate::text::filter::score_length;
 
 /// Upper ends of the histogram's bins in words, the last one open: those of LongBench-Write, and its range beyond.
 const BINS: [u32; 7] = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];

@@ -7,8 +7,11 @@ mod shelf;
 use longhand_proto::task::{FinishReason, Message, ModelInfo, Timings, Usage};
 use longhand_proto::{DocumentId, RunId};
 
-use crate::document::{Document, Instruction, Language, Plan, Progress, Section, Step, Verdict};
-use crate::recipe::Recipe;
+use crate::domain::document::{Document, Progress, Section, Verdict};
+use crate::domain::instruction::Instruction;
+use crate::domain::language::Language;
+use crate::domain::plan::{Plan, Step};
+use crate::domain::recipe::Recipe;
 use crate::store::{Run, Terms};
 
 pub(super) fn run() -> Run {

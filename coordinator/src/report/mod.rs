@@ -15,10 +15,10 @@ use longhand_proto::DocumentId;
 use longhand_proto::words;
 use serde::Serialize;
 
-use crate::document::{Assembled, Language};
-use crate::filter::{Bound, Measure, NEAR_DUPLICATE, Others, RULES, Rule, score_length};
-use crate::language;
-use crate::recipe::Recipe;
+use crate::domain::document::Assembled;
+use crate::domain::language::{self, Language};
+use crate::domain::recipe::Recipe;
+use crate::text::filter::{Bound, Measure, NEAR_DUPLICATE, Others, RULES, Rule, score_length};
 
 pub use page::html;
 pub(crate) use page::{CSS, JS, linked};

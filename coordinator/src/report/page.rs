@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::plot::{self, short};
 use super::{Distribution, LanguageSummary, Report, RuleSummary, Summary, rules};
-use crate::filter::Bound;
-use crate::language;
+use crate::domain::language;
+use crate::text::filter::Bound;
 
 pub(crate) const CSS: &str = include_str!("assets/report.css");
 pub(crate) const JS: &str = include_str!("assets/report.js");

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Distribution, Row};
-use crate::document::Language;
+use crate::domain::language::Language;
 
 /// Of a distribution, in the units of its drawing.
 const WIDTH: f64 = 400.0;
@@ -102,7 +102,7 @@ pub(super) fn lengths(rows: &[Row]) -> String {
         .expect("a String takes all that is written");
     }
     for (asked, written, language) in &points {
-        let class = crate::language::name(*language);
+        let class = crate::domain::language::name(*language);
         write!(
             out,
             "<circle class={class} cx={:.1} cy={:.1} r=3><title>{asked} asked, {written} written</title></circle>",

@@ -11,8 +11,11 @@ use serde::Deserialize;
 
 use super::Report;
 use crate::corpus::{Record, SectionRecord, Stats};
-use crate::document::{Assembled, Instruction, Language, Plan, Section, Step, assemble};
-use crate::recipe::{Recipe, RecipeError};
+use crate::domain::document::{Assembled, Section, assemble};
+use crate::domain::instruction::Instruction;
+use crate::domain::language::Language;
+use crate::domain::plan::{Plan, Step};
+use crate::domain::recipe::{Recipe, RecipeError};
 
 /// A folder that no report can be made of.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,10 @@ use longhand_proto::DocumentId;
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 
 use super::*;
-use crate::document::{Instruction, Plan, Section, Verdict, assemble};
-use crate::filter;
+use crate::domain::document::{Section, Verdict, assemble};
+use crate::domain::instruction::Instruction;
+use crate::domain::plan::Plan;
+use crate::text::filter;
 
 /// A document of sentences that are all different, but for `tail`.
 struct Written {
@@ -16,7 +18,7 @@ struct Written {
 
 impl Written {
     fn new(seed: u32, sentences: u32, asked: Option<u32>, tail: &str) -> Self {
-        let word = |k: u32| crate::units::mix(u64::from(seed) << 32 | u64::from(k)) % 100_000;
+        let word = |k: u32| crate::text::shingles::mix(u64::from(seed) << 32 | u64::from(k)) % 100_000;
         let letters = |number: u64| number.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
         let sentence = |k: u32| (0..10).map(|at| letters(word(k * 10 + at))).collect::<Vec<String>>().join(" ") + ".";
         let text = (0..sentences).map(sentence).collect::<Vec<_>>().join(" ") + tail;

@@ -1,5 +1,5 @@
 //! Where documents live. A store knows a document's envelope (who may write it, where it waits) and keeps its body as
-//! opaque JSON; what a document *is* stands in [`crate::document`].
+//! opaque JSON; what a document *is* stands in [`crate::domain::document`].
 //!
 //! Both implementations pass one conformance suite (`tests/store/`). The contract:
 //!
@@ -11,6 +11,7 @@
 //! - Errors, losses and releases are counted apart. Only a loss can be counted by a sweep, only a commit counts errors.
 //! - Submitted ids end as exactly one of accepted, rejected, failed, cancelled.
 
+pub(crate) mod cas;
 mod open;
 mod record;
 mod redis;
@@ -25,8 +26,7 @@ use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 
 pub use self::open::open;
 pub use self::record::{
-    Action, Attempt, AttemptEnd, Counters, Counts, Deed, Grant, NewDocument, Past, Record, Run, Seen, State, Submitted,
-    Terms, UnknownWord,
+    Action, Attempt, AttemptEnd, Counters, Counts, Deed, Grant, NewDocument, Past, Record, Run, Seen, Submitted, Terms,
 };
 pub use self::redis::{RedisOptions, RedisStore, RedisTls, raw};
 pub use self::sqlite::SqliteStore;

@@ -6,61 +6,6 @@ use longhand_proto::task::{Checkpoint, Vitals};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 
-/// Where a document waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// May be leased.
-    Ready,
-    /// A worker holds it.
-    Leased,
-    /// Waits out a back-off, then becomes ready.
-    Delayed,
-    Accepted,
-    Rejected,
-    Failed,
-    Cancelled,
-}
-
-impl State {
-    pub const ALL: [Self; 7] =
-        [Self::Ready, Self::Leased, Self::Delayed, Self::Accepted, Self::Rejected, Self::Failed, Self::Cancelled];
-
-    /// True for the four states in which nothing is left to do.
-    pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Accepted | Self::Rejected | Self::Failed | Self::Cancelled)
-    }
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Leased => "leased",
-            Self::Delayed => "delayed",
-            Self::Accepted => "accepted",
-            Self::Rejected => "rejected",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// A word that is none of those it could be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{word:?} is no {kind}")]
-pub struct UnknownWord {
-    kind: &'static str,
-    word: String,
-}
-
-impl FromStr for State {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> std::result::Result<Self, UnknownWord> {
-        let known = Self::ALL.into_iter().find(|state| state.as_str() == word);
-        known.ok_or_else(|| UnknownWord { kind: "state", word: word.to_owned() })
-    }
-}
-
 /// One submission: fixed when it is created, but for its being paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -104,7 +49,7 @@ impl Terms {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDocument {
     pub id: DocumentId,
-    /// JSON of a [`crate::document::Document`].
+    /// JSON of a [`crate::domain::document::Document`].
     pub body: String,
     /// Set if the row was bad: the document starts as failed for this reason (the error's class).
     pub failed: Option<String>,

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
     Commit, Committed, Filter, LeaseQuery, NewDocument, Next, Record, RedisOptions, RedisStore, Run, SqliteStore,
-    State, Store, SweepLimits, Swept, Terms,
+    Store, SweepLimits, Swept, Terms,
 };
 use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};

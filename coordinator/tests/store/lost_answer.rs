@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Committed, LeaseQuery, Lookup, Next, RedisOptions, Renewal, State, StoreError, Swap, Swapped,
+    Committed, LeaseQuery, Lookup, Next, RedisOptions, Renewal, StoreError, Swap, Swapped,
 };
 use longhand_proto::LeaseId;
 use longhand_tests::proxy::{Protocol, Proxy};

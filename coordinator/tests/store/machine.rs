@@ -1,8 +1,9 @@
 //! Random calls, each made twice, on a store and on the model: after each pair both hold the same.
 
+use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
     AttemptEnd, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Next, Past, Record, Renewal, Run,
-    State, StoreError, Swap, SweepLimits, Terms,
+    StoreError, Swap, SweepLimits, Terms,
 };
 use longhand_proto::{DocumentId, LeaseId, RunId};
 use proptest::prelude::*;

@@ -1,6 +1,7 @@
 //! The contract as a small program: what a store must hold and answer after each call.
 
-use longhand_coordinator::store::{AttemptEnd, State, Swapped};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{AttemptEnd, Swapped};
 
 /// Runs in the model, and rows of each.
 pub(crate) const RUNS: usize = 2;

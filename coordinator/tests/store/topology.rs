@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, RedisTls, State, StoreError, open};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, RedisTls, StoreError, open};
 use longhand_tests::cluster::Cluster;
 use longhand_tests::sentinel::Watched;
 use longhand_tests::server::{Kind, Server};

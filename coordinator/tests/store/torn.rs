@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use longhand_coordinator::store::{Attempt, Next, Record, RedisOptions, Renewal, State, Swap};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{Attempt, Next, Record, RedisOptions, Renewal, Swap};
 use longhand_proto::LeaseId;
 use longhand_tests::server::{Kind, Server};
 

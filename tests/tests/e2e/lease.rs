@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use longhand_coordinator::service::ServiceOptions;
-use longhand_coordinator::store::{AttemptEnd, State};
-use longhand_coordinator::sweeper::SweeperOptions;
+use longhand_coordinator::control::rpc::ServiceOptions;
+use longhand_coordinator::control::sweeper::SweeperOptions;
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::AttemptEnd;
 use longhand_proto::v1::Outcome;
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::mock::{Faults, MockOptions};
@@ -117,7 +118,7 @@ async fn the_section_of_a_killed_worker_is_resumed_from_its_checkpoint() {
     let written = document(&record);
     assert_eq!(written.sections()[0], saved, "an acknowledged section must stay as it is");
     assert!(written.sections()[1].usage.resumed >= 20, "{:?}", written.sections()[1].usage);
-    let texts = |document: &longhand_coordinator::document::Document| {
+    let texts = |document: &longhand_coordinator::domain::document::Document| {
         document.sections().iter().map(|section| section.text.clone()).collect::<Vec<_>>()
     };
     assert_eq!(texts(&written), texts(&expected), "the same text as without the crash");

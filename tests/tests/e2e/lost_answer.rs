@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use longhand_coordinator::store::{AttemptEnd, Record, State};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{AttemptEnd, Record};
 use longhand_proto::task::{Lease, ModelInfo};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::v1::operator_client::OperatorClient;

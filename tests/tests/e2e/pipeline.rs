@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_coordinator::run::{RunSpec, submit};
-use longhand_coordinator::store::{AttemptEnd, Filter, NewDocument, State, Terms};
+use longhand_coordinator::control::submit::{RunSpec, submit};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{AttemptEnd, Filter, NewDocument, Terms};
 use longhand_proto::task::{Failure, TaskKind};
 use longhand_proto::{DocumentId, RunId};
 use longhand_worker::engine::mock::{Faults, MockEngine, MockOptions};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_coordinator::document::Progress;
-use longhand_coordinator::hand::{self, Extent, Which};
-use longhand_coordinator::service::{Coordinator, ServiceOptions, serve};
-use longhand_coordinator::store::{AttemptEnd, RedisOptions, State, Store, open};
-use longhand_coordinator::sweeper::{SweeperOptions, sweep};
+use longhand_coordinator::control::admin::{self, Extent, Which};
+use longhand_coordinator::control::rpc::{Coordinator, ServiceOptions, serve};
+use longhand_coordinator::control::sweeper::{SweeperOptions, sweep};
+use longhand_coordinator::domain::document::Progress;
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{AttemptEnd, RedisOptions, Store, open};
 use longhand_proto::WorkerId;
 use longhand_proto::v1::Outcome;
 use longhand_tests::server::{Kind, Server};
@@ -141,7 +142,7 @@ async fn a_requeue_that_meets_the_last_result_waits_for_it_or_takes_the_whole_do
             assert_eq!((record.state, now.round), (State::Ready, 1));
             let past = sandbox.store.history(id).await.unwrap();
             assert_eq!(past.len(), 1);
-            let before: longhand_coordinator::document::Document = serde_json::from_str(&past[0].body).unwrap();
+            let before: longhand_coordinator::domain::document::Document = serde_json::from_str(&past[0].body).unwrap();
             assert_eq!(before.sections().len(), steps, "the text that was accepted stays in the history");
             hand::cancel(sandbox.store.as_ref(), &run_id(), id).await.unwrap().unwrap();
         } else {

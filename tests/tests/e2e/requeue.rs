@@ -1,9 +1,10 @@
 //! Ended documents are taken up again: all that failed, or all that one rule rejected.
 
-use longhand_coordinator::hand::{Extent, Requeued, Which, requeue};
-use longhand_coordinator::instruction::BadRow;
-use longhand_coordinator::run::{RunSpec, submit};
-use longhand_coordinator::store::{AttemptEnd, State, Terms};
+use longhand_coordinator::control::admin::{Extent, Requeued, Which, requeue};
+use longhand_coordinator::control::submit::{RunSpec, submit};
+use longhand_coordinator::domain::instruction::BadRow;
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{AttemptEnd, Terms};
 use longhand_worker::engine::mock::{Faults, MockOptions};
 
 use crate::sandbox::{Sandbox, document, mock, run_id};

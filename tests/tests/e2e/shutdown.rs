@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use longhand_coordinator::store::{Counters, State};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::Counters;
 use longhand_proto::{PROTOCOL, WorkerId, v1};
 use longhand_worker::client::{WorkerError, WorkerOptions};
 use longhand_worker::engine::mock::MockOptions;

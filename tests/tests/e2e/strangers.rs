@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use longhand_coordinator::service::ServiceOptions;
+use longhand_coordinator::control::rpc::ServiceOptions;
 use longhand_proto::v1;
 use longhand_worker::engine::mock::MockOptions;
 use prost::Message;

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use longhand_coordinator::service::{Access, ServiceOptions, Tokens};
-use longhand_coordinator::store::State;
+use longhand_coordinator::control::rpc::{Access, ServiceOptions, Tokens};
+use longhand_coordinator::domain::state::State;
 use longhand_proto::{WorkerId, clock};
 use longhand_worker::client::{Credentials, WorkerError, WorkerOptions};
 use longhand_worker::engine::mock::MockOptions;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Attempt, Commit, Committed, Filter, Grant, Lookup, Next, Record, Renewal, Result, Source, SqliteStore, State,
-    Store, SweepLimits, Swept,
+    Attempt, Commit, Committed, Filter, Grant, Lookup, Next, Record, Renewal, Result, Source, SqliteStore, Store,
+    SweepLimits, Swept,
 };
 use longhand_proto::{LeaseId, chance};
 

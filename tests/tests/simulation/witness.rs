@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use futures::FutureExt;
-use longhand_coordinator::document::Document;
+use longhand_coordinator::domain::document::Document;
+use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
     Attempt, AttemptEnd, Commit, Committed, Counters, LeaseQuery, Lookup, Next, Record, Renewal, Result, Source,
-    SqliteStore, State, Store, Swap, Swapped, SweepLimits, Swept,
+    SqliteStore, Store, Swap, Swapped, SweepLimits, Swept,
 };
 use longhand_proto::{DocumentId, LeaseId};
 

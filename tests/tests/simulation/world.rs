@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_coordinator::document::{Instruction, Language};
-use longhand_coordinator::recipe::Recipe;
-use longhand_coordinator::run::{RunSpec, submit};
-use longhand_coordinator::service::{Access, Coordinator, ServiceOptions, serve_on};
+use longhand_coordinator::control::rpc::{Access, Coordinator, ServiceOptions, serve_on};
+use longhand_coordinator::control::submit::{RunSpec, submit};
+use longhand_coordinator::control::sweeper::{self, SweeperOptions};
+use longhand_coordinator::domain::instruction::Instruction;
+use longhand_coordinator::domain::language::Language;
+use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::store::{SqliteStore, Store, Terms};
-use longhand_coordinator::sweeper::{self, SweeperOptions};
 use longhand_proto::task::Message;
 use longhand_proto::v1::operator_client::OperatorClient;
 use longhand_proto::{DocumentId, RunId, chance, v1};
@@ -321,7 +322,7 @@ fn link(a: Host, b: Host) -> (Host, Host) {
 }
 
 fn text(body: &str) -> String {
-    let document: longhand_coordinator::document::Document = serde_json::from_str(body).unwrap();
+    let document: longhand_coordinator::domain::document::Document = serde_json::from_str(body).unwrap();
     document.sections().iter().map(|section| section.text.as_str()).collect::<Vec<_>>().join("\n\n")
 }
 

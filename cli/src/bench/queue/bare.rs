@@ -1,7 +1,8 @@
 //! The same steps without a coordinator: EVALSHA, as redis-benchmark would send them.
 
 use futures::future::try_join_all;
-use longhand_coordinator::store::{Commit, LeaseQuery, Next, State, raw};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{Commit, LeaseQuery, Next, raw};
 use longhand_proto::{LeaseId, clock};
 use redis::Value;
 use redis::aio::MultiplexedConnection;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use longhand_coordinator::service::{Coordinator, ServiceOptions, serve};
+use longhand_coordinator::control::rpc::{Coordinator, ServiceOptions, serve};
 use longhand_coordinator::store::Store;
 use longhand_proto::task::ModelInfo;
 use longhand_proto::v1::complete_request::Result as Answer;

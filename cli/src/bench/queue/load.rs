@@ -1,8 +1,11 @@
 //! The documents that are leased and completed, and what workers answer.
 
-use longhand_coordinator::document::{Applied, Document, Instruction, Language, Outcome};
-use longhand_coordinator::recipe::Recipe;
-use longhand_coordinator::run::{RunSpec, submit};
+use longhand_coordinator::control::submit::{RunSpec, submit};
+use longhand_coordinator::domain::document::Document;
+use longhand_coordinator::domain::instruction::Instruction;
+use longhand_coordinator::domain::language::Language;
+use longhand_coordinator::domain::recipe::Recipe;
+use longhand_coordinator::lifecycle::{Applied, Outcome};
 use longhand_coordinator::store::{Store, Terms};
 use longhand_proto::task::{Message, ModelInfo, Output, Task};
 use longhand_proto::{RunId, WorkerId};

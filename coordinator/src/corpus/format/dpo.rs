@@ -71,8 +71,8 @@ fn answer(record: &Record) -> Option<&Message> {
 mod tests {
     use super::*;
     use crate::corpus::tests::{document, run};
-    use crate::document::Language;
-    use crate::recipe::Recipe;
+    use crate::domain::language::Language;
+    use crate::domain::recipe::Recipe;
 
     /// Candidates of one instruction with S_l and S_q.
     fn candidates(scores: &[(Option<f64>, Option<f64>)]) -> Vec<Record> {

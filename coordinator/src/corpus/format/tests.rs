@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::Format;
 use crate::corpus::Record;
 use crate::corpus::tests::{document, run};
-use crate::document::Language;
-use crate::recipe::Recipe;
+use crate::domain::language::Language;
+use crate::domain::recipe::Recipe;
 
 fn record(turns: &[(&str, &str)]) -> Record {
     let mut record = Record::of(&document(1, Language::En, 1), &run(), &Recipe::default()).unwrap();

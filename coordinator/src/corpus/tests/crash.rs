@@ -8,7 +8,8 @@ use std::path::Path;
 use super::super::{Corpus, CorpusError, Flushed, Record, install, shard};
 use super::shelf::Shelf;
 use super::{document, run, run_id};
-use crate::document::{Document, Language, Progress};
+use crate::domain::document::{Document, Progress};
+use crate::domain::language::Language;
 
 fn documents(count: u32) -> Vec<Document> {
     (0..count).map(|number| document(number, Language::En, 2)).collect()

@@ -14,9 +14,11 @@ use super::super::dataset::Limits;
 use super::super::{Corpus, Options, Record, Stats, Wall};
 use super::shelf::Shelf;
 use super::{document, run_id};
-use crate::document::{Document, Language, Progress, Verdict};
-use crate::instruction;
-use crate::store::{Attempt, AttemptEnd, State};
+use crate::dataset::input;
+use crate::domain::document::{Document, Progress, Verdict};
+use crate::domain::language::Language;
+use crate::domain::state::State;
+use crate::store::{Attempt, AttemptEnd};
 
 async fn export(shelf: &Shelf, dir: &Path, options: &Options) -> Stats {
     Corpus::open(dir, &run_id(), shelf).await.unwrap().export_to(shelf, dir, options).await.unwrap()

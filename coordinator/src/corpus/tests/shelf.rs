@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use longhand_proto::{DocumentId, RunId};
 
-use crate::document::{Document, Progress, Verdict};
-use crate::store::{Attempt, Filter, Page, Record, Result, Run, Source, State, StoreError};
+use crate::domain::document::{Document, Progress, Verdict};
+use crate::domain::state::State;
+use crate::store::{Attempt, Filter, Page, Record, Result, Run, Source, StoreError};
 
 #[derive(Debug, Default)]
 pub(super) struct Shelf {

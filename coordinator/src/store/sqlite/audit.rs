@@ -5,7 +5,8 @@ use rusqlite::{Result, Transaction};
 
 use super::document::counts;
 use super::row::{self, Bytes};
-use crate::store::{Audit, Counts, State};
+use crate::domain::state::State;
+use crate::store::{Audit, Counts};
 
 pub(super) fn audit(tx: &Transaction<'_>, run: i64, name: &RunId, repair: bool) -> Result<Audit> {
     let mut audit = Audit::default();

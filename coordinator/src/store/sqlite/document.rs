@@ -4,9 +4,10 @@ use longhand_proto::{DocumentId, RunId};
 use rusqlite::{OptionalExtension, Result, Row, Transaction};
 
 use super::row::{self, Bytes, Envelope, int};
+use crate::domain::state::State;
 use crate::store::{
-    Attempt, AttemptEnd, Counters, Counts, Filter, NewDocument, Page, Past, Record, Run, State, Submitted, Swap,
-    Swapped, Terms,
+    Attempt, AttemptEnd, Counters, Counts, Filter, NewDocument, Page, Past, Record, Run, Submitted, Swap, Swapped,
+    Terms,
 };
 
 const RUN: &str = "SELECT id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused, judge FROM run";

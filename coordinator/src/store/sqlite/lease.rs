@@ -4,10 +4,11 @@ use longhand_proto::LeaseId;
 use rusqlite::{OptionalExtension, Result, Transaction};
 
 use super::row::{self, Bytes, Envelope, int};
+use crate::domain::state::State;
 use crate::store::share::{Waiting, share};
 use crate::store::{
-    AttemptEnd, Commit, Committed, Counters, Grant, LeaseQuery, Lookup, Next, Record, Renewal, State, SweepLimits,
-    Swept, Terms, later,
+    AttemptEnd, Commit, Committed, Counters, Grant, LeaseQuery, Lookup, Next, Record, Renewal, SweepLimits, Swept,
+    Terms, later,
 };
 
 /// Most delayed documents that one call makes ready.

@@ -5,7 +5,8 @@ use longhand_proto::{DocumentId, LeaseId};
 use rusqlite::types::{FromSql, FromSqlResult, Type, ValueRef};
 use rusqlite::{Error, OptionalExtension, Params, Result, Row, Transaction, named_params};
 
-use crate::store::{AttemptEnd, Counters, Grant, Record, State};
+use crate::domain::state::State;
+use crate::store::{AttemptEnd, Counters, Grant, Record};
 
 /// A stored document with what only the store needs of it. `record.body` and `record.checkpoint` are empty until
 /// [`Envelope::fill`] reads them.

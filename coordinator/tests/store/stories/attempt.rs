@@ -1,6 +1,7 @@
 //! What is remembered of each attempt.
 
-use longhand_coordinator::store::{AttemptEnd, Next, State, StoreError};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{AttemptEnd, Next, StoreError};
 use longhand_proto::{DocumentId, LeaseId};
 use serde_json::json;
 

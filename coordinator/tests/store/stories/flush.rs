@@ -1,6 +1,6 @@
 //! Which accepted documents a shard holds.
 
-use longhand_coordinator::store::State;
+use longhand_coordinator::domain::state::State;
 use longhand_proto::DocumentId;
 
 use crate::bench::*;

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use longhand_coordinator::store::{Committed, Lookup, NewDocument, Next, Renewal, State, Swap};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{Committed, Lookup, NewDocument, Next, Renewal, Swap};
 use longhand_proto::LeaseId;
 
 use crate::bench::*;

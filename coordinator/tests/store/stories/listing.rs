@@ -1,6 +1,7 @@
 //! Finding documents again.
 
-use longhand_coordinator::store::{Counts, Filter, Renewal, State, StoreError};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{Counts, Filter, Renewal, StoreError};
 
 use crate::bench::*;
 

@@ -1,6 +1,7 @@
 //! Several runs, and who of them gets the workers.
 
-use longhand_coordinator::store::{Next, State, StoreError, Swap, Swapped, Terms};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{Next, StoreError, Swap, Swapped, Terms};
 use longhand_proto::LeaseId;
 
 use crate::bench::*;

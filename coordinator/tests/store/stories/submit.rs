@@ -1,6 +1,7 @@
 //! How runs and documents come to be.
 
-use longhand_coordinator::store::{NewDocument, State, StoreError, Submitted};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{NewDocument, StoreError, Submitted};
 
 use crate::bench::*;
 

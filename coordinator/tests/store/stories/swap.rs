@@ -1,7 +1,8 @@
 //! Requeue and cancel: what a person does to a document.
 
+use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    AttemptEnd, Committed, Counters, Lookup, Next, Past, Record, Renewal, State, StoreError, Swap, Swapped,
+    AttemptEnd, Committed, Counters, Lookup, Next, Past, Record, Renewal, StoreError, Swap, Swapped,
 };
 use longhand_proto::DocumentId;
 use serde_json::json;

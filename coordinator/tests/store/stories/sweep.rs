@@ -1,6 +1,7 @@
 //! What happens to the documents of workers that died or hung.
 
-use longhand_coordinator::store::{AttemptEnd, Committed, Counters, Next, Renewal, State, SweepLimits};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{AttemptEnd, Committed, Counters, Next, Renewal, SweepLimits};
 
 use crate::bench::*;
 

@@ -1,0 +1,111 @@
+//! Documents that this process gave out a moment ago, so that their completion need not ask the store for them.
+//!
+//! While a lease lives its document does not change, and a commit under a lease that does not live changes nothing: what
+//! is remembered here is right, or of no consequence. Another replica, or one that forgot, asks the store.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use longhand_proto::LeaseId;
+
+use crate::store::Record;
+
+/// Bytes of documents in each of two generations.
+const GENERATION: usize = 32 << 20;
+/// What an entry takes beside its body, about.
+const ENVELOPE: usize = 512;
+
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// A lock, as all calls pass here; held for one look-up.
+    generations: Mutex<Generations>,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<LeaseId, Record>,
+    young_bytes: usize,
+    old: HashMap<LeaseId, Record>,
+}
+
+impl Given {
+    pub(super) fn keep(&self, record: &Record) {
+        let Some(grant) = &record.lease else { return };
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        if generations.young_bytes >= GENERATION {
+            generations.old = std::mem::take(&mut generations.young);
+            generations.young_bytes = 0;
+        }
+        generations.young_bytes += record.body.len() + ENVELOPE;
+        // A checkpoint is for whoever begins, not for whoever ends.
+        generations.young.insert(grant.id, Record { checkpoint: None, ..record.clone() });
+    }
+
+    pub(super) fn take(&self, lease: LeaseId) -> Option<Record> {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        match generations.young.remove(&lease) {
+            Some(record) => {
+                generations.young_bytes -= record.body.len() + ENVELOPE;
+                Some(record)
+            }
+            None => generations.old.remove(&lease),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::state::State;
+    use crate::store::{Counters, Grant};
+
+    fn record(number: usize, bytes: usize) -> Record {
+        let id = |kind: u8| {
+            let mut id = (number as u128).to_le_bytes();
+            id[15] = kind;
+            id
+        };
+        let grant = Grant {
+            id: LeaseId::from_bytes(id(1)),
+            worker: "w".parse().unwrap(),
+            granted_ms: 0,
+            expires_ms: 0,
+            progress: 0,
+            progress_ms: 0,
+        };
+        Record {
+            id: longhand_proto::DocumentId::from_bytes(id(2)),
+            run: "r".parse().unwrap(),
+            state: State::Leased,
+            reason: String::new(),
+            version: 1,
+            seq: 0,
+            mark: 1,
+            changed_ms: 0,
+            open: true,
+            judge: false,
+            due_ms: 0,
+            counters: Counters::default(),
+            lease: Some(grant),
+            checkpoint: None,
+            body: "x".repeat(bytes),
+            flushed: false,
+        }
+    }
+
+    #[test]
+    fn the_latest_are_remembered_once_and_memory_is_bounded() {
+        let given = Given::default();
+        let lease = |number| record(number, 0).lease.unwrap().id;
+        for number in 0..1_000 {
+            given.keep(&record(number, 1 << 20));
+        }
+        assert_eq!(given.take(lease(999)).map(|it| it.body.len()), Some(1 << 20));
+        assert_eq!(given.take(lease(999)), None);
+        assert!(given.take(lease(960)).is_some());
+        assert_eq!(given.take(lease(0)), None);
+        let generations = given.generations.lock().unwrap();
+        assert!(generations.young.len() + generations.old.len() <= 66);
+        assert!(generations.young_bytes <= GENERATION + (2 << 20));
+    }
+}

@@ -1,0 +1,206 @@
+//! Submitting an instruction set as a run: every row becomes a document, the bad ones too.
+
+use longhand_proto::{DocumentId, RunId};
+
+use crate::control::trace;
+use crate::corpus::{Archive, CorpusError};
+use crate::domain::document::{BAD_ROW, Document};
+use crate::domain::instruction::{BadRow, Instruction};
+use crate::domain::recipe::{Method, Recipe};
+use crate::store::{NewDocument, Run, Store, StoreError, Submitted, Terms};
+
+/// Documents written to the store in one step.
+const BATCH: usize = 256;
+/// Bytes after which a step is written even if it holds fewer: instructions may be megabytes long.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// What is submitted under one name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunSpec {
+    pub id: RunId,
+    pub recipe: Recipe,
+    pub seed: u64,
+    /// Documents written for each instruction.
+    pub candidates: u32,
+    pub terms: Terms,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SubmitReport {
+    /// Documents that are new in the store, those of bad rows included.
+    pub inserted: u64,
+    /// Documents that were there already, left as they were.
+    pub existing: u64,
+    /// Rows that could not be read: each is a failed document.
+    pub bad_rows: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error(
+        "run {run} was submitted with {what} {stored}, not {given}; give this submission another run id, or the {what} of the run"
+    )]
+    Differs { run: RunId, what: &'static str, stored: String, given: String },
+    #[error("run {0} is paused and takes no documents: `longhand resume {0}` first, or submit under another run id")]
+    Paused(RunId),
+    #[error("document of line {line} cannot be stored: {source}")]
+    Document { line: u64, source: serde_json::Error },
+    #[error("the archive of accepted documents: {0}")]
+    Archive(#[from] CorpusError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Creates the run unless it exists, and adds the documents that are not there yet. May be repeated: the same rows
+/// name the same documents, so a submission that was cut short is finished by the next one.
+///
+/// # Errors
+/// A run of this id has another recipe or seed (nothing was changed), or the store failed (what was added stays).
+pub async fn submit(
+    store: &dyn Store,
+    spec: &RunSpec,
+    rows: impl IntoIterator<Item = Result<Instruction, BadRow>>,
+) -> Result<SubmitReport, SubmitError> {
+    create(store, spec).await?;
+    let mut report = SubmitReport::default();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    for row in rows {
+        report.bad_rows += u64::from(row.is_err());
+        for document in documents(&spec.id, spec.recipe.method, spec.seed, spec.candidates, row)? {
+            bytes += document.body.len();
+            batch.push(document);
+        }
+        if batch.len() >= BATCH || bytes >= BATCH_BYTES {
+            add(store, spec, &mut batch, &mut report).await?;
+            bytes = 0;
+        }
+    }
+    add(store, spec, &mut batch, &mut report).await?;
+    Ok(report)
+}
+
+/// Creates the run unless it exists; returns it as it is stored.
+///
+/// # Errors
+/// A run of this id has another recipe or seed, or is paused (nothing was changed), or the store failed.
+pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitError> {
+    let run = Run {
+        id: spec.id.clone(),
+        recipe: spec.recipe.to_toml(),
+        recipe_hash: spec.recipe.hash(),
+        seed: spec.seed,
+        created_ms: store.now_ms().await?,
+        terms: spec.terms.clone(),
+        paused: false,
+    };
+    let stored = store.create_run(&run).await?;
+    let differs = |what, stored: String, given: String| {
+        if stored == given {
+            return Ok(());
+        }
+        Err(SubmitError::Differs { run: spec.id.clone(), what, stored, given })
+    };
+    differs("recipe", stored.recipe_hash.clone(), run.recipe_hash)?;
+    differs("seed", stored.seed.to_string(), run.seed.to_string())?;
+    if stored.paused {
+        return Err(SubmitError::Paused(stored.id));
+    }
+    Ok(stored)
+}
+
+/// Adds the documents of some rows to a run that exists. Those that are new, but that the archive holds, are at their
+/// end at once: they were accepted before the store lost them.
+///
+/// # Errors
+/// There is no such run, it is paused, or the store failed. What was added stays; the call may be repeated.
+pub async fn add_rows(
+    store: &dyn Store,
+    run: &RunId,
+    candidates: u32,
+    rows: impl IntoIterator<Item = Result<Instruction, BadRow>>,
+    archive: Option<&Archive>,
+) -> Result<Submitted, SubmitError> {
+    let run = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
+    if run.paused {
+        return Err(SubmitError::Paused(run.id));
+    }
+    let recipe = Recipe::from_toml(&run.recipe).map_err(|error| StoreError::Refused(error.to_string()))?;
+    let mut new = Vec::new();
+    for row in rows {
+        new.extend(documents(&run.id, recipe.method, run.seed, candidates, row)?);
+    }
+    let submitted = insert(store, &run.id, &new).await?;
+    if let Some(archive) = archive
+        && submitted.inserted > 0
+    {
+        let ids: Vec<DocumentId> = new.iter().map(|document| document.id).collect();
+        let restored = archive.restore(store, &run.id, &ids).await?;
+        if restored > 0 {
+            tracing::info!(run = %run.id, restored, "documents taken from the archive: the store had lost them");
+        }
+    }
+    Ok(submitted)
+}
+
+async fn add(
+    store: &dyn Store,
+    spec: &RunSpec,
+    batch: &mut Vec<NewDocument>,
+    report: &mut SubmitReport,
+) -> Result<(), StoreError> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let submitted = insert(store, &spec.id, batch).await?;
+    report.inserted += submitted.inserted;
+    report.existing += submitted.existing;
+    batch.clear();
+    Ok(())
+}
+
+/// Adds documents, and begins the traces of those that were not there yet.
+async fn insert(store: &dyn Store, run: &RunId, documents: &[NewDocument]) -> Result<Submitted, StoreError> {
+    let submitted = store.submit(run, documents).await?;
+    if submitted.inserted == 0 || !longhand_proto::trace::is_on() {
+        return Ok(submitted);
+    }
+    for new in documents {
+        // One that was there before has the trace that it had.
+        let stored = if submitted.existing == 0 { None } else { store.get(new.id).await? };
+        let body = stored.as_ref().map_or(&new.body, |record| &record.body);
+        if *body == new.body
+            && let Ok(document) = serde_json::from_str::<Document>(body)
+        {
+            trace::submitted(&document);
+        }
+    }
+    Ok(submitted)
+}
+
+/// The documents of one row: one for each candidate, or the one that says what was wrong with it.
+fn documents(
+    run: &RunId,
+    method: Method,
+    seed: u64,
+    candidates: u32,
+    row: Result<Instruction, BadRow>,
+) -> Result<Vec<NewDocument>, SubmitError> {
+    let new = |document: &Document, failed| {
+        let body = serde_json::to_string(document)
+            .map_err(|source| SubmitError::Document { line: document.instruction.line, source })?;
+        Ok(NewDocument { id: document.id, body, failed })
+    };
+    match row {
+        Err(bad) => {
+            let document = Document { traceparent: trace::mint(), ..Document::bad_row(run, &bad) };
+            Ok(vec![new(&document, Some(BAD_ROW.to_owned()))?])
+        }
+        Ok(instruction) => (0..candidates)
+            .map(|candidate| {
+                let document = Document::begin(run, method, instruction.clone(), candidate, seed, trace::mint());
+                new(&document, None)
+            })
+            .collect(),
+    }
+}

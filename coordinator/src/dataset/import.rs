@@ -1,0 +1,139 @@
+//! Rows of other people's data sets become rows of instructions: one user turn each, with where it came from.
+//!
+//! A data set is told by the column that holds the instruction (see [`Format`]); whether it is JSON Lines, a JSON list
+//! or Parquet, plain or compressed, is the reader's business. A row is read, turned and written before the next one, so
+//! memory does not grow with the file.
+
+mod format;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use crate::dataset::input::{InputError, Output, Rows};
+use crate::domain::instruction::BadRow;
+use crate::files::FileError;
+
+pub use format::Format;
+
+use format::Shape;
+
+/// Rows without any known column, at the beginning of a file, after which it is taken for something else.
+const PATIENCE: u64 = 100;
+/// Most bad rows that are kept with their messages; all are counted.
+const KEPT_BAD_ROWS: usize = 1000;
+
+/// Which turn of the user's is the instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Turn {
+    #[default]
+    First,
+    Last,
+    /// From 1.
+    Nth(usize),
+}
+
+/// How a data set is read.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// None: told by the first rows.
+    pub format: Option<Format>,
+    pub turn: Turn,
+    /// Keep the turns before the chosen one, a system turn too.
+    pub history: bool,
+    /// Name of the data set [default: the file's name].
+    pub source: Option<String>,
+    /// Licence of rows that state none.
+    pub licence: Option<String>,
+}
+
+/// What became of the rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    pub read: u64,
+    pub written: u64,
+    pub bad: u64,
+    /// The first bad rows.
+    #[serde(serialize_with = "crate::dataset::input::as_texts")]
+    pub bad_rows: Vec<BadRow>,
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error(
+        "{}: {problem}; the columns are {columns}; name the one that holds the instruction with --field, or see --format in `longhand import --help`",
+        path.display()
+    )]
+    Unknown { path: PathBuf, problem: String, columns: String },
+    #[error(transparent)]
+    Output(#[from] FileError),
+}
+
+/// Reads `sources` in order and writes their instructions to `out`.
+pub fn import(sources: &[PathBuf], out: &Path, options: &Options) -> Result<Report, ImportError> {
+    let mut output = Output::create(out)?;
+    let mut report = Report::default();
+    for source in sources {
+        one(source, &mut output, options, &mut report)?;
+    }
+    output.finish()?;
+    Ok(report)
+}
+
+fn one(path: &Path, output: &mut Output, options: &Options, report: &mut Report) -> Result<(), ImportError> {
+    let mut rows = Rows::open(path)?;
+    let mut shape: Option<Shape> = None;
+    let mut unknown = None;
+    let before = report.read;
+    while let Some(row) = rows.next() {
+        report.read += 1;
+        let result = match row {
+            Err(bad) => Err(bad),
+            Ok(bytes) => source::object(&bytes)
+                .and_then(|object| {
+                    if shape.is_none() {
+                        shape = Shape::tell(options.format.as_ref(), &object);
+                    }
+                    match &shape {
+                        Some(shape) => source::row(&object, shape, options, path, rows.line()),
+                        None => {
+                            unknown.get_or_insert_with(|| columns(&object));
+                            Err(Shape::missing(options.format.as_ref()))
+                        }
+                    }
+                })
+                .map_err(|fault| rows.bad(fault, &bytes)),
+        };
+        match result {
+            Ok(row) => {
+                output.add(&row)?;
+                report.written += 1;
+            }
+            Err(bad) => {
+                report.bad += 1;
+                if report.bad_rows.len() < KEPT_BAD_ROWS {
+                    report.bad_rows.push(bad);
+                }
+            }
+        }
+        if shape.is_none() && report.read - before >= PATIENCE {
+            break;
+        }
+    }
+    match (shape, unknown) {
+        (None, Some(columns)) => {
+            let problem = Shape::missing(options.format.as_ref()).problem;
+            Err(ImportError::Unknown { path: path.to_owned(), problem, columns })
+        }
+        (None, None) if report.read == before => Err(InputError::Empty { path: path.to_owned() }.into()),
+        (None, None) | (Some(_), _) => Ok(()),
+    }
+}
+
+fn columns(object: &serde_json::Map<String, serde_json::Value>) -> String {
+    object.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}

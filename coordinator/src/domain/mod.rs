@@ -1,0 +1,10 @@
+//! What the coordinator is about, as data: no clock, no store, no prompt.
+
+pub mod document;
+pub mod instruction;
+pub mod judge;
+pub mod language;
+pub mod plan;
+pub mod recipe;
+pub(crate) mod seed;
+pub mod state;

@@ -1,0 +1,134 @@
+//! What a worker is asked to do next: a pure function of the document and the recipe.
+
+use longhand_proto::task::{Constraint, LengthControl, Message, Sampling, Task, TaskKind};
+
+use crate::domain::document::{Document, Progress, Section};
+use crate::domain::plan::Plan;
+use crate::domain::recipe::{PromptError, Recipe};
+use crate::domain::{judge, seed};
+use crate::text::prompt;
+
+/// Room for a short section: marks, headings and names cost tokens that no word count sees.
+const LEAST_SECTION_TOKENS: u32 = 64;
+/// Most tokens of a text that is written in one piece; a model's window is mostly less.
+const WHOLE_TOKENS: u32 = 32_768;
+/// A text so many times as long as was asked for has a length score of 0: to write on would change nothing.
+const WHOLE_EXCESS: u32 = 4;
+/// A summary may be shorter than it was asked to be, down to this share.
+const SUMMARY_FLOOR: f32 = 0.5;
+
+impl Document {
+    /// The task to lease out, or none if the document is at an end. [`Task::attempt`] is 1 plus the errors of the
+    /// task; a caller that knows of lost and released leases may add them.
+    ///
+    /// Fails only on a template that a recipe named and that cannot be rendered for this very document. Give that
+    /// error to [`Document::apply`] as an [`super::Outcome::Error`]: it converts into a permanent failure.
+    pub fn next_task(&self, recipe: &Recipe) -> Result<Option<Task>, PromptError> {
+        match &self.progress {
+            Progress::Planning { repair } => self.plan_task(recipe, repair.as_deref()).map(Some),
+            Progress::Writing { plan, .. } if plan.is_whole() => Ok(Some(self.whole_task(recipe))),
+            Progress::Writing { plan, sections, .. } => self.section_task(recipe, plan, sections).map(Some),
+            Progress::Summarising { plan, sections } => self.summary_task(recipe, plan, sections).map(Some),
+            Progress::Judging { sections, votes, .. } => self.judge_task(recipe, sections, votes.len()).map(Some),
+            Progress::Finished { .. } | Progress::Failed { .. } | Progress::Cancelled { .. } => Ok(None),
+        }
+    }
+
+    fn plan_task(&self, recipe: &Recipe, repair: Option<&str>) -> Result<Task, PromptError> {
+        let (language, required_words) = (self.instruction.language, self.instruction.required_words);
+        let rules = &recipe.plan;
+        let prompt = prompt::plan(recipe, &self.instruction, repair)?;
+        let grammar = || Constraint::Lark(crate::domain::plan::grammar(rules, language, required_words));
+        Ok(Task {
+            constraint: rules.grammar.then(grammar),
+            max_tokens: rules.max_tokens,
+            ..self.task(TaskKind::Plan, 0, prompt, rules.sampling)
+        })
+    }
+
+    fn section_task(&self, recipe: &Recipe, plan: &Plan, sections: &[Section]) -> Result<Task, PromptError> {
+        let rules = &recipe.section;
+        let target_words = plan.steps[sections.len()].words;
+        let (summary, shown) = self.view(sections);
+        let summary = summary.map(|summary| summary.text.as_str());
+        let prompt = prompt::section(recipe, &self.instruction, plan, (summary, shown), sections.len())?;
+        let length = || LengthControl {
+            target_words,
+            floor: rules.floor,
+            bias: rules.bias,
+            ceiling: rules.ceiling,
+            hard: rules.hard,
+        };
+        Ok(Task {
+            length: rules.length_control.then(length),
+            max_tokens: most_tokens(recipe, target_words),
+            ..self.task(TaskKind::Section, sections.len() as u32, prompt, rules.sampling)
+        })
+    }
+
+    /// The instruction as it is, to be answered at the length that the model chooses.
+    fn whole_task(&self, recipe: &Recipe) -> Task {
+        Task {
+            messages: self.instruction.messages.clone(),
+            max_tokens: match self.instruction.required_words {
+                Some(words) => most_tokens(recipe, words.saturating_mul(WHOLE_EXCESS)).min(WHOLE_TOKENS),
+                None => WHOLE_TOKENS,
+            },
+            ..self.task(TaskKind::Section, 0, String::new(), recipe.section.sampling)
+        }
+    }
+
+    fn summary_task(&self, recipe: &Recipe, plan: &Plan, sections: &[Section]) -> Result<Task, PromptError> {
+        let (rules, target_words) = (&recipe.section, recipe.rolling.summary_words);
+        let until = self.to_cover(recipe, sections).unwrap_or(sections.len());
+        let (summary, older) = self.view(&sections[..until]);
+        let summary = summary.map(|summary| summary.text.as_str());
+        let prompt = prompt::summary(recipe, &self.instruction, plan, (summary, older))?;
+        let length =
+            || LengthControl { target_words, floor: SUMMARY_FLOOR, bias: rules.bias, ceiling: 1.0, hard: rules.hard };
+        Ok(Task {
+            length: rules.length_control.then(length),
+            max_tokens: most_tokens(recipe, target_words),
+            ..self.task(TaskKind::Summary, self.summaries.len() as u32, prompt, rules.sampling)
+        })
+    }
+
+    fn judge_task(&self, recipe: &Recipe, sections: &[Section], vote: usize) -> Result<Task, PromptError> {
+        let rules = &recipe.judge;
+        let prompt = prompt::judge(recipe, &self.instruction, sections)?;
+        Ok(Task {
+            constraint: Some(Constraint::JsonSchema(judge::schema())),
+            max_tokens: rules.max_tokens,
+            ..self.task(TaskKind::Judge, vote as u32, prompt, rules.sampling)
+        })
+    }
+
+    /// What all tasks of a document share.
+    fn task(&self, kind: TaskKind, section: u32, prompt: String, sampling: Sampling) -> Task {
+        Task {
+            run: self.run.clone(),
+            document: self.id,
+            kind,
+            section,
+            attempt: self.errors + 1,
+            messages: vec![Message { role: "user".into(), content: prompt }],
+            sampling,
+            length: None,
+            constraint: None,
+            max_tokens: 0,
+            seed: self.task_seed(kind, section),
+            traceparent: self.traceparent.clone(),
+        }
+    }
+
+    /// The seed of this try of a task.
+    pub(crate) fn task_seed(&self, kind: TaskKind, section: u32) -> u64 {
+        seed::of_task(self.seed, self.round, kind, section, self.errors)
+    }
+}
+
+/// Bound on the tokens of a text of so many words.
+fn most_tokens(recipe: &Recipe, words: u32) -> u32 {
+    let tokens = (f64::from(words) * f64::from(recipe.section.max_tokens_per_word)).ceil() as u32;
+    tokens.max(LEAST_SECTION_TOKENS)
+}

@@ -1,0 +1,198 @@
+//! The case files: for each rule, texts that it must find and texts that it must leave alone.
+//!
+//! ```text
+//! + en | The text of a document that the rule finds with the default threshold.
+//! - zh asked=2000 | A document that it leaves alone; what follows belongs to it:
+//!   @point What the step is about      (of the section whose text follows)
+//!   @words 300                         (words asked for in it)
+//!   @finish length                     (why it ended)
+//!   ---                                (the next section begins)
+//! ```
+//! `{en 40 7}` and `{zh 40 7}` stand for forty sentences of made-up prose, other ones for each seed.
+
+use std::sync::LazyLock;
+
+use longhand_proto::task::FinishReason;
+use regex::{Captures, Regex};
+
+use super::{Owned, chinese_prose, prose};
+use crate::domain::language::Language;
+use crate::domain::plan::Step;
+use crate::domain::recipe::Filters;
+use crate::text::filter::{NEAR_DUPLICATE, Others, RULES};
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../cases/", $name, ".txt")))),*] };
+}
+
+const FILES: [(&str, &str); 21] = files![
+    "truncated",
+    "refusal",
+    "too_short",
+    "score_length",
+    "section_words",
+    "unfinished",
+    "characters",
+    "language_switch",
+    "repetition_within",
+    "repetition_between",
+    "repeated_sentences",
+    "assistant_talk",
+    "commentary",
+    "residue",
+    "leftover_identifiers",
+    "premature_conclusion",
+    "plan_coverage",
+    "heading_disorder",
+    "markdown_damage",
+    "too_many_tokens",
+    "near_duplicate",
+];
+
+struct Case {
+    line: usize,
+    fires: bool,
+    language: Language,
+    asked: Option<u32>,
+    sections: Vec<String>,
+}
+
+fn cases(name: &str, text: &str) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    let mut blank = 0;
+    for (line, content) in text.lines().zip(1..).map(|(content, line)| (line, content)) {
+        let at = format!("cases/{name}.txt:{line}");
+        let rest = content.strip_prefix("  ");
+        if content.is_empty() {
+            blank += 1;
+        } else if let Some(content) = rest {
+            let sections = &mut cases.last_mut().unwrap_or_else(|| panic!("{at}: text before the first case")).sections;
+            if content == "---" {
+                sections.push(String::new());
+            } else {
+                let text = sections.last_mut().unwrap();
+                text.push_str(&"\n".repeat(if text.is_empty() { 0 } else { blank + 1 }));
+                text.push_str(content);
+            }
+            blank = 0;
+        } else if !content.starts_with('#') {
+            let (head, text) = content.split_once(" |").unwrap_or_else(|| panic!("{at}: want `+ en | text`"));
+            let mut words = head.split(' ');
+            let fires = match words.next() {
+                Some("+") => true,
+                Some("-") => false,
+                _ => panic!("{at}: want + or -"),
+            };
+            let language = match words.next() {
+                Some("en") => Language::En,
+                Some("zh") => Language::Zh,
+                _ => panic!("{at}: want en or zh"),
+            };
+            let asked = words.next().map(|word| word.strip_prefix("asked=").unwrap().parse().unwrap());
+            cases.push(Case { line, fires, language, asked, sections: vec![text.trim_start().to_owned()] });
+            blank = 0;
+        }
+    }
+    cases
+}
+
+/// Fills in the made-up prose and escapes.
+fn filled(text: &str) -> String {
+    static MADE_UP: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\{(en|zh) (\d+) (\d+)\}|\\u\{([0-9a-f]+)\}").unwrap());
+    let fill = |found: &Captures<'_>| match found.get(4) {
+        Some(code) => char::from_u32(u32::from_str_radix(code.as_str(), 16).unwrap()).unwrap().to_string(),
+        None => {
+            let (sentences, seed) = (found[2].parse().unwrap(), found[3].parse().unwrap());
+            if &found[1] == "en" { prose(sentences, seed) } else { chinese_prose(sentences, seed) }
+        }
+    };
+    MADE_UP.replace_all(text, fill).into_owned()
+}
+
+fn document(case: &Case) -> Owned {
+    let mut notes = Vec::new();
+    let texts: Vec<String> = case
+        .sections
+        .iter()
+        .map(|section| {
+            let (of, text): (Vec<&str>, Vec<&str>) = section.lines().partition(|line| line.starts_with('@'));
+            notes.push(of.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            filled(text.join("\n").trim_matches('\n'))
+        })
+        .collect();
+    let mut document = Owned::new(case.language, &texts);
+    document.instruction.required_words = case.asked;
+    for (section, notes) in document.sections.iter_mut().zip(&notes) {
+        let mut step = Step { main_point: String::new(), words: section.words };
+        section.target_words = section.words.max(1);
+        for note in notes {
+            match note.split_once(' ').unwrap() {
+                ("@point", point) => step.main_point = point.into(),
+                ("@words", words) => section.target_words = words.parse().unwrap(),
+                ("@tokens", tokens) => section.usage.generated = tokens.parse().unwrap(),
+                ("@finish", "length") => section.finish_reason = FinishReason::Length,
+                ("@finish", "repetition") => section.finish_reason = FinishReason::Repetition,
+                ("@finish", "ceiling") => section.finish_reason = FinishReason::Ceiling,
+                other => panic!("{other:?}"),
+            }
+        }
+        document.plan.steps.push(step);
+    }
+    document
+}
+
+/// Of `near_duplicate` the sections are documents, and the last one is judged.
+fn near(document: &Owned) -> (f64, bool, String) {
+    let mut others = Others::new();
+    let threshold = NEAR_DUPLICATE.threshold(&Filters::default()).unwrap();
+    let id = |at: usize| longhand_proto::DocumentId::derive(&"run".parse().unwrap(), &at.to_string(), 0);
+    let measured = document.sections.iter().enumerate().map(|(at, it)| others.measure(id(at), &it.text, threshold));
+    let last = measured.last().unwrap();
+    (last.value, last.fired, last.detail)
+}
+
+fn measured(name: &str, document: &Owned) -> (f64, bool, String) {
+    if name == NEAR_DUPLICATE.name {
+        return near(document);
+    }
+    let rule = RULES.iter().find(|rule| rule.name == name).unwrap();
+    match rule.judge(&Filters::default(), &document.assembled()) {
+        Some(measured) => (measured.value, measured.fired, measured.detail),
+        None => (f64::NAN, false, "nothing to measure".into()),
+    }
+}
+
+#[test]
+fn each_rule_finds_what_it_must_and_leaves_the_rest_alone() {
+    let mut wrong = Vec::new();
+    for (name, text) in FILES {
+        for case in cases(name, text) {
+            let document = document(&case);
+            let (value, fired, detail) = measured(name, &document);
+            let told = !fired || !detail.is_empty();
+            if fired != case.fires || !told {
+                wrong.push(format!("cases/{name}.txt:{}: value {value}, {detail:?}\n{}", case.line, document.text));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases are judged wrongly:\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+#[test]
+fn each_rule_has_twenty_cases_of_either_kind_in_both_languages() {
+    assert_eq!(FILES.len(), RULES.len() + 1);
+    for (name, text) in FILES {
+        let cases = cases(name, text);
+        for (fires, language, least) in
+            [(true, Language::En, 8), (true, Language::Zh, 8), (false, Language::En, 8), (false, Language::Zh, 8)]
+        {
+            let of = cases.iter().filter(|case| case.fires == fires && case.language == language).count();
+            assert!(of >= least, "{name}: {of} cases of {language:?} with fires = {fires}");
+        }
+        for fires in [true, false] {
+            let of = cases.iter().filter(|case| case.fires == fires).count();
+            assert!(of >= 20, "{name}: {of} cases with fires = {fires}");
+        }
+    }
+}

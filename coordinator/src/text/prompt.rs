@@ -1,0 +1,137 @@
+//! Prompts from templates. The part that belongs to one step stands last, so the prompts of one document share a prefix
+//! that grows with it, and a worker's prefix cache is hit.
+
+use std::sync::LazyLock;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+
+use crate::domain::document::{Section, assemble};
+use crate::domain::instruction::Instruction;
+use crate::domain::judge;
+use crate::domain::language::Language;
+use crate::domain::plan::{self, Plan, suitable_steps};
+use crate::domain::recipe::Recipe;
+use crate::text::context::{self, Choice, Shown};
+
+/// Steps of template work after which rendering is given up: far more than a prompt of a million words needs.
+const FUEL: u64 = 5_000_000;
+
+/// The prompt for the plan. `repair` names the error of a plan that could not be used.
+pub fn plan(recipe: &Recipe, instruction: &Instruction, repair: Option<&str>) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.plan_en", &recipe.templates.plan_en),
+        Language::Zh => ("templates.plan_zh", &recipe.templates.plan_zh),
+    };
+    let steps = suitable_steps(instruction.required_words, &recipe.plan);
+    let values = context! {
+        instruction => instruction.text(),
+        context => references(&context::for_plan(&recipe.context, instruction)),
+        required_words => instruction.required_words,
+        form => plan::form(instruction.language),
+        min_steps => steps.start(),
+        max_steps => steps.end(),
+        min_words => recipe.plan.min_words,
+        max_words => recipe.plan.max_words,
+        repair,
+    };
+    render(name, template, values)
+}
+
+/// The prompt for the step after the first `written` ones. Of what is written it shows a summary, where there is one, and
+/// the sections behind it.
+pub fn section(
+    recipe: &Recipe,
+    instruction: &Instruction,
+    plan: &Plan,
+    (summary, sections): (Option<&str>, &[Section]),
+    written: usize,
+) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.section_en", &recipe.templates.section_en),
+        Language::Zh => ("templates.section_zh", &recipe.templates.section_zh),
+    };
+    let step = &plan.steps[written];
+    let Choice { always, near } = context::for_step(&recipe.context, instruction, &step.main_point);
+    let values = context! {
+        instruction => instruction.text(),
+        context => references(&always),
+        near => references(&near),
+        plan => plan::render_around(plan, written, recipe.rolling.plan_steps as usize, instruction.language),
+        summary,
+        text => assemble(sections),
+        number => written + 1,
+        steps => plan.steps.len(),
+        main_point => step.main_point.as_str(),
+        words => step.words,
+        first => written == 0,
+        last => written + 1 == plan.steps.len(),
+    };
+    render(name, template, values)
+}
+
+/// The prompt for a summary of an earlier summary, where there is one, and of the sections behind it.
+pub fn summary(
+    recipe: &Recipe,
+    instruction: &Instruction,
+    plan: &Plan,
+    (summary, sections): (Option<&str>, &[Section]),
+) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.summary_en", &recipe.templates.summary_en),
+        Language::Zh => ("templates.summary_zh", &recipe.templates.summary_zh),
+    };
+    let values = context! {
+        instruction => instruction.text(),
+        plan => plan::render(plan, instruction.language),
+        summary,
+        text => assemble(sections),
+        words => recipe.rolling.summary_words,
+    };
+    render(name, template, values)
+}
+
+/// The prompt for a vote on a finished text.
+pub fn judge(recipe: &Recipe, instruction: &Instruction, sections: &[Section]) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.judge_en", &recipe.templates.judge_en),
+        Language::Zh => ("templates.judge_zh", &recipe.templates.judge_zh),
+    };
+    let form = judge::DIMENSIONS.map(|name| format!("\"{name}\": N")).join(", ");
+    let values = context! {
+        instruction => instruction.text(),
+        text => assemble(sections),
+        form => format!("{{{form}}}"),
+    };
+    render(name, template, values)
+}
+
+fn references(shown: &[Shown<'_>]) -> Vec<Value> {
+    shown.iter().map(|item| context! { id => item.id, text => item.text.as_ref() }).collect()
+}
+
+/// What templates may use; to make it takes longer than to render one.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    // A block on a line of its own leaves no trace of that line.
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    let mut environment = Environment::new();
+    environment.set_syntax(syntax.expect("the delimiters are the usual ones"));
+    // A name that a template misspells is an error, not an empty text.
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment
+});
+
+fn render(name: &'static str, template: &str, values: Value) -> Result<String, PromptError> {
+    let text = ENVIRONMENT.render_str(template, values);
+    let text = text.map_err(|error| PromptError { name, problem: problem(&error) })?;
+    Ok(text.trim().to_owned())
+}
+
+fn problem(error: &minijinja::Error) -> String {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    match error.line() {
+        Some(line) => format!("line {line}: {detail}"),
+        None => detail,
+    }
+}
