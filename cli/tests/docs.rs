@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use longhand_coordinator::filter::{Bound, NEAR_DUPLICATE, RULES, Rule};
 use longhand_coordinator::recipe::Recipe;
@@ -45,7 +46,10 @@ fn every_command_marked_as_runnable_succeeds() {
     let scripts: Vec<(String, String)> =
         pages().iter().filter_map(|page| Some((page.path.clone(), page.script()?))).collect();
     assert!(scripts.len() >= 10, "{} pages with commands", scripts.len());
-    let failed: Vec<String> = scripts.iter().filter_map(|(path, script)| run(path, script).err()).collect();
+    let failed: Vec<String> = thread::scope(|scope| {
+        let runs: Vec<_> = scripts.iter().map(|(path, script)| scope.spawn(move || run(path, script))).collect();
+        runs.into_iter().filter_map(|run| run.join().unwrap().err()).collect()
+    });
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
