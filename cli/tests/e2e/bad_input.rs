@@ -219,7 +219,7 @@ fn a_folder_that_holds_other_files_is_left_alone() {
     let case = Case::new(GOOD);
     fs::create_dir(case.out()).unwrap();
     fs::write(case.out().join("README.md"), "my project").unwrap();
-    says(&case.run(&[]), 2, &["README.md", "choose an output folder"]);
+    says(&case.run(&[]), 2, &["README.md", "choose an empty or new output folder"]);
     assert_eq!(case.read("README.md"), "my project");
 }
 

@@ -6,7 +6,7 @@ use longhand_proto::clock;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
-use crate::numbers::request;
+use crate::metrics::request;
 
 struct Pages<'a>(&'a Fleet);
 

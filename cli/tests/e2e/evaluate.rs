@@ -30,7 +30,7 @@ fn an_evaluation_that_was_killed_goes_on_and_comes_to_the_same_figures() {
     let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
     let ended = run(arguments(&whole));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    for word in ["4 prompts, model mock", "[2k, 4k)", "by language", "agentwrite less direct", "S_q"] {
+    for word in ["4 prompts, model mock", "[2k, 4k)", "by language", "agentwrite - direct", "S_q"] {
         assert!(ended.stdout.contains(word), "{word}: {}", ended.stdout);
     }
     assert!(fs::read_to_string(whole.join("report.html")).unwrap().contains("<svg"));
@@ -68,7 +68,11 @@ fn prompts_that_cannot_be_scored_are_refused_before_the_model_is_loaded() {
     let ended =
         run(["eval", "ruler", "--prompts", prompts.to_str().unwrap(), "-o", dir.path().join("out").to_str().unwrap()]);
     assert_eq!(ended.code, Some(2));
-    assert!(ended.stderr.contains("prompts.jsonl:2: `length` is missing; give whole words"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("prompts.jsonl:2: `length` is missing; expected a whole number of words"),
+        "{}",
+        ended.stderr
+    );
     assert!(!dir.path().join("out").exists());
 }
 

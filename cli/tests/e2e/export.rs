@@ -241,11 +241,15 @@ fn what_cannot_be_exported_is_refused_and_nothing_is_begun() {
     fs::write(dir.path().join("bad.json"), "{}").unwrap();
     for (from, more, word) in [
         (from, &["--format", "excel"][..], "want one of records, parquet, messages, openai, sharegpt, alpaca"),
-        (from, &["--validation", "0.9"], "want a share from 0 to 0.5"),
-        (from, &["--tokenizer", nowhere.to_str().unwrap()], "want the tokenizer.json of a model"),
-        (from, &["--tokenizer", dir.path().join("bad.json").to_str().unwrap()], "want the tokenizer.json of a model"),
+        (from, &["--validation", "0.9"], "expected a number from 0 to 0.5"),
+        (from, &["--tokenizer", nowhere.to_str().unwrap()], "expected the tokenizer.json of a model"),
+        (
+            from,
+            &["--tokenizer", dir.path().join("bad.json").to_str().unwrap()],
+            "expected the tokenizer.json of a model",
+        ),
         (from, &["--tokenizer", dir.path().to_str().unwrap()], "no config.json"),
-        (dir.path().to_str().unwrap(), &[], "want the output folder of a `longhand run`"),
+        (dir.path().to_str().unwrap(), &[], "expected the output folder of `longhand run`"),
     ] {
         let args = ["export", "--from", from, "-o", out.to_str().unwrap()];
         let ended = run(args.iter().chain(more));
@@ -284,7 +288,7 @@ fn the_report_of_a_corpus_counts_what_the_run_dropped_and_takes_another_recipe()
         ["report", corpus.to_str().unwrap(), "--recipe", recipe.to_str().unwrap(), "-o", elsewhere.to_str().unwrap()];
     let ended = run(args);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stdout.contains("24 documents measured, 0 kept") && elsewhere.is_file(), "{}", ended.stdout);
+    assert!(ended.stdout.contains("24 documents, 0 kept") && elsewhere.is_file(), "{}", ended.stdout);
     assert!(ended.stdout.contains("strict.html"), "{}", ended.stdout);
 
     // What holds no records has no values.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::fleet::{Fleet, Process};
-use crate::numbers::request;
+use crate::metrics::request;
 
 /// Polls of a condition, 100 ms apart: a minute.
 const LOOKS: u32 = 600;

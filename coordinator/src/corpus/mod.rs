@@ -11,7 +11,7 @@
 //! ```
 
 mod archive;
-pub(crate) mod atomic;
+pub mod atomic;
 mod card;
 mod dataset;
 mod export;
