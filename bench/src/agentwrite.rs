@@ -121,6 +121,7 @@ struct Report {
 }
 
 impl AgentWriteBench {
+    /// Runs the benchmark.
     pub(crate) async fn run(self) -> Result<Code> {
         let machine = Machine::here();
         let threads = self.threads.map_or(machine.cores, |threads| threads as usize);

@@ -81,6 +81,7 @@ struct Report {
 }
 
 impl DashboardBench {
+    /// Runs the benchmark.
     pub(crate) async fn run(self) -> Result<Code> {
         let at = |e| Failure::refused(format!("{}: {e}", redact(&self.store)));
         let options = RedisOptions { allow_volatile: self.allow_volatile, ..RedisOptions::default() };

@@ -63,6 +63,7 @@ struct Outcome {
 }
 
 impl DedupBench {
+    /// Runs the benchmark.
     pub(crate) fn run(&self) -> Result<Code> {
         if let Some(file) = &self.contender {
             return output::json(&ours(file, self.threads)?).map(|()| Code::Ok);

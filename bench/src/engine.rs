@@ -104,6 +104,7 @@ struct Measured {
 }
 
 impl EngineBench {
+    /// Runs the benchmark.
     pub(crate) async fn run(self) -> Result<Code> {
         // Compute only: off the runtime's threads.
         let done = tokio::task::spawn_blocking(move || self.measure()).await;

@@ -17,6 +17,7 @@ pub(crate) struct LonghandEngine {
 }
 
 impl LonghandEngine {
+    /// This program with a model, on `threads` threads.
     pub(crate) fn new(model: &Path, threads: usize) -> Result<Self> {
         Ok(Self { program: this_program()?, model: model.to_owned(), threads })
     }

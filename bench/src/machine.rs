@@ -16,6 +16,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// This machine.
     pub(crate) fn here() -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let name = info.lines().find_map(|line| line.strip_prefix("model name"));

@@ -84,6 +84,7 @@ impl ModelShape {
 }
 
 impl RandomModel {
+    /// Writes the model.
     pub(crate) fn run(&self) -> Result<Code> {
         let refused = |e: String| Failure::refused(format!("{}: {e}", self.vocabulary.display()));
         let bytes = fs::read(&self.vocabulary).map_err(|e| refused(e.to_string()))?;

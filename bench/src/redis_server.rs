@@ -25,6 +25,7 @@ pub(crate) struct RedisServer {
 }
 
 impl RedisServer {
+    /// The server at `url`, or a new one; it must be empty.
     pub(crate) async fn open(url: Option<&str>) -> Result<Self> {
         let server = match url {
             Some(url) => Self { url: url.to_owned(), own: None },
@@ -71,10 +72,12 @@ impl RedisServer {
         }
     }
 
+    /// The server as a store.
     pub(crate) async fn store(&self) -> Result<RedisStore, StoreError> {
         RedisStore::open(&self.url, RedisOptions::default()).await
     }
 
+    /// A connection to the server.
     pub(crate) async fn connect(&self) -> Result<MultiplexedConnection> {
         let client = redis::Client::open(self.url.as_str()).map_err(store_failure)?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));

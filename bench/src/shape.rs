@@ -14,10 +14,12 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// A shape of `streams` streams.
     pub(crate) const fn new(streams: usize, prompt: usize, tokens: usize) -> Self {
         Self { streams, prompt, tokens }
     }
 
+    /// Tokens of all streams, prompts included.
     pub(crate) fn all_tokens(self) -> usize {
         self.streams * (self.prompt + self.tokens)
     }

@@ -81,6 +81,7 @@ struct Report {
 }
 
 impl StoreBench {
+    /// Runs the benchmark.
     pub(crate) async fn run(self) -> Result<Code> {
         for kind in self.store {
             let mut rows: Vec<Row> = Vec::new();

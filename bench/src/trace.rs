@@ -142,6 +142,7 @@ impl Endpoints {
 }
 
 impl TraceBench {
+    /// Runs the benchmark.
     pub(crate) async fn run(self) -> Result<Code> {
         let refused = |e: std::io::Error| Failure::refused(format!("the benchmark cannot be set up: {e}"));
         let endpoints = Endpoints::open().await.map_err(refused)?;

@@ -58,6 +58,7 @@ pub(crate) struct Cli {
     pub(crate) log_format: LogFormat,
 }
 
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Generate a corpus from a file of instructions
@@ -125,6 +126,7 @@ impl Command {
         }
     }
 
+    /// Runs the subcommand.
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::Run(args) => run::run(&args).await,

@@ -47,6 +47,7 @@ pub(crate) struct Display {
 }
 
 impl Display {
+    /// JSON events, nothing (`quiet`), or what suits stderr.
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
         let kind = if json {
             Kind::Json

@@ -68,6 +68,7 @@ fn raise_file_limit(workers: u32) -> Result<()> {
 }
 
 impl Fleet {
+    /// Starts a coordinator over the server, with connections for its workers.
     pub(super) async fn start(server: &RedisServer, workers: u32) -> Result<Self> {
         raise_file_limit(workers)?;
         let store: Arc<dyn Store> = Arc::new(server.store().await.map_err(Failure::refused)?);
@@ -86,6 +87,7 @@ impl Fleet {
         Ok(Self { coordinator, workers, stop, server })
     }
 
+    /// The store of the coordinator.
     pub(super) fn store(&self) -> &dyn Store {
         self.coordinator.store().as_ref()
     }
@@ -103,6 +105,7 @@ impl Fleet {
         Ok(FleetResult { cycles: 2 * u64::from(load.documents), took: clock::now() - begin, leases })
     }
 
+    /// Stops the coordinator.
     pub(super) async fn stop(self) {
         self.stop.cancel();
         drop(self.workers);

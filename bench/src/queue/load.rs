@@ -45,6 +45,7 @@ fn instruction(number: u32) -> Instruction {
 }
 
 impl Load {
+    /// Prepares the documents and their results.
     pub(super) async fn new(documents: u32) -> Result<Self> {
         let run: RunId = "bench".parse().map_err(Failure::refused)?;
         let mut recipe = Recipe::builtin();
@@ -61,6 +62,7 @@ impl Load {
         Ok(Self { run, documents, plan, section, planned, finished, recipe })
     }
 
+    /// Submits all documents as one run.
     pub(super) async fn submit(&self, store: &dyn Store) -> Result<()> {
         let (run, recipe) = (self.run.clone(), self.recipe.clone());
         let spec = RunSpec { id: run, recipe, seed: 7, candidates: 1, terms: Terms::default() };
@@ -69,6 +71,7 @@ impl Load {
         Ok(())
     }
 
+    /// Size of a waiting document, in bytes.
     pub(super) fn body_bytes(&self) -> Result<f64> {
         Ok(body(&Document::new(&self.run, instruction(self.documents / 2), 0, 7, String::new()))?.len() as f64)
     }

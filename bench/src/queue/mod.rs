@@ -118,6 +118,7 @@ impl Quantiles {
 }
 
 impl QueueBench {
+    /// Runs the benchmark.
     pub(crate) async fn run(self) -> Result<Code> {
         let server = RedisServer::open(self.store.as_deref()).await?;
         let load = Load::new(self.documents).await?;

@@ -78,6 +78,7 @@ impl AccessArgs {
 }
 
 impl ListenConfig {
+    /// `https` with a certificate, otherwise `http`.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.pem.is_some() { "https" } else { "http" }
     }

@@ -170,6 +170,32 @@ fn fraction(text: &str) -> Result<f64, String> {
     }
 }
 
+impl SelectArgs {
+    fn options(&self) -> Result<Options> {
+        let (min, max) = (self.min_length, self.max_length);
+        if min > max {
+            return Err(Failure::refused(format!("--min-length {min} is above --max-length {max}: no row can pass")));
+        }
+        let rules = match &self.rules {
+            Some(folder) => Rules::load(folder).map_err(Failure::refused)?,
+            None => Rules::built_in(),
+        };
+        Ok(Options {
+            languages: self.languages.iter().map(|language| language.0).collect(),
+            length: min..=max,
+            require_length: self.require_length,
+            any_intent: self.any_intent,
+            rules,
+            similarity: self.similarity,
+            against: self.against.clone(),
+            quotas: self.quota.iter().map(|quota| (quota.0, quota.1)).collect::<HashMap<_, _>>(),
+            topics: self.topics.map_or(0, |topics| topics as usize),
+            seed: self.seed,
+            ..Options::default()
+        })
+    }
+}
+
 /// Selects, and prints the number of rows after each rule.
 pub(crate) async fn select(args: &SelectArgs) -> Result<Code> {
     if let Some(folder) = &args.write_rules {
@@ -178,27 +204,7 @@ pub(crate) async fn select(args: &SelectArgs) -> Result<Code> {
     let (Some(input), Some(out)) = (&args.input, &args.output) else {
         return Err(Failure::refused("no input and output given; see `longhand select --help`"));
     };
-    if args.min_length > args.max_length {
-        let (least, most) = (args.min_length, args.max_length);
-        return Err(Failure::refused(format!("--min-length {least} is above --max-length {most}: no row can pass")));
-    }
-    let rules = match &args.rules {
-        Some(folder) => Rules::load(folder).map_err(Failure::refused)?,
-        None => Rules::built_in(),
-    };
-    let options = Options {
-        languages: args.languages.iter().map(|language| language.0).collect(),
-        length: args.min_length..=args.max_length,
-        require_length: args.require_length,
-        any_intent: args.any_intent,
-        rules,
-        similarity: args.similarity,
-        against: args.against.clone(),
-        quotas: args.quota.iter().map(|quota| (quota.0, quota.1)).collect::<HashMap<_, _>>(),
-        topics: args.topics.map_or(0, |topics| topics as usize),
-        seed: args.seed,
-        ..Options::default()
-    };
+    let options = args.options()?;
     let dropped = args.dropped.clone().unwrap_or_else(|| out.with_file_name("dropped.jsonl"));
     let answers = out.with_file_name("answers.jsonl");
     let mut pairs = vec![(input, out), (input, &dropped), (out, &dropped)];

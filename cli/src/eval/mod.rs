@@ -135,12 +135,14 @@ impl Methods {
 }
 
 impl Eval {
+    /// True if stdout is for programs.
     pub(crate) const fn json(&self) -> bool {
         match self {
             Self::LongBenchWrite(args) | Self::Ruler(args) => args.json,
         }
     }
 
+    /// Runs the evaluation.
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::LongBenchWrite(args) => evaluate(*args, score::Grouping::Bins).await,

@@ -26,8 +26,7 @@ pub(super) fn html(report: &Report) -> String {
 }
 
 fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
-    let cases = || report.methods.iter().flat_map(|method| method.cases.iter().map(|case| (method.method, case)));
-    let scale = Scale::of(cases().map(|(_, case)| case));
+    let scale = Scale::of(report.methods.iter().flat_map(|method| &method.cases));
     write!(
         out,
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
@@ -36,6 +35,22 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
          lower edge.</p>\
          <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Requested words and written words\">"
     )?;
+    grid(out, &scale)?;
+    points(out, report, &scale)?;
+    write!(
+        out,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">requested words</text>\
+         <text transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">written words</text></svg>\
+         <h2>Scores</h2><pre>{}</pre></html>",
+        (LEFT + WIDTH) / 2.0,
+        HEIGHT - 8.0,
+        (HEIGHT - BOTTOM) / 2.0,
+        escape(&report.text())
+    )
+}
+
+/// The grid with its labels, and the line of equal lengths.
+fn grid(out: &mut String, scale: &Scale) -> std::fmt::Result {
     for words in GRID.into_iter().filter(|words| scale.holds(*words)) {
         let (x, y) = (scale.x(words), scale.y(words));
         let (top, bottom, right) = (MARGIN, HEIGHT - BOTTOM, WIDTH - MARGIN);
@@ -58,8 +73,13 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
         scale.y(low),
         scale.x(high),
         scale.y(high)
-    )?;
-    for (method, case) in cases() {
+    )
+}
+
+/// A point for each prompt, and the key.
+fn points(out: &mut String, report: &Report, scale: &Scale) -> std::fmt::Result {
+    let cases = report.methods.iter().flat_map(|method| method.cases.iter().map(|case| (method.method, case)));
+    for (method, case) in cases {
         let what = case.kind.as_deref().unwrap_or("");
         write!(
             out,
@@ -75,8 +95,8 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
             escape(&case.failed)
         )?;
     }
-    for (place, method) in report.methods.iter().enumerate() {
-        let (x, y, name) = (LEFT + 16.0, MARGIN + 16.0 + 20.0 * place as f64, method.method);
+    for (index, method) in report.methods.iter().enumerate() {
+        let (x, y, name) = (LEFT + 16.0, MARGIN + 16.0 + 20.0 * index as f64, method.method);
         write!(
             out,
             "<circle class=\"{name}\" cx=\"{x}\" cy=\"{y}\" r=\"5\"/><text class=\"key\" x=\"{}\" y=\"{}\">{name}</text>",
@@ -84,16 +104,7 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
             y + 4.0
         )?;
     }
-    write!(
-        out,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">requested words</text>\
-         <text transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">written words</text></svg>\
-         <h2>Scores</h2><pre>{}</pre></html>",
-        (LEFT + WIDTH) / 2.0,
-        HEIGHT - 8.0,
-        (HEIGHT - BOTTOM) / 2.0,
-        escape(&report.text())
-    )
+    Ok(())
 }
 
 /// The logarithmic scale of words on both axes.

@@ -39,6 +39,7 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// The result of a document that has ended.
     pub(super) fn of(state: State, document: &Document) -> Self {
         let asked = document.instruction.required_words.unwrap_or(0);
         let (written, failed) = match &document.progress {
@@ -92,6 +93,7 @@ pub(super) struct Report {
     pub(super) gain: Vec<Gain>,
 }
 
+/// The results of one method.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct MethodReport {
     pub(super) method: &'static str,
@@ -101,6 +103,7 @@ pub(super) struct MethodReport {
     pub(super) cases: Vec<Case>,
 }
 
+/// The mean results of a group of prompts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Group {
     pub(super) by: &'static str,
@@ -113,6 +116,7 @@ pub(super) struct Group {
     pub(super) score: Option<f64>,
 }
 
+/// The mean gain of AgentWrite over direct texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Gain {
     pub(super) name: String,
@@ -120,6 +124,7 @@ pub(super) struct Gain {
 }
 
 impl Report {
+    /// The report on the cases of each method.
     pub(super) fn new(
         methods: Vec<(Method, Vec<Case>)>,
         grouping: Grouping,

@@ -55,6 +55,7 @@ pub(super) struct Hub {
 }
 
 impl Hub {
+    /// The hub of the variables `HF_*`.
     pub(super) fn from_environment() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
@@ -94,6 +95,7 @@ impl Hub {
         Ok(Snapshot { commit: metadata.sha, files: files.filter(|file| safe(&file.name)).collect() })
     }
 
+    /// URL of a file at a commit.
     pub(super) fn url(&self, name: &Repository, commit: &str, file: &str) -> String {
         format!("{}/{name}/resolve/{commit}/{file}", self.endpoint)
     }
@@ -150,6 +152,7 @@ pub(super) struct Snapshot {
     files: Vec<Entry>,
 }
 
+/// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,

@@ -43,12 +43,14 @@ pub(crate) enum Model {
 }
 
 impl Model {
+    /// True if stdout is for programs.
     pub(crate) const fn json(&self) -> bool {
         match self {
             Self::Pull(args) => args.json,
         }
     }
 
+    /// Runs the subcommand.
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::Pull(args) => pull(&args).await,

@@ -48,6 +48,7 @@ enum AttemptError {
 }
 
 impl Transfer {
+    /// A client that sends `token`, with a progress bar unless `quiet`.
     pub(super) fn new(token: Option<&str>, quiet: bool) -> Result<Self> {
         let mut headers = HeaderMap::new();
         if let Some(token) = token {

@@ -21,6 +21,7 @@ pub(super) struct OperatorClient {
 }
 
 impl OperatorClient {
+    /// A client of the coordinators in `args`. Nothing is sent before the first call.
     pub(super) fn open(args: &ConnectionArgs) -> Result<Self> {
         Ok(Self { link: args.open()?, address: args.coordinator.join(", ") })
     }

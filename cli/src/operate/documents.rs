@@ -62,6 +62,7 @@ pub(crate) struct ShowArgs {
     pub(super) json: bool,
 }
 
+/// Lists the documents of a run.
 pub(super) async fn documents(args: &DocumentsArgs) -> Result<Code> {
     let client = OperatorClient::open(&args.connection)?;
     let mut rows = vec![["document", "row", "state", "reason", "sections", "words"].map(str::to_owned).to_vec()];
@@ -122,6 +123,7 @@ fn summary(document: &v1::Document) -> Value {
     })
 }
 
+/// Shows one document.
 pub(super) async fn show(args: &ShowArgs) -> Result<Code> {
     let client = OperatorClient::open(&args.connection)?;
     let request = v1::GetDocumentRequest { run: args.run.to_string(), document: args.document.to_string() };

@@ -103,6 +103,7 @@ fn fraction(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Exports a run into a folder or an object store.
 pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
     // First, so that an invalid tokenizer starts nothing.
     let tokens = args.tokenizer.as_deref().map(token_count::open).transpose()?;

@@ -44,6 +44,7 @@ pub(crate) enum Operate {
 }
 
 impl Operate {
+    /// True if stdout is for programs.
     pub(crate) const fn json(&self) -> bool {
         match self {
             Self::Submit(args) => args.json,
@@ -57,6 +58,7 @@ impl Operate {
         }
     }
 
+    /// Runs the subcommand.
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::Submit(args) => submit::submit(&args).await,

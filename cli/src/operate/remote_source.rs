@@ -30,6 +30,7 @@ impl fmt::Debug for RemoteSource {
 }
 
 impl RemoteSource {
+    /// A source that reads through `client`.
     pub(super) fn new(client: OperatorClient) -> Self {
         Self { client, attempts: Mutex::default(), written: Mutex::default(), returned: Mutex::default() }
     }

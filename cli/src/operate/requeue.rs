@@ -60,6 +60,7 @@ pub(crate) struct RequeueArgs {
     pub(super) json: bool,
 }
 
+/// Requeues the selected documents, page by page.
 pub(super) async fn requeue(args: &RequeueArgs) -> Result<Code> {
     let client = OperatorClient::open(&args.connection)?;
     let which = match (&args.rejected, args.document) {

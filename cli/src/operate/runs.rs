@@ -23,6 +23,7 @@ pub(crate) struct StatusArgs {
     pub(super) json: bool,
 }
 
+/// Prints the counts of one run or of all.
 pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
     let client = OperatorClient::open(&args.connection)?;
     let runs = match &args.run {

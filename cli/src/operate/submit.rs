@@ -83,6 +83,7 @@ pub(crate) struct SubmitArgs {
     pub(super) json: bool,
 }
 
+/// Creates the run and submits the rows.
 pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
     let recipe = match &args.recipe {
         Some(path) => Recipe::load(path).map_err(Failure::refused)?,
@@ -94,22 +95,7 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
     };
     let rows = instruction::read(&args.input).map_err(Failure::refused)?;
     let client = OperatorClient::open(&args.connection)?;
-    let request = v1::CreateRunRequest {
-        run: run.to_string(),
-        recipe: recipe.to_toml(),
-        seed: args.seed,
-        terms: Some(v1::Terms {
-            priority: args.priority,
-            model: args.require_model.clone().unwrap_or_default(),
-            max_open: args.max_open,
-            judge: args.judge_model.clone().unwrap_or_default(),
-        }),
-    };
-    let create = |wire| {
-        let request = request.clone();
-        async move { grpc(wire).create_run(request).await }
-    };
-    client.call("create run", create).await?;
+    create_run(args, &client, &run, &recipe).await?;
 
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let (mut batch, mut bytes, mut bad) = (Vec::new(), 0, 0_u64);
@@ -124,11 +110,7 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
             let rows = std::mem::take(&mut batch);
             bytes = 0;
             let request = v1::AddRowsRequest { run: run.to_string(), candidates: args.candidates, rows };
-            let add = |wire| {
-                let request = request.clone();
-                async move { grpc(wire).add_rows(request).await }
-            };
-            let reply = client.call("add rows", add).await?;
+            let reply = add_rows(&client, request).await?;
             inserted += reply.inserted;
             existing += reply.existing;
         }
@@ -145,6 +127,34 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
     Ok(if bad == 0 { Code::Ok } else { Code::Partial })
 }
 
+async fn create_run(args: &SubmitArgs, client: &OperatorClient, run: &RunId, recipe: &Recipe) -> Result<()> {
+    let request = v1::CreateRunRequest {
+        run: run.to_string(),
+        recipe: recipe.to_toml(),
+        seed: args.seed,
+        terms: Some(v1::Terms {
+            priority: args.priority,
+            model: args.require_model.clone().unwrap_or_default(),
+            max_open: args.max_open,
+            judge: args.judge_model.clone().unwrap_or_default(),
+        }),
+    };
+    let create = |wire| {
+        let request = request.clone();
+        async move { grpc(wire).create_run(request).await }
+    };
+    client.call("create run", create).await.map(drop)
+}
+
+async fn add_rows(client: &OperatorClient, request: v1::AddRowsRequest) -> Result<v1::AddRowsReply> {
+    let add = |wire| {
+        let request = request.clone();
+        async move { grpc(wire).add_rows(request).await }
+    };
+    client.call("add rows", add).await
+}
+
+/// A row as it is sent, and its size in bytes.
 fn wire(row: Result<Instruction, BadRow>) -> Result<(v1::Row, usize)> {
     let (kind, size) = match row {
         Ok(instruction) => {

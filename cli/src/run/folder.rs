@@ -114,6 +114,7 @@ impl Folder {
         Ok(Self { dir: dir.to_owned(), identity, resumed: true, _lock: lock })
     }
 
+    /// Path of the folder.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }

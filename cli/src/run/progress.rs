@@ -63,6 +63,7 @@ impl ProgressTracker {
         Ok(tracker)
     }
 
+    /// Time since the start of this process.
     pub(crate) fn elapsed(&self) -> Duration {
         clock::now().duration_since(self.started)
     }

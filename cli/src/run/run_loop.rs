@@ -69,6 +69,7 @@ impl RunLoop {
         Ok(Self { tracker, corpus, display, store, folder, started_ms, flushed, unreachable: None })
     }
 
+    /// Where the run shows its events.
     pub(crate) fn display(&self) -> &Display {
         &self.display
     }

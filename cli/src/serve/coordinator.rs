@@ -110,6 +110,28 @@ pub(crate) struct CoordinatorArgs {
     pub(crate) json: bool,
 }
 
+impl CoordinatorArgs {
+    fn service_options(&self, archive: Option<Arc<Archive>>) -> ServiceOptions {
+        ServiceOptions {
+            lease: Duration::from_secs(self.lease_seconds),
+            max_calls: self.max_calls as usize,
+            trace_content: self.trace_content,
+            archive,
+            calls_per_second: self.calls_per_second,
+            ..ServiceOptions::default()
+        }
+    }
+
+    fn sweeper_options(&self) -> SweeperOptions {
+        SweeperOptions {
+            every: SweeperOptions::default().every.min(Duration::from_secs(self.lease_seconds) / 3),
+            max_losses: self.max_losses,
+            no_progress: Duration::from_secs(self.no_progress_seconds),
+            ..SweeperOptions::default()
+        }
+    }
+}
+
 /// Serves until a signal.
 pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let listen = args.access.config()?;
@@ -120,25 +142,10 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
 
     let archive = args.archive.as_deref().map(Place::open).transpose().map_err(Failure::refused)?;
     let archive = archive.map(|place| Arc::new(Archive::open(place)));
-    let lease = Duration::from_secs(args.lease_seconds);
-    let options = ServiceOptions {
-        lease,
-        max_calls: args.max_calls as usize,
-        trace_content: args.trace_content,
-        archive: archive.clone(),
-        calls_per_second: args.calls_per_second,
-        ..ServiceOptions::default()
-    };
-    let sweep = SweeperOptions {
-        every: SweeperOptions::default().every.min(lease / 3),
-        max_losses: args.max_losses,
-        no_progress: Duration::from_secs(args.no_progress_seconds),
-        ..SweeperOptions::default()
-    };
-    let coordinator = Coordinator::new(store, options);
+    let coordinator = Coordinator::new(store, args.service_options(archive.clone()));
     let stop = CancellationToken::new();
     let mut signals = Signals::listen()?;
-    let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), sweep, stop.clone()));
+    let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), args.sweeper_options(), stop.clone()));
     let archiver = archive.map(|archive| {
         let (store, every) = (Arc::clone(coordinator.store()), Duration::from_secs(args.archive_seconds));
         let stop = stop.clone();

@@ -36,6 +36,7 @@ impl HttpServer {
         Ok(Self { url, server, stop })
     }
 
+    /// Stops the server and waits for it.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.server.await {

@@ -76,10 +76,25 @@ pub(crate) struct WorkerArgs {
     pub(crate) json: bool,
 }
 
+impl WorkerArgs {
+    fn options(&self, worker: &WorkerId) -> Result<WorkerOptions> {
+        let checkpoint_every = Duration::try_from_secs_f64(self.checkpoint_seconds)
+            .map_err(|e| Failure::refused(format!("invalid --checkpoint-seconds {}: {e}", self.checkpoint_seconds)))?;
+        Ok(WorkerOptions {
+            slots: self.engine.max_sequences,
+            checkpoint_every,
+            grace: Duration::from_secs(self.grace),
+            give_up: Duration::from_secs(self.give_up_seconds),
+            exit_idle: self.exit_idle.map(Duration::from_secs),
+            ..WorkerOptions::new(worker.clone())
+        })
+    }
+}
+
 /// Works until a signal or an error.
 pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
-    let checkpoint_every = Duration::try_from_secs_f64(args.checkpoint_seconds)
-        .map_err(|e| Failure::refused(format!("--checkpoint-seconds {}: {e}", args.checkpoint_seconds)))?;
+    let worker = WorkerId::mint(&host_name());
+    let options = args.options(&worker)?;
     let link = args.connection.open()?;
     let listen =
         ListenConfig { tokens: args.connection.tokens()?, pem: args.connection.pem()?, insecure: args.insecure };
@@ -88,15 +103,6 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
         None => None,
     };
     let engine = engine::open(&args.engine).await?;
-    let worker = WorkerId::mint(&host_name());
-    let options = WorkerOptions {
-        slots: args.engine.max_sequences,
-        checkpoint_every,
-        grace: Duration::from_secs(args.grace),
-        give_up: Duration::from_secs(args.give_up_seconds),
-        exit_idle: args.exit_idle.map(Duration::from_secs),
-        ..WorkerOptions::new(worker.clone())
-    };
     let mut signals = Signals::listen()?;
     let display = Display::new(args.json, false);
     let (model, slots) = (engine.model().clone(), engine.slots());
@@ -129,15 +135,11 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
     if let Some(http) = http {
         http.stop().await;
     }
-    let report = match ended {
-        Ok(Ok(report)) => report,
-        Ok(Err(error @ WorkerError::Refused(_))) => return Err(Failure::refused(error)),
-        Ok(Err(error @ (WorkerError::Unreachable { .. } | WorkerError::EngineDead(_)))) => {
-            return Err(Failure::stopped(error));
-        }
-        Err(error) => return Err(Failure::stopped(format!("the worker crashed: {error}"))),
-    };
-    let WorkerReport { completed, failed, released, lost, continued } = report;
+    let ended = ended.map_err(|error| Failure::stopped(format!("the worker crashed: {error}")))?;
+    let WorkerReport { completed, failed, released, lost, continued } = ended.map_err(|error| match error {
+        error @ WorkerError::Refused(_) => Failure::refused(error),
+        error @ (WorkerError::Unreachable { .. } | WorkerError::EngineDead(_)) => Failure::stopped(error),
+    })?;
     let text = format!("stopped: {completed} texts completed, {released} released, {lost} lost, {failed} failed");
     let fields = json!({
         "completed": completed, "failed": failed, "released": released, "lost": lost, "continued": continued,

@@ -21,6 +21,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 /// Counters of the process, which has one exporter.
 pub(crate) static DROP_COUNTERS: LazyLock<DropCounters> = LazyLock::new(DropCounters::new);
 
+/// Counters of exported and dropped spans.
 #[derive(Debug)]
 pub(crate) struct DropCounters {
     registry: Registry,
@@ -54,6 +55,7 @@ impl DropCounters {
         Ok(Self { registry, exported, dropped })
     }
 
+    /// The counters, for /metrics.
     pub(crate) fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
@@ -89,6 +91,7 @@ struct Inner {
 }
 
 impl SpanQueue {
+    /// A queue of at most `capacity` spans in front of `exporter`.
     pub(crate) fn new<E: SpanExporter + 'static>(
         exporter: E,
         sampler: Sampler,

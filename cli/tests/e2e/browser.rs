@@ -1,4 +1,4 @@
-//! The dashboard in a real browser, as a person uses it. `browser.mjs` tells what the person does.
+//! The dashboard in a real browser. `browser.mjs` has the steps of the user.
 
 use std::collections::HashSet;
 use std::fs;
@@ -105,7 +105,7 @@ async fn person(story: &str, told: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_follows_a_run_mends_what_failed_and_sends_a_worker_home() {
+async fn a_user_watches_a_run_requeues_failures_and_drains_a_worker() {
     // Nobody listens for traces; documents have some all the same.
     let traced = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")];
     let more = ["--http", "127.0.0.1:0", "--trace-url", "http://traces.example/{trace}"];
@@ -130,7 +130,7 @@ async fn a_person_follows_a_run_mends_what_failed_and_sends_a_worker_home() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_logs_in_and_what_they_do_bears_their_name() {
+async fn a_user_logs_in_and_the_audit_log_has_their_name() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens");
     let (worker, operator) = ("worker-0123456789abcdef", "operator-0123456789abcdef");

@@ -1,4 +1,4 @@
-//! What the dashboard's pages ask and do, over HTTP, on the real program.
+//! The HTTP API of the dashboard, on the real program.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Pages<'_> {
 }
 
 #[test]
-fn a_document_cancelled_by_hand_is_found_requeued_and_finished() {
+fn a_cancelled_document_is_found_requeued_and_finished() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let pages = Pages(&fleet);
     fleet.submit("ships", 3);
@@ -85,7 +85,7 @@ fn a_document_cancelled_by_hand_is_found_requeued_and_finished() {
 }
 
 #[test]
-fn a_foreign_page_changes_nothing_and_wrong_requests_are_told_why() {
+fn a_foreign_origin_changes_nothing_and_invalid_requests_are_explained() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let pages = Pages(&fleet);
     fleet.submit("ships", 1);
@@ -119,7 +119,7 @@ fn a_foreign_page_changes_nothing_and_wrong_requests_are_told_why() {
 }
 
 #[test]
-fn what_a_person_said_yes_to_is_taken_up_and_what_changed_meanwhile_is_not() {
+fn confirmed_documents_are_requeued_and_later_changes_are_not() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let pages = Pages(&fleet);
     fleet.submit("ships", 12);
@@ -145,7 +145,7 @@ fn what_a_person_said_yes_to_is_taken_up_and_what_changed_meanwhile_is_not() {
 }
 
 #[test]
-fn all_workers_are_shown_with_what_they_do_and_one_is_sent_home() {
+fn all_workers_are_listed_and_one_is_drained() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let pages = Pages(&fleet);
     let quick = ["--checkpoint-seconds", "0.1"];

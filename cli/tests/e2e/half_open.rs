@@ -1,4 +1,4 @@
-//! A link that is dead, and nobody was told: packets are dropped in a network of the test's own.
+//! A half-open connection: packets are dropped in a network namespace of the test.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -65,8 +65,9 @@ impl Drop for Network {
     }
 }
 
+// Long because it is one scenario in one network namespace: connect, drop packets, detect, restore.
 #[test]
-fn a_dead_link_is_noticed_by_both_ends_and_costs_no_slot() {
+fn a_half_open_connection_is_detected_by_both_ends_and_costs_no_slot() {
     let Some(network) = Network::new() else {
         eprintln!(
             "NOT TESTED: what becomes of a dead link. This needs unshare, ip and iptables, and a system that lets this \

@@ -8,7 +8,7 @@ mod cluster;
 mod collector;
 mod crash;
 mod dashboard;
-mod evaluate;
+mod eval;
 mod examples;
 mod export;
 mod fleet;

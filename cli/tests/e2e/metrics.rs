@@ -1,4 +1,4 @@
-//! What Prometheus scrapes: the real program, over HTTP, judged by Prometheus's own tool.
+//! The metrics of the real program, scraped over HTTP and checked by promtool.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -50,7 +50,7 @@ fn value(text: &str, series: &str) -> Option<f64> {
 }
 
 #[test]
-fn coordinator_and_worker_are_scraped_and_every_promised_series_has_data() {
+fn coordinator_and_worker_are_scraped_and_every_documented_series_has_data() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let worker = Process::start(&["worker", "--engine", "mock", "--coordinator", &fleet.url, "--http", "127.0.0.1:0"]);
     let metrics = worker.event("started")["metrics"].as_str().unwrap().to_owned();
@@ -61,14 +61,14 @@ fn coordinator_and_worker_are_scraped_and_every_promised_series_has_data() {
     promtool(&ours);
     promtool(&theirs);
 
-    let promised = include_str!("../../../METRICS.md");
-    let names: Vec<&str> = promised.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let documented = include_str!("../../../METRICS.md");
+    let names: Vec<&str> = documented.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     assert!(names.len() > 25, "{names:?}");
     for name in &names {
         let text =
             if name.starts_with("longhand_worker") || name.starts_with("longhand_engine") { &theirs } else { &ours };
         let has_data = text.lines().any(|line| !line.starts_with('#') && line.starts_with(name));
-        assert!(has_data, "{name} is promised and has no data:\n{text}");
+        assert!(has_data, "{name} is documented and has no data:\n{text}");
     }
     for line in ours.lines().chain(theirs.lines()) {
         if let Some(name) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split(' ').next()) {
@@ -82,7 +82,7 @@ fn coordinator_and_worker_are_scraped_and_every_promised_series_has_data() {
 }
 
 #[test]
-fn numbers_are_for_those_with_a_token_and_a_change_comes_from_nowhere_else() {
+fn metrics_need_a_token_and_pages_need_an_operator() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens");
@@ -101,7 +101,7 @@ fn numbers_are_for_those_with_a_token_and_a_change_comes_from_nowhere_else() {
 }
 
 #[test]
-fn a_foreign_name_that_leads_to_this_machine_is_turned_away() {
+fn a_foreign_host_header_is_rejected() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let address = fleet.dashboard.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();

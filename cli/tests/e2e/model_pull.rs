@@ -1,4 +1,4 @@
-//! Models from a hub: what is fetched, goes on after a cut, is checked, and is found again without a network.
+//! Downloads of models: which files, resuming, checksums, and offline use.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ async fn pull(home: &Path, endpoint: &str, args: &[&str], environment: &[(&str, 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_comes_whole_over_a_line_that_breaks_and_is_found_again_without_one() {
+async fn a_model_is_complete_after_an_interruption_and_found_offline() {
     let (hub, url) = Hub::start(None).await;
     let home = tempfile::tempdir().unwrap();
     let pulled = pull(home.path(), &url, &["org/tiny"], &[]).await;
@@ -117,7 +117,7 @@ async fn a_model_comes_whole_over_a_line_that_breaks_and_is_found_again_without_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_not_what_the_hub_says_is_thrown_away() {
+async fn a_file_with_a_wrong_checksum_is_deleted() {
     let (_, url) = Hub::start(Some(&"0".repeat(64))).await;
     let home = tempfile::tempdir().unwrap();
     let pulled =
@@ -129,7 +129,7 @@ async fn a_file_that_is_not_what_the_hub_says_is_thrown_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_had_is_told_with_what_helps() {
+async fn a_failed_download_is_reported_with_a_remedy() {
     let (_, url) = Hub::start(None).await;
     let home = tempfile::tempdir().unwrap();
     for (args, code, word) in [

@@ -77,7 +77,7 @@ fn export(fleet: &Fleet, s3: &S3, to: &str) -> Ended {
 }
 
 #[test]
-fn a_corpus_is_exported_to_a_bucket_whole_and_again_only_what_has_changed() {
+fn an_export_to_a_bucket_is_complete_and_a_second_one_uploads_only_changes() {
     let s3 = S3::start();
     let dir = tempfile::tempdir().unwrap();
     let store = format!("sqlite:{}", dir.path().join("store.sqlite").display());

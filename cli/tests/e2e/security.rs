@@ -59,13 +59,13 @@ fn each_token_has_its_own_role_and_a_wrong_one_none() {
         (token("somebody-0123456789abcdef"), "not known here"),
         (token(WORKER), "for workers, and the call for operators"),
     ] {
-        let error = fleet.refusal(&["status", "--token-file", &shown]);
+        let error = fleet.rejected(&["status", "--token-file", &shown]);
         assert!(error.contains(says) && error.contains("give"), "{error}");
         assert!(!error.contains("0123456789abcdef"), "{error}");
     }
-    let error = fleet.refusal(&["status"]);
+    let error = fleet.rejected(&["status"]);
     assert!(error.contains("--token-file"), "{error}");
-    let error = fleet.refusal(&["worker", "--engine", "mock", "--token-file", &token(OPERATOR)]);
+    let error = fleet.rejected(&["worker", "--engine", "mock", "--token-file", &token(OPERATOR)]);
     assert!(error.contains("for operators, and the call for workers"), "{error}");
 }
 

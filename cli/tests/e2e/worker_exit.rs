@@ -1,4 +1,4 @@
-//! Workers that end before they are asked to, as the one who started them sees it.
+//! Workers that end on their own: the exit code and the message.
 
 use longhand_proto::v1::coordinator_server::{Coordinator, CoordinatorServer};
 use longhand_proto::{PROTOCOL, v1};
@@ -11,7 +11,7 @@ use crate::fleet::Fleet;
 use crate::program::{Ended, longhand};
 
 #[test]
-fn a_worker_whose_engine_dies_says_so_gives_its_documents_back_and_another_one_writes_them() {
+fn a_worker_whose_engine_fails_releases_its_documents_and_another_one_writes_them() {
     // Long enough that nothing comes back by running out.
     let fleet = Fleet::start(&["--lease-seconds", "3600"]);
     fleet.submit("ships", 4);
@@ -70,7 +70,7 @@ impl Coordinator for Other {
 }
 
 #[test]
-fn a_worker_refuses_a_coordinator_that_speaks_another_protocol() {
+fn a_worker_rejects_a_coordinator_with_another_protocol() {
     for (protocol, remedy) in [(PROTOCOL + 1, "update the worker"), (PROTOCOL - 1, "update the coordinator")] {
         let ended = Other::receive(protocol);
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);

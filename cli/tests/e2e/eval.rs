@@ -25,7 +25,7 @@ fn report(out: &Path) -> Value {
 
 /// Whoever kills an evaluation and gives the command again must get the figures of one that was never killed.
 #[test]
-fn an_evaluation_that_was_killed_goes_on_and_comes_to_the_same_figures() {
+fn a_killed_evaluation_resumes_with_the_same_results() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
     let ended = run(arguments(&whole));
@@ -53,7 +53,7 @@ fn an_evaluation_that_was_killed_goes_on_and_comes_to_the_same_figures() {
     let report = report(&whole);
     let (direct, ours) = (&report["methods"][0], &report["methods"][1]);
     assert_eq!((&direct["method"], &ours["method"]), (&json!("direct"), &json!("agentwrite")));
-    // The double writes what it is asked for; AgentWrite's recipe plans five words in a hundred more.
+    // The mock engine writes the requested length; AgentWrite's recipe plans five words in a hundred more.
     let all = &ours["groups"][0];
     assert!((all["score_length"]["mean"].as_f64().unwrap() - 98.3).abs() < 0.2, "{all}");
     assert!((50.0..=100.0).contains(&all["score_quality"]["mean"].as_f64().unwrap()), "{all}");
@@ -61,7 +61,7 @@ fn an_evaluation_that_was_killed_goes_on_and_comes_to_the_same_figures() {
 }
 
 #[test]
-fn prompts_that_cannot_be_scored_are_refused_before_the_model_is_loaded() {
+fn invalid_prompts_are_rejected_before_the_model_is_loaded() {
     let dir = tempfile::tempdir().unwrap();
     let prompts = dir.path().join("prompts.jsonl");
     fs::write(&prompts, "{\"prompt\": \"Write.\", \"length\": 500}\n{\"prompt\": \"Write.\"}\n").unwrap();
@@ -78,7 +78,7 @@ fn prompts_that_cannot_be_scored_are_refused_before_the_model_is_loaded() {
 
 /// Whoever pays for votes finds them with the text, in both formats, and what the judge dropped with its marks.
 #[test]
-fn votes_stand_in_the_record_and_a_threshold_rejects() {
+fn votes_are_in_the_record_and_a_threshold_rejects() {
     let dir = tempfile::tempdir().unwrap();
     let recipe = dir.path().join("recipe.toml");
     for (min, out) in [(0.0, "noted"), (100.0, "strict")] {
