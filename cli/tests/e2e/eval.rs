@@ -142,6 +142,6 @@ fn judged_candidates_become_preference_pairs() {
     }
     assert_eq!(export("dpo").1, pairs, "the same draw");
     let (ended, none) = export("dpo-length");
-    assert_eq!((ended.code, none.len()), (Some(3), 0), "the double always meets the length");
+    assert_eq!((ended.code, none.len()), (Some(3), 0), "the mock engine always meets the length");
     assert!(ended.stderr.contains("--candidates 4"), "{}", ended.stderr);
 }

@@ -1,4 +1,4 @@
-//! A corpus in an object store: a real server that speaks S3.
+//! A corpus in an object store: a real server with the S3 protocol.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -113,7 +113,7 @@ fn an_export_to_a_bucket_is_complete_and_a_second_one_uploads_only_changes() {
     let text = s3.read("out/ships/data/train-00000-of-00001.jsonl");
     assert_eq!((text.lines().count(), ids(&text).len()), (6, 6));
 
-    // What another run, or nobody, wrote there is left alone.
+    // Objects of another run, or of no run, are not overwritten.
     let ended = export(&fleet, &s3, "s3://corpus/out");
     assert!(ended.code != Some(0) && ended.stderr.contains("which no export wrote"), "{}", ended.stderr);
     for (place, says) in [("s3://nowhere/ships", "nowhere"), ("ftp://corpus/ships", "want s3://BUCKET/PREFIX")] {

@@ -131,7 +131,7 @@ fn a_second_run_on_the_same_folder_is_rejected_while_the_first_runs() {
 fn a_killed_run_resumes_at_once_and_poisons_nothing() {
     let folder = RunFolder::new();
     for _ in 0..5 {
-        let mut running = folder.start_slowly_from_anywhere();
+        let mut running = folder.start_until_in_progress();
         running.child.kill().unwrap();
         running.child.wait().unwrap();
     }
@@ -201,8 +201,8 @@ fn a_run_on_redis_detects_an_emptied_store_and_keeps_the_documents_of_the_corpus
 }
 
 impl RunFolder {
-    /// As `start_slowly`, but content with documents that are in work.
-    fn start_slowly_from_anywhere(&self) -> Running {
+    /// As `start_slowly`, but waits only until documents are in progress.
+    fn start_until_in_progress(&self) -> Running {
         let mut child = self.command(&["--mock-tokens-per-second", "20"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut running = Running { events: BufReader::new(child.stdout.take().unwrap()), child };
         while running.event()["running"].as_u64().unwrap_or(0) == 0 {}

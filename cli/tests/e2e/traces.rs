@@ -129,7 +129,7 @@ async fn an_attempt_of_a_killed_worker_is_lost_and_the_next_one_links_to_it() {
         let args = ["worker", "--engine", "mock", "--coordinator", &fleet.url, "--mock-tokens-per-second", speed];
         Process::start_in(&args, &by_http)
     };
-    // Slow enough to be found at its first section, of which it has told something.
+    // Slow enough to be killed in its first section, after it has reported spans.
     let mut killed = worker("100");
     let told = |spans: &Spans| {
         let planned = spans.0.iter().any(|span| span.name == "plan");
@@ -169,7 +169,7 @@ async fn an_attempt_of_a_killed_worker_is_lost_and_the_next_one_links_to_it() {
     let below = spans.below(span);
     let expired = below.iter().find(|it| it.name == "lease expired").expect("why it ended");
     assert_eq!(expired.start_time_unix_nano, expired.end_time_unix_nano);
-    assert!(below.iter().any(|it| it.name == "prefill"), "what the killed worker had told");
+    assert!(below.iter().any(|it| it.name == "prefill"), "the spans that the killed worker had reported");
     let next = spans.find(&span_of(&attempts[lost + 1])).unwrap();
     assert_eq!((&next.links[0].span_id, &next.links[0].trace_id), (&span.span_id, &span.trace_id));
     assert_eq!((value(next, PLACE[2]), value(next, PLACE[3])), (value(span, PLACE[2]), Some("2".into())));
