@@ -87,7 +87,7 @@ async fn a_cancel_that_meets_a_result_keeps_it_or_refuses_it_and_nothing_in_betw
         let section = section.expect("the first section");
         let output = write(section.task).await;
         let (outcome, cancelled) =
-            tokio::join!(peer.complete(section.id, output), hand::cancel(sandbox.store.as_ref(), &run, id));
+            tokio::join!(peer.complete(section.id, output), admin::cancel(sandbox.store.as_ref(), &run, id));
         cancelled.unwrap().unwrap();
         let record = sandbox.record(id).await;
         assert_eq!((record.state, &record.lease), (State::Cancelled, &None));
@@ -131,7 +131,7 @@ async fn a_requeue_that_meets_the_last_result_waits_for_it_or_takes_the_whole_do
         let which = Which::One(id);
         let (outcome, requeued) = tokio::join!(
             peer.complete(lease.id, output),
-            hand::requeue(sandbox.store.as_ref(), &run, &which, Extent::AsNeeded, None, false)
+            admin::requeue(sandbox.store.as_ref(), &run, &which, Extent::AsNeeded, None, false)
         );
         assert_eq!(outcome.0, Outcome::Recorded, "a document that is being written is not taken up again");
         let taken_up = requeued.unwrap().documents == 1;
@@ -144,7 +144,7 @@ async fn a_requeue_that_meets_the_last_result_waits_for_it_or_takes_the_whole_do
             assert_eq!(past.len(), 1);
             let before: longhand_coordinator::domain::document::Document = serde_json::from_str(&past[0].body).unwrap();
             assert_eq!(before.sections().len(), steps, "the text that was accepted stays in the history");
-            hand::cancel(sandbox.store.as_ref(), &run_id(), id).await.unwrap().unwrap();
+            admin::cancel(sandbox.store.as_ref(), &run_id(), id).await.unwrap().unwrap();
         } else {
             assert_eq!((record.state, now.round, now.sections().len()), (State::Accepted, 0, steps));
         }
