@@ -92,12 +92,12 @@ async fn a_text_is_the_same_on_the_cuda_device_whatever_happens_around_it() {
     let (model, tasks) = (Arc::new(Model::open(&folder).unwrap()), tasks());
     let plain = start(&model, Box::new(StepByStep(device(&model, 64, 128))));
     let roomy = engine(&model, 64, 128);
-    let (mut want, mut ahead) = (Vec::new(), Vec::new());
+    let (mut want, mut pipelined) = (Vec::new(), Vec::new());
     for task in &tasks {
         want.push(read(plain.start(task.clone(), None)).await);
-        ahead.push(read(roomy.start(task.clone(), None)).await);
+        pipelined.push(read(roomy.start(task.clone(), None)).await);
     }
-    assert_same(&ahead, &want, "a step ahead");
+    assert_same(&pipelined, &want, "pipelined");
     assert!(want.iter().all(|seen| seen.tokens.len() >= 5), "texts too short to tell anything: {want:?}");
     assert!(want[..2].iter().all(|seen| seen.tokens.len() > BLOCK_TOKENS), "{want:?}");
     assert!(want[3].output().text.ends_with('!'), "{want:?}");

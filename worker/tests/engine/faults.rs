@@ -6,7 +6,7 @@ use futures::FutureExt;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::engine::{Engine, Event};
 
-use crate::fake::{Bytes, Fault, HashDevice};
+use crate::hash_device::{Bytes, Fault, HashDevice};
 use crate::invariance::engine;
 use crate::tasks::{length, read, task, write};
 
@@ -16,14 +16,14 @@ fn start(device: HashDevice, options: &EngineOptions) -> LocalEngine {
 
 #[tokio::test]
 async fn a_lost_device_fails_every_task_and_the_engine_says_so() {
-    for (fault, ahead) in [
+    for (fault, pipelined) in [
         (Fault::Lost { step: 5 }, false),
         (Fault::Lost { step: 5 }, true),
         (Fault::Panic { step: 5 }, false),
         (Fault::Panic { step: 5 }, true),
     ] {
         let options = EngineOptions { max_sequences: 2, ..EngineOptions::default() };
-        let engine = start(HashDevice::new(64, 64).fault(fault).ahead(ahead), &options);
+        let engine = start(HashDevice::new(64, 64).fault(fault).with_pipeline(pipelined), &options);
         assert!(engine.dead().now_or_never().is_none(), "it is well until then");
         let tasks: Vec<_> = (0..4).map(|n| task(n, "Write.")).collect();
         for seen in write(&engine, &tasks).await {
@@ -38,8 +38,8 @@ async fn a_lost_device_fails_every_task_and_the_engine_says_so() {
 
 #[tokio::test]
 async fn a_step_that_cannot_be_done_fails_its_tasks_only() {
-    for ahead in [false, true] {
-        let device = HashDevice::new(64, 64).fault(Fault::Step { step: 5 }).ahead(ahead);
+    for pipelined in [false, true] {
+        let device = HashDevice::new(64, 64).fault(Fault::Step { step: 5 }).with_pipeline(pipelined);
         let engine = start(device, &EngineOptions::default());
         let seen = read(engine.start(task(1, "Write."), None)).await;
         assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("step_failed", false));

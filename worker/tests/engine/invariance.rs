@@ -7,7 +7,7 @@ use longhand_proto::task::{Constraint, Task};
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 
-use crate::fake::{Bytes, HashDevice};
+use crate::hash_device::{Bytes, HashDevice};
 use crate::tasks::{Seen, assert_same, length, read, task, write};
 
 pub(crate) fn engine(blocks: usize, budget: usize) -> LocalEngine {
@@ -18,9 +18,9 @@ fn start(device: HashDevice) -> LocalEngine {
     LocalEngine::start(Arc::new(Bytes::new(4096)), Box::new(device), &EngineOptions::default()).unwrap()
 }
 
-/// One whose device runs steps, and one whose device is a step ahead of the tokens.
+/// One whose device runs steps, and one whose device is a step pipelined of the tokens.
 fn engines(blocks: usize, budget: usize) -> [LocalEngine; 2] {
-    [false, true].map(|ahead| start(HashDevice::new(blocks, budget).ahead(ahead)))
+    [false, true].map(|pipelined| start(HashDevice::new(blocks, budget).with_pipeline(pipelined)))
 }
 
 /// Sixteen tasks with prompts of many lengths, half of which share a beginning.
@@ -115,12 +115,12 @@ async fn a_text_goes_on_from_any_checkpoint_as_if_nothing_had_happened() {
 async fn every_token_is_taken_up_before_anybody_knows_it() {
     let mut all = 0;
     for task in tasks().iter().filter(|task| task.constraint.is_none()) {
-        let device = HashDevice::new(64, 64).ahead(true);
-        let unknown = device.unknown();
+        let device = HashDevice::new(64, 64).with_pipeline(true);
+        let deferred = device.deferred();
         let seen = read(start(device).start(task.clone(), None)).await;
-        let (unknown, written) = (unknown.load(Ordering::Relaxed), seen.output().usage.generated as usize);
+        let (deferred, written) = (deferred.load(Ordering::Relaxed), seen.output().usage.generated as usize);
         // The end of a text is chosen, too, and not written.
-        assert!((written..=written + 1).contains(&unknown), "{unknown} of {written} tokens");
+        assert!((written..=written + 1).contains(&deferred), "{deferred} of {written} tokens");
         all += written;
     }
     assert!(all > 100, "texts too short to tell anything: {all} tokens");

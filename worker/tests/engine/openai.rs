@@ -48,12 +48,14 @@ impl Scripted {
     }
 
     async fn engine(&self) -> OpenAiEngine {
-        self.patient(Duration::from_secs(60)).await
+        self.engine_with_timeout(Duration::from_secs(60)).await
     }
 
-    async fn patient(&self, patience: Duration) -> OpenAiEngine {
+    async fn engine_with_timeout(&self, idle_timeout: Duration) -> OpenAiEngine {
         let base_url = self.base_url.clone();
-        OpenAiEngine::connect(OpenAiOptions { base_url, model: None, api_key: None, slots: 8, patience }).await.unwrap()
+        OpenAiEngine::connect(OpenAiOptions { base_url, model: None, api_key: None, slots: 8, idle_timeout })
+            .await
+            .unwrap()
     }
 
     fn asked(&self) -> Vec<(Instant, Value)> {
@@ -218,10 +220,10 @@ async fn a_server_that_writes_no_more_is_a_dead_engine() {
 
     // Gone, and back for nobody.
     let server = Scripted::start([]).await;
-    let engine = server.patient(Duration::from_millis(300)).await;
+    let engine = server.engine_with_timeout(Duration::from_millis(300)).await;
     let seen = read(engine.start(task(1, "x"), None)).await;
     assert_eq!(seen.failure().class, "engine_dead");
-    assert!(engine.dead().await.contains("gave no text"));
+    assert!(engine.dead().await.contains("no text from"));
 }
 
 #[tokio::test]
@@ -247,12 +249,14 @@ async fn a_server_of_no_use_is_named_with_a_remedy() {
     let server = Scripted::start([]).await;
     let connect = async |base_url: &str, model: Option<&str>| {
         let (base_url, model) = (base_url.to_owned(), model.map(str::to_owned));
-        let patience = Duration::from_secs(60);
-        OpenAiEngine::connect(OpenAiOptions { base_url, model, api_key: None, slots: 8, patience }).await.unwrap_err()
+        let idle_timeout = Duration::from_secs(60);
+        OpenAiEngine::connect(OpenAiOptions { base_url, model, api_key: None, slots: 8, idle_timeout })
+            .await
+            .unwrap_err()
     };
     assert!(matches!(connect("nowhere", None).await, OpenAiError::Address(_)));
     let error = connect(&server.base_url, Some("large")).await.to_string();
-    assert!(error.contains("has no model \"large\", but small"), "{error}");
+    assert!(error.contains("no model \"large\" at"), "{error}");
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = connect(&format!("http://{gone}/v1"), None).await.to_string();
     assert!(error.contains("check the address"), "{error}");

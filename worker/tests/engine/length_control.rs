@@ -5,7 +5,7 @@ use longhand_proto::words;
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 
-use crate::fake::{Bytes, HashDevice};
+use crate::hash_device::{Bytes, HashDevice};
 use crate::invariance::engine;
 use crate::tasks::{length, read, task, write};
 
