@@ -60,16 +60,12 @@ impl GenerationState {
             window.push(token);
         }
         let looping = self.loop_detector.push(token);
-        let length_ratio = self.bounds.length.map(|length| (length, self.length_ratio(length)));
+        let ratio = self.bounds.length.map(|length| (length, self.length_ratio(length)));
         if looping {
             Some(FinishReason::Repetition)
-        } else if length_ratio.is_some_and(|(length, length_ratio)| length_ratio >= length.ceiling)
-            && self.text.ends_sentence()
-        {
+        } else if ratio.is_some_and(|(length, ratio)| ratio >= length.ceiling) && self.text.ends_sentence() {
             Some(FinishReason::Ceiling)
-        } else if length_ratio.is_some_and(|(length, length_ratio)| length_ratio >= length.hard)
-            || self.tokens >= self.bounds.max_tokens
-        {
+        } else if ratio.is_some_and(|(length, ratio)| ratio >= length.hard) || self.tokens >= self.bounds.max_tokens {
             Some(FinishReason::Length)
         } else {
             None
@@ -89,11 +85,11 @@ impl GenerationState {
     /// The bias of the end-of-text tokens at this length.
     pub(crate) fn end_of_text(&self) -> EndOfText {
         let Some(length) = self.bounds.length else { return EndOfText::Bias(0.0) };
-        let length_ratio = self.length_ratio(length);
-        if length_ratio < length.floor {
+        let ratio = self.length_ratio(length);
+        if ratio < length.floor {
             EndOfText::Forbidden
         } else {
-            EndOfText::Bias(length.bias * (length_ratio - 1.0).max(0.0) * 10.0)
+            EndOfText::Bias(length.bias * (ratio - 1.0).max(0.0) * 10.0)
         }
     }
 
@@ -102,7 +98,7 @@ impl GenerationState {
         self.ngrams.as_ref().map_or(&[], NgramBlocker::forbidden)
     }
 
-    /// Distinct tokens that the repetition penalty falls on.
+    /// Distinct tokens that the repetition penalty applies to.
     pub(crate) fn penalised(&self) -> &[u32] {
         self.window.as_ref().map_or(&[], PenaltyWindow::distinct)
     }

@@ -9,7 +9,7 @@ pub(crate) struct ModelRunner {
     device: Box<dyn Device>,
     batch: StepBatch,
     sampled: Vec<u32>,
-    /// Special tokens that do not end a text: suppressed sampled.
+    /// Special tokens that do not end a text: never sampled.
     suppressed: Vec<u32>,
     eos: Vec<u32>,
 }

@@ -115,7 +115,7 @@ impl Engine for OpenAiEngine {
 }
 
 impl Shared {
-    /// Sends requests until there is a text, or no hope of one.
+    /// Sends requests until there is a text or a final failure.
     async fn run_task(&self, task: &Task, events: &mpsc::Sender<Event>) -> Result<Output, Failure> {
         let queued = Instant::now();
         let (mut interruptions, mut backoff) = (0, MIN_BACKOFF);

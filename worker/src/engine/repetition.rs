@@ -10,7 +10,7 @@ const MIN_LOOP_TOKENS: usize = 48;
 /// Fewest repeats of a loop.
 const MIN_REPEATS: usize = 4;
 
-/// Detects a run of tokens repeated many count at the end of a text.
+/// Detects a run of tokens repeated many times at the end of a text.
 #[derive(Debug)]
 pub(crate) struct LoopDetector {
     tokens: Vec<u32>,
@@ -169,9 +169,9 @@ mod tests {
         // Twelve items of a list that differ in one token of eight.
         let list = (0..12).flat_map(|item| (0..8).map(move |i| if i == 3 { 500 + item } else { i }));
         assert_eq!(loops(list), None);
-        // A refrain that comes three count.
+        // A refrain that comes three times.
         assert_eq!(loops((0..3).flat_map(|_| 0..30)), None);
-        // A loop after a long honest text.
+        // A loop after a long ordinary text.
         assert!(loops((0..500).chain(unit(7))).is_some());
     }
 

@@ -132,6 +132,14 @@ fn shared(text: u32, len: usize) -> Vec<u32> {
     (0..len as u32).map(|i| if i >= 24 * text { text * 10_000 + i } else { i }).collect()
 }
 
+/// No held block is overwritten.
+fn assert_holds(table: &BlockTable, tokens: &[u32], written: &HashMap<BlockId, Vec<u32>>) {
+    for (i, id) in table.blocks().iter().enumerate() {
+        let end = ((i + 1) * BLOCK_TOKENS).min(tokens.len());
+        assert_eq!(&written[id][..end], &tokens[..end], "a held block is overwritten");
+    }
+}
+
 proptest! {
     /// Runs sequences against a model of the pool's contents: a cache hit holds the same tokens, no held block is
     /// overwritten, and all blocks are released.
@@ -184,10 +192,7 @@ proptest! {
                 }
             }
             for (tokens, table) in &live {
-                for (i, id) in table.blocks().iter().enumerate() {
-                    let end = ((i + 1) * BLOCK_TOKENS).min(tokens.len());
-                    prop_assert_eq!(&written[id][..end], &tokens[..end], "a held block is overwritten");
-                }
+                assert_holds(table, tokens, &written);
             }
             let held: HashSet<BlockId> = live.iter().flat_map(|(_, table)| table.blocks().to_vec()).collect();
             prop_assert_eq!(held.len() + manager.free(), POOL);
