@@ -8,7 +8,6 @@ use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output;
 use longhand_proto::clock;
 use longhand_worker::device::{BLOCK_TOKENS, Device};
-use longhand_worker::meter::Meter;
 use longhand_worker::model::Model;
 use serde::Serialize;
 
@@ -159,10 +158,10 @@ impl EngineBench {
         {
             let profile = profile.ok_or_else(|| Failure::refused("--profile needs a GPU: add --device cuda"))?;
             profile.clear();
-            let mut meter =
-                Meter::new(&mut *device, shape.streams, shape.prompt + shape.tokens).map_err(Failure::stopped)?;
+            let mut meter = ThroughputMeter::new(&mut *device, shape.streams, shape.prompt + shape.tokens)
+                .map_err(Failure::stopped)?;
             let steps = shape.tokens.min(8);
-            meter.write(shape.prompt..shape.prompt + steps).map_err(Failure::stopped)?;
+            meter.decode(shape.prompt..shape.prompt + steps).map_err(Failure::stopped)?;
             output::line(profile.table(steps).trim_end())?;
         }
         Ok(Code::Ok)
@@ -185,10 +184,10 @@ fn speed(device: &mut dyn Device, shape: Shape) -> Result<Speed> {
     // Warm-up: the first step allocates.
     meter.read(BLOCK_TOKENS.min(shape.prompt)).map_err(Failure::stopped)?;
     let begin = clock::now();
-    meter.read(shape.prompt).map_err(Failure::stopped)?;
+    meter.prefill(shape.prompt).map_err(Failure::stopped)?;
     let read = begin.elapsed().as_secs_f64();
     let begin = clock::now();
-    meter.write(shape.prompt..shape.prompt + shape.tokens).map_err(Failure::stopped)?;
+    meter.decode(shape.prompt..shape.prompt + shape.tokens).map_err(Failure::stopped)?;
     let written = begin.elapsed().as_secs_f64();
     Ok(Speed {
         prefill: (shape.streams * shape.prompt) as f64 / read,

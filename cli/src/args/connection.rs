@@ -6,7 +6,7 @@ use clap::Args;
 use longhand_command::exit::{Failure, Result};
 use longhand_coordinator::control::rpc::{Role, Tokens};
 use longhand_coordinator::http::Pem;
-use longhand_worker::client::link::{Credentials, Link, Tls};
+use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};
 
 use super::file::read;
 
@@ -43,13 +43,13 @@ pub(crate) struct ConnectionArgs {
 
 impl ConnectionArgs {
     /// A channel to the coordinators. Nothing is sent before the first call.
-    pub(crate) fn open(&self) -> Result<Link> {
+    pub(crate) fn open(&self) -> Result<FailoverChannel> {
         let ca = self.tls_ca.as_deref().map(read).transpose()?;
         let credentials = match &self.token_file {
             Some(path) => Credentials::with_token(&token(path)?).map_err(Failure::refused)?,
             None => Credentials::default(),
         };
-        Link::open(&self.coordinator, &Tls { ca, identity: self.identity()? }, credentials).map_err(Failure::refused)
+        FailoverChannel::open(&self.coordinator, &Tls { ca, identity: self.identity()? }, credentials).map_err(Failure::refused)
     }
 
     /// The worker's own token, which callers of its HTTP port must present.

@@ -5,18 +5,18 @@ use std::time::Duration;
 use longhand_command::exit::{Failure, Result};
 use longhand_proto::MAX_MESSAGE_BYTES;
 use longhand_proto::v1::operator_client::OperatorClient as GrpcClient;
-use longhand_worker::client::link::{CallError, Link, Patience, Wire};
+use longhand_worker::client::failover_channel::{CallError, FailoverChannel, RetryPolicy, AuthenticatedChannel};
 use tonic::{Response, Status};
 
 use crate::args::connection::ConnectionArgs;
 
 /// Short, since a person waits: a coordinator that is down is reported.
-const PATIENCE: Patience = Patience { call: Duration::from_secs(60), give_up: Duration::from_secs(15) };
+const PATIENCE: RetryPolicy = RetryPolicy { attempt_timeout: Duration::from_secs(60), total_timeout: Duration::from_secs(15) };
 
 /// A coordinator as an operator calls it.
 #[derive(Debug, Clone)]
 pub(super) struct OperatorClient {
-    link: Link,
+    link: FailoverChannel,
     address: String,
 }
 
@@ -27,17 +27,17 @@ impl OperatorClient {
     }
 
     /// Makes a call, repeated until it is answered or [`PATIENCE`] ends.
-    pub(super) async fn call<T, F>(&self, name: &str, call: impl Fn(Wire) -> F) -> Result<T>
+    pub(super) async fn call<T, F>(&self, name: &str, call: impl Fn(AuthenticatedChannel) -> F) -> Result<T>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.link.repeat(name, PATIENCE, call).await.map_err(|error| match error {
+        self.link.call_with_retry(name, PATIENCE, call).await.map_err(|error| match error {
             CallError::Refused(status) => Failure::refused(status.message()),
             CallError::Unanswered(status) => Failure::stopped(format!(
                 "no answer from the coordinator at {} for {} s: {}; check that it is running, its address, and https:// if \
                  it uses TLS",
                 self.address,
-                PATIENCE.give_up.as_secs(),
+                PATIENCE.total_timeout.as_secs(),
                 status.message()
             )),
         })
@@ -45,6 +45,6 @@ impl OperatorClient {
 }
 
 /// The generated client, with the protocol's message size.
-pub(super) fn grpc(wire: Wire) -> GrpcClient<Wire> {
+pub(super) fn grpc(wire: AuthenticatedChannel) -> GrpcClient<AuthenticatedChannel> {
     GrpcClient::new(wire).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
