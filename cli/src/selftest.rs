@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use longhand_worker::cpu::{CpuDevice, CpuOptions};
-use longhand_worker::cuda::gpu::{About, FP8_GPU, Gpu};
+use longhand_worker::cuda::gpu::{DeviceProperties, FP8_GPU, Gpu};
 use longhand_worker::cuda::{CudaDevice, WeightFormat, kernels, speed};
 use longhand_worker::device::Device;
 use longhand_worker::model::Model;
-use longhand_worker::selftest::{self, Bounds, Way};
+use longhand_worker::selftest::{self, Bounds, CudaMode};
 use serde_json::json;
 
 use crate::device::DeviceArgs;
@@ -21,7 +21,7 @@ Examples:
   longhand selftest --device cuda:1
   compute-sanitizer --tool memcheck longhand selftest --device cuda --quick
 
-Checked: on a GPU every kernel against its slow twin; then, on any device, tiny models of each family against a plain
+Checked: on a GPU every kernel against its reference; then, on any device, tiny models of each family against a plain
 float32 forward pass (in chunks, token by token, in company) and chosen tokens against the sampler; with --model, the
 logits of that model against those of the processor. Then the GPU's speed at copying and multiplying is measured.
 
@@ -94,40 +94,40 @@ impl SelftestArgs {
                 }
             }
             Some(gpu) => {
-                let About { name, versions, capability: (major, minor), multiprocessors, memory, .. } =
-                    gpu.about().clone();
+                let DeviceProperties { name, versions, capability: (major, minor), multiprocessors, memory, .. } =
+                    gpu.properties().clone();
                 let about = format!(
                     "{name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, {:.1} GiB; {versions}",
                     memory as f64 / f64::from(1 << 30)
                 );
                 report(about, Ok(()))?;
-                for (name, check) in kernels::check::ALL {
+                for (name, check) in kernels::CHECKS {
                     report(format!("kernel {name}"), check(&*gpu).map_err(|e| e.to_string()))?;
                 }
                 let mut gpu = Some(gpu);
                 for (name, model) in selftest::models().map_err(Failure::stopped)? {
-                    for way in Way::ALL {
-                        if way.weight_format == WeightFormat::Fp8 && (major, minor) < FP8_GPU {
+                    for mode in CudaMode::ALL {
+                        if mode.weight_format == WeightFormat::Fp8 && (major, minor) < FP8_GPU {
                             continue;
                         }
                         let one = self.next_gpu(&mut gpu)?;
-                        let mut device = self.on_cuda(one, &model, way)?;
-                        let found = way.bounds(&model);
+                        let mut device = self.on_cuda(one, &model, mode)?;
+                        let found = mode.bounds(&model);
                         let found = found.and_then(|bounds| selftest::logits(&mut device, &model, bounds.worst));
-                        let way = way.name;
-                        report(format!("logits of {name}{way}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
+                        let mode = mode.name;
+                        report(format!("logits of {name}{mode}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
                         let found = selftest::sampling(&mut device, CUDA_TIES);
-                        report(format!("sampling of {name}{way}"), found.map_err(|e| e.to_string()))?;
+                        report(format!("sampling of {name}{mode}"), found.map_err(|e| e.to_string()))?;
                         gpu = Some(device.into_gpu());
                     }
                 }
                 if let Some(path) = &self.model {
                     let model = Model::open(path).map_err(Failure::refused)?;
-                    let way = Way { deterministic: self.device.deterministic, ..Way::PLAIN };
-                    let mut device = self.on_cuda(self.next_gpu(&mut gpu)?, &model, way)?;
+                    let mode = CudaMode { deterministic: self.device.deterministic, ..CudaMode::PLAIN };
+                    let mut device = self.on_cuda(self.next_gpu(&mut gpu)?, &model, mode)?;
                     if let Some(file) = &self.logits {
                         let known = selftest::known(file).map_err(Failure::refused)?;
-                        let found = selftest::as_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
+                        let found = selftest::compare_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
                         let what = format!("logits of {} against {}", path.display(), file.display());
                         report(what, found.map_err(|e| e.to_string()))?;
                     }
@@ -185,14 +185,14 @@ impl SelftestArgs {
         Ok(self.on_cpu(model)?.name())
     }
 
-    fn on_cuda(&self, gpu: Box<dyn Gpu>, model: &Model, way: Way) -> Result<CudaDevice> {
-        let way = Way { graphs: !self.device.eager, ..way };
-        CudaDevice::load(gpu, model, &way.options()).map_err(Failure::refused)
+    fn on_cuda(&self, gpu: Box<dyn Gpu>, model: &Model, mode: CudaMode) -> Result<CudaDevice> {
+        let mode = CudaMode { graphs: !self.device.eager, ..mode };
+        CudaDevice::load(gpu, model, &mode.options()).map_err(Failure::refused)
     }
 
     fn against_cpu(&self, device: &mut dyn Device, model: &Model) -> Result<std::result::Result<(), String>> {
         let mut cpu = self.on_cpu(model)?;
-        let worst = selftest::apart(device, &mut cpu).map_err(Failure::stopped)?;
+        let worst = selftest::max_distance(device, &mut cpu).map_err(Failure::stopped)?;
         let wrong = format!("{worst:.4} of their spread apart, where {MODEL_BOUND} is allowed");
         Ok(if worst < MODEL_BOUND { Ok(()) } else { Err(wrong) })
     }

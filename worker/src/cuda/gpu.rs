@@ -91,7 +91,7 @@ pub struct Ptr(pub u64);
 impl Ptr {
     pub const NULL: Self = Self(0);
 
-    pub fn plus(self, bytes: usize) -> Self {
+    pub fn offset(self, bytes: usize) -> Self {
         Self(self.0 + bytes as u64)
     }
 }
@@ -194,7 +194,7 @@ impl<T: Element> Buffer<T> {
     /// Address of number `index`.
     pub fn at(&self, index: usize) -> Ptr {
         assert!(index <= self.len, "{index} is beyond the buffer's {}", self.len);
-        self.memory.ptr.plus(index * size_of::<T>())
+        self.memory.ptr.offset(index * size_of::<T>())
     }
 
     /// All its numbers; waits until everything before is done.
@@ -229,32 +229,32 @@ impl Staging {
     }
 }
 
-/// Rows times the transpose of a weight: `output[row][o] = sum over i of input[row][i] * weight[o][i]`, summed in float32.
+/// A matrix product, rows times the transpose of a weight: `output[row][o] = sum over i of input[row][i] * weight[o][i]`, summed in float32.
 #[derive(Debug, Clone, Copy)]
-pub struct Product {
+pub struct Gemm {
     pub rows: usize,
     pub outputs: usize,
     pub inputs: usize,
     /// Of weight and input.
-    pub factors: Factors,
+    pub operands: OperandType,
     /// `[outputs][inputs]`
     pub weight: Ptr,
     /// `[rows][inputs]`
     pub input: Ptr,
     /// `[rows][outputs]`
     pub output: Ptr,
-    pub into: Into,
+    pub epilogue: Epilogue,
 }
 
-/// What a product multiplies.
+/// Types of what a matrix product multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Factors {
+pub enum OperandType {
     Bf16,
-    /// Eight-bit floats, into [`Into::F32`] only; from [`FP8_GPU`] on. Rows, outputs and inputs are multiples of 16.
+    /// Eight-bit floats, into [`Epilogue::F32`] only; from [`FP8_GPU`] on. Rows, outputs and inputs are multiples of 16.
     E4m3,
 }
 
-impl Factors {
+impl OperandType {
     pub fn bytes(self) -> usize {
         match self {
             Self::Bf16 => 2,
@@ -266,9 +266,9 @@ impl Factors {
 /// The compute capability with which products of eight-bit floats came.
 pub const FP8_GPU: (u32, u32) = (8, 9);
 
-/// What becomes of a product's sums.
+/// What becomes of a matrix product's sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Into {
+pub enum Epilogue {
     /// Rounded to bf16.
     Bf16,
     /// Kept in float32.
@@ -277,9 +277,9 @@ pub enum Into {
     AddF32,
 }
 
-/// What is known of a GPU before it has done anything.
+/// What the driver says of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
+pub struct DeviceProperties {
     /// Such as `NVIDIA H100 80GB HBM3`.
     pub name: String,
     /// Versions of driver and libraries, in words.
@@ -315,18 +315,19 @@ impl From<GpuError> for DeviceError {
     }
 }
 
-/// Recorded work.
+/// Captured work.
 pub trait Graph: Debug + Send {
-    /// Does the work again, on the memory that it was recorded with.
+    /// Does the work again, on the memory that it was captured with.
     fn replay(&self) -> Result<(), GpuError>;
 }
 
-/// Work to be recorded.
+/// Work to be captured or timed.
 pub type Work<'a> = &'a mut dyn FnMut() -> Result<(), GpuError>;
 
 /// One GPU. Work goes to one stream and is done in order, after the call has returned, unless the call says that it waits.
 pub trait Gpu: Debug + Send {
-    fn about(&self) -> &About;
+    /// What the driver says of it.
+    fn properties(&self) -> &DeviceProperties;
 
     /// Bytes of memory that nobody has.
     fn free_memory(&self) -> Result<usize, GpuError>;
@@ -355,20 +356,20 @@ pub trait Gpu: Debug + Send {
     /// Runs a kernel. Its launcher vouches for the arguments.
     fn launch(&self, kernel: &Kernel, launch: Launch, args: &[Arg]) -> Result<(), GpuError>;
 
-    /// Multiplies. The first product of a shape times the ways of doing it, and waits, unless it is being recorded.
-    fn multiply(&self, product: &Product) -> Result<(), GpuError>;
+    /// Multiplies. The first product of a shape times the ways of doing it, and waits, unless it is being captured.
+    fn gemm(&self, gemm: &Gemm) -> Result<(), GpuError>;
 
-    /// Records what `work` launches and multiplies; nothing of it is done yet. Everything in it has been done before.
-    fn record(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError>;
+    /// Captures what `work` launches and multiplies; nothing of it is done yet. Everything in it has been done before.
+    fn capture(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError>;
 
     /// Waits until all work is done, and tells of errors in it.
     fn synchronize(&self) -> Result<(), GpuError>;
 
-    /// Remembers how much work there is by now. There is one mark, the last.
-    fn mark(&self) -> Result<(), GpuError>;
+    /// Records the event after all work so far. There is one event; an earlier record is forgotten.
+    fn record_event(&self) -> Result<(), GpuError>;
 
-    /// Waits until all work before the mark is done. Then it is as with [`Gpu::synchronize`] for what that work copied.
-    fn reach_mark(&self) -> Result<(), GpuError>;
+    /// Waits until all work before the event is done. Then it is as with [`Gpu::synchronize`] for what that work copied.
+    fn wait_event(&self) -> Result<(), GpuError>;
 
     /// Does the work and waits; the time that it took on the GPU.
     fn time(&self, work: Work<'_>) -> Result<Duration, GpuError>;

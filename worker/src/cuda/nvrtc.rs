@@ -22,7 +22,7 @@ pub enum CompileError {
     Failed(String),
 }
 
-/// Options beside the architecture. No fast math: the slow twins would not hold.
+/// Options beside the architecture. No fast math: the references would not hold.
 const OPTIONS: [&str; 2] = ["--std=c++17", "--restrict"];
 
 /// The name of a GPU's own machine code. From 9.0 on the features that only that generation has are asked for.

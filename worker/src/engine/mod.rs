@@ -14,7 +14,6 @@ mod outlet;
 mod prepare;
 mod repeat;
 mod reuse;
-pub mod sampler;
 mod scheduler;
 mod sequence;
 mod text;

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::arch::weight::WeightId;
+
 /// A model that cannot be opened, or a weight or a prompt that it cannot give.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -25,6 +27,6 @@ pub enum ModelError {
     #[error("{}: chat template: {what}", file.display())]
     Template { file: PathBuf, what: String },
     /// A weight that the model does not have.
-    #[error("no weight is named {0}")]
-    NoSuchWeight(String),
+    #[error("the model has no weight {0:?}")]
+    NoSuchWeight(WeightId),
 }

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::TensorInfo;
 use super::quant::DType;
+use super::tensor::TensorInfo;
 
 const MAGIC: &[u8] = b"GGUF";
 /// Where the data of tensors may begin, unless `general.alignment` says otherwise.

@@ -10,7 +10,7 @@ use llguidance::toktrie::{ApproximateTokEnv, TokEnv};
 use longhand_proto::task::{Message, ModelInfo};
 use longhand_worker::device::{Ahead, BLOCK_TOKENS, CHOSEN, Device, DeviceError, SampleParams, StepBatch};
 use longhand_worker::engine::codec::Codec;
-use longhand_worker::engine::sampler::Sampler;
+use longhand_worker::ops::sampler::Sampler;
 
 /// One token a byte, and a few special ones; the last ends a text.
 #[derive(Debug)]
