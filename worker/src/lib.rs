@@ -1,15 +1,16 @@
 //! A decoding engine behind a pull loop.
 //!
-//! Modules depend on those to the left and above, never the other way round:
+//! A module may use those in the lines above its own, never one below or beside it:
 //!
 //! ```text
-//! device ◀── ops ◀── model ◀── reference ◀── cpu, cuda ◀── engine ◀── client
-//!    ▲                             ▲             ▲
-//!    └── meter                     └── selftest ─┘
+//! device              the trait that the engine drives, and its plain data
+//! ops, meter          arithmetic that devices share; the speed of a device
+//! model               files on disk: configuration, weights, tokenizer, chat template
+//! reference           the plain implementation that devices are held against, in tests and in `longhand selftest`
+//! cpu, cuda           devices
+//! engine, selftest    scheduling and decoding; whether a device computes what it should
+//! client              the pull loop
 //! ```
-//!
-//! `device` is the trait that the engine drives and its plain data; `ops` is the arithmetic that devices share; `reference` is
-//! the plain implementation that the devices are held against, in tests and in `longhand selftest`.
 
 pub mod client;
 pub mod cpu;

@@ -348,14 +348,14 @@ pub fn known(file: &Path) -> Result<Vec<KnownLogits>, SelftestError> {
     while let Ok(tokens) = tensors.tensor(&format!("tokens.{}", known.len())) {
         let name = format!("logits.{}", known.len());
         let logits = tensors.tensor(&name).map_err(|error| wrong(error.to_string()))?;
-        let &[_, vocab] = logits.shape() else { return Err(wrong(format!("{name} is no matrix"))) };
+        let &[_, vocab] = logits.shape() else { return Err(wrong(format!("{name} must be a matrix"))) };
         let numbers: Vec<f32> = words(logits.data()).into_iter().map(f32::from_le_bytes).collect();
         known.push(KnownLogits {
             tokens: words(tokens.data()).into_iter().map(u32::from_le_bytes).collect(),
             rows: numbers.chunks_exact(vocab.max(1)).map(<[f32]>::to_vec).collect(),
         });
     }
-    if known.is_empty() { Err(wrong("it holds no tokens.0".into())) } else { Ok(known) }
+    if known.is_empty() { Err(wrong("tokens.0 is missing".into())) } else { Ok(known) }
 }
 
 /// The device's logits against known ones.

@@ -55,10 +55,10 @@ pub enum CpuError {
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The system gives no more threads.
-    #[error("cannot start {threads} threads: {source}; ask for fewer with --threads")]
+    #[error("cannot start {threads} threads: {source}; use fewer with --threads")]
     Threads { threads: usize, source: std::io::Error },
     /// The KV pool does not fit into memory.
-    #[error("no memory for {blocks} KV blocks: {source}; ask for fewer")]
+    #[error("no memory for {blocks} KV blocks: {source}; use fewer")]
     Memory { blocks: usize, source: std::io::Error },
     /// An option has a value that no device can have.
     #[error("{0}")]

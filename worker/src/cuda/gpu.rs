@@ -17,20 +17,25 @@ use crate::device::DeviceError;
 pub struct Source {
     /// File name, such as `norm.cu`.
     pub name: &'static str,
+    /// The whole file.
     pub text: &'static str,
 }
 
 /// An entry point: `extern "C" __global__`. Its name is unique among all files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel {
+    /// The file that defines it.
     pub source: &'static Source,
+    /// Its name.
     pub entry: &'static str,
 }
 
 /// How many blocks of how many threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Launch {
+    /// Blocks.
     pub grid: [u32; 3],
+    /// Threads of a block.
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory of a block.
     pub shared: u32,
@@ -46,10 +51,15 @@ impl Launch {
 /// A kernel's argument, of the type that its parameter has.
 #[derive(Debug, Clone, Copy)]
 pub enum Arg {
+    /// A pointer.
     Ptr(Ptr),
+    /// `u32`
     U32(u32),
+    /// `i32`
     I32(i32),
+    /// `u64`
     U64(u64),
+    /// `float`
     F32(f32),
 }
 
@@ -89,8 +99,10 @@ impl<T: Element> From<&Buffer<T>> for Arg {
 pub struct Ptr(pub u64);
 
 impl Ptr {
+    /// No address.
     pub const NULL: Self = Self(0);
 
+    /// The address `bytes` further on.
     pub fn offset(self, bytes: usize) -> Self {
         Self(self.0 + bytes as u64)
     }
@@ -146,6 +158,7 @@ impl Memory {
         Self { ptr, bytes, owner }
     }
 
+    /// Where it begins.
     pub fn ptr(&self) -> Ptr {
         self.ptr
     }
@@ -179,14 +192,17 @@ impl<T: Element> Buffer<T> {
         Ok(buffer)
     }
 
+    /// How many numbers it holds.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether it holds no number.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// Where it begins.
     pub fn ptr(&self) -> Ptr {
         self.memory.ptr
     }
@@ -232,8 +248,11 @@ impl Staging {
 /// A matrix product, rows times the transpose of a weight: `output[row][o] = sum over i of input[row][i] * weight[o][i]`, summed in float32.
 #[derive(Debug, Clone, Copy)]
 pub struct Gemm {
+    /// Rows of input and output.
     pub rows: usize,
+    /// Numbers of an output row.
     pub outputs: usize,
+    /// Numbers of an input row.
     pub inputs: usize,
     /// Of weight and input.
     pub operands: OperandType,
@@ -243,18 +262,21 @@ pub struct Gemm {
     pub input: Ptr,
     /// `[rows][outputs]`
     pub output: Ptr,
+    /// What becomes of the sums.
     pub epilogue: Epilogue,
 }
 
 /// Types of what a matrix product multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OperandType {
+    /// bf16 numbers.
     Bf16,
     /// Eight-bit floats, into [`Epilogue::F32`] only; from [`FP8_GPU`] on. Rows, outputs and inputs are multiples of 16.
     E4m3,
 }
 
 impl OperandType {
+    /// Bytes of a number.
     pub fn bytes(self) -> usize {
         match self {
             Self::Bf16 => 2,
@@ -286,6 +308,7 @@ pub struct DeviceProperties {
     pub versions: String,
     /// Such as (9, 0).
     pub capability: (u32, u32),
+    /// Streaming multiprocessors.
     pub multiprocessors: u32,
     /// Most bytes of shared memory of one block.
     pub shared: u32,
@@ -296,7 +319,8 @@ pub struct DeviceProperties {
 /// What went wrong below the seam.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GpuError {
-    #[error("the GPU has no {bytes} bytes of memory left")]
+    /// There is not as much memory.
+    #[error("out of GPU memory: {bytes} bytes are not available")]
     Memory { bytes: usize },
     /// The GPU is gone for this process: a kernel went astray, the card fell off the bus.
     #[error("{0}")]

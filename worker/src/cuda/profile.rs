@@ -25,6 +25,7 @@ impl Profile {
         Box::new(ProfiledGpu { gpu, profile: self.clone() })
     }
 
+    /// Forgets all times.
     pub fn clear(&self) {
         self.lock().clear();
     }

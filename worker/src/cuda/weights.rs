@@ -13,6 +13,7 @@ use crate::model::{DType, Model, ModelConfig, ModelError, WeightId};
 /// Type of the weights of all layers. Embedding and head are bf16 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightFormat {
+    /// As they are in the file, rounded to bf16.
     Bf16,
     /// e4m3 with a scale for each output. Rows that meet them are rounded likewise, each with a scale of its own.
     Fp8,
@@ -81,8 +82,10 @@ pub(super) struct Weights {
 /// Weights that cannot be brought onto the GPU.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightError {
+    /// A weight cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A call of the driver failed.
     #[error(transparent)]
     Gpu(#[from] GpuError),
 }

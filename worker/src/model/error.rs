@@ -8,7 +8,7 @@ use super::arch::weight::WeightId;
 /// A model that cannot be opened, or a weight or a prompt that it cannot give.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// The file system said no.
+    /// The file system refused.
     #[error("{}: {source}; check the path given as the model and its permissions", file.display())]
     Unreadable { file: PathBuf, source: io::Error },
     /// The path holds nothing that looks like a model.

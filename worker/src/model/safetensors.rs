@@ -13,6 +13,7 @@ const PREFIX: usize = 8;
 /// Why bytes are not a safetensors file that can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SafetensorsError {
+    /// The format's rules are broken.
     #[error("{0}")]
     Damaged(#[from] safetensors::SafeTensorError),
     /// A type of numbers that the engine does not compute with.

@@ -17,10 +17,10 @@ pub struct TensorInfo {
 
 /// A tensor of one of a model's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredTensor {
+pub(crate) struct StoredTensor {
     /// Index into the model's files.
-    pub(super) file: usize,
-    pub(super) info: TensorInfo,
+    pub(crate) file: usize,
+    pub(crate) info: TensorInfo,
 }
 
 /// A weight as it lies in the file, memory-mapped.

@@ -11,8 +11,10 @@ use crate::device::{RngKey, SampleParams};
 /// Logits that no token can be chosen from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
+    /// A logit is NaN or positive infinity.
     #[error("the model's logits are not numbers")]
     NotNumbers,
+    /// Every logit is negative infinity.
     #[error("bias and grammar together forbid every token")]
     NothingAllowed,
 }

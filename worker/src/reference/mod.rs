@@ -10,6 +10,7 @@ use crate::ops::rope::Rope;
 /// this alone makes of a model's logits is the measure for that device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
+    /// Nothing.
     Nothing,
     /// What is multiplied with weights: whole numbers of 8 bits, each 32 with one scale.
     RowsToBytes,

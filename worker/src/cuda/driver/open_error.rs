@@ -21,23 +21,23 @@ pub enum GpuOpenError {
     )]
     NoDevice,
     /// GPUs are numbered from 0 to `found` - 1.
-    #[error("there is no GPU {asked}: the driver sees {found}, numbered from 0; say --device cuda:N with a lower N")]
+    #[error("no GPU {asked}: the driver sees {found}, numbered from 0; use --device cuda:N with a lower N")]
     NoSuchDevice { asked: u32, found: u32 },
     /// Older than compute capability 8.0.
     #[error(
-        "{name} (compute capability {}.{}) is too old: bf16 arithmetic came with 8.0; use --device cpu", capability.0,
+        "{name} (compute capability {}.{}) is too old: bf16 arithmetic needs 8.0; use --device cpu", capability.0,
         capability.1
     )]
     GpuTooOld { name: String, capability: (u32, u32) },
     /// Another process has it, or all its memory.
     #[error(
-        "GPU {ordinal} is busy: another process has it for itself, or has taken all its memory ({what}); `nvidia-smi` \
+        "GPU {ordinal} is busy: another process uses it exclusively, or all of its memory ({what}); `nvidia-smi` \
          shows which"
     )]
     Busy { ordinal: u32, what: String },
     /// A library of CUDA is not found.
     #[error(
-        "the CUDA library {0} is missing: install CUDA 12 or 13 (with PyPI: nvidia-cublas), and put its folder into \
+        "the CUDA library {0} is missing; install CUDA 12 or 13 (from PyPI: nvidia-cublas), and add its folder to \
          LD_LIBRARY_PATH"
     )]
     NoLibrary(&'static str),

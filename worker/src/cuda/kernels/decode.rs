@@ -50,8 +50,11 @@ pub struct Decode {
     pub partial: Ptr,
     /// f32 `[count][heads][splits][2]`; the same.
     pub weights: Ptr,
+    /// Spans.
     pub count: usize,
+    /// Query heads.
     pub heads: usize,
+    /// Shape of the pool.
     pub shape: KvShape,
     /// Parts that each context is cut into, see [`splits`].
     pub splits: usize,
@@ -72,6 +75,7 @@ pub fn splits(multiprocessors: u32, spans: usize, heads: usize, kv_heads: usize)
 }
 
 impl Decode {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         // Consumer cards have 99 KiB of shared memory for a block, others from 163 KiB on.
         let room = |depth: &usize| self.ring_bytes(*depth) <= gpu.properties().shared;

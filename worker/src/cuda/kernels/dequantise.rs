@@ -15,6 +15,7 @@ const EACH: usize = 8;
 /// `out[i]` is number i of `data`, rounded to bf16.
 #[derive(Debug, Clone, Copy)]
 pub struct Dequantise {
+    /// Type of the numbers in the file.
     pub dtype: DType,
     /// The numbers as they lie in the file.
     pub data: Ptr,
@@ -41,6 +42,7 @@ fn entry(dtype: DType) -> &'static str {
 }
 
 impl Dequantise {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.count.is_multiple_of(self.dtype.block()), "{} numbers are not whole blocks", self.count);
         let launch = Launch::new(self.count.div_ceil(THREADS * EACH), THREADS as u32);

@@ -17,13 +17,16 @@ pub struct Embed {
     pub table: Ptr,
     /// f32 `[rows][dim]`
     pub x: Ptr,
+    /// Rows of the batch.
     pub rows: usize,
     /// A multiple of 4.
     pub dim: usize,
+    /// Rows of the table.
     pub vocab: usize,
 }
 
 impl Embed {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.dim.is_multiple_of(4), "rows are read by fours");
         let threads = (self.dim / 4).next_multiple_of(32).min(256);

@@ -36,10 +36,13 @@ const FLAGS: [&str; 12] = [
 /// Why there is no library.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
+    /// The compiler does not start.
     #[error("no C++ compiler ({compiler}: {source}): `make test-deps` installs g++; CXX names another one")]
     Compiler { compiler: String, source: io::Error },
+    /// The compiler refuses a file.
     #[error("{compiler} does not compile the kernels for this processor:\n{log}")]
     Source { compiler: String, log: String },
+    /// The file system does.
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
 }

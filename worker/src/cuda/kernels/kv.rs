@@ -9,6 +9,7 @@ use crate::device::BLOCK_TOKENS;
 /// How a number lies in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvFormat {
+    /// Rounded to bf16.
     Bf16,
     /// e4m3, with a float32 scale for each position and head: half the memory and half the reading.
     Fp8,
@@ -23,9 +24,11 @@ pub(crate) const INSTANCES: usize = 2 * HEAD_DIMS.len();
 /// The shape of one layer's pool: `[blocks][kv_heads]` KV blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvShape {
+    /// Key-value heads.
     pub kv_heads: usize,
     /// One of [`HEAD_DIMS`].
     pub head_dim: usize,
+    /// Type of its numbers.
     pub format: KvFormat,
 }
 

@@ -18,13 +18,16 @@ pub struct RmsNorm {
     pub weight: Ptr,
     /// bf16 `[count][dim]`
     pub out: Ptr,
+    /// Rows of the output.
     pub count: usize,
     /// A multiple of 4, at most 12,000 or so: a row lies in shared memory.
     pub dim: usize,
+    /// Added to the mean of squares.
     pub eps: f32,
 }
 
 impl RmsNorm {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.dim.is_multiple_of(4), "rows are read by fours");
         let threads = (self.dim / 4).next_multiple_of(32).min(1024);

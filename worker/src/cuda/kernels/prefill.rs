@@ -39,12 +39,16 @@ pub struct Prefill {
     pub spans: Ptr,
     /// bf16 `[rows][heads][head_dim]`
     pub out: Ptr,
+    /// Spans.
     pub count: usize,
+    /// Query heads.
     pub heads: usize,
+    /// Shape of the pool.
     pub shape: KvShape,
 }
 
 impl Prefill {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         let launch = Launch {
             grid: [self.count as u32, self.shape.kv_heads as u32, 1],

@@ -17,12 +17,14 @@ pub struct QuantiseRows {
     pub out: Ptr,
     /// f32 `[rows]`
     pub scales: Ptr,
+    /// Rows of input and output.
     pub rows: usize,
     /// A multiple of 8.
     pub width: usize,
 }
 
 impl QuantiseRows {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.width.is_multiple_of(8), "rows are read by fp8_rows");
         let launch = Launch { shared: 128, ..Launch::new(self.rows, 256) };
@@ -44,13 +46,16 @@ pub struct Rescale {
     pub scales: Ptr,
     /// `[rows][width]`: bf16 that is overwritten, or f32 that is added to.
     pub out: Ptr,
+    /// Rows of input and output.
     pub rows: usize,
     /// A multiple of 4.
     pub width: usize,
+    /// Whether the output is added to.
     pub add: bool,
 }
 
 impl Rescale {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.width.is_multiple_of(4), "rows are read by fours");
         let entry = if self.add { "rescale_add" } else { "rescale_into" };

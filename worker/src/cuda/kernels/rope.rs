@@ -37,12 +37,14 @@ pub struct Angles {
     pub frequencies: Ptr,
     /// f32 `[rows][pairs][2]`
     pub angles: Ptr,
+    /// Rows of the batch, padding included.
     pub rows: usize,
     /// Half a head's width.
     pub pairs: usize,
 }
 
 impl Angles {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         let args = [
             self.positions.into(),
@@ -68,6 +70,7 @@ pub struct Rope {
     pub query_norm: Ptr,
     /// The same of each key head.
     pub key_norm: Ptr,
+    /// Added to the mean of squares.
     pub eps: f32,
     /// f32 `[rows][head_dim / 2][2]`: of [`Angles`].
     pub angles: Ptr,
@@ -77,8 +80,11 @@ pub struct Rope {
     pub queries: Ptr,
     /// The layer's pool.
     pub pool: Ptr,
+    /// Rows of the batch, padding included.
     pub rows: usize,
+    /// Query heads.
     pub heads: usize,
+    /// Shape of the pool.
     pub shape: KvShape,
     /// Pairs are (2i, 2i + 1), else (i, i + head_dim / 2).
     pub interleaved: bool,
@@ -90,6 +96,7 @@ fn scale(head_dim: usize) -> f32 {
 }
 
 impl Rope {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         let all = self.heads + 2 * self.shape.kv_heads;
         let launch = Launch {

@@ -66,13 +66,18 @@ const ALL_ALLOWED: u32 = u32::MAX;
 /// What all rows of a step choose by, as the kernels read it. Its memory is used again.
 #[derive(Debug, Default)]
 pub struct Choices {
+    /// One for each row of logits.
     pub rows: Vec<Row>,
+    /// Biases of all rows.
     pub biases: Vec<Bias>,
+    /// Penalised tokens of all rows.
     pub penalised: Vec<u32>,
+    /// Words of the masks of all rows.
     pub masks: Vec<u32>,
 }
 
 impl Choices {
+    /// Removes all rows.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.biases.clear();
@@ -113,19 +118,24 @@ pub struct Sample {
     pub logits: Ptr,
     /// [`Row`] `[count]`, and the lists that they point into: of [`Choices`].
     pub rows: Ptr,
+    /// [`Bias`]
     pub biases: Ptr,
+    /// u32: ids.
     pub penalised: Ptr,
+    /// u32: words of masks.
     pub masks: Ptr,
     /// f32 `[count][chunks][2]`, see [`chunks`].
     pub peaks: Ptr,
     /// u32 `[count]`: ids, or what [`chosen`] reads.
     pub tokens: Ptr,
+    /// Rows of logits.
     pub count: usize,
     /// At most [`MAX_VOCAB`].
     pub vocab: usize,
 }
 
 impl Sample {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!((1..=MAX_VOCAB).contains(&self.vocab), "a vocabulary of {}", self.vocab);
         let chunks = chunks(self.vocab);

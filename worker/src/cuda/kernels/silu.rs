@@ -16,12 +16,14 @@ pub struct SiluMul {
     pub gate_up: Ptr,
     /// bf16 `[rows][width]`
     pub out: Ptr,
+    /// Rows of input and output.
     pub rows: usize,
     /// A multiple of 8.
     pub width: usize,
 }
 
 impl SiluMul {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.width.is_multiple_of(8), "rows are read by fp8_rows");
         let blocks = (self.rows * self.width / 8).div_ceil(THREADS);

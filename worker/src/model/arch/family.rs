@@ -12,20 +12,20 @@ use crate::model::error::ModelError;
 use crate::model::tensor::StoredTensor;
 
 /// How a family's files state a configuration, and which weights that configuration promises.
-pub(in crate::model) struct Family {
+pub(crate) struct Family {
     /// `general.architecture` of its GGUF files; also its name in messages.
-    pub(in crate::model) name: &'static str,
+    pub(crate) name: &'static str,
     /// What `architectures` of its `config.json` names.
     pub(super) classes: &'static [&'static str],
-    pub(in crate::model) from_gguf: fn(&GgufConfig<'_>) -> Result<ModelConfig, ModelError>,
-    pub(in crate::model) from_hugging_face: fn(&HuggingFaceConfig<'_>) -> Result<ModelConfig, ModelError>,
+    pub(crate) from_gguf: fn(&GgufConfig<'_>) -> Result<ModelConfig, ModelError>,
+    pub(crate) from_hugging_face: fn(&HuggingFaceConfig<'_>) -> Result<ModelConfig, ModelError>,
     /// All weights of a model, with names and shapes.
     pub(super) weights: fn(&ModelConfig) -> Vec<WeightSpec>,
 }
 
 impl Family {
     /// The tensors of `file` by what they do; an error if they are not exactly those that the configuration promises.
-    pub(in crate::model) fn bind(
+    pub(crate) fn bind(
         &self,
         file: &Path,
         format: Format,

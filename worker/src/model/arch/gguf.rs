@@ -26,7 +26,7 @@ const KEYS: SizeKeys = SizeKeys {
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The divisors of rope frequencies that a file holds among its weights, taken out of them.
-pub(in crate::model) fn take_rope_factors(
+pub(crate) fn take_rope_factors(
     path: &Path,
     map: &[u8],
     tensors: &mut HashMap<String, StoredTensor>,
@@ -42,13 +42,13 @@ pub(in crate::model) fn take_rope_factors(
 }
 
 /// A GGUF file of a known family, as far as its configuration goes. Keys stand below the family's name.
-pub(in crate::model) struct GgufConfig<'a> {
-    pub(in crate::model) path: &'a Path,
-    pub(in crate::model) gguf: &'a Gguf<'a>,
-    pub(in crate::model) family: &'static str,
-    pub(in crate::model) tensors: &'a HashMap<String, StoredTensor>,
+pub(crate) struct GgufConfig<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) gguf: &'a Gguf<'a>,
+    pub(crate) family: &'static str,
+    pub(crate) tensors: &'a HashMap<String, StoredTensor>,
     /// Of [`take_rope_factors`].
-    pub(in crate::model) rope_factors: Option<Vec<f32>>,
+    pub(crate) rope_factors: Option<Vec<f32>>,
 }
 
 impl GgufConfig<'_> {

@@ -25,12 +25,12 @@ const KEYS: SizeKeys = SizeKeys {
 
 /// Whether a tensor is one of the tables that old converters saved beside the weights, though the configuration says how
 /// to compute them.
-pub(in crate::model) fn is_derived(name: &str) -> bool {
+pub(crate) fn is_derived(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq")
 }
 
 /// Takes out what some writers save a second time: the output head, where it is the embedding.
-pub(in crate::model) fn remove_duplicates(config: &ModelConfig, tensors: &mut HashMap<String, StoredTensor>) {
+pub(crate) fn remove_duplicates(config: &ModelConfig, tensors: &mut HashMap<String, StoredTensor>) {
     if config.tied_embeddings {
         let [_, lm_head] = dense::LM_HEAD;
         tensors.remove(lm_head);
@@ -38,11 +38,11 @@ pub(in crate::model) fn remove_duplicates(config: &ModelConfig, tensors: &mut Ha
 }
 
 /// A `config.json` of a known family, with what the weights say beside it.
-pub(in crate::model) struct HuggingFaceConfig<'a> {
-    pub(in crate::model) json: &'a Json,
-    pub(in crate::model) family: &'static str,
+pub(crate) struct HuggingFaceConfig<'a> {
+    pub(crate) json: &'a Json,
+    pub(crate) family: &'static str,
     /// None where only the shape of a model is wanted: then `config.json` alone decides.
-    pub(in crate::model) tensors: Option<&'a HashMap<String, StoredTensor>>,
+    pub(crate) tensors: Option<&'a HashMap<String, StoredTensor>>,
 }
 
 impl HuggingFaceConfig<'_> {

@@ -2,7 +2,7 @@
 
 /// A file format that models come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::model) enum Format {
+pub(crate) enum Format {
     Gguf,
     HuggingFace,
 }
@@ -55,15 +55,15 @@ pub enum LayerWeight {
 
 /// A weight that a model must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct WeightSpec {
+pub(crate) struct WeightSpec {
     /// What it does.
-    pub(super) id: WeightId,
+    pub(crate) id: WeightId,
     /// Its name in GGUF files.
-    pub(super) gguf: String,
+    pub(crate) gguf: String,
     /// Its name in safetensors files of the Hugging Face layout.
-    pub(super) hugging_face: String,
+    pub(crate) hugging_face: String,
     /// Outermost first.
-    pub(super) shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
 }
 
 impl WeightSpec {

@@ -90,13 +90,13 @@ impl<'a> Vocabulary<'a> {
     fn read(file: &'a Path, gguf: &'a Gguf<'a>, vocab: usize) -> Result<Self, ModelError> {
         let mut this = Self { file, gguf, tokens: Vec::new(), roles: Vec::new() };
         let tokens = gguf.array(TOKENS).ok_or_else(|| this.missing(TOKENS))?;
-        this.tokens = tokens.strings().ok_or_else(|| this.damaged(format!("{TOKENS} is no list of texts")))?;
+        this.tokens = tokens.strings().ok_or_else(|| this.damaged(format!("{TOKENS} must be a list of strings")))?;
         if this.tokens.len() > vocab {
             let what = format!("{TOKENS} has {} tokens, the embedding matrix only {vocab} rows", this.tokens.len());
             return Err(this.damaged(what));
         }
         let types = gguf.array(TYPES).ok_or_else(|| this.missing(TYPES))?;
-        let types = types.integers().ok_or_else(|| this.damaged(format!("{TYPES} is no list of integers")))?;
+        let types = types.integers().ok_or_else(|| this.damaged(format!("{TYPES} must be a list of integers")))?;
         if types.len() != this.tokens.len() {
             return Err(this.damaged(format!("{TYPES} and {TOKENS} have different lengths")));
         }
@@ -134,9 +134,9 @@ impl<'a> Vocabulary<'a> {
             }
         }
         let merges = self.gguf.array(MERGES).ok_or_else(|| self.missing(MERGES))?;
-        let merges = merges.strings().ok_or_else(|| self.damaged(format!("{MERGES} is no list of texts")))?;
+        let merges = merges.strings().ok_or_else(|| self.damaged(format!("{MERGES} must be a list of strings")))?;
         let pairs: Option<Merges> = merges.iter().map(|merge| merge.split_once(' ')).map(owned).collect();
-        let pairs = pairs.ok_or_else(|| self.damaged(format!("{MERGES} holds an item that is no pair")))?;
+        let pairs = pairs.ok_or_else(|| self.damaged(format!("{MERGES} holds an item that is not a pair")))?;
         self.check_byte_level(&pairs, &letters)?;
         let bpe = BPE::builder().vocab_and_merges(self.ids(), pairs).ignore_merges(pre == Pre::Llama3);
         let bpe = bpe.build().map_err(|error| self.damaged(format!("{MERGES}: {error}")))?;
@@ -156,7 +156,7 @@ impl<'a> Vocabulary<'a> {
             "qwen2" => Pre::Qwen2,
             other => {
                 let remedy = "use a model whose pre-tokenizer is gpt-2, smollm, llama-bpe or qwen2, or convert this one \
-                              anew with a converter that knows it";
+                              again with a converter that knows it";
                 return Err(self.unsupported(PRE, other, remedy));
             }
         })
@@ -229,7 +229,7 @@ impl<'a> Vocabulary<'a> {
 
     fn piece_merges(&self) -> Result<Merges, ModelError> {
         let scores = self.gguf.array(SCORES).ok_or_else(|| self.missing(SCORES))?;
-        let scores = scores.floats().ok_or_else(|| self.damaged(format!("{SCORES} is no list of floats")))?;
+        let scores = scores.floats().ok_or_else(|| self.damaged(format!("{SCORES} must be a list of floats")))?;
         if scores.len() != self.tokens.len() {
             return Err(self.damaged(format!("{SCORES} and {TOKENS} have different lengths")));
         }
@@ -276,7 +276,7 @@ impl<'a> Vocabulary<'a> {
         ModelError::Missing {
             file: self.file.to_owned(),
             key: key.into(),
-            remedy: "convert the model anew with a current converter".into(),
+            remedy: "convert the model again with a current converter".into(),
         }
     }
 

@@ -22,7 +22,7 @@ enum Spelling {
 
 impl Tokenizer {
     /// From `tokenizer.json` in `folder`. `vocab` is the number of rows of the embedding matrix.
-    pub(in crate::model) fn from_folder(folder: &Path, vocab: usize, roles: &Roles) -> Result<Self, ModelError> {
+    pub(crate) fn from_folder(folder: &Path, vocab: usize, roles: &Roles) -> Result<Self, ModelError> {
         let json = Json::required(folder, "tokenizer.json")?;
         let file = &json.file;
         let damaged = |what: String| ModelError::Damaged { file: file.clone(), what };

@@ -9,14 +9,14 @@ use crate::model::error::ModelError;
 use crate::model::json::Json;
 
 /// What the files beside `tokenizer.json` say about the roles of tokens.
-pub(in crate::model) struct Roles {
+pub(crate) struct Roles {
     /// Token ids that `generation_config.json` and `config.json` list as ends.
     pub(super) eos: Vec<u32>,
     pub(super) named: NamedTokens,
 }
 
 impl Roles {
-    pub(in crate::model) fn read(folder: &Path, config: &Value) -> Result<Self, ModelError> {
+    pub(crate) fn read(folder: &Path, config: &Value) -> Result<Self, ModelError> {
         let generation = Json::optional(folder, "generation_config.json")?;
         let mut eos = Vec::new();
         for value in [generation.as_ref().map(|json| &json.value), Some(config)].into_iter().flatten() {

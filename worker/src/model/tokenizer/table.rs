@@ -46,9 +46,9 @@ impl TokenTable {
 
 /// Written forms of tokens with a role; empty where there is none.
 #[derive(Debug, Clone, Default)]
-pub(in crate::model) struct NamedTokens {
-    pub(in crate::model) bos: String,
-    pub(in crate::model) eos: String,
-    pub(in crate::model) pad: String,
-    pub(in crate::model) unk: String,
+pub(crate) struct NamedTokens {
+    pub(crate) bos: String,
+    pub(crate) eos: String,
+    pub(crate) pad: String,
+    pub(crate) unk: String,
 }
