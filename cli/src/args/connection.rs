@@ -49,7 +49,8 @@ impl ConnectionArgs {
             Some(path) => Credentials::with_token(&token(path)?).map_err(Failure::refused)?,
             None => Credentials::default(),
         };
-        FailoverChannel::open(&self.coordinator, &Tls { ca, identity: self.identity()? }, credentials).map_err(Failure::refused)
+        FailoverChannel::open(&self.coordinator, &Tls { ca, identity: self.identity()? }, credentials)
+            .map_err(Failure::refused)
     }
 
     /// The worker's own token, which callers of its HTTP port must present.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use longhand_command::exit::{Failure, Result};
 use longhand_proto::MAX_MESSAGE_BYTES;
 use longhand_proto::v1::operator_client::OperatorClient as GrpcClient;
-use longhand_worker::client::failover_channel::{CallError, FailoverChannel, RetryPolicy, AuthenticatedChannel};
+use longhand_worker::client::failover_channel::{AuthenticatedChannel, CallError, FailoverChannel, RetryPolicy};
 use tonic::{Response, Status};
 
 use crate::args::connection::ConnectionArgs;
 
 /// Short, since a person waits: a coordinator that is down is reported.
-const PATIENCE: RetryPolicy = RetryPolicy { attempt_timeout: Duration::from_secs(60), total_timeout: Duration::from_secs(15) };
+const PATIENCE: RetryPolicy =
+    RetryPolicy { attempt_timeout: Duration::from_secs(60), total_timeout: Duration::from_secs(15) };
 
 /// A coordinator as an operator calls it.
 #[derive(Debug, Clone)]

@@ -15,7 +15,6 @@ mod model_runner;
 pub mod openai;
 mod preparer;
 mod repetition;
-pub mod sampler;
 mod scheduler;
 mod sequence;
 mod task_counters;
