@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use longhand_coordinator::service::{Role, Tokens};
 use longhand_coordinator::web::Pem;
-use longhand_worker::client::link::{CallError, Credentials, Link, Patience, Tls, Wire};
+use longhand_worker::client::failover_channel::{
+    AuthenticatedChannel, CallError, Credentials, FailoverChannel, RetryPolicy, Tls,
+};
 use tonic::{Response, Status};
 
 use crate::exit::{Failure, Result};
@@ -43,7 +45,7 @@ pub(crate) struct LinkArgs {
 
 impl LinkArgs {
     /// The link. Nothing is sent before the first call.
-    pub(crate) fn open(&self) -> Result<Link> {
+    pub(crate) fn open(&self) -> Result<FailoverChannel> {
         let read = |path: &PathBuf| read(path);
         let ca = self.tls_ca.as_ref().map(read).transpose()?;
         let identity = match (&self.tls_cert, &self.tls_key) {
@@ -54,7 +56,7 @@ impl LinkArgs {
             Some(path) => Credentials::with_token(&token(path)?).map_err(Failure::refused)?,
             None => Credentials::default(),
         };
-        Link::open(&self.coordinator, &Tls { ca, identity }, credentials).map_err(Failure::refused)
+        FailoverChannel::open(&self.coordinator, &Tls { ca, identity }, credentials).map_err(Failure::refused)
     }
 }
 
@@ -95,12 +97,13 @@ fn token(path: &Path) -> Result<String> {
 }
 
 /// A person waits: a coordinator that is gone is reported, not waited for.
-const PATIENCE: Patience = Patience { call: Duration::from_secs(60), give_up: Duration::from_secs(15) };
+const PATIENCE: RetryPolicy =
+    RetryPolicy { attempt_timeout: Duration::from_secs(60), total_timeout: Duration::from_secs(15) };
 
 /// A coordinator as an operator sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct Office {
-    link: Link,
+    link: FailoverChannel,
     address: String,
 }
 
@@ -110,17 +113,17 @@ impl Office {
     }
 
     /// Makes a call, repeated while nobody answers.
-    pub(crate) async fn call<T, F>(&self, name: &str, call: impl Fn(Wire) -> F) -> Result<T>
+    pub(crate) async fn call<T, F>(&self, name: &str, call: impl Fn(AuthenticatedChannel) -> F) -> Result<T>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.link.repeat(name, PATIENCE, call).await.map_err(|error| match error {
+        self.link.call_with_retry(name, PATIENCE, call).await.map_err(|error| match error {
             CallError::Refused(status) => Failure::refused(status.message()),
             CallError::Unanswered(status) => Failure::stopped(format!(
                 "no answer from the coordinator at {} for {} s: {}; check the address, that it runs, and https:// if it \
                  uses TLS",
                 self.address,
-                PATIENCE.give_up.as_secs(),
+                PATIENCE.total_timeout.as_secs(),
                 status.message()
             )),
         })

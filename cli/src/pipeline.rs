@@ -9,7 +9,7 @@ use longhand_coordinator::store::Store;
 use longhand_coordinator::sweeper::{self, SweeperOptions};
 use longhand_coordinator::web::Site;
 use longhand_proto::WorkerId;
-use longhand_worker::client::link::{Credentials, Link, Tls};
+use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};
 use longhand_worker::client::{Metrics, Worker, WorkerError, WorkerOptions, WorkerReport};
 use longhand_worker::engine::Engine;
 use tokio::net::TcpListener;
@@ -58,7 +58,7 @@ impl Pipeline {
         let sweep = SweeperOptions { max_losses: options.max_losses, ..SweeperOptions::default() };
         let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), sweep, stop_rest.clone()));
 
-        let link = Link::open(&[format!("http://{address}")], &Tls::default(), Credentials::default());
+        let link = FailoverChannel::open(&[format!("http://{address}")], &Tls::default(), Credentials::default());
         let link = link.map_err(Failure::refused)?;
         let id = options.worker.clone();
         let worker = WorkerOptions { slots: options.slots, ..WorkerOptions::new(options.worker) };

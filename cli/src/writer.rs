@@ -60,7 +60,7 @@ async fn remote(args: &EngineArgs) -> Result<OpenAiEngine> {
         model: args.model.as_ref().map(|name| name.to_string_lossy().into_owned()),
         api_key: args.api_key_env.as_ref().map(key).transpose()?.map(|key| key.trim().to_owned()),
         slots: args.max_sequences.unwrap_or(REMOTE_SEQUENCES),
-        patience: REMOTE_PATIENCE,
+        idle_timeout: REMOTE_PATIENCE,
     };
     OpenAiEngine::connect(options).await.map_err(Failure::refused)
 }

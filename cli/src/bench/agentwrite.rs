@@ -277,7 +277,7 @@ impl Server {
         let begin = clock::now();
         loop {
             let base_url = self.url.clone();
-            let options = OpenAiOptions { base_url, model: None, api_key: None, slots, patience: PATIENCE };
+            let options = OpenAiOptions { base_url, model: None, api_key: None, slots, idle_timeout: PATIENCE };
             match OpenAiEngine::connect(options).await {
                 Ok(engine) => return Ok(engine),
                 Err(error) if begin.elapsed() > PATIENCE => return Err(Failure::stopped(error)),

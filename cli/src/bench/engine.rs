@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use longhand_proto::clock;
 use longhand_worker::device::{BLOCK_TOKENS, Device};
-use longhand_worker::meter::Meter;
 use longhand_worker::model::Model;
+use longhand_worker::throughput::ThroughputMeter;
 use serde::{Deserialize, Serialize};
 
 use super::compare::{self, Comparison};
@@ -164,10 +164,10 @@ impl EngineBench {
             let profile =
                 profile.ok_or_else(|| Failure::refused("--profile times the kernels of a GPU: --device cuda"))?;
             profile.clear();
-            let mut meter =
-                Meter::new(&mut *device, shape.streams, shape.prompt + shape.tokens).map_err(Failure::stopped)?;
+            let mut meter = ThroughputMeter::new(&mut *device, shape.streams, shape.prompt + shape.tokens)
+                .map_err(Failure::stopped)?;
             let steps = shape.tokens.min(8);
-            meter.write(shape.prompt..shape.prompt + steps).map_err(Failure::stopped)?;
+            meter.decode(shape.prompt..shape.prompt + steps).map_err(Failure::stopped)?;
             output::line(profile.table(steps).trim_end())?;
         }
         Ok(())
@@ -193,14 +193,15 @@ impl EngineBench {
 }
 
 fn speed(device: &mut dyn Device, shape: Shape) -> Result<Speed> {
-    let mut meter = Meter::new(device, shape.streams, shape.prompt + shape.tokens).map_err(Failure::stopped)?;
+    let mut meter =
+        ThroughputMeter::new(device, shape.streams, shape.prompt + shape.tokens).map_err(Failure::stopped)?;
     // What is allocated at the first step is there from then on.
-    meter.read(BLOCK_TOKENS.min(shape.prompt)).map_err(Failure::stopped)?;
+    meter.prefill(BLOCK_TOKENS.min(shape.prompt)).map_err(Failure::stopped)?;
     let begin = clock::now();
-    meter.read(shape.prompt).map_err(Failure::stopped)?;
+    meter.prefill(shape.prompt).map_err(Failure::stopped)?;
     let read = begin.elapsed().as_secs_f64();
     let begin = clock::now();
-    meter.write(shape.prompt..shape.prompt + shape.tokens).map_err(Failure::stopped)?;
+    meter.decode(shape.prompt..shape.prompt + shape.tokens).map_err(Failure::stopped)?;
     let written = begin.elapsed().as_secs_f64();
     Ok(Speed {
         prefill: (shape.streams * shape.prompt) as f64 / read,

@@ -13,7 +13,7 @@ mod watch;
 use clap::{Args, Subcommand};
 use longhand_proto::v1::operator_client::OperatorClient;
 use longhand_proto::{MAX_MESSAGE_BYTES, RunId};
-use longhand_worker::client::link::Wire;
+use longhand_worker::client::failover_channel::AuthenticatedChannel;
 
 use crate::exit::{Code, Result};
 use crate::link::LinkArgs;
@@ -86,6 +86,6 @@ impl Operate {
     }
 }
 
-fn client(wire: Wire) -> OperatorClient<Wire> {
+fn client(wire: AuthenticatedChannel) -> OperatorClient<AuthenticatedChannel> {
     OperatorClient::new(wire).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
 }

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use longhand_coordinator::filter;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Task, TaskKind};
 use longhand_proto::{DocumentId, WorkerId};
-use longhand_worker::client::link::{Credentials, Link, Tls};
+use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};
 use longhand_worker::client::{Worker, WorkerOptions, WorkerReport};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
 use longhand_worker::engine::{Engine, EngineStats, Event, Generation};
@@ -81,7 +81,7 @@ impl Engine for Trouble {
 }
 
 fn work(coordinator: &str) -> JoinHandle<WorkerReport> {
-    let link = Link::open(&[coordinator.to_owned()], &Tls::default(), Credentials::default()).unwrap();
+    let link = FailoverChannel::open(&[coordinator.to_owned()], &Tls::default(), Credentials::default()).unwrap();
     let mock = MockEngine::new(MockOptions::default());
     let engine = Arc::new(Trouble { mock, failed: Mutex::default() });
     let options = WorkerOptions {

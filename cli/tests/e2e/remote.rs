@@ -60,11 +60,11 @@ fn a_real_server_writes_a_document_by_plan_and_length_and_refuses_strangers() {
     };
     let key = ["--api-key-env", "THE_KEY"];
     let error = refusal(&key, "a wrong key");
-    assert!(error.contains("refuses this key") && !error.contains("a wrong key"), "{error}");
+    assert!(error.contains("API key rejected") && !error.contains("a wrong key"), "{error}");
     let error = refusal(&["--api-key-env", "THE_OTHER_KEY"], KEY);
     assert!(error.contains("THE_OTHER_KEY"), "{error}");
     let error = refusal(&[&key[..], &["--model", "large"]].concat(), KEY);
-    assert!(error.contains("but small"), "{error}");
+    assert!(error.contains("available are small"), "{error}");
 
     let input = fleet.dir.path().join("row.jsonl");
     fs::write(&input, r#"{"prompt": "Describe how a harbour works.", "length": 400}"#).unwrap();

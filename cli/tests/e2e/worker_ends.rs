@@ -18,7 +18,11 @@ fn a_worker_whose_engine_dies_says_so_gives_its_documents_back_and_another_one_w
     let dying = ["worker", "--engine", "mock", "--mock-die-after", "7", "--mock-tokens-per-second", "2000"];
     let ended = fleet.run(&dying);
     assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
-    assert!(ended.stderr.contains("the engine ended: the mock engine was told to die"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("the engine stopped: the mock engine was killed by an injected fault"),
+        "{}",
+        ended.stderr
+    );
     for document in fleet.ask(&["documents", "ships"]) {
         assert_eq!((&document["state"], &document["losses"]), (&"ready".into(), &0.into()), "{document}");
     }

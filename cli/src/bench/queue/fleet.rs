@@ -11,8 +11,8 @@ use longhand_proto::task::ModelInfo;
 use longhand_proto::v1::complete_request::Result as Answer;
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, WorkerId, chance, clock, v1};
-use longhand_worker::client::link::{CallError, Patience, Wire};
-use longhand_worker::client::{Credentials, Link, endpoint};
+use longhand_worker::client::failover_channel::{AuthenticatedChannel, CallError, RetryPolicy};
+use longhand_worker::client::{Credentials, FailoverChannel, endpoint};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,12 +21,13 @@ use super::super::redis::Server;
 use super::load::Load;
 use crate::exit::{Failure, Result};
 
-const PATIENCE: Patience = Patience { call: Duration::from_secs(60), give_up: Duration::from_secs(120) };
+const PATIENCE: RetryPolicy =
+    RetryPolicy { attempt_timeout: Duration::from_secs(60), total_timeout: Duration::from_secs(120) };
 
 #[derive(Debug)]
 pub(super) struct Fleet {
     coordinator: Coordinator,
-    workers: Vec<(WorkerId, Link)>,
+    workers: Vec<(WorkerId, FailoverChannel)>,
     stop: CancellationToken,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -74,9 +75,12 @@ impl Fleet {
         let url = format!("http://{}", listener.local_addr().map_err(Failure::refused)?);
         let stop = CancellationToken::new();
         let server = tokio::spawn(serve(listener, coordinator.clone(), stop.clone().cancelled_owned()));
-        let link = || -> Result<(WorkerId, Link)> {
+        let link = || -> Result<(WorkerId, FailoverChannel)> {
             let channel = endpoint(&url).map_err(Failure::refused)?.connect_lazy();
-            Ok((WorkerId::mint("bench"), Link::over(vec![channel], Credentials::default()).map_err(Failure::refused)?))
+            Ok((
+                WorkerId::mint("bench"),
+                FailoverChannel::from_channels(vec![channel], Credentials::default()).map_err(Failure::refused)?,
+            ))
         };
         let workers = (0..workers).map(|_| link()).collect::<Result<_>>()?;
         Ok(Self { coordinator, workers, stop, server })
@@ -115,7 +119,7 @@ struct Left {
 
 struct Simulated<'a> {
     worker: &'a WorkerId,
-    link: &'a Link,
+    link: &'a FailoverChannel,
     load: &'a Load,
     slots: u32,
     /// Mean time between two documents.
@@ -160,7 +164,7 @@ impl Simulated<'_> {
             let request = request.clone();
             async move { client(wire).lease(request).await }
         };
-        Ok(self.link.repeat("lease", PATIENCE, call).await.map_err(failed)?.leases)
+        Ok(self.link.call_with_retry("lease", PATIENCE, call).await.map_err(failed)?.leases)
     }
 
     async fn complete(&self, lease_id: String, output: longhand_proto::task::Output) -> Result<Option<v1::Lease>> {
@@ -176,7 +180,7 @@ impl Simulated<'_> {
             let request = request.clone();
             async move { client(wire).complete(request).await }
         };
-        let reply = self.link.repeat("complete", PATIENCE, call).await.map_err(failed)?;
+        let reply = self.link.call_with_retry("complete", PATIENCE, call).await.map_err(failed)?;
         if reply.outcome() != v1::Outcome::Recorded {
             return Err(Failure::stopped("a lease was lost: the machine is too slow for this many workers"));
         }
@@ -184,7 +188,7 @@ impl Simulated<'_> {
     }
 }
 
-fn client(wire: Wire) -> CoordinatorClient<Wire> {
+fn client(wire: AuthenticatedChannel) -> CoordinatorClient<AuthenticatedChannel> {
     CoordinatorClient::new(wire)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)

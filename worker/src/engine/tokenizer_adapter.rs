@@ -1,4 +1,4 @@
-//! What the engine asks of a model besides its logits: how messages become tokens, and tokens text.
+//! What the engine needs of a model besides its logits: how messages become tokens, and tokens text.
 
 use std::fmt::Debug;
 
@@ -8,22 +8,25 @@ use longhand_proto::task::{Message, ModelInfo};
 use crate::model::Model;
 
 /// Messages to tokens, tokens to text.
-pub trait Codec: Send + Sync + Debug {
+pub trait TokenizerAdapter: Send + Sync + Debug {
     /// The model for records; `device` and `engine` are left to the engine.
     fn info(&self) -> ModelInfo;
-    /// The prompt that `messages` make, up to where the model's answer begins; an error says what the template refused.
+    /// The prompt of `messages`, up to where the model's answer begins.
+    ///
+    /// # Errors
+    /// Says what the chat template rejected.
     fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, String>;
     /// What the token adds to the text; nothing for special tokens.
     fn token_bytes(&self, token: u32) -> &[u8];
     /// Tokens that end a text.
     fn eos(&self) -> &[u32];
-    /// True for tokens that are no text; they are never chosen, unless they end a text.
+    /// True for tokens without text; they are never sampled, unless they end a text.
     fn is_special(&self, token: u32) -> bool;
     /// The vocabulary for grammars.
     fn tok_env(&self) -> TokEnv;
 }
 
-impl Codec for Model {
+impl TokenizerAdapter for Model {
     fn info(&self) -> ModelInfo {
         self.info()
     }

@@ -1,31 +1,32 @@
-//! The engine's end of a generation. It never waits for the reader, and it always says how the task ended: dropped
-//! without an end, it reports that the engine died.
+//! The sending half of a generation. It never blocks on the reader, and it always sends a last event: dropped without
+//! one, it reports that the engine died.
 
 use longhand_proto::task::{Failure, Output};
 use tokio::sync::mpsc;
 
 use super::{Event, Generation};
 
-/// Events that may wait for a slow reader; tokens beyond them are joined into one event.
-const EVENTS: usize = 16;
+/// Events that may be queued for a slow reader; tokens beyond them are joined into one event.
+const CHANNEL_CAPACITY: usize = 16;
 
+/// See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct EventSender {
     events: mpsc::Sender<Event>,
-    /// Room kept for the last tokens and the end, so that neither ever waits; empty once used.
-    kept: Vec<mpsc::OwnedPermit<Event>>,
+    /// Capacity for the last tokens and the last event, so that neither ever blocks; empty once used.
+    reserved: Vec<mpsc::OwnedPermit<Event>>,
     unsent: Vec<u32>,
 }
 
-impl Outlet {
+impl EventSender {
     pub(crate) fn open() -> (Self, Generation) {
-        let (events, receiver) = mpsc::channel(EVENTS);
-        let kept = (0..2).filter_map(|_| events.clone().try_reserve_owned().ok()).collect();
-        (Self { events, kept, unsent: Vec::new() }, Generation { events: receiver })
+        let (events, receiver) = mpsc::channel(CHANNEL_CAPACITY);
+        let reserved = (0..2).filter_map(|_| events.clone().try_reserve_owned().ok()).collect();
+        (Self { events, reserved, unsent: Vec::new() }, Generation { events: receiver })
     }
 
-    /// True if nobody reads any more.
-    pub(crate) fn cancelled(&self) -> bool {
+    /// True if the receiver is gone.
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.events.is_closed()
     }
 
@@ -43,15 +44,15 @@ impl Outlet {
     }
 
     pub(crate) fn done(mut self, output: Output) {
-        self.end(Event::Done(output));
+        self.finish(Event::Done(output));
     }
 
     pub(crate) fn failed(mut self, failure: Failure) {
-        self.end(Event::Failed(failure));
+        self.finish(Event::Failed(failure));
     }
 
-    fn end(&mut self, event: Event) {
-        let (Some(last), Some(tokens)) = (self.kept.pop(), self.kept.pop()) else { return };
+    fn finish(&mut self, event: Event) {
+        let (Some(last), Some(tokens)) = (self.reserved.pop(), self.reserved.pop()) else { return };
         if !self.unsent.is_empty() {
             tokens.send(Event::Tokens(std::mem::take(&mut self.unsent)));
         }
@@ -59,13 +60,13 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
+impl Drop for EventSender {
     fn drop(&mut self) {
-        self.end(Event::Failed(engine_dead("the engine ended while this task was being written")));
+        self.finish(Event::Failed(engine_dead("the engine stopped while this task was running")));
     }
 }
 
-/// The failure of every task of an engine that can write no more.
+/// The failure of every task of an engine that has stopped.
 pub(crate) fn engine_dead(message: &str) -> Failure {
     Failure { class: "engine_dead".into(), message: message.into(), permanent: false }
 }

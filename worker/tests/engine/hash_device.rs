@@ -1,5 +1,5 @@
-//! A device and a codec made of nothing but hashes. The device keeps one number per position in paged memory and reads
-//! all earlier ones through the block table for every token, so a wrong table, a block given twice, or a prefix that was
+//! A device and a tokenizer made of nothing but hashes. The device keeps one number per position in paged memory and reads
+//! all earlier ones through the block table for every token, so a wrong table, a block allocated twice, or a prefix that was
 //! not the same shows as another text.
 
 use std::sync::Arc;
@@ -8,8 +8,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv};
 use longhand_proto::task::{Message, ModelInfo};
-use longhand_worker::device::{Ahead, BLOCK_TOKENS, CHOSEN, Device, DeviceError, SampleParams, StepBatch};
-use longhand_worker::engine::codec::Codec;
+use longhand_worker::device::{
+    BLOCK_TOKENS, DEFERRED_TOKEN, Device, DeviceError, PipelinedDevice, SampleParams, StepBatch,
+};
+use longhand_worker::engine::tokenizer_adapter::TokenizerAdapter;
 use longhand_worker::ops::sampler::Sampler;
 
 /// One token a byte, and a few special ones; the last ends a text.
@@ -28,7 +30,7 @@ impl Bytes {
     }
 }
 
-impl Codec for Bytes {
+impl TokenizerAdapter for Bytes {
     fn info(&self) -> ModelInfo {
         ModelInfo { tokenizer_hash: "bytes".into(), context: self.context, ..ModelInfo::default() }
     }
@@ -54,7 +56,7 @@ impl Codec for Bytes {
     }
 }
 
-/// What the device does wrong, and when.
+/// How and when the device fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     Lost { step: usize },
@@ -68,15 +70,15 @@ pub(crate) struct HashDevice {
     budget: usize,
     steps: usize,
     fault: Option<Fault>,
-    /// Each step takes one; closed, the device runs freely.
+    /// Each step waits for one; once closed, steps do not wait.
     gate: Option<Receiver<()>>,
     sampler: Sampler,
-    /// Whether it lets steps be launched before the tokens of the last are known, and how many were taken unknown.
-    ahead: bool,
-    unknown: Arc<AtomicUsize>,
+    /// Whether it is pipelined, and how many deferred tokens it was given.
+    pipelined: bool,
+    deferred: Arc<AtomicUsize>,
     /// Of the launched step's sequences.
     states: Vec<u64>,
-    chosen: Vec<u32>,
+    sampled_tokens: Vec<u32>,
     collected: bool,
 }
 
@@ -90,22 +92,22 @@ impl HashDevice {
             fault: None,
             gate: None,
             sampler: Sampler::default(),
-            ahead: false,
-            unknown: Arc::default(),
+            pipelined: false,
+            deferred: Arc::default(),
             states: Vec::new(),
-            chosen: Vec::new(),
+            sampled_tokens: Vec::new(),
             collected: true,
         }
     }
 
-    pub(crate) fn ahead(mut self, ahead: bool) -> Self {
-        self.ahead = ahead;
+    pub(crate) fn with_pipeline(mut self, pipelined: bool) -> Self {
+        self.pipelined = pipelined;
         self
     }
 
-    /// How many tokens it was given before anybody knew them.
-    pub(crate) fn unknown(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.unknown)
+    /// How many deferred tokens it was given.
+    pub(crate) fn deferred(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.deferred)
     }
 
     pub(crate) fn fault(mut self, fault: Fault) -> Self {
@@ -113,14 +115,14 @@ impl HashDevice {
         self
     }
 
-    /// Makes the device wait before each step until the sender says so, or is dropped.
+    /// Makes the device wait before each step until the sender sends, or is dropped.
     pub(crate) fn gated(mut self) -> (Self, Sender<()>) {
         let (open, gate) = channel();
         self.gate = Some(gate);
         (self, open)
     }
 
-    fn put(&mut self, step: &longhand_worker::device::SeqStep, tokens: &[u32]) -> u64 {
+    fn run_row(&mut self, step: &longhand_worker::device::SeqStep, tokens: &[u32]) -> u64 {
         let mut state = 0;
         for (offset, token) in tokens.iter().enumerate() {
             let position = step.start + offset;
@@ -134,8 +136,8 @@ impl HashDevice {
         state
     }
 
-    /// Bytes that make words, now and then a sentence end or the end.
-    fn score(state: u64, token: u32) -> f32 {
+    /// Bytes that make words, sometimes the end of a sentence or of the text.
+    fn logit(state: u64, token: u32) -> f32 {
         let noise = (mix(state ^ u64::from(token)) >> 40) as f32 / (1 << 24) as f32 * 4.0;
         let likely = match token {
             97..=122 => 3.0,
@@ -174,7 +176,7 @@ impl Device for HashDevice {
 
     fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
         self.launch(batch)?;
-        self.choose(&batch.wishes())?;
+        self.sample(&batch.sample_params())?;
         self.collect(sampled)
     }
 
@@ -182,15 +184,15 @@ impl Device for HashDevice {
         Err(DeviceError::Step("the hash device has no logits to show".into()))
     }
 
-    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
-        if self.ahead { Some(self) } else { None }
+    fn pipelined(&mut self) -> Option<&mut dyn PipelinedDevice> {
+        if self.pipelined { Some(self) } else { None }
     }
 }
 
-impl Ahead for HashDevice {
+impl PipelinedDevice for HashDevice {
     fn launch(&mut self, batch: &StepBatch) -> Result<(), DeviceError> {
         if let Some(gate) = &self.gate {
-            // A closed gate is an open one.
+            // A closed gate does not block.
             gate.recv().ok();
         }
         self.steps += 1;
@@ -201,15 +203,17 @@ impl Ahead for HashDevice {
             Some(Fault::Lost { .. } | Fault::Step { .. } | Fault::Panic { .. }) | None => {}
         }
         assert!(batch.tokens.len() <= self.budget, "{} tokens are over the budget", batch.tokens.len());
-        let known = |token: &u32| if token & CHOSEN == 0 { *token } else { self.chosen[(token & !CHOSEN) as usize] };
+        let known = |token: &u32| {
+            if token & DEFERRED_TOKEN == 0 { *token } else { self.sampled_tokens[(token & !DEFERRED_TOKEN) as usize] }
+        };
         let tokens: Vec<u32> = batch.tokens.iter().map(known).collect();
-        let unknown = batch.tokens.iter().filter(|token| **token & CHOSEN != 0).count();
-        assert!(unknown == 0 || !self.collected, "tokens that are known are asked for by their number");
-        self.unknown.fetch_add(unknown, Ordering::Relaxed);
+        let deferred = batch.tokens.iter().filter(|token| **token & DEFERRED_TOKEN != 0).count();
+        assert!(deferred == 0 || !self.collected, "collected tokens are deferred");
+        self.deferred.fetch_add(deferred, Ordering::Relaxed);
         let mut at = 0;
         self.states.clear();
         for step in &batch.sequences {
-            let state = self.put(step, &tokens[at..at + step.len]);
+            let state = self.run_row(step, &tokens[at..at + step.len]);
             self.states.push(state);
             at += step.len;
         }
@@ -217,21 +221,21 @@ impl Ahead for HashDevice {
         Ok(())
     }
 
-    fn choose(&mut self, wanted: &[(usize, &SampleParams)]) -> Result<(), DeviceError> {
-        assert!(self.collected, "what was chosen before was not collected");
-        (self.collected, self.chosen) = (false, Vec::new());
-        for (index, params) in wanted {
-            let mut logits: Vec<f32> = (0..VOCAB as u32).map(|token| Self::score(self.states[*index], token)).collect();
+    fn sample(&mut self, rows: &[(usize, &SampleParams)]) -> Result<(), DeviceError> {
+        assert!(self.collected, "the tokens sampled before were not collected");
+        (self.collected, self.sampled_tokens) = (false, Vec::new());
+        for (index, params) in rows {
+            let mut logits: Vec<f32> = (0..VOCAB as u32).map(|token| Self::logit(self.states[*index], token)).collect();
             let token = self.sampler.sample(&mut logits, params);
-            self.chosen.push(token.map_err(|error| DeviceError::Step(error.to_string()))?);
+            self.sampled_tokens.push(token.map_err(|error| DeviceError::Step(error.to_string()))?);
         }
         Ok(())
     }
 
     fn collect(&mut self, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
-        assert!(!self.collected, "nothing was chosen");
+        assert!(!self.collected, "nothing was sampled");
         self.collected = true;
-        sampled.extend_from_slice(&self.chosen);
+        sampled.extend_from_slice(&self.sampled_tokens);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The same promises with the real small model on the CPU device.
+//! The same guarantees with the real small model on the CPU device.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ fn tasks() -> Vec<Task> {
 }
 
 #[tokio::test]
-async fn the_real_model_gives_the_same_text_whatever_happens_around_it() {
+async fn the_real_model_gives_the_same_text_under_any_schedule() {
     let (model, tasks) = (model(), tasks());
     let roomy = engine(&model, 256, 512);
     let mut want = Vec::new();

@@ -1,21 +1,22 @@
-//! The calls of a worker, each repeated over its [`Link`] until it is answered.
+//! The calls of a worker, each retried over its [`FailoverChannel`] until there is a reply.
 
 use std::time::Duration;
 
-use longhand_proto::task::{Checkpoint, Failure, Lease, ModelInfo, Output, Vitals};
-use longhand_proto::v1::coordinator_client::CoordinatorClient;
+use longhand_proto::task::{Checkpoint, Failure, Lease, ModelInfo, Output, WorkerStatus};
+use longhand_proto::v1::coordinator_client::CoordinatorClient as GrpcClient;
 use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, PROTOCOL, WorkerId, v1};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
-use super::link::{CallError, Link, Patience, Wire};
-use super::{WorkerError, WorkerOptions};
+use super::error::WorkerError;
+use super::failover_channel::{AuthenticatedChannel, CallError, FailoverChannel, RetryPolicy};
+use super::options::WorkerOptions;
 
-/// Even where leases are short, a coordinator may need so long for one disk's write.
-const SHORTEST_CALL: Duration = Duration::from_secs(1);
+/// However short the leases: a coordinator may need this long for one write to its disk.
+const MIN_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Most bytes of renewals in one call. Half of what a message may hold: the sizes below are close, not exact.
-const CALL_BYTES: usize = MAX_MESSAGE_BYTES / 2;
+/// Most bytes of renewals in one call. Half of the message limit: the sizes below are estimates.
+const BATCH_BYTES: usize = MAX_MESSAGE_BYTES / 2;
 
 /// One lease's renewal.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(super) struct Renewed {
     pub(super) drain: bool,
 }
 
-/// The answer to a completed attempt.
+/// The reply to a completed attempt.
 #[derive(Debug)]
 pub(super) enum Completed {
     Recorded(Option<Box<Lease>>),
@@ -46,8 +47,8 @@ pub(super) enum Completed {
 
 /// The coordinator as a worker sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Remote {
-    link: Link,
+pub(super) struct CoordinatorClient {
+    channel: FailoverChannel,
     worker: WorkerId,
     model: String,
     weights_hash: String,
@@ -56,10 +57,10 @@ pub(super) struct Remote {
     give_up: Duration,
 }
 
-impl Remote {
-    pub(super) fn new(link: Link, model: &ModelInfo, options: &WorkerOptions) -> Self {
+impl CoordinatorClient {
+    pub(super) fn new(channel: FailoverChannel, model: &ModelInfo, options: &WorkerOptions) -> Self {
         Self {
-            link,
+            channel,
             worker: options.worker.clone(),
             model: model.name.clone(),
             weights_hash: model.weights_hash.clone(),
@@ -69,10 +70,10 @@ impl Remote {
         }
     }
 
-    /// A replica that is silent must be left for the next one while leases live.
-    pub(super) fn hurry(&mut self, lease: Duration) {
+    /// Shortens the timeouts so that a replica that does not reply is left for the next one before `lease` expires.
+    pub(super) fn clamp_timeouts(&mut self, lease: Duration) {
         self.wait = self.wait.min(lease);
-        self.call_timeout = self.call_timeout.min((lease / 3).max(SHORTEST_CALL));
+        self.call_timeout = self.call_timeout.min((lease / 3).max(MIN_CALL_TIMEOUT));
     }
 
     pub(super) async fn hello(&self, model: &ModelInfo) -> Result<v1::HelloReply, WorkerError> {
@@ -82,12 +83,12 @@ impl Remote {
             worker: self.worker.to_string(),
             model: Some(model.clone().into()),
         };
-        let call = |wire| {
+        let call = |channel| {
             let request = request.clone();
-            async move { client(wire).hello(request).await }
+            async move { client(channel).hello(request).await }
         };
-        let reply = self.repeat("hello", self.call_timeout, call).await;
-        let reply = reply.map_err(|error| error.into_worker_error(self.give_up))?;
+        let reply = self.call("hello", self.call_timeout, call).await;
+        let reply = reply.map_err(|error| WorkerError::from_call(error, self.give_up))?;
         if reply.protocol != PROTOCOL {
             let older = if reply.protocol < PROTOCOL { "coordinator" } else { "worker" };
             return Err(WorkerError::Refused(format!(
@@ -101,7 +102,7 @@ impl Remote {
     }
 
     /// Waits for up to `slots` documents. Once `drain` is cancelled it asks for no more, and returns what this request
-    /// was given so far: those leases must be handed back, not left to run out.
+    /// was granted so far: those leases must be released, not left to expire.
     pub(super) async fn lease(&self, slots: u32, drain: CancellationToken) -> Result<Leased, CallError> {
         let id = LeaseId::mint().to_string();
         let waiting = self.lease_call(&id, slots, self.wait);
@@ -110,7 +111,7 @@ impl Remote {
             reply = waiting => reply?,
             () = drain.cancelled() => self.lease_call(&id, 0, Duration::ZERO).await?,
         };
-        let leases = reply.leases.into_iter().filter_map(checked).collect();
+        let leases = reply.leases.into_iter().filter_map(parse_lease).collect();
         Ok(Leased { leases, drain: reply.drain })
     }
 
@@ -124,31 +125,31 @@ impl Remote {
             weights_hash: self.weights_hash.clone(),
             kinds: v1::TaskKind::known(),
         };
-        let call = |wire| {
+        let call = |channel| {
             let request = request.clone();
-            async move { client(wire).lease(request).await }
+            async move { client(channel).lease(request).await }
         };
-        self.repeat("lease", wait + self.call_timeout, call).await
+        self.call("lease", wait + self.call_timeout, call).await
     }
 
-    /// In as many calls as the checkpoints need.
-    pub(super) async fn renew(&self, renewals: Vec<Renewal>, vitals: Vitals) -> Result<Renewed, CallError> {
+    /// Renews, in as many calls as the size of the checkpoints requires.
+    pub(super) async fn renew(&self, renewals: Vec<Renewal>, status: WorkerStatus) -> Result<Renewed, CallError> {
         let mut renewed = Renewed { lost: Vec::new(), drain: false };
-        for renewals in parcels(renewals) {
-            let vitals = Some(vitals.clone().into());
+        for renewals in batches(renewals) {
+            let vitals = Some(status.clone().into());
             let request = v1::RenewRequest { worker: self.worker.to_string(), renewals, vitals };
-            let call = |wire| {
+            let call = |channel| {
                 let request = request.clone();
-                async move { client(wire).renew(request).await }
+                async move { client(channel).renew(request).await }
             };
-            let reply = self.repeat("renew", self.call_timeout, call).await?;
+            let reply = self.call("renew", self.call_timeout, call).await?;
             renewed.lost.extend(reply.lost.iter().filter_map(|id| id.parse::<LeaseId>().ok()));
             renewed.drain |= reply.drain;
         }
         Ok(renewed)
     }
 
-    /// `traceparent` is that of the attempt, and goes along as metadata.
+    /// Delivers a result. `traceparent` is that of the attempt; it is sent as metadata.
     pub(super) async fn complete(
         &self,
         lease: LeaseId,
@@ -168,16 +169,16 @@ impl Remote {
             model: Some(model.into()),
             kinds: v1::TaskKind::known(),
         };
-        let call = |wire| {
+        let call = |channel| {
             let mut request = Request::new(request.clone());
             if let Ok(value) = traceparent.parse() {
                 request.metadata_mut().insert("traceparent", value);
             }
-            async move { client(wire).complete(request).await }
+            async move { client(channel).complete(request).await }
         };
-        let reply = self.repeat("complete", self.call_timeout, call).await?;
+        let reply = self.call("complete", self.call_timeout, call).await?;
         match reply.outcome() {
-            v1::Outcome::Recorded => Ok(Completed::Recorded(reply.next.and_then(checked).map(Box::new))),
+            v1::Outcome::Recorded => Ok(Completed::Recorded(reply.next.and_then(parse_lease).map(Box::new))),
             v1::Outcome::Stale => Ok(Completed::Stale),
             v1::Outcome::Unspecified => {
                 Err(CallError::Refused(Status::internal(format!("unknown outcome {}", reply.outcome))))
@@ -185,64 +186,62 @@ impl Remote {
         }
     }
 
-    async fn repeat<T, F>(&self, name: &str, timeout: Duration, call: impl Fn(Wire) -> F) -> Result<T, CallError>
+    async fn call<T, F>(
+        &self,
+        name: &str,
+        timeout: Duration,
+        call: impl Fn(AuthenticatedChannel) -> F,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        self.link.repeat(name, Patience { call: timeout, give_up: self.give_up }, call).await
+        self.channel
+            .call_with_retry(name, RetryPolicy { attempt_timeout: timeout, total_timeout: self.give_up }, call)
+            .await
     }
 
-    /// Gives a document back; a stored checkpoint stays if `checkpoint` is none. False if the lease was lost before.
+    /// Releases a document; a stored checkpoint stays if `checkpoint` is none. False if the lease was lost before.
     pub(super) async fn release(&self, lease: LeaseId, checkpoint: Option<Checkpoint>) -> Result<bool, CallError> {
         let request = v1::ReleaseRequest {
             worker: self.worker.to_string(),
             lease_id: lease.to_string(),
             checkpoint: checkpoint.map(Into::into),
         };
-        let call = |wire| {
+        let call = |channel| {
             let request = request.clone();
-            async move { client(wire).release(request).await }
+            async move { client(channel).release(request).await }
         };
-        let reply = self.repeat("release", self.call_timeout, call).await?;
+        let reply = self.call("release", self.call_timeout, call).await?;
         Ok(reply.outcome() == v1::Outcome::Recorded)
     }
 }
 
-impl CallError {
-    pub(super) fn into_worker_error(self, after: Duration) -> WorkerError {
-        match self {
-            Self::Refused(status) => WorkerError::Refused(status.message().to_owned()),
-            Self::Unanswered(status) => WorkerError::Unreachable { after, last: status.message().to_owned() },
-        }
-    }
-}
-
-/// What fits into one call each. One at least: a worker without work says that it lives.
-fn parcels(renewals: Vec<Renewal>) -> Vec<Vec<v1::Renewal>> {
-    let (mut parcels, mut parcel, mut room) = (Vec::new(), Vec::new(), CALL_BYTES);
+/// Splits renewals by the bytes of a call. At least one batch: a worker without leases sends its status too.
+fn batches(renewals: Vec<Renewal>) -> Vec<Vec<v1::Renewal>> {
+    let (mut batches, mut batch, mut room) = (Vec::new(), Vec::new(), BATCH_BYTES);
     for Renewal { lease, progress, checkpoint } in renewals {
         // A token takes five bytes at most, the rest less than a hundred.
         let bytes = 100 + checkpoint.as_ref().map_or(0, |it| 5 * it.tokens.len() + it.tokenizer_hash.len());
-        if bytes > room && !parcel.is_empty() {
-            parcels.push(std::mem::take(&mut parcel));
-            room = CALL_BYTES;
+        if bytes > room && !batch.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+            room = BATCH_BYTES;
         }
         room = room.saturating_sub(bytes);
-        parcel.push(v1::Renewal { lease_id: lease.to_string(), progress, checkpoint: checkpoint.map(Into::into) });
+        batch.push(v1::Renewal { lease_id: lease.to_string(), progress, checkpoint: checkpoint.map(Into::into) });
     }
-    parcels.push(parcel);
-    parcels
+    batches.push(batch);
+    batches
 }
 
-fn client(wire: Wire) -> CoordinatorClient<Wire> {
-    CoordinatorClient::new(wire)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+fn client(channel: AuthenticatedChannel) -> GrpcClient<AuthenticatedChannel> {
+    GrpcClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
-/// A lease that cannot be read is left to run out; the handshake makes it all but impossible.
-fn checked(lease: v1::Lease) -> Option<Lease> {
-    Lease::try_from(lease).inspect_err(|error| tracing::error!(%error, "the coordinator sent a lease of no use")).ok()
+/// A lease that cannot be parsed is left to expire; the handshake makes it all but impossible.
+fn parse_lease(lease: v1::Lease) -> Option<Lease> {
+    Lease::try_from(lease)
+        .inspect_err(|error| tracing::error!(%error, "ignoring an invalid lease from the coordinator"))
+        .ok()
 }
 
 #[cfg(test)]
@@ -252,25 +251,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checkpoints_of_any_size_are_handed_in_by_calls_that_a_coordinator_takes() {
+    fn checkpoints_of_any_size_are_sent_in_calls_below_the_message_limit() {
         let tokens = vec![u32::MAX; 300_000];
         let renewal = |progress| Renewal {
             lease: LeaseId::mint(),
             progress,
             checkpoint: Some(Checkpoint { tokens: tokens.clone(), tokenizer_hash: "hash".into() }),
         };
-        let parcels = parcels((0..13).map(renewal).collect());
-        let sizes: Vec<usize> = parcels.iter().map(Vec::len).collect();
+        let batches = batches((0..13).map(renewal).collect());
+        let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
         assert_eq!(sizes, [5, 5, 3]);
-        for renewals in &parcels {
+        for renewals in &batches {
             let call = v1::RenewRequest { renewals: renewals.clone(), ..Default::default() };
             assert!(call.encoded_len() < MAX_MESSAGE_BYTES);
         }
-        assert!(parcels.iter().flatten().map(|it| it.progress).eq(0..13), "all of them, in order");
+        assert!(batches.iter().flatten().map(|it| it.progress).eq(0..13), "all of them, in order");
     }
 
     #[test]
-    fn a_worker_without_work_says_that_it_lives() {
-        assert_eq!(parcels(Vec::new()), [Vec::new()]);
+    fn a_worker_without_leases_still_sends_its_status() {
+        assert_eq!(batches(Vec::new()), [Vec::new()]);
     }
 }

@@ -27,9 +27,9 @@ async fn a_document_of_ten_sections_reuses_its_prompts() {
     assert_eq!((stats.cached_tokens, stats.reusable_tokens), (u64::from(cached), u64::from(reusable)));
 }
 
-/// A document's next section must find its prompt although others have written meanwhile.
+/// A document's next section finds its prompt in the cache although other documents were decoded in the meantime.
 #[tokio::test]
-async fn other_documents_do_not_push_a_prompt_out_of_a_pool_that_holds_them_all() {
+async fn other_documents_do_not_evict_a_prompt_from_a_pool_that_holds_them_all() {
     let engine = engine(256, 512);
     for round in 0..3 {
         for n in 0..8 {
@@ -38,7 +38,7 @@ async fn other_documents_do_not_push_a_prompt_out_of_a_pool_that_holds_them_all(
             task.document = document(n);
             let seen = read(engine.start(task, None)).await;
             let usage = seen.output().usage;
-            assert!(usage.cached <= usage.reusable, "nothing is had that was not computed: {usage:?}");
+            assert!(usage.cached <= usage.reusable, "only computed tokens are cached: {usage:?}");
             assert!((usage.cached > 0) == (round > 0 || n > 0), "all begin alike: {usage:?}");
             assert!(round == 0 || usage.cached * 10 >= usage.reusable * 9, "{usage:?}");
         }

@@ -9,11 +9,11 @@ use opentelemetry::trace::TraceId;
 use crate::invariance::engine;
 use crate::tasks::{read, task};
 
-/// All spans of this test program; it has one sink.
+/// Records all spans of this test program; it has one sink.
 #[derive(Debug, Default, Clone)]
-struct Everything(Arc<Mutex<Vec<Span>>>);
+struct SpanRecorder(Arc<Mutex<Vec<Span>>>);
 
-impl Sink for Everything {
+impl Sink for SpanRecorder {
     fn samples(&self, _: TraceId) -> bool {
         true
     }
@@ -28,11 +28,11 @@ fn value(span: &Span, key: &str) -> String {
     found.unwrap_or_else(|| panic!("no {key} in {span:?}")).value.to_string()
 }
 
-/// An operator sees where the time of an attempt went, while the attempt's own span is somebody else's to write.
+/// An operator sees where the time of an attempt went. The attempt's own span is sent by the coordinator.
 #[tokio::test]
-async fn queue_prefill_and_decode_hang_below_the_span_that_the_task_names() {
-    let everything = Everything::default();
-    assert!(trace::install(everything.clone()));
+async fn queue_prefill_and_decode_are_children_of_the_span_that_the_task_names() {
+    let recorder = SpanRecorder::default();
+    assert!(trace::install(recorder.clone()));
     let (engine, prompt) = (engine(64, 64), "A prompt that is nobody's business.");
     let attempt = Context::mint();
     let traced = longhand_proto::task::Task { traceparent: attempt.to_string(), ..task(1, prompt) };
@@ -42,7 +42,7 @@ async fn queue_prefill_and_decode_hang_below_the_span_that_the_task_names() {
     read(engine.start(longhand_proto::task::Task { traceparent: unsampled, ..task(2, prompt) }, None)).await;
     read(engine.start(task(3, prompt), None)).await;
 
-    let spans = everything.0.lock().unwrap().clone();
+    let spans = recorder.0.lock().unwrap().clone();
     let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
     assert_eq!(names, ["queue", "prefill", "decode"], "in order of end");
     for pair in spans.windows(2) {

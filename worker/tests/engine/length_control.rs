@@ -1,16 +1,16 @@
-//! Where a text may end, must end, and cannot go on.
+//! Where a text may end, must end, and cannot continue.
 
 use longhand_proto::task::FinishReason;
 use longhand_proto::words;
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 
-use crate::fake::{Bytes, HashDevice};
+use crate::hash_device::{Bytes, HashDevice};
 use crate::invariance::engine;
 use crate::tasks::{length, read, task, write};
 
 #[tokio::test]
-async fn a_section_is_as_long_as_was_asked() {
+async fn a_section_has_the_requested_length() {
     let engine = engine(1024, 256);
     let tasks: Vec<_> = (0..16)
         .map(|n| {
@@ -34,7 +34,7 @@ async fn a_section_is_as_long_as_was_asked() {
         }
         *reasons.entry(output.finish_reason.as_str()).or_default() += 1;
     }
-    // The device ends a text after a few words when it may.
+    // The device ends a text after a few words where that is allowed.
     assert!(reasons["stop"] > 8, "{reasons:?}");
     let mut free = task(0, "Write.");
     free.max_tokens = 4000;
@@ -45,7 +45,7 @@ async fn a_section_is_as_long_as_was_asked() {
 #[tokio::test]
 async fn past_the_ceiling_the_next_sentence_end_is_the_end() {
     let mut task = task(3, "Write.");
-    // No end-of-text can be reached by its own likelihood.
+    // The end-of-text token is never sampled.
     let mut control = length(20);
     control.bias = -100.0;
     control.floor = 1.0;
@@ -61,7 +61,7 @@ async fn past_the_ceiling_the_next_sentence_end_is_the_end() {
 }
 
 #[tokio::test]
-async fn max_tokens_and_the_context_cut_a_text() {
+async fn max_tokens_and_the_context_truncate_a_text() {
     let mut task = task(1, "Write.");
     task.length = Some(length(400));
     task.max_tokens = 25;
@@ -93,7 +93,7 @@ async fn a_loop_ends_with_repetition() {
 }
 
 #[tokio::test]
-async fn no_run_of_tokens_comes_twice_when_forbidden() {
+async fn no_n_gram_repeats_when_forbidden() {
     let mut task = task(5, "abcabdabe");
     (task.max_tokens, task.sampling.no_repeat_ngram, task.length) = (300, 2, Some(length(300)));
     let seen = read(engine(64, 64).start(task, None)).await;
@@ -107,7 +107,7 @@ async fn no_run_of_tokens_comes_twice_when_forbidden() {
 }
 
 #[tokio::test]
-async fn a_prompt_that_leaves_no_room_is_refused_with_numbers_and_remedy() {
+async fn a_prompt_that_leaves_no_room_is_rejected_with_numbers_and_remedy() {
     let small = LocalEngine::start(
         std::sync::Arc::new(Bytes::new(100)),
         Box::new(HashDevice::new(64, 64)),
@@ -129,7 +129,7 @@ async fn a_prompt_that_leaves_no_room_is_refused_with_numbers_and_remedy() {
 }
 
 #[tokio::test]
-async fn a_text_that_outgrows_the_whole_pool_fails_and_the_next_task_is_well() {
+async fn a_text_that_outgrows_the_whole_pool_fails_and_the_next_task_succeeds() {
     let engine = engine(6, 64);
     let mut big = task(1, "Write.");
     (big.max_tokens, big.length) = (400, Some(length(60)));

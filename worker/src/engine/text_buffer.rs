@@ -1,31 +1,31 @@
-//! The text of a sequence as it grows, token by token.
+//! Incremental detokenization: the text of a sequence as it grows, token by token.
 
 use longhand_proto::words::Counter;
 
 /// Decoded text with its word count. A character may be split between tokens: it appears when it is complete.
 #[derive(Debug, Default)]
-pub(crate) struct Text {
+pub(crate) struct TextBuffer {
     text: String,
     /// Bytes of a character that is not complete yet; at most three.
-    rest: Vec<u8>,
+    incomplete: Vec<u8>,
     words: Counter,
 }
 
-impl Text {
+impl TextBuffer {
     /// Adds the bytes of a token.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.rest.extend_from_slice(bytes);
+        self.incomplete.extend_from_slice(bytes);
         let old = self.text.len();
         let mut used = 0;
         loop {
-            let (valid, bad) = match std::str::from_utf8(&self.rest[used..]) {
+            let (valid, invalid) = match std::str::from_utf8(&self.incomplete[used..]) {
                 Ok(valid) => (valid.len(), None),
                 Err(error) => (error.valid_up_to(), Some(error.error_len())),
             };
-            self.text.push_str(&String::from_utf8_lossy(&self.rest[used..used + valid]));
+            self.text.push_str(&String::from_utf8_lossy(&self.incomplete[used..used + valid]));
             used += valid;
-            match bad {
-                // Never a character, whatever follows.
+            match invalid {
+                // Not UTF-8, whatever follows.
                 Some(Some(len)) => {
                     self.text.push(char::REPLACEMENT_CHARACTER);
                     used += len;
@@ -33,7 +33,7 @@ impl Text {
                 Some(None) | None => break,
             }
         }
-        self.rest.drain(..used);
+        self.incomplete.drain(..used);
         self.words.push(&self.text[old..]);
     }
 
@@ -41,7 +41,7 @@ impl Text {
         self.words.finish()
     }
 
-    /// True if a reader would not miss more text: it ends with a sentence, closing quotes included, or with a line.
+    /// True if the text may stop here: it ends with a sentence, closing quotes included, or with a line.
     pub(crate) fn ends_sentence(&self) -> bool {
         let trimmed = self.text.trim_end_matches([' ', '\t', '\r']);
         if trimmed.ends_with('\n') {
@@ -50,7 +50,7 @@ impl Text {
         let bare = trimmed.trim_end_matches(['"', '\'', '”', '’', '」', '』', ')', '）', '》', '*', '_']);
         match bare.chars().next_back() {
             Some('!' | '?' | '。' | '！' | '？' | '…') => true,
-            Some('.') => !abbreviates(&bare[..bare.len() - 1]),
+            Some('.') => !is_abbreviation(&bare[..bare.len() - 1]),
             Some(_) | None => false,
         }
     }
@@ -61,8 +61,8 @@ impl Text {
     }
 }
 
-/// True if a full stop after `text` may well be none: after a digit ("3.5"), an initial ("J."), a title ("Dr.").
-fn abbreviates(text: &str) -> bool {
+/// True if a full stop after `text` may not end a sentence: after a digit ("3.5"), an initial ("J."), a title ("Dr.").
+fn is_abbreviation(text: &str) -> bool {
     let word = text.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
     let single = word.chars().count() == 1;
     single
@@ -74,8 +74,8 @@ fn abbreviates(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn text(pieces: &[&[u8]]) -> Text {
-        let mut text = Text::default();
+    fn text(pieces: &[&[u8]]) -> TextBuffer {
+        let mut text = TextBuffer::default();
         pieces.iter().for_each(|piece| text.push(piece));
         text
     }
@@ -88,11 +88,11 @@ mod tests {
         split.push(&hanzi[1..]);
         assert_eq!((split.text.as_str(), split.words()), ("a 水", 2));
         split.push(&hanzi[..2]);
-        assert_eq!(split.into_string(), "a 水", "half a character is no text");
+        assert_eq!(split.into_string(), "a 水", "half a character is left out");
     }
 
     #[test]
-    fn bytes_that_are_no_text_do_not_hold_it_up() {
+    fn invalid_bytes_are_replaced_at_once() {
         assert_eq!(text(&[b"a\xff", b"b\xe6", b"c"]).into_string(), "a\u{fffd}b\u{fffd}c");
     }
 

@@ -1,21 +1,26 @@
-//! Speed of a device on one shape of work: so many streams, each with a prompt to read and tokens to write.
+//! Throughput of a device on one workload: a number of streams, each with a prompt to prefill and tokens to decode.
 
 use std::ops::Range;
 
 use longhand_proto::task::Sampling;
 
-use crate::device::{BLOCK_TOKENS, BlockId, CHOSEN, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch};
+use crate::device::{
+    BLOCK_TOKENS, BlockId, DEFERRED_TOKEN, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch,
+};
 
 /// Drives a device as a scheduler would, greedily and without any text.
 #[derive(Debug)]
-pub struct Meter<'a> {
+pub struct ThroughputMeter<'a> {
     device: &'a mut dyn Device,
     streams: usize,
     per_stream: usize,
 }
 
-impl<'a> Meter<'a> {
+impl<'a> ThroughputMeter<'a> {
     /// `streams` streams of up to `tokens` tokens each.
+    ///
+    /// # Errors
+    /// The KV pool is too small for them.
     pub fn new(device: &'a mut dyn Device, streams: usize, tokens: usize) -> Result<Self, DeviceError> {
         let (per_stream, blocks) = (tokens.div_ceil(BLOCK_TOKENS), device.kv_blocks());
         if streams * per_stream > blocks {
@@ -27,9 +32,12 @@ impl<'a> Meter<'a> {
         Ok(Self { device, streams, per_stream })
     }
 
-    /// Reads the same number of tokens into each stream, from its start, one stream after the other, in steps as large
-    /// as the device takes.
-    pub fn read(&mut self, tokens: usize) -> Result<(), DeviceError> {
+    /// Prefills `tokens` tokens of each stream, from its start, one stream after the other, in steps as large as the device
+    /// takes.
+    ///
+    /// # Errors
+    /// A step failed.
+    pub fn prefill(&mut self, tokens: usize) -> Result<(), DeviceError> {
         let (mut batch, mut sampled) = (StepBatch::default(), Vec::new());
         for stream in 0..self.streams {
             let mut start = 0;
@@ -49,14 +57,17 @@ impl<'a> Meter<'a> {
         Ok(())
     }
 
-    /// Writes the tokens at `positions` of each stream, all streams in one step; a step ahead of them where the device can.
-    pub fn write(&mut self, positions: Range<usize>) -> Result<(), DeviceError> {
+    /// Decodes the tokens at `positions` of each stream, all streams in one step; pipelined where the device can.
+    ///
+    /// # Errors
+    /// A step failed.
+    pub fn decode(&mut self, positions: Range<usize>) -> Result<(), DeviceError> {
         let mut tokens: Vec<u32> = (0..self.streams).map(|stream| self.token(stream, positions.start)).collect();
         let mut launched = false;
         for position in positions {
             let sequences = (0..self.streams).map(|stream| self.sequence(stream, position, 1, true)).collect();
             let batch = StepBatch { tokens: std::mem::take(&mut tokens), sequences };
-            let Some(device) = self.device.ahead() else {
+            let Some(device) = self.device.pipelined() else {
                 self.device.step(&batch, &mut tokens)?;
                 continue;
             };
@@ -64,22 +75,22 @@ impl<'a> Meter<'a> {
             if std::mem::replace(&mut launched, true) {
                 device.collect(&mut Vec::new())?;
             }
-            device.choose(&batch.wishes())?;
-            tokens.extend((0..self.streams as u32).map(|number| CHOSEN | number));
+            device.sample(&batch.sample_params())?;
+            tokens.extend((0..self.streams as u32).map(|number| DEFERRED_TOKEN | number));
         }
-        match self.device.ahead() {
+        match self.device.pipelined() {
             Some(device) if launched => device.collect(&mut Vec::new()),
             Some(_) | None => Ok(()),
         }
     }
 
-    /// Any token will do, but not the same ones in all streams.
+    /// An arbitrary token, different between streams.
     fn token(&self, stream: usize, at: usize) -> u32 {
         ((at * 7919 + stream * 104_729) % self.device.vocab()) as u32
     }
 
     fn sequence(&self, stream: usize, start: usize, len: usize, sample: bool) -> SeqStep {
-        // Interleaved, as streams that grow together get them.
+        // Interleaved, as for streams that grow together.
         let block = |index: usize| (index * self.streams + stream) as BlockId;
         let sample = sample.then(|| SampleParams {
             sampling: Sampling { temperature: 0.0, ..Sampling::default() },
