@@ -60,7 +60,7 @@ pub(super) struct Scratch {
     /// The greatest of each chunk of logits, `[samples][chunks][2]`.
     logit_peaks: Buffer<f32>,
     /// Ids, or error codes: `[samples]`, and room for padding.
-    chosen: Buffer<u32>,
+    sampled: Buffer<u32>,
 }
 
 /// Weights, the pool of keys and values, and what steps need.
@@ -169,7 +169,7 @@ impl Forward {
             sums: Buffer::new(gpu, rows.next_multiple_of(FP8_ROWS) * widest_out)?,
             logits: Buffer::new(gpu, sequences * vocab)?,
             logit_peaks: Buffer::new(gpu, sequences * sample::chunks(vocab) * 2)?,
-            chosen: Buffer::new(gpu, 2 * sequences)?,
+            sampled: Buffer::new(gpu, 2 * sequences)?,
         };
         let frequencies = Buffer::from_slice(gpu, &config.rope_frequencies())?;
         let kv = KvShape { kv_heads: config.kv_heads, head_dim: config.head_dim, format: kv_format };
@@ -224,8 +224,8 @@ impl Forward {
         gpu.synchronize()
     }
 
-    /// Chooses tokens from what the layers left, as `sampling` says; the first of them is number `first`.
-    pub(super) fn choose(
+    /// Samples tokens from what the layers left, as `sampling` says; the first of them is number `first`.
+    pub(super) fn sample(
         &self,
         gpu: &dyn Gpu,
         sampling: &SamplingInputs,
@@ -241,16 +241,16 @@ impl Forward {
             penalised: sampling.lists(),
             masks: sampling.lists(),
             peaks: self.scratch.logit_peaks.ptr(),
-            tokens: self.scratch.chosen.at(first),
+            tokens: self.scratch.sampled.at(first),
             count,
             vocab: self.config.vocab,
         }
         .launch(gpu)
     }
 
-    /// Where tokens are left that were chosen.
-    pub(super) fn chosen(&self) -> Ptr {
-        self.scratch.chosen.ptr()
+    /// Where sampled tokens are left.
+    pub(super) fn sampled(&self) -> Ptr {
+        self.scratch.sampled.ptr()
     }
 
     /// The layers of a step. The residual stream is left in `x`.
@@ -258,7 +258,7 @@ impl Forward {
         let Self { config, scratch, .. } = self;
         Embed {
             tokens: inputs.tokens(),
-            sampled: self.chosen(),
+            sampled: self.sampled(),
             table: self.weights.embedding.ptr(),
             x: scratch.x.ptr(),
             rows: shape.rows,

@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Layers of steps in which each sequence has one row, as in decoding, are captured once for each size of batch and replayed.
-//! Layers and choice are started apart, so that the layers of a step run while those who decide how to choose still look at
-//! the tokens of the step before.
+//! Layers and sampling are launched apart, so that the layers of a step run while the engine still looks at the tokens of the
+//! step before.
 
 mod capacity;
 pub mod driver;
@@ -123,12 +123,12 @@ pub struct CudaDevice {
     graphs: HashMap<GraphKey, Box<dyn Graph>>,
     inputs: StepInputs,
     sampling: SamplingInputs,
-    /// What was chosen comes back through it.
+    /// Sampled tokens come back through it.
     results: Staging,
     /// The last row of each sequence of the launched step.
     last_rows: Vec<u32>,
-    /// Tokens that were chosen last.
-    chosen: usize,
+    /// Number of tokens that were sampled last.
+    sampled: usize,
     forward: Forward,
     options: CudaOptions,
     gpu: Box<dyn Gpu>,
@@ -152,7 +152,7 @@ impl CudaDevice {
 
     /// Gives the GPU back, for another device.
     pub fn into_gpu(self) -> Box<dyn Gpu> {
-        let Self { graphs, inputs, sampling, results, last_rows: _, chosen: _, forward, options: _, gpu } = self;
+        let Self { graphs, inputs, sampling, results, last_rows: _, sampled: _, forward, options: _, gpu } = self;
         drop((graphs, inputs, sampling, results, forward));
         gpu
     }
@@ -207,7 +207,7 @@ impl CudaDevice {
         }
         forward.allocate_kv(&*gpu, blocks.min(MAX_BLOCKS))?;
         let (graphs, last_rows, options) = (HashMap::new(), Vec::new(), options.clone());
-        let mut device = Self { graphs, inputs, sampling, results, last_rows, chosen: 0, forward, options, gpu };
+        let mut device = Self { graphs, inputs, sampling, results, last_rows, sampled: 0, forward, options, gpu };
         device.prepare()?;
         Ok(device)
     }
@@ -224,7 +224,7 @@ impl CudaDevice {
             // Without a sequence there is no list that could be too long.
             self.sampling.pack(&[], |_| rows).ok();
             self.sampling.upload(&*self.gpu)?;
-            self.forward.choose(&*self.gpu, &self.sampling, rows, 0)?;
+            self.forward.sample(&*self.gpu, &self.sampling, rows, 0)?;
             self.gpu.synchronize()?;
             if self.options.graphs {
                 let graph = self.gpu.capture(&mut || self.forward.layers(&*self.gpu, &self.inputs, key))?;
@@ -249,23 +249,23 @@ impl CudaDevice {
         Ok(key)
     }
 
-    /// Starts the choice of tokens from number `first` on; in two parts where their lists are too long for one.
-    fn choose_from(&mut self, first: usize, wanted: &[(u32, &SampleParams)]) -> Result<(), DeviceError> {
+    /// Starts sampling tokens from number `first` on; in two parts where their lists are too long for one.
+    fn sample_from(&mut self, first: usize, wanted: &[(u32, &SampleParams)]) -> Result<(), DeviceError> {
         let deterministic = self.options.deterministic;
         match self.sampling.pack(wanted, |rows| padded(deterministic, rows)) {
             Ok(count) => {
                 self.sampling.upload(&*self.gpu)?;
-                Ok(self.forward.choose(&*self.gpu, &self.sampling, count, first)?)
+                Ok(self.forward.sample(&*self.gpu, &self.sampling, count, first)?)
             }
             Err(CapacityExceeded) if wanted.len() < 2 => {
                 Err(DeviceError::Step("a sequence's biases and penalties are too long for a step".into()))
             }
             Err(CapacityExceeded) => {
                 let (one, other) = wanted.split_at(wanted.len() / 2);
-                self.choose_from(first, one)?;
+                self.sample_from(first, one)?;
                 // The other half is written where this one is.
                 self.gpu.synchronize()?;
-                self.choose_from(first + one.len(), other)
+                self.sample_from(first + one.len(), other)
             }
         }
     }
@@ -316,7 +316,7 @@ impl Device for CudaDevice {
 
 impl PipelinedDevice for CudaDevice {
     fn launch(&mut self, batch: &StepBatch) -> Result<(), DeviceError> {
-        self.check(batch, self.chosen)?;
+        self.check(batch, self.sampled)?;
         let key = self.upload(batch)?;
         match self.graphs.get(&key) {
             Some(graph) => graph.replay()?,
@@ -332,20 +332,20 @@ impl PipelinedDevice for CudaDevice {
     }
 
     fn sample(&mut self, wanted: &[(usize, &SampleParams)]) -> Result<(), DeviceError> {
-        self.chosen = wanted.len();
+        self.sampled = wanted.len();
         if !wanted.is_empty() {
             let rows: Vec<(u32, &SampleParams)> =
                 wanted.iter().map(|(index, params)| (self.last_rows[*index], *params)).collect();
-            self.choose_from(0, &rows)?;
-            self.gpu.download(&mut self.results, self.forward.chosen(), wanted.len() * size_of::<u32>())?;
+            self.sample_from(0, &rows)?;
+            self.gpu.download(&mut self.results, self.forward.sampled(), wanted.len() * size_of::<u32>())?;
         }
         Ok(self.gpu.record_event()?)
     }
 
     fn collect(&mut self, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
         self.gpu.wait_event()?;
-        for (index, token) in self.results.numbers::<u32>()[..self.chosen].iter().enumerate() {
-            let token = kernels::sample::chosen(*token);
+        for (index, token) in self.results.numbers::<u32>()[..self.sampled].iter().enumerate() {
+            let token = kernels::sample::token_of(*token);
             sampled.push(token.map_err(|error| DeviceError::Step(format!("token {index} of a step: {error}")))?);
         }
         Ok(())
@@ -353,8 +353,8 @@ impl PipelinedDevice for CudaDevice {
 }
 
 impl CudaDevice {
-    fn check(&self, batch: &StepBatch, chosen: usize) -> Result<(), DeviceError> {
-        batch.check_after(chosen, self.max_batch_tokens(), self.vocab(), self.kv_blocks())?;
+    fn check(&self, batch: &StepBatch, sampled: usize) -> Result<(), DeviceError> {
+        batch.check_after(sampled, self.max_batch_tokens(), self.vocab(), self.kv_blocks())?;
         let (sequences, max) = (batch.sequences.len(), self.options.max_sequences);
         if sequences > max {
             return Err(DeviceError::Step(format!("{sequences} sequences in one step, where {max} fit")));

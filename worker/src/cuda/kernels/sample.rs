@@ -126,7 +126,7 @@ pub struct Sample {
     pub masks: Ptr,
     /// f32 `[count][chunks][2]`, see [`chunks`].
     pub peaks: Ptr,
-    /// u32 `[count]`: ids, or what [`chosen`] reads.
+    /// u32 `[count]`: ids, or what [`token_of`] reads.
     pub tokens: Ptr,
     /// Rows of logits.
     pub count: usize,
@@ -165,8 +165,8 @@ impl Sample {
     }
 }
 
-/// What a row's answer means.
-pub fn chosen(token: u32) -> Result<u32, SampleError> {
+/// The token that a row's result stands for, or the error.
+pub fn token_of(token: u32) -> Result<u32, SampleError> {
     match token {
         u32::MAX => Err(SampleError::NotNumbers),
         0xffff_fffe => Err(SampleError::NothingAllowed),
@@ -196,7 +196,7 @@ fn run(gpu: &dyn Gpu, logits: &[f32], params: &[SampleParams]) -> Result<Vec<Res
         vocab,
     };
     sample.launch(gpu)?;
-    Ok(tokens.to_vec(gpu)?.into_iter().map(chosen).collect())
+    Ok(tokens.to_vec(gpu)?.into_iter().map(token_of).collect())
 }
 
 /// A random way of choosing.
