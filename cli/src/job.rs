@@ -100,7 +100,7 @@ impl Job {
     }
 
     async fn watch(&mut self, pipeline: &mut Pipeline, signals: &mut Signals) -> Result<End> {
-        let mut trouble = pipeline.trouble();
+        let mut trouble = pipeline.store_health();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -62,7 +62,7 @@ impl LinkArgs {
     /// The token that is shown to coordinators, as what a caller of this process must show.
     pub(crate) fn own_token(&self) -> Result<Option<Tokens>> {
         let token = self.token_file.as_deref().map(token).transpose()?;
-        Ok(token.map(|token| Tokens::one(Role::Worker, &token)))
+        Ok(token.map(|token| Tokens::single(Role::Worker, &token)))
     }
 
     /// The certificate that is shown to coordinators, for a port of this process.

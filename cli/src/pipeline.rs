@@ -85,8 +85,8 @@ impl Pipeline {
     }
 
     /// Set while the store cannot take what the worker hands in.
-    pub(crate) fn trouble(&self) -> watch::Receiver<Option<String>> {
-        self.coordinator.trouble()
+    pub(crate) fn store_health(&self) -> watch::Receiver<Option<String>> {
+        self.coordinator.store_health()
     }
 
     /// Resolves when a part ended that nobody asked to end: the reason.

@@ -167,7 +167,7 @@ async fn release_dead(store: &dyn Store, run: &RunId, folder: &Folder) -> Result
                 ttl_ms: 0,
             };
             store.commit(&release).await.map_err(|e| out_of_store(&e))?;
-            trace::given_up(store, record, lease).await;
+            trace::abandoned(store, record, lease).await;
         }
         after = page.next;
         if after.is_none() {

@@ -122,7 +122,7 @@ impl Sink for Outbox {
         result.decision == SamplingDecision::RecordAndSample
     }
 
-    fn take(&self, span: longhand_proto::trace::Span) {
+    fn export(&self, span: longhand_proto::trace::Span) {
         let inner = &*self.0;
         if inner.waiting.fetch_add(1, Ordering::Relaxed) >= inner.room {
             inner.waiting.fetch_sub(1, Ordering::Relaxed);

@@ -5,5 +5,5 @@ pub(crate) const LONG: &str = env!("LONGHAND_BUILD");
 
 /// Lets every record and handshake name the commit.
 pub(crate) fn state() {
-    longhand_proto::state_build(env!("LONGHAND_BUILD_COMMIT"));
+    longhand_proto::set_build(env!("LONGHAND_BUILD_COMMIT"));
 }

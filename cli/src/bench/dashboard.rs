@@ -14,7 +14,7 @@ use longhand_coordinator::domain::state::State;
 use longhand_coordinator::http::Site;
 use longhand_coordinator::store::{self, NewDocument, RedisOptions, Store, Swap, Terms};
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
-use longhand_proto::{RunId, chance, clock};
+use longhand_proto::{RunId, clock, rng};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -87,7 +87,7 @@ impl DashboardBench {
         let at = |e| Failure::refused(format!("{}: {e}", crate::folder::redact(&self.store)));
         let options = RedisOptions { allow_volatile: self.allow_volatile, ..RedisOptions::default() };
         let store = store::open(&self.store, options).await.map_err(at)?;
-        let id: RunId = format!("bench-{:08x}", chance::below(1 << 32)).parse().map_err(Failure::refused)?;
+        let id: RunId = format!("bench-{:08x}", rng::below(1 << 32)).parse().map_err(Failure::refused)?;
         eprintln!("making run {id} of {} documents", self.documents);
         fill(store.as_ref(), &id, self.documents).await.map_err(Failure::stopped)?;
         let coordinator = Coordinator::new(store, ServiceOptions::default());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use longhand_proto::chance;
+use longhand_proto::rng;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Client, Response, StatusCode};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
@@ -183,7 +183,7 @@ impl Transfer {
                 Err(Trouble::Passing(why)) => (tried, last) = (tried + 1, why),
             }
             if tried < TRIES {
-                tokio::time::sleep(chance::around((FIRST_PAUSE * 2_u32.pow(tried)).min(PAUSE))).await;
+                tokio::time::sleep(rng::around((FIRST_PAUSE * 2_u32.pow(tried)).min(PAUSE))).await;
             }
         }
         Err(Failure::stopped(format!(

@@ -1,9 +1,10 @@
 //! `longhand documents` and `longhand show`.
 
 use clap::Args;
+use longhand_coordinator::control::wire;
 use longhand_coordinator::domain::document::{Document, Progress, Verdict, assemble};
 use longhand_coordinator::store::{Attempt, Past};
-use longhand_proto::{DocumentId, RunId, v1};
+use longhand_proto::{DocumentId, RunId, WireError, v1};
 use serde_json::{Value, json};
 
 use super::client;
@@ -127,32 +128,31 @@ pub(super) async fn show(args: &ShowArgs) -> Result<Code> {
         let request = request.clone();
         async move { client(wire).get_document(request).await }
     };
-    let wire = office.call("show", get).await?;
-    let attempts: Vec<Attempt> = wire.attempts.iter().map(|json| read(json)).collect::<Result<_>>()?;
-    let history: Vec<Past> = wire.history.iter().map(|json| read(json)).collect::<Result<_>>()?;
+    let reply = office.call("show", get).await?;
+    let attempts = wire::attempts_from_wire(&reply).map_err(unreadable)?;
+    let history = wire::history_from_wire(&reply).map_err(unreadable)?;
     if args.json {
-        let mut fields = summary(&wire);
-        // Where this version cannot read it, a person may.
-        fields["body"] = serde_json::from_str(&wire.body).unwrap_or_else(|_| json!(wire.body));
+        let mut fields = summary(&reply);
+        fields["body"] = wire::raw_body_from_wire(&reply).map_err(unreadable)?;
         fields["attempts"] = json!(attempts);
         fields["history"] = json!(history);
-        fields["left_out"] = json!(wire.left_out);
+        fields["left_out"] = json!(reply.left_out);
         output::json(&fields)?;
         return Ok(Code::Ok);
     }
-    let document: Document = read(&wire.body)?;
+    let document = wire::body_from_wire(&reply).map_err(unreadable)?;
     if args.text {
         output::line(&assemble(document.sections()))?;
         return Ok(Code::Ok);
     }
-    output::line(&text(&wire, &document, &attempts, &history))?;
+    output::line(&text(&reply, &document, &attempts, &history))?;
     Ok(Code::Ok)
 }
 
-fn read<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| {
-        Failure::refused(format!("the coordinator's answer cannot be read: {e}; use its version of longhand"))
-    })
+fn unreadable(error: WireError) -> Failure {
+    Failure::refused(format!(
+        "the coordinator's answer cannot be read: {error}; use the coordinator's version of longhand"
+    ))
 }
 
 fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history: &[Past]) -> String {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use longhand_coordinator::control::wire;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{self, Attempt, Counters, Filter, Page, Record, Run, Source, StoreError, Terms};
 use longhand_proto::{DocumentId, RunId, v1};
@@ -117,8 +118,7 @@ fn gone(failure: Failure) -> StoreError {
 
 fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
     let wrong = |what: &dyn fmt::Display| StoreError::Other(format!("the coordinator's answer cannot be read: {what}"));
-    let attempts = document.attempts.iter().map(|json| serde_json::from_str(json).map_err(|e| wrong(&e)));
-    let attempts = attempts.collect::<store::Result<_>>()?;
+    let attempts = wire::attempts_from_wire(&document).map_err(|e| wrong(&e))?;
     let record = Record {
         id: document.id.parse().map_err(|e| wrong(&e))?,
         run: document.run.parse().map_err(|e| wrong(&e))?,

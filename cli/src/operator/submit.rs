@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use longhand_coordinator::control::wire;
 use longhand_coordinator::dataset::input;
-use longhand_coordinator::domain::instruction::{BadRow, Instruction};
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_proto::{RunId, v1};
 use serde_json::json;
@@ -117,9 +117,9 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
     let mut rows = rows.take(limit).peekable();
     while let Some(row) = rows.next() {
         bad += u64::from(row.is_err());
-        let (row, size) = wire(row)?;
+        let row = wire::row_to_wire(row).map_err(Failure::refused)?;
+        bytes += wire::row_bytes(&row);
         batch.push(row);
-        bytes += size;
         if batch.len() >= ROWS || bytes >= BYTES || rows.peek().is_none() {
             let rows = std::mem::take(&mut batch);
             bytes = 0;
@@ -143,21 +143,6 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
         }
     }
     Ok(if bad == 0 { Code::Ok } else { Code::Flawed })
-}
-
-fn wire(row: Result<Instruction, BadRow>) -> Result<(v1::Row, usize)> {
-    let (kind, size) = match row {
-        Ok(instruction) => {
-            let json = serde_json::to_string(&instruction).map_err(Failure::refused)?;
-            let size = json.len();
-            (v1::row::Kind::Instruction(json), size)
-        }
-        Err(BadRow { file, line, key, problem, remedy, content_hash }) => {
-            let file = file.display().to_string();
-            (v1::row::Kind::Bad(v1::BadRow { file, line, key, problem, remedy, content_hash }), 0)
-        }
-    };
-    Ok((v1::Row { kind: Some(kind) }, size))
 }
 
 /// The file's name up to its first dot.

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use longhand_coordinator::control::wire;
 use longhand_proto::{RunId, v1};
 use serde_json::Value;
 
@@ -64,9 +65,10 @@ async fn figures(office: &Office, run: &RunId) -> Result<Value> {
         let request = v1::GetRunRequest { run: run.to_string() };
         async move { client(wire).get_figures(request).await }
     };
-    let json = office.call("watch", get).await?.json;
-    serde_json::from_str(&json).map_err(|e| {
-        Failure::refused(format!("the coordinator's answer cannot be read: {e}; use its version of longhand"))
+    wire::figures_from_wire(&office.call("watch", get).await?).map_err(|e| {
+        Failure::refused(format!(
+            "the coordinator's answer cannot be read: {e}; use the coordinator's version of longhand"
+        ))
     })
 }
 

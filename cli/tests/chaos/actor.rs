@@ -98,10 +98,10 @@ impl Actor {
     fn start(&mut self) {
         match &mut self.body {
             Body::Redis(server) => {
-                if server.mend() {
+                if server.repair_aof() {
                     println!("a kill left half a transaction in Redis's file");
                 }
-                server.revive();
+                server.start_again();
             }
             Body::Longhand { arguments, log, child } => {
                 let log = File::options().create(true).append(true).open(log).unwrap();

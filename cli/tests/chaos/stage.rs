@@ -190,7 +190,7 @@ impl Stage {
         // The run itself stands at the beginning.
         let keep = (written as f64 * (1.0 - share)) as u64;
         File::options().write(true).open(&file).unwrap().set_len(keep).unwrap();
-        self.redis.server().mend();
+        self.redis.server().repair_aof();
         self.redis.tend(clock::now());
         loop {
             if self.ledger.look(store, &self.run, true).await.is_ok() {

@@ -66,7 +66,7 @@ fn a_document_cancelled_by_hand_is_found_requeued_and_finished() {
     assert_eq!(run["summary"]["sections_left"], 0.0);
     let deeds: Vec<&str> = run["actions"].as_array().unwrap().iter().filter_map(|it| it["what"].as_str()).collect();
     assert_eq!(deeds, ["resume", "requeue", "cancel", "pause"], "what was done by hand, the latest first");
-    assert_eq!(run["actions"][0]["who"], "somebody at 127.0.0.1");
+    assert_eq!(run["actions"][0]["who"], "anonymous at 127.0.0.1");
     let listed = pages.get("/api/runs");
     assert_eq!(listed["runs"][0]["summary"]["words"], run["summary"]["words"]);
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use longhand_proto::{DocumentId, LeaseId, RunId, chance};
+use longhand_proto::{DocumentId, LeaseId, RunId, rng};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ impl Archive {
     /// Writes accepted documents of all runs until `shutdown`, and once more then. What failed is tried again.
     pub async fn keep(&self, store: &dyn Store, every: Duration, shutdown: CancellationToken) {
         loop {
-            let over = shutdown.run_until_cancelled(tokio::time::sleep(chance::around(every))).await.is_none();
+            let over = shutdown.run_until_cancelled(tokio::time::sleep(rng::around(every))).await.is_none();
             match self.flush_all(store).await {
                 Ok(0) => {}
                 Ok(written) => tracing::info!(written, "accepted documents archived"),

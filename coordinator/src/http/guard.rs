@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use super::listener::Peer;
 use super::session::{COOKIE as NAME, Sessions};
-use crate::control::rpc::{Role, Tokens, Who};
+use crate::control::rpc::{Principal, Role, Tokens};
 
 /// Our pages send it with every change.
 const OURS: &str = "x-longhand";
@@ -47,7 +47,7 @@ impl Guard {
         let Some(tokens) = &self.tokens else { return Some(String::new()) };
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let logged_in = cookie(headers).and_then(|value| self.sessions.holder(value));
-        logged_in.or_else(|| roles.iter().find_map(|&role| tokens.admit(header, role)).map(|holder| holder.name))
+        logged_in.or_else(|| roles.iter().find_map(|&role| tokens.identify(header, role)).map(|holder| holder.name))
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn admit(State(guard): State<Arc<Guard>>, mut request: Request,
         );
     }
     let address = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.0.ip());
-    request.extensions_mut().insert(Who { name, address });
+    request.extensions_mut().insert(Principal { name, address });
     next.run(request).await
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn log_in(State(guard): State<Arc<Guard>>, headers: HeaderMap, 
     let header = format!("Bearer {}", form.token.trim());
     let session = match &guard.tokens {
         None => None,
-        Some(tokens) => match tokens.admit(Some(&header), Role::Operator) {
+        Some(tokens) => match tokens.identify(Some(&header), Role::Operator) {
             Some(holder) => Some(guard.sessions.begin(&holder)),
             None => return (StatusCode::SEE_OTHER, [(LOCATION, "/login?wrong")]).into_response(),
         },

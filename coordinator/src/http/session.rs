@@ -3,7 +3,7 @@
 
 use longhand_proto::{LeaseId, clock};
 
-use crate::control::rpc::Holder;
+use crate::control::rpc::Identity;
 
 /// A working day.
 const LASTS_MS: u64 = 12 * 3_600_000;
@@ -23,7 +23,7 @@ impl Sessions {
     }
 
     /// The cookie's value, and the seconds that it lasts: no longer than the token.
-    pub(super) fn begin(&self, holder: &Holder) -> (String, u64) {
+    pub(super) fn begin(&self, holder: &Identity) -> (String, u64) {
         let now = clock::unix_ms();
         let until = (now + LASTS_MS).min(holder.expires_ms.unwrap_or(u64::MAX));
         // A cookie holds few signs beside digits and letters, a name any.
@@ -54,8 +54,8 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    fn holder(name: &str, expires_ms: Option<u64>) -> Holder {
-        Holder { name: name.into(), expires_ms }
+    fn holder(name: &str, expires_ms: Option<u64>) -> Identity {
+        Identity { name: name.into(), expires_ms }
     }
 
     #[test]

@@ -21,12 +21,13 @@ mod sqlite;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use longhand_proto::task::{Checkpoint, Vitals};
+use longhand_proto::task::{Checkpoint, WorkerStatus};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 
 pub use self::open::open;
 pub use self::record::{
-    Action, Attempt, AttemptEnd, Counters, Counts, Deed, Grant, NewDocument, Past, Record, Run, Seen, Submitted, Terms,
+    Action, ActionKind, Attempt, AttemptEnd, Counters, Counts, Grant, NewDocument, Past, Record, Run, Seen, Submitted,
+    Terms,
 };
 pub use self::redis::{RedisOptions, RedisStore, RedisTls, raw};
 pub use self::sqlite::SqliteStore;
@@ -349,7 +350,7 @@ pub trait Store: Source {
     async fn counts(&self, run: &RunId) -> Result<Counts>;
 
     /// Keeps what a worker says of itself, so that every replica knows all workers; true if it is asked to drain.
-    async fn report(&self, worker: &WorkerId, report: &Vitals) -> Result<bool>;
+    async fn report(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool>;
     /// The workers that spoke within [`FORGET_MS`], by their ids.
     async fn workers(&self) -> Result<Vec<Seen>>;
     /// Asks a worker to drain: it is told when it next speaks.

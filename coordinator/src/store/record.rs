@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use longhand_proto::task::{Checkpoint, Vitals};
+use longhand_proto::task::{Checkpoint, WorkerStatus};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -176,7 +176,7 @@ pub struct Past {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     pub worker: WorkerId,
-    pub report: Vitals,
+    pub report: WorkerStatus,
     /// When that was.
     pub seen_ms: u64,
     /// A person asked it to drain.
@@ -189,7 +189,7 @@ pub struct Action {
     pub at_ms: u64,
     /// Name of the token's holder, and the address that it came from.
     pub who: String,
-    pub what: Deed,
+    pub what: ActionKind,
     /// Documents that it changed.
     #[serde(default)]
     pub documents: u64,
@@ -201,7 +201,7 @@ pub struct Action {
 /// What there is to do by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Deed {
+pub enum ActionKind {
     Pause,
     Resume,
     Cancel,

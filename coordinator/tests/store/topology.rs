@@ -8,7 +8,7 @@ use std::time::Duration;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, RedisTls, StoreError, open};
 use longhand_tests::cluster::Cluster;
-use longhand_tests::sentinel::Watched;
+use longhand_tests::sentinel::SentinelSet;
 use longhand_tests::server::{Kind, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
@@ -80,32 +80,32 @@ async fn a_cluster_does_all_that_a_server_does_and_outlives_a_primary() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_lead_to_the_new_primary_and_nothing_acknowledged_is_lost() {
-    let mut watched = Watched::start(PASSWORD);
-    let bench = Bench::at(&watched.url(), RedisOptions::default()).await;
+    let mut set = SentinelSet::start(PASSWORD);
+    let bench = Bench::at(&set.url(), RedisOptions::default()).await;
     assert!(!format!("{bench:?}").contains(PASSWORD), "{bench:?}");
     let run = bench.run("r", 3).await;
     let (_, done) = bench.lease_one().await;
     bench.end(done, State::Accepted).await;
     let (_, live) = bench.lease_one().await;
     let before = bench.all(&run).await;
-    let mut beside = redis::Client::open(format!("redis://:{PASSWORD}@127.0.0.1:{}", watched.primary.port())).unwrap();
+    let mut beside = redis::Client::open(format!("redis://:{PASSWORD}@127.0.0.1:{}", set.primary.port())).unwrap();
     redis::cmd("WAIT").arg(1).arg(10_000).query::<u64>(&mut beside).unwrap();
 
-    watched.kill_sentinel(0);
-    watched.primary.kill();
+    set.kill_sentinel(0);
+    set.primary.kill();
     assert_eq!(once_back(async || bench.store.list(&run, &Default::default(), None, 9).await).await.records, before);
     assert_eq!(bench.commit(done, ended(State::Accepted, "")).await, Committed::Repeated(None));
     assert_eq!(bench.commit(live, Next::Release).await, Committed::Done(None));
 
     // The old primary comes back and is made a replica: nobody writes there.
-    watched.primary.revive();
+    set.primary.start_again();
     let (_, lease) = bench.lease_one().await;
     bench.end(lease, State::Accepted).await;
     bench.assert_sound(&run).await;
 
-    let unknown = watched.url().replace("/ships", "/boats");
+    let unknown = set.url().replace("/ships", "/boats");
     assert!(refusal(&unknown).await.contains("knows no service boats"));
-    let wrong = watched.url().replace(PASSWORD, "wrong");
+    let wrong = set.url().replace(PASSWORD, "wrong");
     assert!(refusal(&wrong).await.contains("give user and password"));
 }
 

@@ -85,7 +85,7 @@ async fn a_server_with_a_torn_file_is_set_back_to_a_moment_that_was() {
     let mut met = vec![false; moments.len()];
     for cut in all.into_iter().rev().step_by(every) {
         fs::write(&file, &whole[..cut]).unwrap();
-        server.revive();
+        server.start_again();
         let now = moment(&bench).await;
         let was = moments.iter().position(|moment| *moment == now);
         let was = was.unwrap_or_else(|| panic!("cut at byte {cut}, the documents never were so: {now:#?}"));
@@ -98,7 +98,7 @@ async fn a_server_with_a_torn_file_is_set_back_to_a_moment_that_was() {
     assert!(met.iter().filter(|met| **met).count() >= 6, "the cuts fell into many moments: {met:?}");
     // Whole again, so that it can go on.
     fs::write(&file, &whole).unwrap();
-    server.revive();
+    server.start_again();
     assert_eq!(moment(&bench).await, moments[moments.len() - 1]);
     let (_, lease) = bench.lease_one().await;
     bench.end(lease, State::Accepted).await;
@@ -117,9 +117,9 @@ async fn half_a_step_that_was_mended_away_never_comes_back() {
     server.kill();
     let after = fs::metadata(&file).unwrap().len();
     fs::File::options().write(true).open(&file).unwrap().set_len((before + after) / 2).unwrap();
-    assert!(server.mend());
-    assert!(!server.mend(), "once is enough");
-    server.revive();
+    assert!(server.repair_aof());
+    assert!(!server.repair_aof(), "once is enough");
+    server.start_again();
     // Nobody was told that it was done.
     bench.end(lease, State::Accepted).await;
     server.restart();

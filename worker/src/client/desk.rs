@@ -8,8 +8,8 @@ use futures::future::{AbortHandle, BoxFuture};
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use futures::{FutureExt, stream};
 use longhand_proto::LeaseId;
-use longhand_proto::task::{Checkpoint, Failure, Lease, Output, Vitals};
-use longhand_proto::trace::{self, Place};
+use longhand_proto::task::{Checkpoint, Failure, Lease, Output, WorkerStatus};
+use longhand_proto::trace::{self, TaskRef};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ const ABANDON: Duration = Duration::from_secs(2);
 /// A log line about a document in hand, with all its names.
 macro_rules! say {
     ($level:ident, $held:expr, $lease:expr, $text:literal $(, $field:ident = $value:expr)*) => {{
-        let Place { run, document, section, attempt } = &$held.place;
+        let TaskRef { run, document, section, attempt } = &$held.place;
         tracing::event!(
             tracing::Level::$level, %run, %document, section, attempt, trace_id = trace::id_of(&$held.traceparent),
             lease = %$lease, $($field = $value,)* $text
@@ -74,7 +74,7 @@ struct Held {
     saved: Instant,
     /// None once its result or itself is on the way back.
     writing: Option<Generating>,
-    place: Place,
+    place: TaskRef,
     /// Trace context of the attempt; empty if its document is not traced.
     traceparent: String,
 }
@@ -299,7 +299,7 @@ impl Desk {
             acked: 0,
             saved: Instant::now(),
             writing: None,
-            place: Place::of(&task),
+            place: TaskRef::of(&task),
             traceparent: task.traceparent.clone(),
         };
         let held = self.held.entry(id).or_insert(held);
@@ -355,10 +355,10 @@ impl Desk {
         self.calls.push(async move { Reply::Renewed { sent, result: remote.renew(renewals, vitals).await } }.boxed());
     }
 
-    fn vitals(&mut self) -> Vitals {
+    fn vitals(&mut self) -> WorkerStatus {
         let (slots, held) = (self.slots(), self.held.len() as u32);
         let WorkerReport { completed, failed, released, lost, continued: _ } = self.report;
-        Vitals {
+        WorkerStatus {
             slots,
             held,
             completed,

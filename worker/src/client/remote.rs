@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhand_proto::task::{Checkpoint, Failure, Lease, ModelInfo, Output, Vitals};
+use longhand_proto::task::{Checkpoint, Failure, Lease, ModelInfo, Output, WorkerStatus};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, PROTOCOL, WorkerId, v1};
 use tokio_util::sync::CancellationToken;
@@ -132,7 +132,7 @@ impl Remote {
     }
 
     /// In as many calls as the checkpoints need.
-    pub(super) async fn renew(&self, renewals: Vec<Renewal>, vitals: Vitals) -> Result<Renewed, CallError> {
+    pub(super) async fn renew(&self, renewals: Vec<Renewal>, vitals: WorkerStatus) -> Result<Renewed, CallError> {
         let mut renewed = Renewed { lost: Vec::new(), drain: false };
         for renewals in parcels(renewals) {
             let vitals = Some(vitals.clone().into());

@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Output, Task, Timings};
-use longhand_proto::{chance, trace};
+use longhand_proto::{rng, trace};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -180,7 +180,7 @@ impl Shared {
                 return Err(Failure { class: "server_error".into(), message, permanent: false });
             }
             drop(entry);
-            tokio::time::sleep(chance::around(wait)).await;
+            tokio::time::sleep(rng::around(wait)).await;
             wait = (wait * 2).min(LAST_WAIT);
         }
     }

@@ -67,7 +67,7 @@ impl Piece {
 impl Watch {
     pub(crate) fn start(task: &Task) -> Self {
         let since = Moment::now();
-        let context = Context::parse(&task.traceparent).filter(|context| context.sampled && trace::is_on());
+        let context = Context::parse(&task.traceparent).filter(|context| context.sampled && trace::is_enabled());
         Self {
             attempt: context.map(|context| (context, Place::of(task))),
             since,
@@ -186,7 +186,7 @@ impl Watch {
 
     fn span(&self, name: &'static str) -> Option<Span> {
         let (attempt, place) = self.attempt.as_ref()?;
-        Some(Span::below(*attempt, name, place))
+        Some(Span::child_of(*attempt, name, place))
     }
 }
 

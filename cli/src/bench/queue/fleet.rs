@@ -10,7 +10,7 @@ use longhand_coordinator::store::Store;
 use longhand_proto::task::ModelInfo;
 use longhand_proto::v1::complete_request::Result as Answer;
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
-use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, WorkerId, chance, clock, v1};
+use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, WorkerId, clock, rng, v1};
 use longhand_worker::client::link::{CallError, Patience, Wire};
 use longhand_worker::client::{Credentials, Link, endpoint};
 use tokio::net::TcpListener;
@@ -127,7 +127,7 @@ impl Simulated<'_> {
         let mut times = Vec::new();
         loop {
             if let Some(pause) = self.pause {
-                left.none.run_until_cancelled(tokio::time::sleep(chance::around(pause))).await;
+                left.none.run_until_cancelled(tokio::time::sleep(rng::around(pause))).await;
             }
             let begin = clock::now();
             let Some(leases) = left.none.run_until_cancelled(self.lease()).await else { return Ok(times) };

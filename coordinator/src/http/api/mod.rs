@@ -17,7 +17,7 @@ use longhand_proto::RunId;
 use serde_json::{Value, json};
 
 use super::Served;
-use crate::control::rpc::{Coordinator, Who};
+use crate::control::rpc::{Coordinator, Principal};
 use crate::store::{Action, Store, StoreError};
 
 /// Actions that a page shows.
@@ -63,7 +63,7 @@ impl From<StoreError> for Refusal {
 
 type Answer = Result<Json<Value>, Refusal>;
 type Here = Extract<Arc<Served>>;
-type Asker = Extension<Who>;
+type Asker = Extension<Principal>;
 
 impl Served {
     pub(super) fn behind(&self) -> Result<&Coordinator, Refusal> {

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Answer, Asker, Here, Refusal, conflict, run_id, wrong};
-use crate::control::admin::{Extent, Requeued, Which};
-use crate::control::rpc::{Coordinator, Who};
+use crate::control::admin::{Requeued, RewriteScope, Selector};
+use crate::control::rpc::{Coordinator, Principal};
 use crate::domain::state::State;
 use crate::http::Served;
 use crate::run_stats::{Filter, Line};
@@ -48,22 +48,22 @@ pub(super) async fn requeue(
     let coordinator = site.behind()?;
     let run = run_id(&run)?;
     let extent = match (asked.from_section.map(|section| section.checked_sub(1)), asked.only) {
-        (None, false) => Extent::AsNeeded,
-        (Some(Some(index)), false) => Extent::From(index),
-        (Some(Some(index)), true) => Extent::Only(index),
+        (None, false) => RewriteScope::AsNeeded,
+        (Some(Some(index)), false) => RewriteScope::From(index),
+        (Some(Some(index)), true) => RewriteScope::Only(index),
         (Some(None), _) => return Err(wrong("sections are counted from 1")),
         (None, true) => return Err(wrong("`only` needs the section that it means")),
     };
     let done = match (asked.document, asked.filter) {
         (Some(id), None) => {
-            let which = Which::One(id.parse().map_err(wrong)?);
+            let which = Selector::Document(id.parse().map_err(wrong)?);
             let done = coordinator.requeue(&who, &run, &which, extent, None, asked.dry_run).await?;
             if let Some((_, reason)) = done.skipped.first() {
                 return Err(conflict(reason.clone()));
             }
             done
         }
-        (None, Some(filter)) if extent == Extent::AsNeeded => {
+        (None, Some(filter)) if extent == RewriteScope::AsNeeded => {
             let chosen = Chosen::of(&site, coordinator, &run, filter.ready()).await?;
             match asked.mark {
                 _ if asked.dry_run => return Ok(Json(chosen.told())),
@@ -109,15 +109,21 @@ impl Chosen {
     }
 
     /// Goes to its end even if the browser does not wait for it.
-    async fn take_up(self, coordinator: Coordinator, who: Who, run: RunId, mark: u64) -> Result<Requeued, Refusal> {
+    async fn take_up(
+        self,
+        coordinator: Coordinator,
+        who: Principal,
+        run: RunId,
+        mark: u64,
+    ) -> Result<Requeued, Refusal> {
         let words = self.filter.to_string();
         let ids: Vec<DocumentId> =
             self.documents.into_iter().filter(|(_, changed)| *changed <= mark).map(|(id, _)| id).collect();
         let work = tokio::spawn(async move {
             let mut sum = Requeued::default();
             for ids in ids.chunks(PAGE) {
-                let which = Which::These { ids: ids.to_vec(), words: words.clone() };
-                let done = coordinator.requeue(&who, &run, &which, Extent::AsNeeded, None, false).await?;
+                let which = Selector::Documents { ids: ids.to_vec(), description: words.clone() };
+                let done = coordinator.requeue(&who, &run, &which, RewriteScope::AsNeeded, None, false).await?;
                 sum.documents += done.documents;
                 sum.redone += done.redone;
                 sum.skipped.extend(done.skipped);

@@ -1,7 +1,7 @@
 //! What people look at and do.
 
-use longhand_coordinator::store::{ACTIONS, Action, Deed, FORGET_MS, StoreError};
-use longhand_proto::task::Vitals;
+use longhand_coordinator::store::{ACTIONS, Action, ActionKind, FORGET_MS, StoreError};
+use longhand_proto::task::WorkerStatus;
 
 use crate::bench::*;
 
@@ -11,15 +11,15 @@ on_every_store!(
     what_was_done_by_hand_is_kept_and_the_oldest_goes,
 );
 
-fn report(held: u32) -> Vitals {
-    Vitals { version: "1".into(), slots: 8, held, tokens_per_second: 12.5, ..Vitals::default() }
+fn report(held: u32) -> WorkerStatus {
+    WorkerStatus { version: "1".into(), slots: 8, held, tokens_per_second: 12.5, ..WorkerStatus::default() }
 }
 
 fn action(number: u64) -> Action {
     Action {
         at_ms: number,
         who: "anna at 10.0.0.7".into(),
-        what: Deed::Requeue,
+        what: ActionKind::Requeue,
         documents: number,
         about: "\"all\"".into(),
     }
@@ -71,7 +71,7 @@ async fn what_was_done_by_hand_is_kept_and_the_oldest_goes(bench: &Bench) {
     for number in 1..=3 {
         store.record(Some(&run), &action(number)).await.unwrap();
     }
-    let drained = Action { what: Deed::Drain, ..action(9) };
+    let drained = Action { what: ActionKind::Drain, ..action(9) };
     store.record(None, &drained).await.unwrap();
     assert_eq!(store.actions(Some(&run), 2).await.unwrap(), [action(3), action(2)]);
     assert!(store.actions(Some(&run), 0).await.unwrap().is_empty());

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use longhand_proto::chance;
+use longhand_proto::rng;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -116,7 +116,7 @@ impl Entry<'_> {
     }
 
     pub(super) fn busy(&self, retry_after: Option<Duration>) {
-        let pause = retry_after.unwrap_or_else(|| chance::around(PAUSE)).min(LONGEST_PAUSE);
+        let pause = retry_after.unwrap_or_else(|| rng::around(PAUSE)).min(LONGEST_PAUSE);
         self.gate.with(|pace| pace.busy(self.sent, Instant::now(), pause));
     }
 }

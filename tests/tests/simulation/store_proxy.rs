@@ -1,5 +1,5 @@
-//! The store as one coordinator reaches it: each call takes a way there and back on which it may be lost, and a witness
-//! sees what it did. A mutation in between must not get past the witness.
+//! The store as one coordinator sees it: requests and replies take time and may be lost, and the checker observes each
+//! call. A mutation in between must be detected by the checker.
 
 use std::sync::Arc;
 
@@ -8,45 +8,46 @@ use longhand_coordinator::store::{
     Action, Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Past, Record,
     Renewal, Result, Run, Seen, Source, SqliteStore, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
 };
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use tokio::task::coop::unconstrained;
 
+use super::invariant_checker::InvariantChecker;
 use super::mutation::Mutation;
-use super::process::{Lost, Process};
-use super::witness::{Step, Witness};
+use super::process::{LostMessage, Process};
+use super::step::Step;
 
 #[derive(Debug)]
-pub(crate) struct Replica {
+pub(crate) struct StoreProxy {
     pub(crate) store: SqliteStore,
-    pub(crate) witness: Arc<Witness>,
+    pub(crate) checker: Arc<InvariantChecker>,
     pub(crate) process: Arc<Process>,
     pub(crate) mutation: Mutation,
 }
 
-impl Replica {
-    /// Makes a call. Between what it does to the store and the witness' look nothing else may run.
+impl StoreProxy {
+    /// Makes a call. No other call may run between its effect on the store and the checker's observation.
     async fn call<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.process.travel().await;
-        let lost = self.process.lost();
-        if lost == Lost::Request {
+        self.process.network_delay().await;
+        let lost = self.process.draw_loss();
+        if lost == LostMessage::Request {
             return Err(StoreError::Unreachable("the request was lost".into()));
         }
         let answer = unconstrained(work).await;
-        if lost == Lost::Reply {
+        if lost == LostMessage::Reply {
             return Err(StoreError::Unreachable("the reply was lost".into()));
         }
-        self.process.travel().await;
+        self.process.network_delay().await;
         answer
     }
 
-    fn saw(&self, step: &Step<'_>) {
-        self.witness.saw(&self.process.name, step);
+    fn observe(&self, step: &Step<'_>) {
+        self.checker.observe(&self.process.name, step);
     }
 }
 
 #[async_trait]
-impl Source for Replica {
+impl Source for StoreProxy {
     async fn run(&self, id: &RunId) -> Result<Option<Run>> {
         self.call(self.store.run(id)).await
     }
@@ -66,7 +67,7 @@ impl Source for Replica {
     async fn mark_flushed(&self, run: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
         self.call(async {
             let answer = self.store.mark_flushed(run, documents).await;
-            self.saw(&Step::Flush);
+            self.observe(&Step::Flush);
             answer
         })
         .await
@@ -74,7 +75,7 @@ impl Source for Replica {
 }
 
 #[async_trait]
-impl Store for Replica {
+impl Store for StoreProxy {
     async fn create_run(&self, run: &Run) -> Result<Run> {
         self.call(self.store.create_run(run)).await
     }
@@ -90,7 +91,7 @@ impl Store for Replica {
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted> {
         self.call(async {
             let answer = self.store.submit(run, documents).await;
-            self.saw(&Step::Submit);
+            self.observe(&Step::Submit);
             answer
         })
         .await
@@ -99,7 +100,7 @@ impl Store for Replica {
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
         self.call(async {
             let answer = self.store.lease(query).await;
-            self.saw(&Step::Lease(query, &answer));
+            self.observe(&Step::Lease(query, &answer));
             answer
         })
         .await
@@ -108,7 +109,7 @@ impl Store for Replica {
     async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>> {
         self.call(async {
             let answer = self.mutation.renew(&self.store, renewals, ttl_ms).await;
-            self.saw(&Step::Renew(renewals, ttl_ms, &answer));
+            self.observe(&Step::Renew(renewals, ttl_ms, &answer));
             answer
         })
         .await
@@ -117,7 +118,7 @@ impl Store for Replica {
     async fn lookup(&self, lease: LeaseId) -> Result<Lookup> {
         self.call(async {
             let answer = self.mutation.lookup(&self.store, lease).await;
-            self.saw(&Step::Lookup(&answer));
+            self.observe(&Step::Lookup(&answer));
             answer
         })
         .await
@@ -126,7 +127,7 @@ impl Store for Replica {
     async fn commit(&self, commit: &Commit) -> Result<Committed> {
         self.call(async {
             let answer = self.mutation.commit(&self.store, commit).await;
-            self.saw(&Step::Commit(commit, &answer));
+            self.observe(&Step::Commit(commit, &answer));
             answer
         })
         .await
@@ -135,7 +136,7 @@ impl Store for Replica {
     async fn sweep(&self, limits: &SweepLimits) -> Result<Vec<Swept>> {
         self.call(async {
             let answer = self.mutation.sweep(&self.store, limits).await;
-            self.saw(&Step::Sweep(limits, &answer));
+            self.observe(&Step::Sweep(limits, &answer));
             answer
         })
         .await
@@ -144,7 +145,7 @@ impl Store for Replica {
     async fn swap(&self, swap: &Swap) -> Result<Swapped> {
         self.call(async {
             let answer = self.store.swap(swap).await;
-            self.saw(&Step::Swap(swap, &answer));
+            self.observe(&Step::Swap(swap, &answer));
             answer
         })
         .await
@@ -166,7 +167,7 @@ impl Store for Replica {
         self.call(self.store.counts(run)).await
     }
 
-    async fn report(&self, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+    async fn report(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
         self.call(self.store.report(worker, report)).await
     }
 

@@ -1,4 +1,4 @@
-//! A coordinator on a free port over a store in memory whose clock a test moves, and workers with the engine double.
+//! A coordinator on a free port over an in-memory store with a clock that tests advance, and workers with the mock engine.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,29 +25,31 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-/// A test that waits longer for anything has hung.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A test that waits longer than this has hung.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The result of a future; panics after [`TIMEOUT`].
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("this should have happened by now")
+    tokio::time::timeout(TIMEOUT, future).await.expect("timed out")
 }
 
-pub(crate) struct Sandbox {
+pub(crate) struct Harness {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) coordinator: Coordinator,
     pub(crate) address: SocketAddr,
     pub(crate) recipe: Recipe,
     access: Access,
+    /// Milliseconds by which the store's clock is ahead.
     ahead: Arc<AtomicU64>,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
 
 pub(crate) fn run_id() -> RunId {
-    "sandbox".parse().unwrap()
+    "harness".parse().unwrap()
 }
 
-/// A recipe whose back-off does not hold a test up.
+/// A recipe with a short back-off.
 pub(crate) fn quick_recipe() -> Recipe {
     let mut recipe = Recipe::builtin();
     recipe.retry.backoff_ms = 1;
@@ -67,17 +69,17 @@ pub(crate) fn instruction(number: usize, words: u32) -> Instruction {
     }
 }
 
-impl Sandbox {
-    /// With `documents` of 1,500 words waiting.
+impl Harness {
+    /// With so many ready documents of 1,500 words.
     pub(crate) async fn start(documents: usize) -> Self {
         Self::with(documents, ServiceOptions::default()).await
     }
 
     pub(crate) async fn with(documents: usize, options: ServiceOptions) -> Self {
-        Self::guarded(documents, options, Access::default()).await
+        Self::with_access(documents, options, Access::default()).await
     }
 
-    pub(crate) async fn guarded(documents: usize, options: ServiceOptions, access: Access) -> Self {
+    pub(crate) async fn with_access(documents: usize, options: ServiceOptions, access: Access) -> Self {
         let ahead = Arc::new(AtomicU64::new(0));
         let moved = Arc::clone(&ahead);
         let now = move || clock::unix_ms() + moved.load(Ordering::SeqCst);
@@ -87,12 +89,12 @@ impl Sandbox {
         let coordinator = Coordinator::new(Arc::clone(&store), options);
         let stop = CancellationToken::new();
         let server = spawn_server(listener, coordinator.clone(), access.clone(), stop.clone());
-        let sandbox = Self { store, coordinator, address, recipe: quick_recipe(), access, ahead, stop, server };
-        sandbox.submit(documents).await;
-        sandbox
+        let harness = Self { store, coordinator, address, recipe: quick_recipe(), access, ahead, stop, server };
+        harness.submit(documents).await;
+        harness
     }
 
-    /// Over a coordinator that somebody else runs.
+    /// Over a coordinator that is already served.
     pub(crate) fn over(store: Arc<dyn Store>, coordinator: Coordinator, address: SocketAddr) -> Self {
         let (ahead, stop, server) = (Arc::default(), CancellationToken::new(), tokio::spawn(async {}));
         let access = Access::default();
@@ -103,7 +105,7 @@ impl Sandbox {
         self.submit_rows((0..documents).map(|number| instruction(number, 1_500)).collect()).await
     }
 
-    /// Documents whose instructions have so many bytes.
+    /// Submits documents whose instructions have these sizes in bytes.
     pub(crate) async fn submit_prompts(&self, sizes: Vec<usize>) -> SubmitReport {
         let long = |(number, size): (usize, usize)| {
             let mut row = instruction(number, 1_500);
@@ -121,7 +123,7 @@ impl Sandbox {
         report
     }
 
-    /// Moves the store's clock.
+    /// Advances the store's clock.
     pub(crate) fn advance(&self, by: Duration) {
         self.ahead.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
@@ -130,13 +132,13 @@ impl Sandbox {
         sweep(&self.coordinator, &SweeperOptions::default()).await.unwrap()
     }
 
-    /// Lets every lease run out and takes it away.
+    /// Lets every lease expire, and sweeps.
     pub(crate) async fn expire(&self) -> usize {
         self.advance(self.coordinator.options().lease + Duration::from_secs(1));
         self.sweep().await
     }
 
-    /// Stops the coordinator, then starts another one on the same port over the same store.
+    /// Stops the coordinator and starts another one on the same port over the same store.
     pub(crate) async fn restart(&mut self) {
         self.stop.cancel();
         within(&mut self.server).await.unwrap();
@@ -146,7 +148,7 @@ impl Sandbox {
         self.server = spawn_server(listener, self.coordinator.clone(), self.access.clone(), self.stop.clone());
     }
 
-    /// Stops the coordinator for good.
+    /// Stops the coordinator.
     pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
         within(&mut self.server).await.unwrap();
@@ -156,21 +158,26 @@ impl Sandbox {
         endpoint(&format!("http://{}", self.address)).unwrap().connect_lazy()
     }
 
-    pub(crate) fn worker(&self, engine: Arc<dyn Engine>) -> Hired {
+    pub(crate) fn worker(&self, engine: Arc<dyn Engine>) -> WorkerHandle {
         let mut options = WorkerOptions::new(WorkerId::mint("test"));
         options.checkpoint_every = Duration::from_millis(5);
-        self.hire(engine, options)
+        self.start_worker(engine, options)
     }
 
-    pub(crate) fn hire(&self, engine: Arc<dyn Engine>, options: WorkerOptions) -> Hired {
-        self.hire_with(engine, options, Credentials::default())
+    pub(crate) fn start_worker(&self, engine: Arc<dyn Engine>, options: WorkerOptions) -> WorkerHandle {
+        self.start_worker_with(engine, options, Credentials::default())
     }
 
-    pub(crate) fn hire_with(&self, engine: Arc<dyn Engine>, options: WorkerOptions, credentials: Credentials) -> Hired {
+    pub(crate) fn start_worker_with(
+        &self,
+        engine: Arc<dyn Engine>,
+        options: WorkerOptions,
+        credentials: Credentials,
+    ) -> WorkerHandle {
         let link = Link::over(vec![self.channel()], credentials).unwrap();
         let worker = Worker::new(link, engine, options);
         let stop = CancellationToken::new();
-        Hired { work: tokio::spawn(worker.run(stop.clone())), stop }
+        WorkerHandle { work: tokio::spawn(worker.run(stop.clone())), stop }
     }
 
     pub(crate) async fn counts(&self) -> Counts {
@@ -189,15 +196,15 @@ impl Sandbox {
         self.store.attempts(id).await.unwrap()
     }
 
-    /// Waits until `met` holds for the documents, looking again at every change and every few milliseconds: renewals
-    /// are no change.
-    pub(crate) async fn until(&self, met: impl Fn(&[Record]) -> bool) -> Vec<Record> {
+    /// Waits until `condition` holds for the documents. Checks after every change, and every few milliseconds, because
+    /// renewals are not announced as changes.
+    pub(crate) async fn until(&self, condition: impl Fn(&[Record]) -> bool) -> Vec<Record> {
         let mut changes = self.coordinator.changes();
         within(async {
             loop {
                 changes.borrow_and_update();
                 let records = self.records().await;
-                if met(&records) {
+                if condition(&records) {
                     return records;
                 }
                 tokio::time::timeout(Duration::from_millis(5), changes.changed()).await.ok();
@@ -210,7 +217,7 @@ impl Sandbox {
         self.until(|records| records.iter().all(|record| record.state.is_terminal())).await
     }
 
-    /// Completed attempts of `kind`, by section: the proof that nothing acknowledged was written again.
+    /// Sections of the completed attempts of this kind, in order: shows that nothing was done twice.
     pub(crate) async fn completed(&self, id: DocumentId, kind: &str) -> Vec<u64> {
         let attempts = self.attempts(id).await;
         let completed = attempts.iter().filter(|it| it.end == AttemptEnd::Completed && it.detail["kind"] == kind);
@@ -227,24 +234,24 @@ fn spawn_server(
     tokio::spawn(async move { serve_with(listener, coordinator, access, stop.cancelled_owned()).await.unwrap() })
 }
 
-/// A worker at work. Dropping it kills it as kill -9 does: no goodbye.
-pub(crate) struct Hired {
+/// A running worker. Dropping it kills it: its leases are not released.
+pub(crate) struct WorkerHandle {
     pub(crate) stop: CancellationToken,
     work: JoinHandle<Result<WorkerReport, WorkerError>>,
 }
 
-impl Hired {
+impl WorkerHandle {
     pub(crate) async fn end(mut self) -> Result<WorkerReport, WorkerError> {
         within(&mut self.work).await.unwrap()
     }
 
-    pub(crate) async fn retire(self) -> WorkerReport {
+    pub(crate) async fn stop(self) -> WorkerReport {
         self.stop.cancel();
         self.end().await.unwrap()
     }
 }
 
-impl Drop for Hired {
+impl Drop for WorkerHandle {
     fn drop(&mut self) {
         self.work.abort();
     }
@@ -258,7 +265,7 @@ pub(crate) fn document(record: &Record) -> Document {
     serde_json::from_str(&record.body).unwrap()
 }
 
-/// What the engine double writes for a task.
+/// What the mock engine writes for a task.
 pub(crate) async fn write(task: Task) -> Output {
     let mut generation = MockEngine::new(MockOptions::default()).start(task, None);
     within(async {
@@ -273,22 +280,22 @@ pub(crate) async fn write(task: Task) -> Output {
     .await
 }
 
-/// A peer that makes each call by hand.
-pub(crate) struct Peer {
+/// A worker that makes single calls.
+pub(crate) struct RawClient {
     pub(crate) client: CoordinatorClient<Channel>,
     worker: WorkerId,
     kinds: Vec<i32>,
 }
 
-impl Peer {
-    pub(crate) fn of(sandbox: &Sandbox) -> Self {
-        let client = CoordinatorClient::new(sandbox.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Self { client, worker: WorkerId::mint("peer"), kinds: v1::TaskKind::known() }
+impl RawClient {
+    pub(crate) fn of(harness: &Harness) -> Self {
+        let client = CoordinatorClient::new(harness.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Self { client, worker: WorkerId::mint("raw"), kinds: v1::TaskKind::known() }
     }
 
-    /// One that was built before workers said which tasks they know.
-    pub(crate) fn older(sandbox: &Sandbox) -> Self {
-        Self { kinds: Vec::new(), ..Self::of(sandbox) }
+    /// A worker of an older build, which does not state the task kinds that it supports.
+    pub(crate) fn older(harness: &Harness) -> Self {
+        Self { kinds: Vec::new(), ..Self::of(harness) }
     }
 
     pub(crate) async fn lease(&self, request_id: &str, slots: u32, wait: Duration) -> Vec<Lease> {
@@ -305,7 +312,7 @@ impl Peer {
         reply.leases.into_iter().map(|lease| lease.try_into().unwrap()).collect()
     }
 
-    /// One document, now.
+    /// Leases one document, without waiting.
     pub(crate) async fn take(&self) -> Lease {
         let mut leases = self.lease(&LeaseId::mint().to_string(), 1, Duration::ZERO).await;
         leases.pop().expect("a document was ready")
@@ -332,15 +339,15 @@ impl Peer {
     }
 }
 
-/// An engine that refuses one document for good and writes all others.
+/// An engine that fails one document permanently and writes all others.
 #[derive(Debug)]
-pub(crate) struct Picky {
+pub(crate) struct RejectingEngine {
     pub(crate) inner: MockEngine,
-    pub(crate) refuses: DocumentId,
+    pub(crate) rejects: DocumentId,
     pub(crate) failure: Failure,
 }
 
-impl Engine for Picky {
+impl Engine for RejectingEngine {
     fn model(&self) -> &ModelInfo {
         self.inner.model()
     }
@@ -350,7 +357,7 @@ impl Engine for Picky {
     }
 
     fn start(&self, task: Task, resume: Option<Checkpoint>) -> Generation {
-        if task.document != self.refuses {
+        if task.document != self.rejects {
             return self.inner.start(task, resume);
         }
         let (sender, events) = tokio::sync::mpsc::channel(1);

@@ -1,5 +1,5 @@
-//! The only place that draws random numbers that are not part of a text: ids, jitter, who is asked first. A simulation
-//! seeds it, and then the same seed tells the same history.
+//! The only source of random numbers outside the sampler: ids, jitter, the order in which replicas are tried. A
+//! simulation seeds it per thread, so that a seed reproduces a run.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -12,7 +12,7 @@ thread_local! {
     static SEEDED: RefCell<Option<StdRng>> = const { RefCell::new(None) };
 }
 
-/// From now on this thread draws from a generator with this seed.
+/// Makes this thread draw from a generator with this seed from now on.
 pub fn seed(seed: u64) {
     SEEDED.with_borrow_mut(|seeded| *seeded = Some(StdRng::seed_from_u64(seed)));
 }
@@ -24,7 +24,7 @@ fn with<T>(draw: impl FnOnce(&mut dyn RngCore) -> T) -> T {
     })
 }
 
-/// 16 random bytes: an id that nobody can guess.
+/// 16 random bytes: an id that cannot be guessed.
 pub fn bytes() -> [u8; 16] {
     with(|random| {
         let mut bytes = [0; 16];
@@ -33,22 +33,22 @@ pub fn bytes() -> [u8; 16] {
     })
 }
 
-/// At least 0 and below 1.
+/// Uniform in `[0, 1)`.
 pub fn unit() -> f64 {
     with(|random| random.random())
 }
 
-/// A whole number below `end`; 0 if there is none.
+/// Uniform in `0..end`; 0 if `end` is 0.
 pub fn below(end: u64) -> u64 {
     with(|random| if end == 0 { 0 } else { random.random_range(0..end) })
 }
 
-/// Between nothing and `bound`: full jitter.
+/// Uniform between zero and `bound`: full jitter.
 pub fn up_to(bound: Duration) -> Duration {
     bound.mul_f64(unit())
 }
 
-/// Between half of `mean` and one and a half, so that replicas do not go in step.
+/// Uniform between half of `mean` and one and a half times `mean`, so that replicas do not run in step.
 pub fn around(mean: Duration) -> Duration {
     mean.mul_f64(0.5 + unit())
 }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_draws_the_same_and_no_seed_draws_anew() {
+    fn a_seed_reproduces_its_draws_and_unseeded_draws_differ() {
         let draw = || (bytes(), below(1 << 40), unit().to_bits());
         assert_ne!(draw(), draw());
         seed(7);

@@ -16,7 +16,7 @@ use turmoil::net::{TcpListener, TcpStream};
 
 pub(crate) const PORT: u16 = 7070;
 
-/// A channel to a simulated host. As a real one, it connects at its first call and whenever it must anew.
+/// A channel to a simulated host. Like a real one it connects at the first call, and again after a failure.
 pub(crate) fn channel(host: &str) -> Channel {
     let connect = tower::service_fn(|uri: Uri| async move {
         let host = uri.host().unwrap_or_default().to_owned();
@@ -34,7 +34,7 @@ pub(crate) async fn accept() -> io::Result<impl Stream<Item = io::Result<Accepte
     }))
 }
 
-/// tonic wants to be told of a connection's ends.
+/// An accepted connection, with the addresses that tonic needs.
 pub(crate) struct Accepted(TcpStream, SocketAddr);
 
 impl Connected for Accepted {

@@ -1,5 +1,5 @@
-//! Sees every call of every coordinator to the store, and what the store made of it: each change must be one that the
-//! contract allows. It looks at the store itself, past whatever misbehaves in between.
+//! Observes every call of every coordinator to the store, and checks that each change is one that the store's contract
+//! allows. It reads the real store, bypassing losses and mutations in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -15,24 +15,12 @@ use longhand_proto::{DocumentId, LeaseId};
 
 use super::clock;
 use super::history::History;
-use super::world::run_id;
+use super::sim::run_id;
+use super::step::{Step, describe};
 
-/// A call and its answer, as far as it may change anything.
-#[derive(Debug)]
-pub(crate) enum Step<'a> {
-    Submit,
-    Lookup(&'a Result<Lookup>),
-    Lease(&'a LeaseQuery, &'a Result<Vec<Record>>),
-    Renew(&'a [Renewal], u64, &'a Result<Vec<LeaseId>>),
-    Commit(&'a Commit, &'a Result<Committed>),
-    Sweep(&'a SweepLimits, &'a Result<Vec<Swept>>),
-    Swap(&'a Swap, &'a Result<Swapped>),
-    Flush,
-}
-
-/// How often what happened: a simulation in which nothing goes wrong proves nothing.
+/// How often each event happened: a simulation without faults proves nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct EventCounts {
     pub(crate) leased: u64,
     pub(crate) committed: u64,
     pub(crate) repeated: u64,
@@ -44,11 +32,11 @@ pub(crate) struct Tally {
     pub(crate) released: u64,
     pub(crate) resumed: u64,
     pub(crate) swapped: u64,
-    /// Texts compared with the uninterrupted ones.
+    /// Texts compared with those of the fault-free run.
     pub(crate) compared: u64,
 }
 
-impl Tally {
+impl EventCounts {
     pub(crate) fn add(&mut self, other: &Self) {
         let pairs: [(&mut u64, u64); 12] = [
             (&mut self.leased, other.leased),
@@ -71,113 +59,118 @@ impl Tally {
 }
 
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct InvariantChecker {
     truth: SqliteStore,
-    book: Mutex<Book>,
+    state: Mutex<CheckerState>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Book {
-    /// Latest change of the store that was looked at.
-    mark: u64,
-    seen: BTreeMap<DocumentId, Seen>,
-    /// Every lease that was ever given.
+pub(crate) struct CheckerState {
+    /// Latest change of the store that was checked.
+    change_seq: u64,
+    observed: BTreeMap<DocumentId, Observed>,
+    /// Every lease that was ever granted.
     leases: BTreeSet<LeaseId>,
     pub(crate) history: History,
-    pub(crate) tally: Tally,
-    /// The first breach of the contract.
-    pub(crate) breach: Option<String>,
+    pub(crate) counts: EventCounts,
+    /// The first violation of the contract.
+    pub(crate) violation: Option<String>,
 }
 
 /// A document as it was after the last step.
 #[derive(Debug, Clone)]
-struct Seen {
+struct Observed {
     record: Record,
     document: Document,
 }
 
-type Judged = std::result::Result<(), String>;
+type Checked = std::result::Result<(), String>;
 
-macro_rules! hold {
-    ($holds:expr, $($why:tt)*) => {
-        if !$holds {
+macro_rules! ensure {
+    ($condition:expr, $($why:tt)*) => {
+        if !$condition {
             return Err(format!($($why)*));
         }
     };
 }
 
-/// The answer of a store in memory, which never waits.
-fn at_once<T>(answer: impl Future<Output = Result<T>>) -> T {
+/// The answer of the in-memory store, which never waits.
+fn now_or_panic<T>(answer: impl Future<Output = Result<T>>) -> T {
     let answer = tokio::task::coop::unconstrained(answer).now_or_never();
-    answer.expect("a store in memory answers at once").expect("a store in memory does not fail")
+    answer.expect("an in-memory store answers at once").expect("an in-memory store does not fail")
 }
 
-impl Witness {
+impl InvariantChecker {
     pub(crate) fn new(truth: SqliteStore) -> Self {
-        Self { truth, book: Mutex::default() }
+        Self { truth, state: Mutex::default() }
     }
 
-    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap()
+    pub(crate) fn state(&self) -> MutexGuard<'_, CheckerState> {
+        self.state.lock().unwrap()
     }
 
     pub(crate) fn note(&self, who: &str, what: impl std::fmt::Display) {
-        self.book().history.note(who, what);
+        self.state().history.note(who, what);
     }
 
-    /// Something that must not happen did.
-    pub(crate) fn breach(&self, what: String) {
-        self.book().breach.get_or_insert(what);
+    /// Records a violation, unless there was one before.
+    pub(crate) fn report(&self, what: String) {
+        self.state().violation.get_or_insert(what);
     }
 
     pub(crate) fn unfinished(&self) -> usize {
-        self.book().seen.values().filter(|seen| !seen.record.state.is_terminal()).count()
+        self.state().observed.values().filter(|observed| !observed.record.state.is_terminal()).count()
     }
 
-    /// Judges what a call did. Nothing else may reach the store between the call and this.
-    pub(crate) fn saw(&self, who: &str, step: &Step<'_>) {
-        let mut book = self.book();
-        let changed = at_once(self.truth.changed(&run_id(), book.mark, 10_000));
-        let told = tell(step, &changed);
-        if let Some(told) = told {
-            book.history.note(who, told);
+    /// Checks what a call did. No other call may reach the store between the call and this.
+    pub(crate) fn observe(&self, who: &str, step: &Step<'_>) {
+        let mut state = self.state();
+        let changed = now_or_panic(self.truth.changed(&run_id(), state.change_seq, 10_000));
+        let line = describe(step, &changed);
+        if let Some(line) = line {
+            state.history.note(who, line);
         }
-        let judged = book.judge(step, &changed, &self.truth);
-        if let Err(breach) = judged {
-            let breach = format!("{breach} (by {who}, {:.3} s)", clock::elapsed().as_secs_f64());
-            book.breach.get_or_insert(breach);
+        let checked = state.check(step, &changed, &self.truth);
+        if let Err(violation) = checked {
+            let violation = format!("{violation} (by {who}, {:.3} s)", clock::elapsed().as_secs_f64());
+            state.violation.get_or_insert(violation);
         }
         for record in changed {
-            book.mark = book.mark.max(record.mark);
+            state.change_seq = state.change_seq.max(record.mark);
             match serde_json::from_str(&record.body) {
-                Ok(document) => drop(book.seen.insert(record.id, Seen { record, document })),
+                Ok(document) => drop(state.observed.insert(record.id, Observed { record, document })),
                 Err(error) => {
-                    book.breach.get_or_insert(format!("document {} cannot be read: {error}", record.id));
+                    state.violation.get_or_insert(format!("document {} cannot be read: {error}", record.id));
                 }
             }
         }
     }
 
     pub(crate) fn records(&self) -> Vec<Record> {
-        at_once(self.truth.list(&run_id(), &Default::default(), None, 10_000)).records
+        now_or_panic(self.truth.list(&run_id(), &Default::default(), None, 10_000)).records
     }
 
     pub(crate) fn attempts(&self, document: DocumentId) -> Vec<Attempt> {
-        at_once(self.truth.attempts(document))
+        now_or_panic(self.truth.attempts(document))
     }
 
-    /// What must hold of a run that is over. `texts` are those of a run that nothing disturbed.
-    pub(crate) fn judge_end(&self, submitted: &[DocumentId], texts: Option<&BTreeMap<DocumentId, String>>) -> Judged {
+    /// Checks a finished run. `texts` are those of the fault-free run.
+    pub(crate) fn check_end(&self, submitted: &[DocumentId], texts: Option<&BTreeMap<DocumentId, String>>) -> Checked {
         let records = self.records();
         let ids: BTreeSet<DocumentId> = records.iter().map(|record| record.id).collect();
-        hold!(ids == submitted.iter().copied().collect(), "{} ids submitted, {} are there", submitted.len(), ids.len());
-        let counts = at_once(self.truth.counts(&run_id()));
-        hold!(
-            counts.unfinished() == 0 && counts.total() == submitted.len() as u64,
-            "not every id has one end: {counts:?}"
+        ensure!(
+            ids == submitted.iter().copied().collect(),
+            "{} documents were submitted, and the store has {}",
+            submitted.len(),
+            ids.len()
         );
-        let audit = at_once(self.truth.audit(&run_id(), false));
-        hold!(audit.mismatches.is_empty(), "the store contradicts itself: {:?}", audit.mismatches);
+        let counts = now_or_panic(self.truth.counts(&run_id()));
+        ensure!(
+            counts.unfinished() == 0 && counts.total() == submitted.len() as u64,
+            "not every document ended once: {counts:?}"
+        );
+        let audit = now_or_panic(self.truth.audit(&run_id(), false));
+        ensure!(audit.mismatches.is_empty(), "store index mismatch: {:?}", audit.mismatches);
         let mut compared = 0;
         for record in &records {
             let document: Document = serde_json::from_str(&record.body).map_err(|error| error.to_string())?;
@@ -189,101 +182,108 @@ impl Witness {
             let sections = || document.sections().iter().map(|section| section.text.as_str());
             if let Some(texts) = texts.filter(|_| undisturbed && record.state == State::Accepted) {
                 let text = sections().collect::<Vec<_>>().join("\n\n");
-                hold!(texts.get(&record.id) == Some(&text), "document {} is not the uninterrupted text", record.id);
+                ensure!(texts.get(&record.id) == Some(&text), "the text of document {} differs from the fault-free run", record.id);
                 compared += 1;
             }
         }
-        self.book().tally.compared += compared;
+        self.state().counts.compared += compared;
         Ok(())
     }
 }
 
-/// Plan and sections were each completed once, in order, and the document holds as many.
-fn written_once(record: &Record, document: &Document, attempts: &[Attempt]) -> Judged {
+/// Plan and sections were each completed once and in order, and the document has as many.
+fn written_once(record: &Record, document: &Document, attempts: &[Attempt]) -> Checked {
     let completed = attempts.iter().filter(|attempt| attempt.end == AttemptEnd::Completed);
     let (plans, sections): (Vec<_>, Vec<_>) = completed.partition(|attempt| attempt.detail["kind"] == "plan");
     let plans = plans.len();
     let order: Vec<_> = sections.iter().map(|attempt| attempt.detail["section"].as_u64().unwrap_or(u64::MAX)).collect();
     let written = document.sections().len() as u64;
-    hold!(plans <= 1, "document {} has {plans} accepted plans", record.id);
-    hold!(
+    ensure!(plans <= 1, "document {} has {plans} accepted plans", record.id);
+    ensure!(
         order.iter().copied().eq(0..written),
-        "document {} holds {written} sections, completed were {order:?}",
+        "document {} has {written} sections, and completed were {order:?}",
         record.id
     );
     if record.state == State::Accepted {
         let steps = document.plan().map_or(0, |plan| plan.steps.len()) as u64;
-        hold!(steps == written && plans == 1, "document {} was accepted with {written} of {steps} sections", record.id);
+        ensure!(
+            steps == written && plans == 1,
+            "document {} was accepted with {written} of {steps} sections",
+            record.id
+        );
     }
     Ok(())
 }
 
-impl Book {
-    fn judge(&mut self, step: &Step<'_>, changed: &[Record], truth: &SqliteStore) -> Judged {
+impl CheckerState {
+    fn check(&mut self, step: &Step<'_>, changed: &[Record], truth: &SqliteStore) -> Checked {
         for record in changed {
-            self.sound(record, matches!(step, Step::Swap(..)))?;
+            self.check_document(record, matches!(step, Step::Swap(..)))?;
         }
         match step {
             Step::Submit => Ok(()),
             Step::Lookup(answer) => {
-                self.tally.stale += u64::from(matches!(answer, Ok(Lookup::Stale)));
-                hold!(changed.is_empty(), "looking changed a document");
+                self.counts.stale += u64::from(matches!(answer, Ok(Lookup::Stale)));
+                ensure!(changed.is_empty(), "a lookup changed a document");
                 Ok(())
             }
             Step::Lease(query, answer) => self.leased(query, answer, changed),
             Step::Renew(renewals, ttl_ms, answer) => {
-                hold!(changed.is_empty(), "a renewal changed {} documents", changed.len());
+                ensure!(changed.is_empty(), "a renewal changed {} documents", changed.len());
                 self.renewed(renewals, *ttl_ms, answer, truth)
             }
             Step::Commit(commit, answer) => self.committed(commit, answer, changed, truth),
             Step::Sweep(limits, answer) => self.swept(limits, answer, changed),
             Step::Swap(swap, answer) => {
-                self.tally.swapped += changed.len() as u64;
+                self.counts.swapped += changed.len() as u64;
                 let done = matches!(answer, Ok(Swapped::Done));
-                hold!(
+                ensure!(
                     changed.iter().all(|record| done && record.id == swap.document),
                     "a swap changed more than its document"
                 );
                 Ok(())
             }
             Step::Flush => {
-                hold!(changed.iter().all(|record| record.flushed), "marking as flushed changed something else");
+                ensure!(changed.iter().all(|record| record.flushed), "marking as flushed changed something else");
                 Ok(())
             }
         }
     }
 
-    fn before(&self, id: DocumentId) -> std::result::Result<&Seen, String> {
-        self.seen.get(&id).ok_or_else(|| format!("document {id} was never submitted"))
+    fn before(&self, id: DocumentId) -> std::result::Result<&Observed, String> {
+        self.observed.get(&id).ok_or_else(|| format!("document {id} was never submitted"))
     }
 
-    /// What holds of every document after every step.
-    fn sound(&mut self, record: &Record, by_hand: bool) -> Judged {
+    /// Checks a document after any step.
+    fn check_document(&mut self, record: &Record, by_operator: bool) -> Checked {
         let id = record.id;
-        hold!(
+        ensure!(
             (record.state == State::Leased) == record.lease.is_some(),
             "document {id} is {:?} with lease {:?}",
             record.state,
             record.lease
         );
-        let held = self.seen.get(&id).and_then(|seen| seen.record.lease.as_ref()).map(|grant| grant.id);
+        let held = self.observed.get(&id).and_then(|observed| observed.record.lease.as_ref()).map(|grant| grant.id);
         if let Some(grant) = record.lease.as_ref().filter(|grant| Some(grant.id) != held) {
-            hold!(self.leases.insert(grant.id), "lease {} was given twice", grant.id);
+            ensure!(self.leases.insert(grant.id), "lease {} was granted twice", grant.id);
         }
-        let Some(before) = self.seen.get(&id) else { return Ok(()) };
-        hold!(record.version > before.record.version, "document {id} went back to version {}", record.version);
-        if by_hand {
+        let Some(before) = self.observed.get(&id) else { return Ok(()) };
+        ensure!(record.version > before.record.version, "document {id} went back to version {}", record.version);
+        if by_operator {
             return Ok(());
         }
-        hold!(!before.record.state.is_terminal() || record.state == before.record.state, "document {id} left its end");
+        ensure!(
+            !before.record.state.is_terminal() || record.state == before.record.state,
+            "document {id} left a terminal state"
+        );
         let document: Document = serde_json::from_str(&record.body).map_err(|error| format!("{id}: {error}"))?;
         let (old, new) = (before.document.sections(), document.sections());
-        hold!(new.starts_with(old), "an acknowledged section of document {id} was changed or lost");
-        hold!(new.len() <= old.len() + 1, "document {id} got {} sections at once", new.len() - old.len());
+        ensure!(new.starts_with(old), "an acknowledged section of document {id} was changed or lost");
+        ensure!(new.len() <= old.len() + 1, "document {id} got {} sections at once", new.len() - old.len());
         Ok(())
     }
 
-    fn leased(&mut self, query: &LeaseQuery, answer: &Result<Vec<Record>>, changed: &[Record]) -> Judged {
+    fn leased(&mut self, query: &LeaseQuery, answer: &Result<Vec<Record>>, changed: &[Record]) -> Checked {
         let now = clock::unix_ms();
         for record in changed {
             let before = &self.before(record.id)?.record;
@@ -293,60 +293,62 @@ impl Book {
                 State::Delayed => before.due_ms <= now && matches!(record.state, State::Ready | State::Leased),
                 State::Leased | State::Accepted | State::Rejected | State::Failed | State::Cancelled => false,
             };
-            hold!(waited, "document {id} was {:?} and became {:?} by leasing", before.state, record.state);
-            hold!(
+            ensure!(waited, "document {id} was {:?} and became {:?} by leasing", before.state, record.state);
+            ensure!(
                 (&record.body, &record.checkpoint, record.counters)
                     == (&before.body, &before.checkpoint, before.counters),
-                "leasing changed what is in document {id}"
+                "leasing changed the content of document {id}"
             );
             if let Some(grant) = &record.lease {
-                hold!(
+                ensure!(
                     grant.worker == query.worker && grant.expires_ms == now + query.ttl_ms,
                     "document {id} was leased to {} until {}",
                     grant.worker,
                     grant.expires_ms
                 );
-                self.tally.leased += 1;
+                self.counts.leased += 1;
             }
         }
-        let mut given = BTreeSet::new();
+        let mut leased = BTreeSet::new();
         for record in answer.as_deref().unwrap_or_default() {
             let Some(grant) = &record.lease else {
-                return Err(format!("document {} was given without a lease", record.id));
+                return Err(format!("document {} was returned without a lease", record.id));
             };
-            hold!(grant.worker == query.worker, "worker {} was given a lease of {}", query.worker, grant.worker);
-            hold!(given.insert(record.id), "document {} was given twice in one answer", record.id);
+            ensure!(grant.worker == query.worker, "worker {} received a lease of {}", query.worker, grant.worker);
+            ensure!(leased.insert(record.id), "document {} was returned twice in one answer", record.id);
         }
         Ok(())
     }
 
-    /// Renewals are no change of the document, so all are looked at.
+    /// Renewals are not listed as changes, so all documents are checked.
     fn renewed(
         &mut self,
         renewals: &[Renewal],
         ttl_ms: u64,
         answer: &Result<Vec<LeaseId>>,
         truth: &SqliteStore,
-    ) -> Judged {
+    ) -> Checked {
         let now = clock::unix_ms();
         let lost = answer.as_deref().unwrap_or_default();
         for renewal in renewals {
-            let live =
-                self.seen.values().any(|seen| seen.record.lease.as_ref().is_some_and(|it| it.id == renewal.lease));
-            hold!(
+            let live = self
+                .observed
+                .values()
+                .any(|observed| observed.record.lease.as_ref().is_some_and(|it| it.id == renewal.lease));
+            ensure!(
                 live != lost.contains(&renewal.lease),
-                "lease {} is live: {live}, and was answered otherwise",
+                "lease {} is live: {live}, and the answer says otherwise",
                 renewal.lease
             );
-            self.tally.stale_renewals += u64::from(!live);
+            self.counts.stale_renewals += u64::from(!live);
         }
-        for record in at_once(truth.list(&run_id(), &Default::default(), None, 10_000)).records {
+        for record in now_or_panic(truth.list(&run_id(), &Default::default(), None, 10_000)).records {
             let before = &self.before(record.id)?.record;
             let id = record.id;
             let renewal = (before.lease.as_ref())
                 .and_then(|grant| renewals.iter().rev().find(|renewal| renewal.lease == grant.id));
             let Some(renewal) = renewal else {
-                hold!(
+                ensure!(
                     (&record.lease, &record.checkpoint) == (&before.lease, &before.checkpoint),
                     "a renewal under another lease changed lease or checkpoint of document {id}"
                 );
@@ -355,7 +357,7 @@ impl Book {
             let (Some(old), Some(new)) = (&before.lease, &record.lease) else {
                 return Err(format!("a renewal took the lease of document {id}"));
             };
-            hold!(
+            ensure!(
                 new.id == old.id
                     && new.expires_ms == now + ttl_ms
                     && new.progress == old.progress.max(renewal.progress),
@@ -363,9 +365,12 @@ impl Book {
                 old.id
             );
             let checkpoint = renewal.checkpoint.as_ref().or(before.checkpoint.as_ref());
-            hold!(record.checkpoint.as_ref() == checkpoint, "document {id} has another checkpoint than was handed in");
-            if let Some(seen) = self.seen.get_mut(&id) {
-                seen.record = record;
+            ensure!(
+                record.checkpoint.as_ref() == checkpoint,
+                "document {id} has another checkpoint than was saved"
+            );
+            if let Some(observed) = self.observed.get_mut(&id) {
+                observed.record = record;
             }
         }
         Ok(())
@@ -377,10 +382,10 @@ impl Book {
         answer: &Result<Committed>,
         changed: &[Record],
         truth: &SqliteStore,
-    ) -> Judged {
+    ) -> Checked {
         for record in changed {
             let held = self.before(record.id)?.record.lease.as_ref().map(|grant| grant.id);
-            hold!(
+            ensure!(
                 held == Some(commit.lease),
                 "a commit under lease {}, which is not live, changed document {}",
                 commit.lease,
@@ -390,13 +395,13 @@ impl Book {
         let given = match answer {
             Ok(Committed::Done(given)) => given,
             Ok(Committed::Repeated(_)) => {
-                self.tally.repeated += 1;
-                hold!(changed.is_empty(), "a repeated commit changed a document");
+                self.counts.repeated += 1;
+                ensure!(changed.is_empty(), "a repeated commit changed a document");
                 return Ok(());
             }
             Ok(Committed::Stale) | Err(_) => {
-                self.tally.stale += 1;
-                hold!(changed.is_empty(), "a stale commit changed a document");
+                self.counts.stale += 1;
+                ensure!(changed.is_empty(), "a stale commit changed a document");
                 return Ok(());
             }
         };
@@ -406,15 +411,15 @@ impl Book {
                 commit.lease
             ));
         };
-        self.tally.committed += 1;
+        self.counts.committed += 1;
         let id = record.id;
         let before = self.before(id)?.clone();
-        hold!(
+        ensure!(
             given.as_ref().map(|grant| grant.id) == record.lease.as_ref().map(|grant| grant.id),
-            "the next lease of document {id} was not the one told"
+            "the next lease of document {id} is not the one returned"
         );
-        let last = at_once(truth.attempts(id)).pop();
-        hold!(
+        let last = now_or_panic(truth.attempts(id)).pop();
+        ensure!(
             last.as_ref().is_some_and(|last| last.lease == commit.lease && last.end == commit.next.attempt_end()),
             "the attempt of document {id} is not the one that was committed: {last:?}"
         );
@@ -427,9 +432,9 @@ impl Book {
                 (Counters { releases, ..Counters::default() }, u64::from(*state != State::Failed))
             }
         };
-        self.tally.errors += u64::from(counters.errors > errors);
-        self.tally.released += u64::from(counters.releases > releases);
-        hold!(
+        self.counts.errors += u64::from(counters.errors > errors);
+        self.counts.released += u64::from(counters.releases > releases);
+        ensure!(
             record.counters == counters,
             "counters of document {id} went from {:?} to {:?}",
             before.record.counters,
@@ -438,33 +443,33 @@ impl Book {
         let document: Document = serde_json::from_str(&record.body).map_err(|error| format!("{id}: {error}"))?;
         let (old, new) = (before.document.sections().len() as u64, document.sections().len() as u64);
         if commit.detail["kind"] == "section" && sections == 1 {
-            hold!(
+            ensure!(
                 commit.detail["section"] == old && new == old + 1,
                 "section {} of document {id} came when it had {old}, and it has {new} now",
                 commit.detail["section"]
             );
             let resumed = document.sections().last().is_some_and(|section| section.usage.resumed > 0);
-            self.tally.resumed += u64::from(resumed);
+            self.counts.resumed += u64::from(resumed);
         } else {
-            hold!(new == old, "document {id} got a section by {:?}", commit.next);
+            ensure!(new == old, "document {id} got a section by {:?}", commit.next);
         }
         Ok(())
     }
 
-    fn swept(&mut self, limits: &SweepLimits, answer: &Result<Vec<Swept>>, changed: &[Record]) -> Judged {
+    fn swept(&mut self, limits: &SweepLimits, answer: &Result<Vec<Swept>>, changed: &[Record]) -> Checked {
         let now = clock::unix_ms();
         for record in changed {
             let before = &self.before(record.id)?.record;
             let id = record.id;
             let Some(grant) = &before.lease else {
-                return Err(format!("a sweep changed document {id}, which nobody held"));
+                return Err(format!("a sweep changed document {id}, which had no lease"));
             };
-            hold!(
+            ensure!(
                 grant.expires_ms <= now || grant.progress_ms + limits.no_progress_ms <= now,
-                "a sweep took a live lease of document {id} away"
+                "a sweep revoked a live lease of document {id}"
             );
             let Counters { errors, losses, releases } = before.counters;
-            hold!(
+            ensure!(
                 record.counters == Counters { errors, losses: losses + 1, releases },
                 "a sweep turned {:?} of document {id} into {:?}",
                 before.counters,
@@ -472,73 +477,18 @@ impl Book {
             );
             let poisoned = record.counters.losses >= limits.max_losses;
             let state = if poisoned { State::Failed } else { State::Ready };
-            hold!(record.state == state && record.body == before.body, "a sweep made document {id} {:?}", record.state);
-            hold!(poisoned || record.checkpoint == before.checkpoint, "a sweep lost the checkpoint of document {id}");
-            self.tally.swept += 1;
-            self.tally.poisoned += u64::from(poisoned);
+            ensure!(
+                record.state == state && record.body == before.body,
+                "a sweep made document {id} {:?}",
+                record.state
+            );
+            ensure!(poisoned || record.checkpoint == before.checkpoint, "a sweep lost the checkpoint of document {id}");
+            self.counts.swept += 1;
+            self.counts.poisoned += u64::from(poisoned);
         }
-        let told: BTreeSet<_> = answer.iter().flatten().map(|swept| swept.document).collect();
+        let returned: BTreeSet<_> = answer.iter().flatten().map(|swept| swept.document).collect();
         let found: BTreeSet<_> = changed.iter().map(|record| record.id).collect();
-        hold!(told == found, "a sweep told of {} documents and changed {}", told.len(), found.len());
+        ensure!(returned == found, "a sweep returned {} documents and changed {}", returned.len(), found.len());
         Ok(())
     }
-}
-
-/// One line; none for a call that found nothing.
-fn tell(step: &Step<'_>, changed: &[Record]) -> Option<String> {
-    let what = match step {
-        Step::Submit => "submit".to_owned(),
-        Step::Lookup(_) => return None,
-        Step::Lease(query, answer) => match answer {
-            Ok(records) if records.is_empty() && changed.is_empty() => return None,
-            Ok(records) => {
-                let leases: Vec<_> =
-                    records.iter().filter_map(|it| it.lease.as_ref()).map(|it| short(&it.id)).collect();
-                format!("lease to {} request {} gave {leases:?}", query.worker, &query.request_id[..6])
-            }
-            Err(error) => format!("lease failed: {error}"),
-        },
-        Step::Renew([], ..) => return None,
-        Step::Renew(renewals, _, answer) => {
-            let told: Vec<_> = renewals
-                .iter()
-                .map(|it| {
-                    let tokens = it.checkpoint.as_ref().map_or(0, |it| it.tokens.len());
-                    format!("{} at {} with {tokens}", short(&it.lease), it.progress)
-                })
-                .collect();
-            let lost: Vec<_> = answer.iter().flatten().map(short).collect();
-            format!("renew {told:?} lost {lost:?}")
-        }
-        Step::Commit(commit, answer) => {
-            let answer = match answer {
-                Ok(Committed::Done(_)) => "done",
-                Ok(Committed::Repeated(_)) => "repeated",
-                Ok(Committed::Stale) => "stale",
-                Err(_) => "failed",
-            };
-            format!("commit {} {:?} {}: {answer}", short(&commit.lease), commit.next, commit.detail)
-        }
-        Step::Sweep(_, answer) => match answer {
-            Ok(swept) if swept.is_empty() && changed.is_empty() => return None,
-            Ok(swept) => format!("sweep took {:?}", swept.iter().map(|it| short(&it.lease.id)).collect::<Vec<_>>()),
-            Err(error) => format!("sweep failed: {error}"),
-        },
-        Step::Swap(swap, answer) => format!("swap of version {} to {:?}: {answer:?}", swap.version, swap.state),
-        Step::Flush => "flush".to_owned(),
-    };
-    let now: Vec<_> = changed
-        .iter()
-        .map(|it| {
-            let body = blake3::hash(it.body.as_bytes()).to_hex();
-            format!("{} v{} {} {}", short(&it.id), it.version, it.state.as_str(), &body[..6])
-        })
-        .collect();
-    Some(format!("{what}; now {now:?}"))
-}
-
-fn short(id: &impl std::fmt::Display) -> String {
-    let mut text = id.to_string();
-    text.truncate(6);
-    text
 }

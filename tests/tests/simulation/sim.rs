@@ -1,4 +1,4 @@
-//! Two coordinators over one store, four workers, and an operator, on a simulated network.
+//! Two coordinators over one store, four workers and an operator, on a simulated network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::store::{SqliteStore, Store, Terms};
 use longhand_proto::task::Message;
 use longhand_proto::v1::operator_client::OperatorClient;
-use longhand_proto::{DocumentId, RunId, chance, v1};
+use longhand_proto::{DocumentId, RunId, rng, v1};
 use longhand_worker::client::link::Patience;
 use longhand_worker::client::{Credentials, Link, Worker, WorkerError, WorkerOptions};
 use longhand_worker::engine::mock::{Faults, MockEngine, MockOptions};
 use turmoil::Sim;
 
 use super::clock;
+use super::fault_schedule::{Fault, Host, ScheduledFault, draw};
 use super::history::History;
+use super::invariant_checker::{EventCounts, InvariantChecker};
 use super::mutation::Mutation;
+use super::network::{accept, channel};
 use super::process::Process;
-use super::replica::Replica;
-use super::weather::{Fault, Host, Spell, forecast};
-use super::wire::{accept, channel};
-use super::witness::{Tally, Witness};
+use super::store_proxy::StoreProxy;
 
 pub(crate) const COORDINATORS: usize = 2;
 pub(crate) const WORKERS: usize = 4;
@@ -35,14 +35,14 @@ const OPERATOR: &str = "operator";
 const DOCUMENTS: usize = 5;
 /// Three sections.
 const WORDS: u32 = 900;
-/// Each host's turn: coarser ones hide races, finer ones take longer. Latencies go up to two of them.
+/// Time slice of a host: coarser ones hide races, finer ones take longer. Latencies are up to two slices.
 const TICK: Duration = Duration::from_millis(50);
-const LEAST_LATENCY: Duration = Duration::from_millis(1);
-const LATENCY: Duration = Duration::from_millis(100);
+const MIN_LATENCY: Duration = Duration::from_millis(1);
+const MAX_LATENCY: Duration = Duration::from_millis(100);
 const LEASE: Duration = Duration::from_secs(10);
-/// A run that nothing disturbs takes 35 s. Whatever lasts longer than this is stuck.
+/// A fault-free run takes 35 s. One that takes longer than this is stuck.
 const LIMIT: Duration = Duration::from_secs(900);
-/// A process that ended is started again after this.
+/// A process that exited is restarted after this.
 const RESTART: Duration = Duration::from_secs(1);
 
 pub(crate) fn run_id() -> RunId {
@@ -54,17 +54,17 @@ pub(crate) fn run_id() -> RunId {
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) mutation: Mutation,
-    /// Nothing goes wrong.
-    pub(crate) calm: bool,
+    /// No faults are injected.
+    pub(crate) fault_free: bool,
 }
 
 /// How a simulation ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) history: History,
-    pub(crate) tally: Tally,
-    pub(crate) breach: Option<String>,
-    /// Texts of the documents as they are.
+    pub(crate) counts: EventCounts,
+    pub(crate) violation: Option<String>,
+    /// Texts of the documents at the end.
     pub(crate) texts: BTreeMap<DocumentId, String>,
 }
 
@@ -75,192 +75,192 @@ pub(crate) fn host_name(host: Host) -> String {
 /// Runs one simulation on this thread.
 pub(crate) fn simulate(scenario: Scenario, texts: Option<&BTreeMap<DocumentId, String>>) -> Outcome {
     clock::start();
-    chance::seed(scenario.seed);
-    World::new(scenario).run(texts)
+    rng::seed(scenario.seed);
+    Simulation::new(scenario).run(texts)
 }
 
-struct World {
+struct Simulation {
     sim: Sim<'static>,
-    witness: Arc<Witness>,
+    checker: Arc<InvariantChecker>,
     processes: Vec<Arc<Process>>,
     documents: Vec<DocumentId>,
-    spells: Vec<Spell>,
-    /// Spells that have begun.
-    begun: Vec<Spell>,
-    /// Hosts whose processes are down, and when they are started again.
+    scheduled: Vec<ScheduledFault>,
+    /// Faults that are active.
+    active: Vec<ScheduledFault>,
+    /// Hosts whose processes are down, and when they are restarted.
     down: BTreeMap<Host, Duration>,
-    /// Links that a spell has.
-    taken: BTreeSet<(Host, Host)>,
+    /// Links with an active fault.
+    faulty_links: BTreeSet<(Host, Host)>,
 }
 
-impl World {
+impl Simulation {
     fn new(scenario: Scenario) -> Self {
         let store = SqliteStore::in_memory(clock::unix_ms).unwrap();
-        let witness = Arc::new(Witness::new(store.clone()));
+        let checker = Arc::new(InvariantChecker::new(store.clone()));
         let processes: Vec<Arc<Process>> = (0..HOSTS).map(|host| Process::new(&host_name(host))).collect();
-        // The run is there before the fleet.
+        // The run exists before the hosts start.
         let documents = futures::executor::block_on(submit_all(&store));
-        witness.saw(OPERATOR, &super::witness::Step::Submit);
+        checker.observe(OPERATOR, &super::step::Step::Submit);
 
         let mut sim = turmoil::Builder::new()
             .rng_seed(scenario.seed)
             .tick_duration(TICK)
-            .min_message_latency(LEAST_LATENCY)
-            .max_message_latency(LATENCY)
+            .min_message_latency(MIN_LATENCY)
+            .max_message_latency(MAX_LATENCY)
             .tcp_capacity(4_096)
             .simulation_duration(LIMIT * 2)
             .build();
         for (host, process) in processes.iter().enumerate() {
-            let (process, witness) = (Arc::clone(process), Arc::clone(&witness));
+            let (process, checker) = (Arc::clone(process), Arc::clone(&checker));
             if host < COORDINATORS {
                 let store = store.clone();
                 sim.host(host_name(host), move || {
-                    let (store, witness, process) = (store.clone(), Arc::clone(&witness), Arc::clone(&process));
+                    let (store, checker, process) = (store.clone(), Arc::clone(&checker), Arc::clone(&process));
                     let mutation = scenario.mutation;
                     let store: Arc<dyn Store> =
-                        Arc::new(Replica { store, witness, process: Arc::clone(&process), mutation });
-                    async move { coordinate(store, &process).await }
+                        Arc::new(StoreProxy { store, checker, process: Arc::clone(&process), mutation });
+                    async move { run_coordinator(store, &process).await }
                 });
             } else {
                 let faults = faults(scenario);
                 sim.host(host_name(host), move || {
-                    let (witness, process) = (Arc::clone(&witness), Arc::clone(&process));
+                    let (checker, process) = (Arc::clone(&checker), Arc::clone(&process));
                     async move {
-                        work(&witness, &process, faults).await;
+                        run_worker(&checker, &process, faults).await;
                         Ok(())
                     }
                 });
             }
         }
-        let (operated, watcher) = (documents.clone(), Arc::clone(&witness));
+        let (operated, watcher) = (documents.clone(), Arc::clone(&checker));
         sim.client(OPERATOR, async move {
-            if !scenario.calm && scenario.seed.is_multiple_of(3) {
+            if !scenario.fault_free && scenario.seed.is_multiple_of(3) {
                 operate(&operated, &watcher).await;
             }
             Ok(())
         });
-        let spells = if scenario.calm { Vec::new() } else { forecast(scenario.seed) };
+        let scheduled = if scenario.fault_free { Vec::new() } else { draw(scenario.seed) };
         Self {
             sim,
-            witness,
+            checker,
             processes,
             documents,
-            spells,
-            begun: Vec::new(),
+            scheduled,
+            active: Vec::new(),
             down: BTreeMap::new(),
-            taken: BTreeSet::new(),
+            faulty_links: BTreeSet::new(),
         }
     }
 
     fn run(mut self, texts: Option<&BTreeMap<DocumentId, String>>) -> Outcome {
         let ended = self
             .until_ended()
-            .and_then(|()| self.retire())
-            .and_then(|()| self.witness.judge_end(&self.documents, texts));
-        if let Err(breach) = ended {
-            self.witness.breach(breach);
+            .and_then(|()| self.shut_down())
+            .and_then(|()| self.checker.check_end(&self.documents, texts));
+        if let Err(violation) = ended {
+            self.checker.report(violation);
         }
-        let texts = self.witness.records().iter().map(|record| (record.id, text(&record.body))).collect();
-        // The hosts go first: they hold the witness.
+        let texts = self.checker.records().iter().map(|record| (record.id, text(&record.body))).collect();
+        // The hosts are dropped first: they use the checker.
         drop(self.sim);
-        let mut book = self.witness.book();
-        let (history, tally) = (std::mem::take(&mut book.history), book.tally);
-        Outcome { history, tally, breach: book.breach.take(), texts }
+        let mut state = self.checker.state();
+        let (history, counts) = (std::mem::take(&mut state.history), state.counts);
+        Outcome { history, counts, violation: state.violation.take(), texts }
     }
 
-    /// Steps until every document is at its end and the operator has gone.
+    /// Steps until every document has ended and the operator is done.
     fn until_ended(&mut self) -> Result<(), String> {
         loop {
-            self.begin_spells();
-            self.end_spells();
-            self.start_again();
-            let gone = self.sim.step().map_err(|error| format!("the simulation stopped: {error}"))?;
-            if let Some(breach) = &self.witness.book().breach {
-                return Err(breach.clone());
+            self.begin_faults();
+            self.end_faults();
+            self.restart_hosts();
+            let done = self.sim.step().map_err(|error| format!("the simulation stopped: {error}"))?;
+            if let Some(violation) = &self.checker.state().violation {
+                return Err(violation.clone());
             }
-            if gone && self.witness.unfinished() == 0 {
+            if done && self.checker.unfinished() == 0 {
                 return Ok(());
             }
             if self.sim.elapsed() > LIMIT {
-                return Err(format!("{} documents are not at their end after {LIMIT:?}", self.witness.unfinished()));
+                return Err(format!("{} documents have not ended after {LIMIT:?}", self.checker.unfinished()));
             }
         }
     }
 
-    /// Heals everything and asks all to stop: nothing may be left in anybody's hands.
-    fn retire(&mut self) -> Result<(), String> {
-        self.spells.clear();
-        for spell in &mut self.begun {
-            spell.until = Duration::ZERO;
+    /// Ends all faults and stops all processes: no lease may be left.
+    fn shut_down(&mut self) -> Result<(), String> {
+        self.scheduled.clear();
+        for fault in &mut self.active {
+            fault.until = Duration::ZERO;
         }
-        self.end_spells();
-        // Workers first, as one does: they have something to hand back.
+        self.end_faults();
+        // Workers first: they have leases to hand back.
         for hosts in [COORDINATORS..HOSTS, 0..COORDINATORS] {
             self.processes[hosts.clone()].iter().for_each(|process| process.stop());
             let limit = self.sim.elapsed() + Duration::from_secs(60);
             while let Some(left) = hosts.clone().find(|host| self.sim.is_host_running(host_name(*host))) {
                 self.sim.step().map_err(|error| format!("the simulation stopped: {error}"))?;
                 if self.sim.elapsed() > limit {
-                    return Err(format!("{} did not end when it was asked to", host_name(left)));
+                    return Err(format!("{} did not stop when asked to", host_name(left)));
                 }
             }
         }
-        match self.witness.book().breach.clone() {
-            Some(breach) => Err(breach),
+        match self.checker.state().violation.clone() {
+            Some(violation) => Err(violation),
             None => Ok(()),
         }
     }
 
-    fn begin_spells(&mut self) {
-        while let Some(spell) = self.spells.first().copied().filter(|spell| spell.at <= self.sim.elapsed()) {
-            self.spells.remove(0);
-            if self.begin(spell.fault, spell.until) {
-                self.witness.note("weather", format!("{:?} until {:.1}", spell.fault, spell.until.as_secs_f64()));
-                self.begun.push(spell);
+    fn begin_faults(&mut self) {
+        while let Some(fault) = self.scheduled.first().copied().filter(|fault| fault.at <= self.sim.elapsed()) {
+            self.scheduled.remove(0);
+            if self.begin(fault.fault, fault.until) {
+                self.checker.note("faults", format!("{:?} until {:.1}", fault.fault, fault.until.as_secs_f64()));
+                self.active.push(fault);
             }
         }
     }
 
-    fn end_spells(&mut self) {
+    fn end_faults(&mut self) {
         let now = self.sim.elapsed();
-        let (over, begun): (Vec<_>, Vec<_>) = self.begun.drain(..).partition(|spell| spell.until <= now);
-        self.begun = begun;
-        for spell in over {
-            self.witness.note("weather", format!("{:?} is over", spell.fault));
-            self.end(spell.fault);
+        let (over, active): (Vec<_>, Vec<_>) = self.active.drain(..).partition(|fault| fault.until <= now);
+        self.active = active;
+        for fault in over {
+            self.checker.note("faults", format!("{:?} is over", fault.fault));
+            self.end(fault.fault);
         }
     }
 
-    /// False if another spell is in the way.
+    /// False if another fault is active there.
     fn begin(&mut self, fault: Fault, until: Duration) -> bool {
         match fault {
             Fault::Crash(host) => {
                 if self.down.contains_key(&host) || !self.sim.is_host_running(host_name(host)) {
                     return false;
                 }
-                self.in_no_order(host, |sim, name| sim.crash(name));
+                self.with_constant_latency(host, |sim, name| sim.crash(name));
                 self.down.insert(host, until);
             }
             Fault::Stop(host) => self.processes[host].stop(),
             Fault::EngineDies(host) => self.processes[host].kill_engine(),
-            Fault::StoreShaky(host) => self.processes[host].unlucky(30),
+            Fault::StoreUnreliable(host) => self.processes[host].set_store_loss(30),
             Fault::Freeze(host) => {
                 let links: Vec<_> = (0..HOSTS).filter(|it| *it != host).map(|it| link(host, it)).collect();
-                if links.iter().any(|link| self.taken.contains(link)) {
+                if links.iter().any(|link| self.faulty_links.contains(link)) {
                     return false;
                 }
                 self.processes[host].freeze(true);
                 for link in links {
-                    self.taken.insert(link);
+                    self.faulty_links.insert(link);
                     self.sim.hold(host_name(link.0), host_name(link.1));
                 }
                 self.sim.hold(host_name(host), OPERATOR);
             }
-            Fault::Cut(a, b) if self.taken.insert(link(a, b)) => self.sim.partition(host_name(a), host_name(b)),
-            Fault::CutOneWay(a, b) if self.taken.insert(link(a, b)) => {
+            Fault::Cut(a, b) if self.faulty_links.insert(link(a, b)) => self.sim.partition(host_name(a), host_name(b)),
+            Fault::CutOneWay(a, b) if self.faulty_links.insert(link(a, b)) => {
                 self.sim.partition_oneway(host_name(a), host_name(b));
             }
-            Fault::Delay(a, b) if self.taken.insert(link(a, b)) => self.sim.hold(host_name(a), host_name(b)),
+            Fault::Delay(a, b) if self.faulty_links.insert(link(a, b)) => self.sim.hold(host_name(a), host_name(b)),
             Fault::Cut(..) | Fault::CutOneWay(..) | Fault::Delay(..) => return false,
         }
         true
@@ -269,40 +269,40 @@ impl World {
     fn end(&mut self, fault: Fault) {
         match fault {
             Fault::Crash(_) | Fault::Stop(_) | Fault::EngineDies(_) => {}
-            Fault::StoreShaky(host) => self.processes[host].unlucky(0),
+            Fault::StoreUnreliable(host) => self.processes[host].set_store_loss(0),
             Fault::Freeze(host) => {
                 for other in (0..HOSTS).filter(|it| *it != host) {
-                    self.taken.remove(&link(host, other));
+                    self.faulty_links.remove(&link(host, other));
                     self.sim.release(host_name(host), host_name(other));
                 }
                 self.sim.release(host_name(host), OPERATOR);
                 self.processes[host].freeze(false);
             }
             Fault::Cut(a, b) | Fault::CutOneWay(a, b) => {
-                self.taken.remove(&link(a, b));
+                self.faulty_links.remove(&link(a, b));
                 self.sim.repair(host_name(a), host_name(b));
             }
             Fault::Delay(a, b) => {
-                self.taken.remove(&link(a, b));
+                self.faulty_links.remove(&link(a, b));
                 self.sim.release(host_name(a), host_name(b));
             }
         }
     }
 
-    /// Ends all that runs on a host. In which order its tasks go, and close their connections, depends on numbers that
-    /// tokio gives out to the whole process; so all that they say then takes equally long.
-    fn in_no_order(&mut self, host: Host, end: impl FnOnce(&mut Sim<'static>, String)) {
+    /// Kills or restarts a host. The order in which its tasks end and close their connections depends on process-wide ids
+    /// of tokio, which no seed controls; constant latency makes the order irrelevant.
+    fn with_constant_latency(&mut self, host: Host, end: impl FnOnce(&mut Sim<'static>, String)) {
         let others: Vec<_> = (0..HOSTS).filter(|it| *it != host).map(host_name).chain([OPERATOR.to_owned()]).collect();
         for other in &others {
-            self.sim.set_link_latency(host_name(host), other.as_str(), LEAST_LATENCY);
+            self.sim.set_link_latency(host_name(host), other.as_str(), MIN_LATENCY);
         }
         end(&mut self.sim, host_name(host));
         for other in &others {
-            self.sim.set_link_max_message_latency(host_name(host), other.as_str(), LATENCY);
+            self.sim.set_link_max_message_latency(host_name(host), other.as_str(), MAX_LATENCY);
         }
     }
 
-    fn start_again(&mut self) {
+    fn restart_hosts(&mut self) {
         let now = self.sim.elapsed();
         for host in 0..HOSTS {
             if !self.down.contains_key(&host) && !self.sim.is_host_running(host_name(host)) {
@@ -310,8 +310,8 @@ impl World {
             }
             if self.down.get(&host).is_some_and(|until| *until <= now) {
                 self.down.remove(&host);
-                self.witness.note("weather", format!("{} starts again", host_name(host)));
-                self.in_no_order(host, |sim, name| sim.bounce(name));
+                self.checker.note("faults", format!("{} restarts", host_name(host)));
+                self.with_constant_latency(host, |sim, name| sim.bounce(name));
             }
         }
     }
@@ -344,15 +344,15 @@ async fn submit_all(store: &SqliteStore) -> Vec<DocumentId> {
     (0..DOCUMENTS).map(|number| DocumentId::derive(&run_id(), &format!("row-{number}"), 0)).collect()
 }
 
-/// Half of the seeds have an engine that fails, too.
+/// Half of the seeds have a failing engine too.
 fn faults(scenario: Scenario) -> Faults {
-    if scenario.calm || scenario.seed.is_multiple_of(2) {
+    if scenario.fault_free || scenario.seed.is_multiple_of(2) {
         return Faults::default();
     }
     Faults { error: 0.05, bad_plan: 0.05, truncated: 0.03, repetition: 0.03, stall: 0.03, die_after: None }
 }
 
-async fn coordinate(store: Arc<dyn Store>, process: &Arc<Process>) -> Result<(), Box<dyn std::error::Error>> {
+async fn run_coordinator(store: Arc<dyn Store>, process: &Arc<Process>) -> Result<(), Box<dyn std::error::Error>> {
     let stop = process.begin(None);
     let options = ServiceOptions {
         lease: LEASE,
@@ -374,35 +374,35 @@ async fn coordinate(store: Arc<dyn Store>, process: &Arc<Process>) -> Result<(),
     Ok(served?)
 }
 
-async fn work(witness: &Witness, process: &Arc<Process>, faults: Faults) {
+async fn run_worker(checker: &InvariantChecker, process: &Arc<Process>, faults: Faults) {
     let options = MockOptions { slots: 2, tokens_per_second: 40.0, faults, ..MockOptions::default() };
     let engine = Arc::new(MockEngine::new(options));
     let stop = process.begin(Some(Arc::clone(&engine)));
     let replicas = (0..COORDINATORS).map(|host| channel(&host_name(host))).collect();
     let link = Link::over(replicas, Credentials::default()).unwrap();
-    let mut options = WorkerOptions::new(format!("{}-{:x}", process.name, chance::below(1 << 32)).parse().unwrap());
+    let mut options = WorkerOptions::new(format!("{}-{:x}", process.name, rng::below(1 << 32)).parse().unwrap());
     options.checkpoint_every = Duration::from_secs(2);
     options.wait = Duration::from_secs(5);
     options.call_timeout = Duration::from_secs(3);
     options.grace = Duration::from_secs(5);
     match process.run(Worker::new(link, engine, options).run(stop)).await {
-        Ok(report) => witness.note(&process.name, format!("ended: {report:?}")),
-        Err(error @ WorkerError::EngineDead(_)) => witness.note(&process.name, error),
+        Ok(report) => checker.note(&process.name, format!("ended: {report:?}")),
+        Err(error @ WorkerError::EngineDead(_)) => checker.note(&process.name, error),
         Err(error @ (WorkerError::Refused(_) | WorkerError::Unreachable { .. })) => {
-            witness.breach(format!("{} ended: {error}", process.name));
+            checker.report(format!("{} ended: {error}", process.name));
         }
     }
 }
 
-/// A person who cannot leave the documents alone.
-async fn operate(documents: &[DocumentId], witness: &Witness) {
+/// An operator who cancels, requeues and pauses at random times.
+async fn operate(documents: &[DocumentId], checker: &InvariantChecker) {
     let replicas = (0..COORDINATORS).map(|host| channel(&host_name(host))).collect();
     let link = Link::over(replicas, Credentials::default()).unwrap();
     let patience = Patience { call: Duration::from_secs(3), give_up: Duration::from_secs(600) };
     for _ in 0..4 {
-        tokio::time::sleep(chance::around(Duration::from_secs(12))).await;
-        let (run, document) = (run_id().to_string(), documents[chance::below(documents.len() as u64) as usize]);
-        let action = chance::below(3);
+        tokio::time::sleep(rng::around(Duration::from_secs(12))).await;
+        let (run, document) = (run_id().to_string(), documents[rng::below(documents.len() as u64) as usize]);
+        let action = rng::below(3);
         let done = match action {
             0 => {
                 let request = v1::CancelRequest { run, document: document.to_string() };
@@ -429,14 +429,14 @@ async fn operate(documents: &[DocumentId], witness: &Witness) {
                         async move { OperatorClient::new(wire).pause(request).await }
                     };
                     if let Err(error) = link.repeat("pause", patience, call).await {
-                        witness.breach(format!("the run cannot be paused: {:?}", error.status()));
+                        checker.report(format!("the run cannot be paused: {:?}", error.status()));
                     }
-                    tokio::time::sleep(chance::up_to(Duration::from_secs(10))).await;
+                    tokio::time::sleep(rng::up_to(Duration::from_secs(10))).await;
                 }
                 Ok(())
             }
         };
         let refused = done.err().map(|error| error.status().message().to_owned());
-        witness.note(OPERATOR, format!("action {action} on {document}: {refused:?}"));
+        checker.note(OPERATOR, format!("action {action} on {document}: {refused:?}"));
     }
 }

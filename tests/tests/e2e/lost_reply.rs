@@ -1,4 +1,4 @@
-//! A coordinator that did what it was asked, and whose answer never came.
+//! Calls whose reply is lost after the coordinator has executed them.
 
 use std::time::Duration;
 
@@ -14,48 +14,48 @@ use longhand_worker::client::{Credentials, Link, endpoint};
 use longhand_worker::engine::mock::MockOptions;
 use tonic::Code;
 
-use crate::sandbox::{Sandbox, document, mock, run_id, within, write};
+use crate::harness::{Harness, document, mock, run_id, within, write};
 
-const PATIENCE: Patience = Patience { call: Duration::from_secs(10), give_up: Duration::from_secs(30) };
+const TIMEOUT: Patience = Patience { call: Duration::from_secs(10), give_up: Duration::from_secs(30) };
 
-/// A link of which a test cuts answers off.
-struct Cut {
+/// A connection whose replies a test drops.
+struct LossyLink {
     proxy: Proxy,
     link: Link,
 }
 
-impl Cut {
-    fn of(sandbox: &Sandbox) -> Self {
-        let proxy = Proxy::start(sandbox.address, Protocol::Grpc);
+impl LossyLink {
+    fn of(harness: &Harness) -> Self {
+        let proxy = Proxy::start(harness.address, Protocol::Grpc);
         let channel = endpoint(&format!("http://{}", proxy.address())).unwrap().connect_lazy();
         Self { proxy, link: Link::over(vec![channel], Credentials::default()).unwrap() }
     }
 
-    /// Makes a call of which the first answer is lost.
+    /// Makes a call whose first reply is lost.
     async fn call<T, F>(&self, call: impl Fn(longhand_worker::client::link::Wire) -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
-        let before = self.proxy.cuts();
-        self.proxy.cut_next_answer();
-        let answer = within(self.link.repeat("a call", PATIENCE, call)).await;
-        assert_eq!(self.proxy.cuts(), before + 1, "the answer of this call was cut off");
+        let before = self.proxy.dropped_replies();
+        self.proxy.drop_next_reply();
+        let answer = within(self.link.repeat("a call", TIMEOUT, call)).await;
+        assert_eq!(self.proxy.dropped_replies(), before + 1, "the reply of this call was dropped");
         answer
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_once() {
-    let sandbox = Sandbox::start(2).await;
-    let cut = Cut::of(&sandbox);
-    let worker = "cut-1";
+async fn every_worker_call_whose_reply_is_lost_is_retried_and_takes_effect_once() {
+    let harness = Harness::start(2).await;
+    let lossy = LossyLink::of(&harness);
+    let worker = "lossy-1";
     let hello = v1::HelloRequest {
         protocol: PROTOCOL,
         version: "test".into(),
         worker: worker.into(),
         model: Some(ModelInfo::default().into()),
     };
-    cut.call(|wire| {
+    lossy.call(|wire| {
         let request = hello.clone();
         async move { CoordinatorClient::new(wire).hello(request).await }
     })
@@ -71,7 +71,7 @@ async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_onc
         weights_hash: "mock".into(),
         kinds: v1::TaskKind::known(),
     };
-    let leases = cut
+    let leases = lossy
         .call(|wire| {
             let request = ask.clone();
             async move { CoordinatorClient::new(wire).lease(request).await }
@@ -79,14 +79,14 @@ async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_onc
         .await
         .unwrap()
         .leases;
-    assert_eq!((leases.len(), sandbox.counts().await.leased), (1, 1), "no document was leased in vain");
+    assert_eq!((leases.len(), harness.counts().await.leased), (1, 1), "no second document was leased");
     let lease: Lease = leases[0].clone().try_into().unwrap();
     let id = lease.task.document;
 
     let checkpoint = v1::Checkpoint { tokens: vec![1, 2, 3], tokenizer_hash: "mock".into() };
     let renewals = vec![v1::Renewal { lease_id: lease.id.to_string(), progress: 3, checkpoint: Some(checkpoint) }];
     let renew = v1::RenewRequest { worker: worker.into(), renewals, vitals: None };
-    let lost = cut
+    let lost = lossy
         .call(|wire| {
             let request = renew.clone();
             async move { CoordinatorClient::new(wire).renew(request).await }
@@ -95,7 +95,7 @@ async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_onc
         .unwrap()
         .lost;
     assert_eq!(lost, Vec::<String>::new());
-    assert_eq!(sandbox.record(id).await.checkpoint.unwrap().tokens, [1, 2, 3]);
+    assert_eq!(harness.record(id).await.checkpoint.unwrap().tokens, [1, 2, 3]);
 
     let complete = v1::CompleteRequest {
         worker: worker.into(),
@@ -105,7 +105,7 @@ async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_onc
         model: Some(ModelInfo::default().into()),
         kinds: v1::TaskKind::known(),
     };
-    let reply = cut
+    let reply = lossy
         .call(|wire| {
             let request = complete.clone();
             async move { CoordinatorClient::new(wire).complete(request).await }
@@ -117,7 +117,7 @@ async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_onc
     assert_eq!(next.task.section, 0);
 
     let release = v1::ReleaseRequest { worker: worker.into(), lease_id: next.id.to_string(), checkpoint: None };
-    let reply = cut
+    let reply = lossy
         .call(|wire| {
             let request = release.clone();
             async move { CoordinatorClient::new(wire).release(request).await }
@@ -125,45 +125,45 @@ async fn every_call_of_a_worker_whose_answer_was_lost_is_made_again_and_done_onc
         .await
         .unwrap();
     assert_eq!(reply.outcome(), v1::Outcome::Recorded);
-    assert_eq!(sandbox.record(id).await.counters.releases, 1);
-    let ends: Vec<_> = sandbox.attempts(id).await.iter().map(|it| it.end).collect();
-    assert_eq!(ends, [AttemptEnd::Completed, AttemptEnd::Released], "each attempt stands there once");
+    assert_eq!(harness.record(id).await.counters.releases, 1);
+    let ends: Vec<_> = harness.attempts(id).await.iter().map(|it| it.end).collect();
+    assert_eq!(ends, [AttemptEnd::Completed, AttemptEnd::Released], "each attempt is recorded once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_run_is_written_over_a_link_that_loses_answers_all_the_time() {
-    let sandbox = Sandbox::start(4).await;
-    let cut = Cut::of(&sandbox);
-    let options = longhand_worker::client::WorkerOptions::new(longhand_proto::WorkerId::mint("cut"));
+async fn a_run_completes_over_a_link_that_keeps_losing_replies() {
+    let harness = Harness::start(4).await;
+    let lossy = LossyLink::of(&harness);
+    let options = longhand_worker::client::WorkerOptions::new(longhand_proto::WorkerId::mint("lossy"));
     let stop = tokio_util::sync::CancellationToken::new();
     let engine = mock(MockOptions { slots: 2, ..Default::default() });
-    let work = tokio::spawn(longhand_worker::client::Worker::new(cut.link.clone(), engine, options).run(stop.clone()));
+    let work = tokio::spawn(longhand_worker::client::Worker::new(lossy.link.clone(), engine, options).run(stop.clone()));
     let written = |records: &[Record]| records.iter().map(|it| document(it).sections().len()).sum::<usize>();
     let mut seen = 0;
-    while sandbox.counts().await.unfinished() > 0 {
-        // One answer for each text: a link that loses every one of them would let nobody through.
-        cut.proxy.cut_next_answer();
+    while harness.counts().await.unfinished() > 0 {
+        // One reply per text: without any reply there would be no progress.
+        lossy.proxy.drop_next_reply();
         let over = |records: &[Record]| records.iter().all(|it| it.state.is_terminal());
-        seen = written(&sandbox.until(|records| written(records) > seen || over(records)).await);
+        seen = written(&harness.until(|records| written(records) > seen || over(records)).await);
     }
     stop.cancel();
     let report = within(work).await.unwrap().unwrap();
-    assert!(cut.proxy.cuts() >= 4, "{} answers were lost", cut.proxy.cuts());
+    assert!(lossy.proxy.dropped_replies() >= 4, "{} replies were lost", lossy.proxy.dropped_replies());
     assert_eq!((report.lost, report.failed), (0, 0), "{report:?}");
-    for record in sandbox.records().await {
+    for record in harness.records().await {
         let steps = document(&record).sections().len() as u64;
-        assert_eq!(sandbox.completed(record.id, "section").await, (0..steps).collect::<Vec<_>>());
+        assert_eq!(harness.completed(record.id, "section").await, (0..steps).collect::<Vec<_>>());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_person_asked_for_is_done_once_and_never_called_a_failure_without_a_word() {
-    let sandbox = Sandbox::start(2).await;
-    let cut = Cut::of(&sandbox);
+async fn operator_calls_whose_reply_is_lost_take_effect_once_and_the_error_says_so() {
+    let harness = Harness::start(2).await;
+    let lossy = LossyLink::of(&harness);
     let run = run_id().to_string();
     let pause = v1::PauseRequest { run: run.clone(), paused: true };
     assert!(
-        cut.call(|wire| {
+        lossy.call(|wire| {
             let request = pause.clone();
             async move { OperatorClient::new(wire).pause(request).await }
         })
@@ -172,36 +172,36 @@ async fn what_a_person_asked_for_is_done_once_and_never_called_a_failure_without
         .paused
     );
 
-    let id = sandbox.records().await[0].id;
+    let id = harness.records().await[0].id;
     let cancel = v1::CancelRequest { run: run.clone(), document: id.to_string() };
-    let told = cut
+    let reply = lossy
         .call(|wire| {
             let request = cancel.clone();
             async move { OperatorClient::new(wire).cancel(request).await }
         })
         .await;
-    refused_with_a_word(told);
-    assert_eq!(sandbox.record(id).await.state, State::Cancelled);
+    assert_refused_with_hint(reply);
+    assert_eq!(harness.record(id).await.state, State::Cancelled);
 
     let requeue = v1::RequeueRequest {
         run,
         which: Some(v1::requeue_request::Which::Document(id.to_string())),
         ..v1::RequeueRequest::default()
     };
-    let told = cut
+    let reply = lossy
         .call(|wire| {
             let request = requeue.clone();
             async move { OperatorClient::new(wire).requeue(request).await }
         })
         .await;
-    refused_with_a_word(told);
-    let record = sandbox.record(id).await;
+    assert_refused_with_hint(reply);
+    let record = harness.record(id).await;
     assert_eq!((record.state, document(&record).round), (State::Ready, 1), "once, not twice");
 }
 
-/// The second try finds done what the first one did.
-fn refused_with_a_word<T: std::fmt::Debug>(told: Result<T, CallError>) {
-    let CallError::Refused(status) = told.unwrap_err() else { panic!("it was answered") };
+/// The retry fails because the first try took effect.
+fn assert_refused_with_hint<T: std::fmt::Debug>(reply: Result<T, CallError>) {
+    let CallError::Refused(status) = reply.unwrap_err() else { panic!("it was answered") };
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("an earlier try of this call got no answer and may have done it"), "{status}");
 }

@@ -1,5 +1,5 @@
-//! What every call passes before its message is read: it must speak our protocol, show a token where tokens are asked
-//! for, come from a caller that keeps to the pace, and there must be room for it.
+//! Admission control, before a call's message is read: protocol version, token, rate limit, and number of calls in
+//! progress.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,89 +14,97 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::codegen::{Body as HttpBody, Service};
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 
-use super::auth::{Holder, Role, Tokens};
-use super::pace::Pace;
+use super::auth::{Identity, Role, Tokens};
+use super::rate_limit::RateLimiter;
 
-/// Requests for work that wait at the same time; each costs some kilobytes.
+/// Requests for work that may wait at the same time; each costs some kilobytes.
 const MAX_WAITING: usize = 16_384;
-/// When to come again where there is no room: long enough for some calls to end.
-const COME_AGAIN: Duration = Duration::from_millis(100);
+/// When to retry if there are too many calls: long enough for some to end.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// gRPC's own health checks: who asks (a kubelet, a load balancer) has no token and learns nothing else.
+/// gRPC health checks need no token: a kubelet or load balancer has none.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
-/// The rules, shared by all connections.
+/// The admission policy, shared by all connections.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct Policy {
     tokens: Option<Tokens>,
-    /// Other calls at the same time: bounds the memory that their messages take.
+    /// Permits of calls in progress, other than waiting requests for work: bounds the memory of their messages.
     calls: Arc<Semaphore>,
+    /// Permits of requests for work that wait.
     waiting: Arc<Semaphore>,
-    pace: Pace,
+    rate_limit: RateLimiter,
 }
 
-impl Rules {
+impl Policy {
+    /// Without tokens every caller is admitted.
     pub(super) fn new(tokens: Option<Tokens>, max_calls: usize, calls_per_second: u32) -> Self {
         let (calls, waiting) = (Semaphore::new(max_calls.max(1)), Semaphore::new(MAX_WAITING));
-        Self { tokens, calls: Arc::new(calls), waiting: Arc::new(waiting), pace: Pace::new(calls_per_second) }
+        Self {
+            tokens,
+            calls: Arc::new(calls),
+            waiting: Arc::new(waiting),
+            rate_limit: RateLimiter::new(calls_per_second),
+        }
     }
 
+    /// The permit to hold while the call is in progress, and who makes it, if tokens are required.
     fn admit(
         &self,
         path: &str,
         headers: &HeaderMap,
         caller: Option<SocketAddr>,
-    ) -> Result<(OwnedSemaphorePermit, Option<Holder>), Status> {
+    ) -> Result<(OwnedSemaphorePermit, Option<Identity>), Status> {
         if path.starts_with(HEALTH) {
-            return Ok((self.enter(&self.calls)?, None));
+            return Ok((self.acquire(&self.calls)?, None));
         }
         check_protocol(headers)?;
         let role = if path.starts_with("/longhand.v1.Operator/") { Role::Operator } else { Role::Worker };
-        let mut holder = None;
+        let mut identity = None;
         if let Some(tokens) = &self.tokens {
             let header = headers.get("authorization").and_then(|value| value.to_str().ok());
             let known = tokens.check(header, role).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
-            holder = Some(known);
+            identity = Some(known);
         }
-        if let Some(Err(wait)) = caller.map(|caller| self.pace.admit(caller, clock::now())) {
-            return Err(later("this caller makes more calls than one may: wait as long as told", wait));
+        if let Some(Err(wait)) = caller.map(|caller| self.rate_limit.admit(caller, clock::now())) {
+            return Err(retry_after("rate limit exceeded; retry after the time in the metadata", wait));
         }
-        let permit = self.enter(if path.ends_with("/Lease") { &self.waiting } else { &self.calls })?;
-        Ok((permit, holder))
+        let permit = self.acquire(if path.ends_with("/Lease") { &self.waiting } else { &self.calls })?;
+        Ok((permit, identity))
     }
 
-    fn enter(&self, room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
-        let full = "this coordinator has as many calls as it can hold: ask again in a moment";
-        Arc::clone(room).try_acquire_owned().map_err(|_| later(full, COME_AGAIN))
+    fn acquire(&self, permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+        let full = "too many calls in progress; retry after the time in the metadata";
+        Arc::clone(permits).try_acquire_owned().map_err(|_| retry_after(full, RETRY_AFTER))
     }
 }
 
-/// Not now, but after some time, which is told in the metadata.
-fn later(why: &str, wait: Duration) -> Status {
+/// A rejection that says in its metadata when to retry.
+fn retry_after(why: &str, wait: Duration) -> Status {
     let mut status = Status::resource_exhausted(why);
     status.metadata_mut().insert(RETRY_HEADER, (wait.as_millis() as u64).max(1).into());
     status
 }
 
-/// The other end of the connection, where connections have ends.
+/// The peer's address, if the connection has one.
 fn caller<B>(request: &Request<B>) -> Option<SocketAddr> {
     let extensions = request.extensions();
     let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
     tls.or_else(|| extensions.get::<TcpConnectInfo>())?.remote_addr
 }
 
-/// A caller that says nothing is taken at its word's meaning: it was made by hand.
+/// Calls that state no protocol are admitted: they come from generic gRPC clients.
 fn check_protocol(headers: &HeaderMap) -> Result<(), Status> {
     let Some(value) = headers.get(PROTOCOL_HEADER) else { return Ok(()) };
     match value.to_str().ok().and_then(|text| text.parse::<u32>().ok()) {
         Some(PROTOCOL) => Ok(()),
-        Some(theirs) => Err(other_protocol("caller", theirs, "another version")),
-        None => Err(Status::invalid_argument(format!("the metadata {PROTOCOL_HEADER} is no number"))),
+        Some(theirs) => Err(protocol_mismatch("caller", theirs, "another version")),
+        None => Err(Status::invalid_argument(format!("invalid metadata {PROTOCOL_HEADER}: expected a number"))),
     }
 }
 
-/// The refusal of one that speaks another protocol: it would misread us.
-pub(super) fn other_protocol(who: &str, theirs: u32, version: &str) -> Status {
+/// The rejection of a caller with another protocol version.
+pub(super) fn protocol_mismatch(who: &str, theirs: u32, version: &str) -> Status {
     let older = if theirs < PROTOCOL { who } else { "coordinator" };
     Status::failed_precondition(format!(
         "{who} {version} speaks protocol {theirs} and coordinator {VERSION} speaks protocol {PROTOCOL}; update the {older}"
@@ -104,23 +112,23 @@ pub(super) fn other_protocol(who: &str, theirs: u32, version: &str) -> Status {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct GateLayer(pub(super) Arc<Rules>);
+pub(super) struct AdmissionLayer(pub(super) Arc<Policy>);
 
-impl<S> tower_layer::Layer<S> for GateLayer {
-    type Service = Gate<S>;
+impl<S> tower_layer::Layer<S> for AdmissionLayer {
+    type Service = Admission<S>;
 
-    fn layer(&self, inner: S) -> Gate<S> {
-        Gate { inner, rules: Arc::clone(&self.0) }
+    fn layer(&self, inner: S) -> Admission<S> {
+        Admission { inner, policy: Arc::clone(&self.0) }
     }
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Gate<S> {
+pub(super) struct Admission<S> {
     inner: S,
-    rules: Arc<Rules>,
+    policy: Arc<Policy>,
 }
 
-impl<S, B, R> Service<Request<B>> for Gate<S>
+impl<S, B, R> Service<Request<B>> for Admission<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Future: Send + 'static,
@@ -136,14 +144,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.rules.admit(request.uri().path(), request.headers(), caller(&request)) {
+        match self.policy.admit(request.uri().path(), request.headers(), caller(&request)) {
             Err(status) => {
-                tracing::debug!(code = ?status.code(), reason = status.message(), "turned away");
+                tracing::debug!(code = ?status.code(), reason = status.message(), "call rejected");
                 std::future::ready(Ok(status.into_http())).boxed()
             }
-            Ok((permit, holder)) => {
-                if let Some(holder) = holder {
-                    request.extensions_mut().insert(holder);
+            Ok((permit, identity)) => {
+                if let Some(identity) = identity {
+                    request.extensions_mut().insert(identity);
                 }
                 let answer = self.inner.call(request);
                 async move {
@@ -164,13 +172,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_without_room_is_asked_to_come_again_and_waiting_for_work_takes_no_room() {
-        let rules = Rules::new(None, 1, 1_000);
-        let admit = |path: &str| rules.admit(path, &HeaderMap::new(), None);
+    fn a_call_too_many_is_rejected_with_retry_after_and_requests_for_work_do_not_count() {
+        let policy = Policy::new(None, 1, 1_000);
+        let admit = |path: &str| policy.admit(path, &HeaderMap::new(), None);
         let first = admit("/longhand.v1.Coordinator/Complete").unwrap();
         let refused = admit("/longhand.v1.Operator/Counts").unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert!(refused.message().contains("ask again"), "{}", refused.message());
+        assert!(refused.message().contains("too many calls in progress; retry"), "{}", refused.message());
         assert_eq!(refused.metadata().get(RETRY_HEADER).unwrap(), "100");
         let _waits = admit("/longhand.v1.Coordinator/Lease").unwrap();
         drop(first);

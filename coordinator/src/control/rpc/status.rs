@@ -1,10 +1,10 @@
-//! What a worker is told when a call cannot be answered. Only the code tells whether to ask again.
+//! Store errors as gRPC status codes.
 
 use tonic::Status;
 
 use crate::store::StoreError;
 
-/// Codes that a worker repeats on: `Unavailable`, `ResourceExhausted`, `Internal`.
+/// The status for a store error. Clients retry on `Unavailable`, `ResourceExhausted` and `Internal` only.
 pub(super) fn status(error: StoreError) -> Status {
     let message = error.to_string();
     match error {

@@ -1,4 +1,4 @@
-//! What strangers send. Whatever it is, the answer is a status, in time, and the coordinator goes on.
+//! Fuzzing of the gRPC services: any input is answered with a status in time, and the coordinator keeps working.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use tonic::codegen::http::{HeaderMap, Request, StatusCode};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::sandbox::{Peer, Sandbox, mock, run_id, within};
+use crate::harness::{Harness, RawClient, mock, run_id, within};
 
-/// The files name the calls, so a new one is tried as soon as it is there.
+/// The protocol files list the calls, so that new calls are fuzzed automatically.
 const PROTOCOLS: [(&str, &str); 2] = [
     ("longhand.v1.Coordinator", include_str!("../../../proto/proto/longhand/v1/coordinator.proto")),
     ("longhand.v1.Operator", include_str!("../../../proto/proto/longhand/v1/operator.proto")),
 ];
-/// Messages for each call.
+/// Messages per call.
 const MESSAGES: u64 = 250;
 
 fn calls() -> Vec<String> {
@@ -40,10 +40,10 @@ fn calls() -> Vec<String> {
     PROTOCOLS.into_iter().flat_map(of).collect()
 }
 
-/// Messages as our own side would send them.
-fn good(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
+/// Valid messages.
+fn valid_messages(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
     let (run, document, lease_id) = (run.to_owned(), document.to_owned(), lease.to_owned());
-    let worker = "stranger".to_owned();
+    let worker = "fuzzer".to_owned();
     let checkpoint = Some(v1::Checkpoint { tokens: vec![1, 2, 3, u32::MAX], tokenizer_hash: "mock".into() });
     let output = v1::Output {
         text: "A ferry crosses. 渡口。".into(),
@@ -55,7 +55,7 @@ fn good(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
     let instruction = r#"{"id":null,"messages":[{"role":"user","content":"Write."}],"language":"en","required_words":200,
         "context":[],"metadata":{},"line":1}"#;
     let terms = Some(v1::Terms { priority: u32::MAX, model: String::new(), judge: String::new(), max_open: u32::MAX });
-    let row = v1::Row { kind: Some(v1::row::Kind::Instruction(instruction.into())) };
+    let row = v1::Row { kind: Some(v1::row::Kind::Instruction(instruction.into())), format_version: 1 };
     let which = Some(v1::requeue_request::Which::Document(document.clone()));
     vec![
         v1::HelloRequest {
@@ -132,9 +132,9 @@ fn good(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
     ]
 }
 
-/// A message that somebody has tampered with, or noise.
-fn tamper(random: &mut StdRng, good: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = good.choose(random).unwrap().clone();
+/// A mutated message, or noise.
+fn mutate(random: &mut StdRng, valid: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = valid.choose(random).unwrap().clone();
     for _ in 0..random.random_range(0..4) {
         let at = random.random_range(0..=bytes.len());
         match random.random_range(0..7) {
@@ -142,17 +142,17 @@ fn tamper(random: &mut StdRng, good: &[Vec<u8>]) -> Vec<u8> {
             1 => bytes.insert(at, random.random()),
             2 if at < bytes.len() => bytes[at] = random.random(),
             3 if at < bytes.len() => bytes[at] ^= 1 << random.random_range(0..8),
-            // The largest number that a varint holds, and one that is longer than any.
+            // The longest varint, and one that is too long.
             4 => drop(bytes.splice(at..at, [0xff; 9].into_iter().chain([1]))),
             5 => drop(bytes.splice(at..at, [0xff; 12])),
-            6 => bytes.extend_from_slice(good.choose(random).unwrap()),
+            6 => bytes.extend_from_slice(valid.choose(random).unwrap()),
             _ => bytes = (0..random.random_range(0..64)).map(|_| random.random()).collect(),
         }
     }
     bytes
 }
 
-/// Messages as bytes.
+/// A codec for messages as raw bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Raw;
 
@@ -198,7 +198,7 @@ async fn send(channel: Channel, path: &str, message: Vec<u8>) -> Result<(), Stat
     within(client.unary(tonic::Request::new(message), path, Raw)).await.map(drop)
 }
 
-/// A handler that panicked takes its connection or its stream with it, and says none of these.
+/// Whether the status is a proper answer. A panicking handler closes its connection or stream instead.
 fn is_an_answer(status: &Status) -> bool {
     match status.code() {
         Code::InvalidArgument
@@ -207,7 +207,7 @@ fn is_an_answer(status: &Status) -> bool {
         | Code::ResourceExhausted
         | Code::OutOfRange
         | Code::Unimplemented => true,
-        // So tonic calls what is no protobuf.
+        // Tonic's status for invalid protobuf.
         Code::Internal => status.message().contains("decode"),
         Code::Ok
         | Code::Cancelled
@@ -227,29 +227,29 @@ fn options() -> ServiceOptions {
     ServiceOptions { max_wait: quick, calls_per_second: 1_000_000, ..ServiceOptions::default() }
 }
 
-/// Rows of the run are as they were, or were changed by a call that may change them; workers still get all done.
-async fn assert_goes_on(sandbox: &Sandbox) {
-    let audit = sandbox.store.audit(&run_id(), false).await.unwrap();
+/// The store is consistent, and a worker can finish the run.
+async fn assert_still_works(harness: &Harness) {
+    let audit = harness.store.audit(&run_id(), false).await.unwrap();
     assert_eq!(audit.mismatches, Vec::<String>::new());
-    sandbox.store.pause(&run_id(), false).await.unwrap();
-    // Leases that strangers got run out.
-    sandbox.expire().await;
-    let worker = sandbox.worker(mock(MockOptions::default()));
-    sandbox.finished().await;
-    worker.retire().await;
+    harness.store.pause(&run_id(), false).await.unwrap();
+    // Leases of fuzzed calls expire.
+    harness.expire().await;
+    let worker = harness.worker(mock(MockOptions::default()));
+    harness.finished().await;
+    worker.stop().await;
 }
 
 #[tokio::test]
-async fn tampered_messages_and_noise_are_answered_and_change_nothing_else() {
-    let sandbox = Sandbox::with(3, options()).await;
-    let lease = Peer::of(&sandbox).take().await;
-    let good = good(run_id().as_str(), &lease.task.document.to_string(), &lease.id.to_string());
-    let channel = sandbox.channel();
+async fn mutated_messages_and_noise_are_answered_and_do_no_harm() {
+    let harness = Harness::with(3, options()).await;
+    let lease = RawClient::of(&harness).take().await;
+    let valid = valid_messages(run_id().as_str(), &lease.task.document.to_string(), &lease.id.to_string());
+    let channel = harness.channel();
     let calls = calls();
     assert!(calls.len() >= 14, "{calls:?}");
     let all = calls.iter().flat_map(|path| (0..MESSAGES).map(move |seed| (path, seed)));
     let answered = stream::iter(all).map(|(path, seed)| {
-        let message = tamper(&mut StdRng::seed_from_u64(seed), &good);
+        let message = mutate(&mut StdRng::seed_from_u64(seed), &valid);
         let channel = channel.clone();
         async move { (path, seed, send(channel, path, message).await) }
     });
@@ -262,14 +262,14 @@ async fn tampered_messages_and_noise_are_answered_and_change_nothing_else() {
         }
     }
     let all = calls.len() as u64 * MESSAGES;
-    assert!(refused > all / 4 && refused < all, "{refused} of {all} were refused: no longer a fair test");
-    assert_goes_on(&sandbox).await;
+    assert!(refused > all / 4 && refused < all, "{refused} of {all} were rejected: the mix of messages is too one-sided");
+    assert_still_works(&harness).await;
 }
 
-/// Sends a request whose body is none that our side would send; returns status and headers of the answer.
-async fn ask(sandbox: &Sandbox, path: &str, body: Body) -> (StatusCode, HeaderMap) {
-    let mut channel = sandbox.channel();
-    let request = Request::post(format!("http://{}{path}", sandbox.address)).header("content-type", "application/grpc");
+/// Sends a request with any body; returns status and headers of the answer.
+async fn post(harness: &Harness, path: &str, body: Body) -> (StatusCode, HeaderMap) {
+    let mut channel = harness.channel();
+    let request = Request::post(format!("http://{}{path}", harness.address)).header("content-type", "application/grpc");
     let request = request.header("te", "trailers").body(body).unwrap();
     within(async {
         std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
@@ -295,75 +295,75 @@ fn full(bytes: Vec<u8>) -> Body {
 const RENEW: &str = "/longhand.v1.Coordinator/Renew";
 
 #[tokio::test]
-async fn frames_that_lie_are_answered_with_a_status() {
-    let sandbox = Sandbox::with(2, options()).await;
-    let hello = v1::RenewRequest { worker: "stranger".into(), renewals: Vec::new(), vitals: None }.encode_to_vec();
+async fn invalid_frames_are_answered_with_a_status() {
+    let harness = Harness::with(2, options()).await;
+    let hello = v1::RenewRequest { worker: "fuzzer".into(), renewals: Vec::new(), vitals: None }.encode_to_vec();
     let length = hello.len() as u32;
     let mut random = StdRng::seed_from_u64(5);
     let noise = |_| (0..random.random_range(0..200)).map(|_| random.random()).collect::<Vec<u8>>();
     let mut frames = vec![
-        ("compressed, and nobody said how", frame(1, length, &hello)),
+        ("compressed without an encoding", frame(1, length, &hello)),
         ("an unknown flag", frame(7, length, &hello)),
-        ("longer than it is", frame(0, length + 1, &hello)),
-        ("shorter than it is", frame(0, length - 1, &hello)),
+        ("length too large", frame(0, length + 1, &hello)),
+        ("length too small", frame(0, length - 1, &hello)),
         ("four gigabytes", frame(0, u32::MAX, &hello)),
         ("two in one call", [frame(0, length, &hello), frame(0, length, &hello)].concat()),
-        ("half a head", vec![0, 0, 0]),
-        ("nothing", Vec::new()),
+        ("half a header", vec![0, 0, 0]),
+        ("empty", Vec::new()),
         ("17 MB", frame(0, 17 << 20, &vec![0; 17 << 20])),
     ];
     frames.extend((0..40).map(noise).map(|bytes| ("noise", bytes)));
     for (what, bytes) in frames {
-        let (status, headers) = ask(&sandbox, RENEW, full(bytes)).await;
+        let (status, headers) = post(&harness, RENEW, full(bytes)).await;
         assert_eq!(status, StatusCode::OK, "{what}");
         assert!(headers.contains_key("grpc-status"), "{what}: {headers:?}");
     }
     let good = || full(frame(0, length, &hello));
     for path in ["/longhand.v1.Coordinator/Obey", "/longhand.v2.Coordinator/Renew", "/"] {
-        let (status, headers) = ask(&sandbox, path, good()).await;
+        let (status, headers) = post(&harness, path, good()).await;
         let refused = headers.get("grpc-status").is_some_and(|code| code != "0");
         assert!(refused || status.is_client_error(), "{path}: {status} {headers:?}");
     }
-    let (_, headers) = ask(&sandbox, RENEW, good()).await;
-    assert_eq!(headers["grpc-status"], "0", "and a good one is still taken");
-    assert_goes_on(&sandbox).await;
+    let (_, headers) = post(&harness, RENEW, good()).await;
+    assert_eq!(headers["grpc-status"], "0", "and a valid one is still accepted");
+    assert_still_works(&harness).await;
 }
 
 #[tokio::test]
-async fn a_message_that_never_ends_gives_its_place_back() {
-    let options = ServiceOptions { max_calls: 1, call_within: Duration::from_millis(300), ..options() };
-    let sandbox = Sandbox::with(1, options).await;
+async fn a_message_that_never_ends_releases_its_permit() {
+    let options = ServiceOptions { max_calls: 1, call_timeout: Duration::from_millis(300), ..options() };
+    let harness = Harness::with(1, options).await;
     let endless = || {
         let begin = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0, 0])))]);
         Body::new(StreamBody::new(begin.chain(stream::pending())))
     };
-    // One works, four wait.
-    let asked = futures::future::join_all((0..5).map(|_| ask(&sandbox, RENEW, endless()))).await;
+    // One is processed, four wait.
+    let asked = futures::future::join_all((0..5).map(|_| post(&harness, RENEW, endless()))).await;
     for (_, headers) in asked {
         assert_ne!(headers["grpc-status"], "0");
     }
-    assert_goes_on(&sandbox).await;
+    assert_still_works(&harness).await;
 }
 
 #[tokio::test]
-async fn a_caller_that_calls_too_often_is_told_when_to_come_again_and_our_own_side_does() {
+async fn a_caller_above_the_rate_limit_is_rejected_with_retry_after_and_workers_obey_it() {
     let slow = ServiceOptions { calls_per_second: 20, ..ServiceOptions::default() };
-    let sandbox = Sandbox::with(1, slow).await;
-    let channel = sandbox.channel();
-    let mut told = None;
+    let harness = Harness::with(1, slow).await;
+    let channel = harness.channel();
+    let mut rejected = None;
     for _ in 0..200 {
         if let Err(status) = send(channel.clone(), "/longhand.v1.Operator/ListRuns", Vec::new()).await {
-            told = Some(status);
+            rejected = Some(status);
             break;
         }
     }
-    let status = told.expect("more than 80 calls at once are too many");
+    let status = rejected.expect("more than 80 calls at once exceed the limit");
     assert_eq!(status.code(), Code::ResourceExhausted);
     let wait: u64 = status.metadata().get(longhand_proto::RETRY_HEADER).unwrap().to_str().unwrap().parse().unwrap();
     assert!((1..=1_000).contains(&wait), "{wait} ms");
-    // Another connection is another caller; and a worker gets its work done, however often it is told to wait.
+    // Another connection is another caller; a worker retries and completes its work.
     let options = MockOptions { tokens_per_second: 2_000.0, ..MockOptions::default() };
-    let worker = sandbox.worker(mock(options));
-    sandbox.finished().await;
-    assert_eq!(worker.retire().await.lost, 0);
+    let worker = harness.worker(mock(options));
+    harness.finished().await;
+    assert_eq!(worker.stop().await.lost, 0);
 }

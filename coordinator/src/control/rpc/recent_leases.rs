@@ -1,7 +1,7 @@
-//! Documents that this process gave out a moment ago, so that their completion need not ask the store for them.
+//! Documents that this process leased recently, so that their completion need not read them from the store.
 //!
-//! While a lease lives its document does not change, and a commit under a lease that does not live changes nothing: what
-//! is remembered here is right, or of no consequence. Another replica, or one that forgot, asks the store.
+//! An entry is never stale in effect: while a lease is live its document does not change, and a commit under a lease that
+//! is not live changes nothing. Another replica, or one that evicted the entry, reads the store.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,13 +10,13 @@ use longhand_proto::LeaseId;
 
 use crate::store::Record;
 
-/// Bytes of documents in each of two generations.
-const GENERATION: usize = 32 << 20;
-/// What an entry takes beside its body, about.
-const ENVELOPE: usize = 512;
+/// Bytes of documents in each of the two generations.
+const GENERATION_BYTES: usize = 32 << 20;
+/// Approximate bytes of an entry without its body.
+const ENVELOPE_BYTES: usize = 512;
 
 #[derive(Debug, Default)]
-pub(super) struct Given {
+pub(super) struct RecentLeases {
     /// A lock, as all calls pass here; held for one look-up.
     generations: Mutex<Generations>,
 }
@@ -28,24 +28,26 @@ struct Generations {
     old: HashMap<LeaseId, Record>,
 }
 
-impl Given {
-    pub(super) fn keep(&self, record: &Record) {
+impl RecentLeases {
+    /// Remembers a record under its lease.
+    pub(super) fn insert(&self, record: &Record) {
         let Some(grant) = &record.lease else { return };
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        if generations.young_bytes >= GENERATION {
+        if generations.young_bytes >= GENERATION_BYTES {
             generations.old = std::mem::take(&mut generations.young);
             generations.young_bytes = 0;
         }
-        generations.young_bytes += record.body.len() + ENVELOPE;
-        // A checkpoint is for whoever begins, not for whoever ends.
+        generations.young_bytes += record.body.len() + ENVELOPE_BYTES;
+        // Only the start of a task needs the checkpoint.
         generations.young.insert(grant.id, Record { checkpoint: None, ..record.clone() });
     }
 
+    /// Removes and returns the record of a lease.
     pub(super) fn take(&self, lease: LeaseId) -> Option<Record> {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         match generations.young.remove(&lease) {
             Some(record) => {
-                generations.young_bytes -= record.body.len() + ENVELOPE;
+                generations.young_bytes -= record.body.len() + ENVELOPE_BYTES;
                 Some(record)
             }
             None => generations.old.remove(&lease),
@@ -94,18 +96,18 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_are_remembered_once_and_memory_is_bounded() {
-        let given = Given::default();
+    fn the_latest_are_returned_once_and_memory_is_bounded() {
+        let leases = RecentLeases::default();
         let lease = |number| record(number, 0).lease.unwrap().id;
         for number in 0..1_000 {
-            given.keep(&record(number, 1 << 20));
+            leases.insert(&record(number, 1 << 20));
         }
-        assert_eq!(given.take(lease(999)).map(|it| it.body.len()), Some(1 << 20));
-        assert_eq!(given.take(lease(999)), None);
-        assert!(given.take(lease(960)).is_some());
-        assert_eq!(given.take(lease(0)), None);
-        let generations = given.generations.lock().unwrap();
+        assert_eq!(leases.take(lease(999)).map(|it| it.body.len()), Some(1 << 20));
+        assert_eq!(leases.take(lease(999)), None);
+        assert!(leases.take(lease(960)).is_some());
+        assert_eq!(leases.take(lease(0)), None);
+        let generations = leases.generations.lock().unwrap();
         assert!(generations.young.len() + generations.old.len() <= 66);
-        assert!(generations.young_bytes <= GENERATION + (2 << 20));
+        assert!(generations.young_bytes <= GENERATION_BYTES + (2 << 20));
     }
 }
