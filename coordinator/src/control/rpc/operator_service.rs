@@ -11,9 +11,9 @@ use crate::control::admin::{self, RewriteScope, Selector};
 use crate::control::submit::{self, RunSpec, SubmitError};
 use crate::control::wire;
 use crate::domain::recipe::Recipe;
-use crate::domain::state::State;
+use crate::domain::state::{State, UnknownWord};
 use crate::run_stats::figures;
-use crate::store::{Filter, Record, Run, StoreError, Terms, UnknownWord};
+use crate::store::{Filter, Record, Run, StoreError, Terms};
 
 /// Most documents of one page, and bytes after which a page ends early.
 const PAGE: u32 = 256;

@@ -54,7 +54,7 @@ pub(super) async fn documents(
     if store.run(&id).await?.is_none() {
         return Err(StoreError::NotFound { kind: "run", name: id.to_string() }.into());
     }
-    let shelf = site.catalogues.look(store, &id).await?;
+    let shelf = site.behind()?.run_stats().look(store, &id).await?;
     let (catalogue, filter) = (shelf.read(), filter.ready());
     let mut found: Vec<&Line> = catalogue.documents().filter(|line| filter.fits(line)).collect();
     match place.sort {
