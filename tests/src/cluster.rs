@@ -6,8 +6,10 @@ use crate::server::{Kind, Server, free_port};
 /// Number of hash slots.
 const SLOTS: u16 = 16384;
 
+/// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
+    /// Each owns a third of the hash slots.
     pub primaries: Vec<Server>,
     /// Follows the last primary.
     pub replica: Server,
@@ -45,6 +47,7 @@ impl Cluster {
         cluster
     }
 
+    /// URL of the cluster for the store.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.primaries.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
         format!("redis+cluster://{}", hosts.join(","))

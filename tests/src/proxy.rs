@@ -1,4 +1,4 @@
-//! A link that a test holds in its controls: it is slow, goes dead without a word, or is cut just as an answer begins.
+//! A TCP proxy for fault injection: it delays replies, blackholes traffic, or closes the connection when a reply begins.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,9 @@ use std::time::Duration;
 /// Protocol of the connection, to detect where a reply begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
+    /// HTTP/2: a reply begins with a HEADERS frame.
     Grpc,
+    /// Every chunk from the server is a reply.
     Redis,
 }
 
@@ -31,6 +33,7 @@ struct Controls {
 }
 
 impl Proxy {
+    /// Starts a proxy in front of this server.
     pub fn start(server: SocketAddr, protocol: Protocol) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -47,6 +50,7 @@ impl Proxy {
         Self { address, controls }
     }
 
+    /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

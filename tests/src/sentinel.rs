@@ -15,9 +15,12 @@ const SENTINELS: usize = 3;
 /// Time after which a silent primary is replaced. Short, because tests wait for it.
 const DOWN_MS: u32 = 500;
 
+/// The running processes.
 #[derive(Debug)]
 pub struct SentinelSet {
+    /// The primary at the start.
     pub primary: Server,
+    /// Its replica at the start.
     pub replica: Server,
     sentinels: Vec<(Child, u16)>,
     password: String,
@@ -39,6 +42,7 @@ impl SentinelSet {
         set
     }
 
+    /// URL of the service for the store.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://:{}@{}/{SERVICE}", self.password, hosts.join(","))

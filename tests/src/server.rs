@@ -16,7 +16,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Which server program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// redis-server.
     Redis,
+    /// valkey-server.
     Valkey,
 }
 
@@ -101,10 +103,12 @@ pub struct Server {
 const DURABLE: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"];
 
 impl Server {
+    /// A server with an append-only file and without eviction, as the store requires.
     pub fn start(kind: Kind) -> Self {
         Self::with(kind, &DURABLE)
     }
 
+    /// A server with these arguments only.
     pub fn with(kind: Kind, arguments: &[&str]) -> Self {
         Self::listen(kind, Transport::Plain, arguments)
     }
@@ -132,11 +136,13 @@ impl Server {
         panic!("{} does not start; run it manually to see why", kind.program());
     }
 
+    /// Its URL for the store.
     pub fn url(&self) -> String {
         let scheme = if self.transport == Transport::Plain { "redis" } else { "rediss" };
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
+    /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -146,6 +152,7 @@ impl Server {
         self.folder.path()
     }
 
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -54,9 +54,9 @@ async fn a_repeated_complete_is_answered_as_the_first_with_the_same_next_lease()
     assert_eq!(first, second);
     assert_eq!(first.0, Outcome::Recorded);
     let next = first.1.expect("the first section");
-    assert_eq!(harness.attempts(lease.task.document).await.len(), 1, "one attempt, however often it is told");
+    assert_eq!(harness.attempts(lease.task.document).await.len(), 1, "one attempt, however often it is reported");
 
-    // The reply was lost, and the worker that repeats the call goes on with the lease it was given.
+    // The reply was lost, and the worker that repeats the call continues with that lease.
     let (outcome, after) = peer.complete(next.id, write(next.task).await).await;
     assert_eq!(outcome, Outcome::Recorded);
     assert_eq!(after.expect("the second section").task.section, 1);

@@ -55,12 +55,13 @@ async fn every_worker_call_whose_reply_is_lost_is_retried_and_takes_effect_once(
         worker: worker.into(),
         model: Some(ModelInfo::default().into()),
     };
-    lossy.call(|wire| {
-        let request = hello.clone();
-        async move { CoordinatorClient::new(wire).hello(request).await }
-    })
-    .await
-    .unwrap();
+    lossy
+        .call(|wire| {
+            let request = hello.clone();
+            async move { CoordinatorClient::new(wire).hello(request).await }
+        })
+        .await
+        .unwrap();
 
     let ask = v1::LeaseRequest {
         worker: worker.into(),
@@ -137,7 +138,8 @@ async fn a_run_completes_over_a_link_that_keeps_losing_replies() {
     let options = longhand_worker::client::WorkerOptions::new(longhand_proto::WorkerId::mint("lossy"));
     let stop = tokio_util::sync::CancellationToken::new();
     let engine = mock(MockOptions { slots: 2, ..Default::default() });
-    let work = tokio::spawn(longhand_worker::client::Worker::new(lossy.link.clone(), engine, options).run(stop.clone()));
+    let work =
+        tokio::spawn(longhand_worker::client::Worker::new(lossy.link.clone(), engine, options).run(stop.clone()));
     let written = |records: &[Record]| records.iter().map(|it| document(it).sections().len()).sum::<usize>();
     let mut seen = 0;
     while harness.counts().await.unfinished() > 0 {
@@ -163,13 +165,14 @@ async fn operator_calls_whose_reply_is_lost_take_effect_once_and_the_error_says_
     let run = run_id().to_string();
     let pause = v1::PauseRequest { run: run.clone(), paused: true };
     assert!(
-        lossy.call(|wire| {
-            let request = pause.clone();
-            async move { OperatorClient::new(wire).pause(request).await }
-        })
-        .await
-        .unwrap()
-        .paused
+        lossy
+            .call(|wire| {
+                let request = pause.clone();
+                async move { OperatorClient::new(wire).pause(request).await }
+            })
+            .await
+            .unwrap()
+            .paused
     );
 
     let id = harness.records().await[0].id;

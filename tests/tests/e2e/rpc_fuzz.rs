@@ -262,7 +262,10 @@ async fn mutated_messages_and_noise_are_answered_and_do_no_harm() {
         }
     }
     let all = calls.len() as u64 * MESSAGES;
-    assert!(refused > all / 4 && refused < all, "{refused} of {all} were rejected: the mix of messages is too one-sided");
+    assert!(
+        refused > all / 4 && refused < all,
+        "{refused} of {all} were rejected: the mix of messages is too one-sided"
+    );
     assert_still_works(&harness).await;
 }
 

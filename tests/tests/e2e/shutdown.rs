@@ -70,7 +70,11 @@ async fn a_worker_gives_up_on_a_coordinator_that_is_unreachable() {
     let mut options = WorkerOptions::new(WorkerId::mint("test"));
     options.give_up = Duration::from_millis(100);
     harness.stop().await;
-    let error = harness.start_worker(mock(MockOptions::default()), options).end().await.expect_err("no coordinator is listening");
+    let error = harness
+        .start_worker(mock(MockOptions::default()), options)
+        .end()
+        .await
+        .expect_err("no coordinator is listening");
     assert!(matches!(error, WorkerError::Unreachable { .. }), "{error}");
 }
 

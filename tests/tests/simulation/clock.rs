@@ -20,8 +20,8 @@ pub(crate) fn start() {
 
 /// Hosts run one tick each, in turn: what one does late in its tick must not be in the future of the next one.
 fn now() -> Duration {
-    let told = turmoil::sim_elapsed().map_or(EPOCH, |elapsed| EPOCH + elapsed);
-    NOW.set(NOW.get().max(told));
+    let elapsed = turmoil::sim_elapsed().map_or(EPOCH, |elapsed| EPOCH + elapsed);
+    NOW.set(NOW.get().max(elapsed));
     NOW.get()
 }
 

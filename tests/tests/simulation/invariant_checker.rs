@@ -9,7 +9,7 @@ use longhand_coordinator::domain::document::Document;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
     Attempt, AttemptEnd, Commit, Committed, Counters, LeaseQuery, Lookup, Next, Record, Renewal, Result, Source,
-    SqliteStore, Store, Swap, Swapped, SweepLimits, Swept,
+    SqliteStore, Store, Swapped, SweepLimits, Swept,
 };
 use longhand_proto::{DocumentId, LeaseId};
 
@@ -182,7 +182,11 @@ impl InvariantChecker {
             let sections = || document.sections().iter().map(|section| section.text.as_str());
             if let Some(texts) = texts.filter(|_| undisturbed && record.state == State::Accepted) {
                 let text = sections().collect::<Vec<_>>().join("\n\n");
-                ensure!(texts.get(&record.id) == Some(&text), "the text of document {} differs from the fault-free run", record.id);
+                ensure!(
+                    texts.get(&record.id) == Some(&text),
+                    "the text of document {} differs from the fault-free run",
+                    record.id
+                );
                 compared += 1;
             }
         }
@@ -365,10 +369,7 @@ impl CheckerState {
                 old.id
             );
             let checkpoint = renewal.checkpoint.as_ref().or(before.checkpoint.as_ref());
-            ensure!(
-                record.checkpoint.as_ref() == checkpoint,
-                "document {id} has another checkpoint than was saved"
-            );
+            ensure!(record.checkpoint.as_ref() == checkpoint, "document {id} has another checkpoint than was saved");
             if let Some(observed) = self.observed.get_mut(&id) {
                 observed.record = record;
             }
@@ -392,8 +393,8 @@ impl CheckerState {
                 record.id
             );
         }
-        let given = match answer {
-            Ok(Committed::Done(given)) => given,
+        let next_lease = match answer {
+            Ok(Committed::Done(next_lease)) => next_lease,
             Ok(Committed::Repeated(_)) => {
                 self.counts.repeated += 1;
                 ensure!(changed.is_empty(), "a repeated commit changed a document");
@@ -415,7 +416,7 @@ impl CheckerState {
         let id = record.id;
         let before = self.before(id)?.clone();
         ensure!(
-            given.as_ref().map(|grant| grant.id) == record.lease.as_ref().map(|grant| grant.id),
+            next_lease.as_ref().map(|grant| grant.id) == record.lease.as_ref().map(|grant| grant.id),
             "the next lease of document {id} is not the one returned"
         );
         let last = now_or_panic(truth.attempts(id)).pop();

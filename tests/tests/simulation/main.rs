@@ -116,15 +116,15 @@ fn invariants_hold_under_faults_and_a_seed_reproduces_its_history() {
 
 /// A mutant survives if no seed detects it.
 #[test]
-fn a_store_that_breaks_one_rule_of_the_contract_is_caught() {
+fn a_store_that_breaks_one_rule_of_its_contract_is_detected() {
     in_parallel(MUTATIONS.len() as u64, |number| {
-        let (mutation, words) = MUTATIONS[number as usize];
+        let (mutation, message) = MUTATIONS[number as usize];
         let caught = (0..SEEDS).find_map(|seed| {
             let violation = simulate(Scenario { seed, mutation, fault_free: false }, None).violation?;
             Some((seed, violation))
         });
         let Some((seed, violation)) = caught else { panic!("{mutation:?} survived {SEEDS} seeds") };
-        assert!(violation.contains(words), "{mutation:?} was caught for another reason: {violation}");
-        println!("{mutation:?} was caught by seed {seed}: {violation}");
+        assert!(violation.contains(message), "{mutation:?} was detected for another reason: {violation}");
+        println!("{mutation:?} was detected by seed {seed}: {violation}");
     });
 }

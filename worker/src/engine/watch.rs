@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use longhand_proto::clock;
 use longhand_proto::task::{Task, Timings};
-use longhand_proto::trace::{self, Context, Place, Span};
+use longhand_proto::trace::{self, Context, TaskRef, Span};
 
 /// Tokens of a piece.
 const PIECE: u32 = 256;
@@ -15,7 +15,7 @@ const PIECES: u32 = 32;
 #[derive(Debug)]
 pub(crate) struct Watch {
     /// The attempt; none if nobody will look at its spans.
-    attempt: Option<(Context, Place)>,
+    attempt: Option<(Context, TaskRef)>,
     since: Moment,
     phase: Phase,
     timings: Timings,
@@ -69,7 +69,7 @@ impl Watch {
         let since = Moment::now();
         let context = Context::parse(&task.traceparent).filter(|context| context.sampled && trace::is_enabled());
         Self {
-            attempt: context.map(|context| (context, Place::of(task))),
+            attempt: context.map(|context| (context, TaskRef::of(task))),
             since,
             phase: Phase::Queued,
             timings: Timings::default(),
