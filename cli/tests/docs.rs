@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use longhand_coordinator::filter::{Bound, NEAR_DUPLICATE, RULES, Rule};
-use longhand_coordinator::recipe::Recipe;
+use longhand_coordinator::domain::recipe::Recipe;
+use longhand_coordinator::text::filter::{Bound, NEAR_DUPLICATE, RULES, Rule};
 
 /// Info string of a fenced block that is run.
 const RUNNABLE: &str = "sh test";

@@ -9,36 +9,40 @@ use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::v1::operator_client::OperatorClient;
 use longhand_proto::{LeaseId, PROTOCOL, v1};
 use longhand_tests::proxy::{Protocol, Proxy};
-use longhand_worker::client::link::{CallError, Patience};
-use longhand_worker::client::{Credentials, Link, endpoint};
+use longhand_worker::client::failover_channel::{CallError, RetryPolicy};
+use longhand_worker::client::{Credentials, FailoverChannel, endpoint};
 use longhand_worker::engine::mock::MockOptions;
 use tonic::Code;
 
 use crate::harness::{Harness, document, mock, run_id, within, write};
 
-const TIMEOUT: Patience = Patience { call: Duration::from_secs(10), give_up: Duration::from_secs(30) };
+const TIMEOUT: RetryPolicy =
+    RetryPolicy { attempt_timeout: Duration::from_secs(10), total_timeout: Duration::from_secs(30) };
 
 /// A connection whose replies a test drops.
 struct LossyLink {
     proxy: Proxy,
-    link: Link,
+    link: FailoverChannel,
 }
 
 impl LossyLink {
     fn of(harness: &Harness) -> Self {
         let proxy = Proxy::start(harness.address, Protocol::Grpc);
         let channel = endpoint(&format!("http://{}", proxy.address())).unwrap().connect_lazy();
-        Self { proxy, link: Link::over(vec![channel], Credentials::default()).unwrap() }
+        Self { proxy, link: FailoverChannel::from_channels(vec![channel], Credentials::default()).unwrap() }
     }
 
     /// Makes a call whose first reply is lost.
-    async fn call<T, F>(&self, call: impl Fn(longhand_worker::client::link::Wire) -> F) -> Result<T, CallError>
+    async fn call<T, F>(
+        &self,
+        call: impl Fn(longhand_worker::client::failover_channel::AuthenticatedChannel) -> F,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let before = self.proxy.dropped_replies();
         self.proxy.drop_next_reply();
-        let answer = within(self.link.repeat("a call", TIMEOUT, call)).await;
+        let answer = within(self.link.call_with_retry("a call", TIMEOUT, call)).await;
         assert_eq!(self.proxy.dropped_replies(), before + 1, "the reply of this call was dropped");
         answer
     }
@@ -206,5 +210,8 @@ async fn operator_calls_whose_reply_is_lost_take_effect_once_and_the_error_says_
 fn assert_refused_with_hint<T: std::fmt::Debug>(reply: Result<T, CallError>) {
     let CallError::Refused(status) = reply.unwrap_err() else { panic!("it was answered") };
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().contains("an earlier try of this call got no answer and may have done it"), "{status}");
+    assert!(
+        status.message().contains("an earlier attempt of this call got no reply and may have succeeded"),
+        "{status}"
+    );
 }

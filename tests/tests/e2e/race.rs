@@ -12,7 +12,7 @@ use longhand_coordinator::store::{AttemptEnd, RedisOptions, Store, open};
 use longhand_proto::WorkerId;
 use longhand_proto::v1::Outcome;
 use longhand_tests::server::{Kind, Server};
-use longhand_worker::client::{Credentials, Link, Worker, WorkerOptions, endpoint};
+use longhand_worker::client::{Credentials, FailoverChannel, Worker, WorkerOptions, endpoint};
 use longhand_worker::engine::mock::MockOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,7 @@ async fn two_coordinators_that_sweep_and_complete_the_same_documents_do_everythi
     let mut workers = Vec::new();
     for (address, _) in replicas.iter().cycle().take(4) {
         let channel = endpoint(&format!("http://{address}")).unwrap().connect_lazy();
-        let link = Link::over(vec![channel], Credentials::default()).unwrap();
+        let link = FailoverChannel::from_channels(vec![channel], Credentials::default()).unwrap();
         let options = WorkerOptions::new(WorkerId::mint("test"));
         // A section takes about as long as a lease, so some worker is always late.
         let engine = mock(MockOptions { slots: 4, tokens_per_second: 2_000.0, ..Default::default() });

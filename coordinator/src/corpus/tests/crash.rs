@@ -141,7 +141,10 @@ async fn a_full_disk_leaves_no_half_file_and_the_next_try_goes_on() {
     let shards = dir.path().join(".longhand/shards");
     symlink(full, shards.join("shard-000001.jsonl.tmp")).unwrap();
     let error = corpus.flush(&shelf).await.unwrap_err();
-    assert!(matches!(&error, CorpusError::File(FileError::Full { path }) if path.ends_with("shard-000001.jsonl")), "{error}");
+    assert!(
+        matches!(&error, CorpusError::File(FileError::Full { path }) if path.ends_with("shard-000001.jsonl")),
+        "{error}"
+    );
     assert_eq!(fs::read_dir(&shards).unwrap().count(), 0);
 
     // The shard fits, its line in the manifest does not.
