@@ -48,6 +48,7 @@ impl LossyLink {
     }
 }
 
+/// Over 60 lines, because each call needs the result of the one before.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_worker_call_whose_reply_is_lost_is_retried_and_takes_effect_once() {
     let harness = Harness::start(2).await;

@@ -40,7 +40,7 @@ fn calls() -> Vec<String> {
     PROTOCOLS.into_iter().flat_map(of).collect()
 }
 
-/// Valid messages.
+/// Valid messages, one or more per call. Over 60 lines, because it is a list.
 fn valid_messages(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
     let (run, document, lease_id) = (run.to_owned(), document.to_owned(), lease.to_owned());
     let worker = "fuzzer".to_owned();

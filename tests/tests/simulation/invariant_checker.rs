@@ -14,49 +14,10 @@ use longhand_coordinator::store::{
 use longhand_proto::{DocumentId, LeaseId};
 
 use super::clock;
+use super::event_counts::EventCounts;
 use super::history::History;
 use super::sim::run_id;
 use super::step::{Step, describe};
-
-/// How often each event happened: a simulation without faults proves nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct EventCounts {
-    pub(crate) leased: u64,
-    pub(crate) committed: u64,
-    pub(crate) repeated: u64,
-    pub(crate) stale: u64,
-    pub(crate) stale_renewals: u64,
-    pub(crate) swept: u64,
-    pub(crate) poisoned: u64,
-    pub(crate) errors: u64,
-    pub(crate) released: u64,
-    pub(crate) resumed: u64,
-    pub(crate) swapped: u64,
-    /// Texts compared with those of the fault-free run.
-    pub(crate) compared: u64,
-}
-
-impl EventCounts {
-    pub(crate) fn add(&mut self, other: &Self) {
-        let pairs: [(&mut u64, u64); 12] = [
-            (&mut self.leased, other.leased),
-            (&mut self.committed, other.committed),
-            (&mut self.repeated, other.repeated),
-            (&mut self.stale, other.stale),
-            (&mut self.stale_renewals, other.stale_renewals),
-            (&mut self.swept, other.swept),
-            (&mut self.poisoned, other.poisoned),
-            (&mut self.errors, other.errors),
-            (&mut self.released, other.released),
-            (&mut self.resumed, other.resumed),
-            (&mut self.swapped, other.swapped),
-            (&mut self.compared, other.compared),
-        ];
-        for (sum, more) in pairs {
-            *sum += more;
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct InvariantChecker {
@@ -424,15 +385,8 @@ impl CheckerState {
             last.as_ref().is_some_and(|last| last.lease == commit.lease && last.end == commit.next.attempt_end()),
             "the attempt of document {id} is not the one that was committed: {last:?}"
         );
-        let Counters { errors, losses, releases } = before.record.counters;
-        let (counters, sections) = match &commit.next {
-            Next::Continue { .. } | Next::Judge { .. } => (Counters { releases, ..Counters::default() }, 1),
-            Next::Retry { .. } => (Counters { errors: errors + 1, losses, releases }, 0),
-            Next::Release => (Counters { errors, losses, releases: releases + 1 }, 0),
-            Next::End { state, .. } => {
-                (Counters { releases, ..Counters::default() }, u64::from(*state != State::Failed))
-            }
-        };
+        let Counters { errors, releases, .. } = before.record.counters;
+        let (counters, sections) = after_commit(before.record.counters, &commit.next);
         self.counts.errors += u64::from(counters.errors > errors);
         self.counts.released += u64::from(counters.releases > releases);
         ensure!(
@@ -441,6 +395,12 @@ impl CheckerState {
             before.record.counters,
             record.counters
         );
+        self.check_sections(commit, &before, record, sections)
+    }
+
+    /// A commit of a section adds that section; any other commit adds none.
+    fn check_sections(&mut self, commit: &Commit, before: &Observed, record: &Record, sections: u64) -> Checked {
+        let id = record.id;
         let document: Document = serde_json::from_str(&record.body).map_err(|error| format!("{id}: {error}"))?;
         let (old, new) = (before.document.sections().len() as u64, document.sections().len() as u64);
         if commit.detail["kind"] == "section" && sections == 1 {
@@ -491,5 +451,16 @@ impl CheckerState {
         let found: BTreeSet<_> = changed.iter().map(|record| record.id).collect();
         ensure!(returned == found, "a sweep returned {} documents and changed {}", returned.len(), found.len());
         Ok(())
+    }
+}
+
+/// Counters of a document after a commit, and the most sections that it adds.
+fn after_commit(before: Counters, next: &Next) -> (Counters, u64) {
+    let Counters { errors, losses, releases } = before;
+    match next {
+        Next::Continue { .. } | Next::Judge { .. } => (Counters { releases, ..Counters::default() }, 1),
+        Next::Retry { .. } => (Counters { errors: errors + 1, losses, releases }, 0),
+        Next::Release => (Counters { errors, losses, releases: releases + 1 }, 0),
+        Next::End { state, .. } => (Counters { releases, ..Counters::default() }, u64::from(*state != State::Failed)),
     }
 }

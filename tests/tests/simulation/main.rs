@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod clock;
+mod event_counts;
 mod fault_schedule;
 mod history;
 mod invariant_checker;
@@ -21,7 +22,7 @@ use std::sync::{LazyLock, Mutex};
 
 use longhand_proto::DocumentId;
 
-use invariant_checker::EventCounts;
+use event_counts::EventCounts;
 use mutation::{MUTATIONS, Mutation};
 use sim::{Outcome, Scenario, simulate};
 

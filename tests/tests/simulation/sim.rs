@@ -20,9 +20,10 @@ use longhand_worker::engine::mock::{Faults, MockEngine, MockOptions};
 use turmoil::Sim;
 
 use super::clock;
+use super::event_counts::EventCounts;
 use super::fault_schedule::{Fault, Host, ScheduledFault, draw};
 use super::history::History;
-use super::invariant_checker::{EventCounts, InvariantChecker};
+use super::invariant_checker::InvariantChecker;
 use super::mutation::Mutation;
 use super::network::{accept, channel};
 use super::process::Process;
