@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
-use longhand_coordinator::dataset::select::{Asker, Options, Report, Rules, SelectError, rules, select as select_rows};
+use longhand_coordinator::dataset::select::{
+    IntentModel, Options, Report, Rules, SelectError, rules, select as select_rows,
+};
 use longhand_coordinator::domain::language::Language;
 use longhand_proto::task::{self, Output, Task};
 use longhand_worker::engine::{Engine, Event};
@@ -215,8 +217,8 @@ pub(crate) async fn select(args: &SelectArgs) -> Result<Code> {
             None => select_rows(&input, &out, &dropped, &options, None),
             Some(engine) => {
                 let mut write = |tasks| runtime.block_on(write_all(&engine, tasks));
-                let asker = Asker { model: engine.model().clone(), answers, write: &mut write };
-                select_rows(&input, &out, &dropped, &options, Some(asker))
+                let intent_model = IntentModel { model: engine.model().clone(), answers, write: &mut write };
+                select_rows(&input, &out, &dropped, &options, Some(intent_model))
             }
         }
     };

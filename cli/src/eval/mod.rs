@@ -14,6 +14,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand, ValueEnum};
 use longhand_coordinator::domain::recipe::{Method, Recipe};
 use longhand_coordinator::store::{self, Filter, RedisOptions};
+use longhand_coordinator::text::filter;
 use serde_json::json;
 
 use crate::args::{EngineArgs, LEASE_SECONDS, RunArgs};
@@ -202,7 +203,7 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
 /// The recipe as it is measured: nothing is left out, and everything that was written is judged.
 fn measured(recipe: &Recipe, method: Method, votes: u32) -> Recipe {
     let mut recipe = Recipe { method, ..recipe.clone() };
-    recipe.filters.max_truncated = ANY;
+    recipe.filters.set(&filter::TRUNCATED, ANY);
     (recipe.judge.votes, recipe.judge.all, recipe.judge.min) = (votes, true, 0.0);
     recipe
 }

@@ -155,9 +155,9 @@ fn a_recipe_key_that_is_unknown_or_out_of_range_is_named_with_its_line() {
     let recipe = case.file("r.toml", "name = \"x\"\n\n[section]\nflor = 0.9\n");
     says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:4", "section.flor", "section.floor"]);
     let recipe = case.file("r.toml", "[plan]\nmax_steps = 0\n");
-    says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "plan.max_steps", "want"]);
+    says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "plan.max_steps", "expected"]);
     let recipe = case.file("r.toml", "[filters]\nmin_words = 10\nmax_similarity = 1.5\n");
-    let words = ["r.toml:3", "`filters.max_similarity` is 1.5", "want 0.5 to 1"];
+    let words = ["r.toml:3", "`filters.max_similarity` is 1.5", "expected 0.5 to 1"];
     says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &words);
     says(&case.run(&["--recipe", "nowhere.toml"]), 2, &["nowhere.toml"]);
     assert!(!case.out().exists());
@@ -173,7 +173,7 @@ fn a_report_by_a_recipe_that_cannot_be_used_is_none() {
     says(&report(&[]), 0, &["report.html"]);
     let before = case.read("report.html");
     let recipe = case.file("r.toml", "[filters]\nmax_residue = 4000000000\n");
-    says(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "filters.max_residue", "want 0 to"]);
+    says(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "filters.max_residue", "expected 0 to"]);
     fs::write(&recipe, b"name = \"caf\xe9\"\n").unwrap();
     says(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml", "line 1 is not in UTF-8", "iconv"]);
     assert_eq!(case.read("report.html"), before);

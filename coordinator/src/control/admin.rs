@@ -8,7 +8,7 @@ use crate::control::trace::{self, Trail};
 use crate::domain::document::{Document, Progress};
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
-use crate::lifecycle::{Applied, Refused};
+use crate::lifecycle::{NotAllowed, Transition};
 use crate::store::cas::{Written, cas_loop, read};
 use crate::store::{Filter, Record, Result, Store, StoreError};
 
@@ -195,7 +195,7 @@ fn take_up(record: &Record, recipe: &Recipe, extent: Extent) -> Result<(Document
         Extent::From(section) => document.requeue(recipe, Some(section)),
         Extent::Only(section) => document.rewrite(section),
     };
-    let Applied::NextTask = applied.map_err(told)? else {
+    let Transition::NextTask = applied.map_err(told)? else {
         return Err("it cannot be taken up again".into());
     };
     let kept = match extent {
@@ -207,13 +207,13 @@ fn take_up(record: &Record, recipe: &Recipe, extent: Extent) -> Result<(Document
 
 fn cancelled(record: &Record) -> Result<(Document, State, Amount), String> {
     let mut document = read(record)?;
-    let Applied::Ended { state, .. } = document.cancel().map_err(told)? else {
+    let Transition::Ended { state, .. } = document.cancel().map_err(told)? else {
         return Err("it cannot be cancelled".into());
     };
     let kept = document.sections().len() as u64;
     Ok((document, state, (kept, 0)))
 }
 
-fn told(refused: Refused) -> String {
+fn told(refused: NotAllowed) -> String {
     refused.to_string()
 }

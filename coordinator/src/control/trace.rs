@@ -115,11 +115,7 @@ impl Trail {
     /// What the model was asked for.
     pub(crate) fn asked(&mut self, document: &Document, recipe: &Recipe) {
         let (kind, section) = document.current();
-        let sampling = match kind {
-            TaskKind::Plan => &recipe.plan.sampling,
-            TaskKind::Section | TaskKind::Summary => &recipe.section.sampling,
-            TaskKind::Judge => &recipe.judge.sampling,
-        };
+        let sampling = recipe.sampling(kind);
         self.span.attributes.extend(gen_ai::request(sampling, document.task_seed(kind, section)));
         if kind == TaskKind::Section
             && let Some(step) = document.plan().and_then(|plan| plan.steps.get(section as usize))

@@ -12,7 +12,7 @@ use crate::control::trace::Trail;
 use crate::domain::document::{Document, Progress};
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
-use crate::lifecycle::{Applied, Outcome};
+use crate::lifecycle::{Outcome, Transition};
 use crate::store::{AttemptEnd, Commit, Committed, Counters, Lookup, Next, Record, Result};
 
 /// A finished attempt as its worker reports it.
@@ -139,11 +139,11 @@ impl Coordinator {
         let applied = document.apply(recipe, outcome);
         let want_next = want_next && kinds.contains(&document.current().0);
         let next = match applied {
-            Applied::NextTask if known.terms.judge.is_empty() || document.current().0 != TaskKind::Judge => {
+            Transition::NextTask if known.terms.judge.is_empty() || document.current().0 != TaskKind::Judge => {
                 Next::Continue { lease: want_next.then(LeaseId::mint) }
             }
-            Applied::NextTask => Next::Judge { lease: (want_next && judges).then(LeaseId::mint) },
-            Applied::Retry { errors, failure } => {
+            Transition::NextTask => Next::Judge { lease: (want_next && judges).then(LeaseId::mint) },
+            Transition::Retry { errors, failure } => {
                 detail.insert("error".into(), json!(failure));
                 if let Some(trail) = &mut trail {
                     trail.failed(&failure.class, &failure.message);
@@ -151,7 +151,7 @@ impl Coordinator {
                 spent.error = Some(failure.class);
                 Next::Retry { delay_ms: recipe.retry.delay_ms(errors, chance::unit()) }
             }
-            Applied::Ended { state, reason } => {
+            Transition::Ended { state, reason } => {
                 if let Progress::Failed { class, message, .. } = &document.progress {
                     spent.error = Some(class.clone());
                     detail.entry("error").or_insert_with(|| json!({ "class": class, "message": message }));

@@ -13,7 +13,7 @@ use super::recipes::Known;
 use crate::domain::document::Document;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
-use crate::lifecycle::{Applied, Outcome};
+use crate::lifecycle::{Outcome, Transition};
 use crate::store::{AttemptEnd, Commit, Next, Record, Result, StoreError};
 
 /// Wait before a document is looked at again whose run's recipe this replica cannot read.
@@ -100,7 +100,7 @@ impl Coordinator {
         let detail = json!({ "error": failure });
         let outcome = Outcome::Error(failure);
         let trail = self.trail(record, &document, recipe, &outcome).await?;
-        if let Applied::Ended { state, reason } = document.apply(recipe, outcome) {
+        if let Transition::Ended { state, reason } = document.apply(recipe, outcome) {
             if let Some(trail) = &trail {
                 document.traceparent = trail.traceparent();
             }
