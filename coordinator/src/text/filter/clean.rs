@@ -139,7 +139,7 @@ impl Earlier {
     }
 
     fn long_sentences<'a>(&self, line: &'a str) -> impl Iterator<Item = &'a str> {
-        let least = long_sentence(self.language);
+        let least = min_sentence_words(self.language);
         shingles::sentences(line).filter(move |sentence| shingles::word_count(sentence) >= least)
     }
 

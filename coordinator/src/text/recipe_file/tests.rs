@@ -127,10 +127,26 @@ fn the_recipes_that_come_with_longhand_have_the_hashes_that_they_always_had() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/recipes");
     let text_hash = |recipe: &Recipe| blake3::hash(recipe.to_toml().as_bytes()).to_hex().to_string();
     for (recipe, hash, text) in [
-        (Recipe::builtin(), "H0", "T0"),
-        (Recipe::load(folder.join("longwriter.toml")).unwrap(), "H1", "T1"),
-        (Recipe::load(folder.join("demo.toml")).unwrap(), "H2", "T2"),
-        (Recipe::load(folder.join("demo-long.toml")).unwrap(), "H3", "T3"),
+        (
+            Recipe::builtin(),
+            "07d06c251226b2afa86f29b49168041d3253127a553bdd4a256e760f673118cf",
+            "aca461fa8e5f46409e085b518190b6eac2b1385a85152b01df242ac888870b61",
+        ),
+        (
+            Recipe::load(folder.join("longwriter.toml")).unwrap(),
+            "07d06c251226b2afa86f29b49168041d3253127a553bdd4a256e760f673118cf",
+            "aca461fa8e5f46409e085b518190b6eac2b1385a85152b01df242ac888870b61",
+        ),
+        (
+            Recipe::load(folder.join("demo.toml")).unwrap(),
+            "3f7aca2696703a0b8eeb67db7168d2a3348b10ab23ddd865cadb82bca3c45c25",
+            "34e0b5341fbd49a004d3b406f5f8dca18a8584b9e5d5d3161bd9abf53deca85c",
+        ),
+        (
+            Recipe::load(folder.join("demo-long.toml")).unwrap(),
+            "51709037d206ba07259fafc67c779adcfb7342c32ddf18b9568f310263fc7d6e",
+            "d6b630c84b86462dac26408f0312ab25293f253efc9f2c5fb0714d390482d829",
+        ),
     ] {
         assert_eq!((recipe.hash().as_str(), text_hash(&recipe).as_str()), (hash, text), "{}", recipe.name);
     }

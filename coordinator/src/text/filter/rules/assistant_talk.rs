@@ -9,7 +9,7 @@ use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
 use crate::text::filter::narration;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "assistant_talk",
     key: "max_assistant_talk",
     measures: "sentences addressed to the requester",

@@ -11,7 +11,7 @@ use crate::text::filter::code::Fence;
 use crate::text::filter::measure::excerpt;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "residue",
     key: "max_residue",
     measures: "hashtags, calls to click, placeholders, data-set labels, lines in capitals, stage directions",

@@ -10,7 +10,7 @@ use crate::text::filter::code::Fence;
 use crate::text::filter::measure::excerpt;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "characters",
     key: "max_broken_characters",
     measures: "replacement characters, control characters and garbled runs",

@@ -6,11 +6,10 @@ use regex::Regex;
 
 use crate::domain::document::Assembled;
 use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
-use crate::text::filter::measure::excerpt;
 use crate::text::filter::narration;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "commentary",
     key: "max_commentary",
     measures: "sentences about the text itself",

@@ -12,7 +12,7 @@ use crate::text::filter::measure::excerpt;
 use crate::text::shingles;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "heading_disorder",
     key: "max_heading_faults",
     measures: "headings that repeat, are misnumbered or have no text",

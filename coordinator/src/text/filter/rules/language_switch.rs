@@ -8,7 +8,7 @@ use crate::text::filter::measure::worst;
 use crate::text::shingles;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "language_switch",
     key: "max_other_language",
     measures: "largest share of a section in another language",

@@ -12,7 +12,7 @@ use crate::text::filter::measure::excerpt;
 use crate::text::filter::template_markers::{self, Confidence};
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "leftover_identifiers",
     key: "leftover_identifiers",
     measures: "lines with a marker of the plan or the template, or the required length",

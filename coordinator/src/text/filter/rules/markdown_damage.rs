@@ -11,7 +11,7 @@ use crate::text::filter::measure::excerpt;
 use crate::text::filter::quotes;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "markdown_damage",
     key: "max_markdown_faults",
     measures: "Markdown and quotation marks that are not closed",
@@ -40,7 +40,7 @@ static TAG: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 /// The line below a table's head.
-static RULE: LazyLock<Regex> = LazyLock::new(|| regex(r"^\|?(?:\s*:?-{2,}:?\s*\|)+(?:\s*:?-{2,}:?\s*)?$"));
+static TABLE_RULE: LazyLock<Regex> = LazyLock::new(|| regex(r"^\|?(?:\s*:?-{2,}:?\s*\|)+(?:\s*:?-{2,}:?\s*)?$"));
 
 /// Places where the marks do not fit together.
 fn measure(document: &Assembled<'_>) -> Option<Measure> {
@@ -111,6 +111,7 @@ fn table_fault(block: &[String]) -> Option<String> {
     let rows: Vec<&str> = block.iter().map(|line| line.trim()).filter(|line| line.starts_with('|')).collect();
     let (head, rest) = rows.split_first()?;
     let cells = |row: &str| row.replace("\\|", "").trim_matches('|').matches('|').count();
-    let fits = rest.first().is_some_and(|rule| RULE.is_match(rule)) && rest.iter().all(|row| cells(row) == cells(head));
+    let fits =
+        rest.first().is_some_and(|rule| TABLE_RULE.is_match(rule)) && rest.iter().all(|row| cells(row) == cells(head));
     (!fits).then(|| format!("a table that is not whole: {}", excerpt(head)))
 }

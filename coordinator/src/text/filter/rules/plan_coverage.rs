@@ -8,7 +8,7 @@ use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
 use crate::text::shingles;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "plan_coverage",
     key: "min_plan_coverage",
     measures: "mean share of a step's key terms in its section",

@@ -11,7 +11,7 @@ use crate::text::filter::measure::excerpt;
 use crate::text::shingles;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "premature_conclusion",
     key: "max_premature_conclusions",
     measures: "sections before the last that conclude",

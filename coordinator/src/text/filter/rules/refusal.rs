@@ -9,7 +9,7 @@ use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
 use crate::text::filter::measure::excerpt;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "refusal",
     key: "refusal",
     measures: "sections that begin with a refusal",

@@ -6,11 +6,11 @@ use crate::domain::document::Assembled;
 use crate::domain::language::Language;
 use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
 use crate::text::filter::code::Fence;
-use crate::text::filter::measure::{excerpt, worst};
+use crate::text::filter::measure::excerpt;
 use crate::text::shingles;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "repeated_sentences",
     key: "max_repeated_sentences",
     measures: "share of sentences that occur earlier in the document",

@@ -8,7 +8,7 @@ use crate::text::filter::measure::worst;
 use crate::text::shingles;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "repetition_between",
     key: "max_repetition_between",
     measures: "largest share of a section that an earlier section holds",

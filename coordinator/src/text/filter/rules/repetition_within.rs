@@ -9,7 +9,7 @@ use crate::text::filter::measure::worst;
 use crate::text::shingles;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "repetition_within",
     key: "max_repetition_within",
     measures: "largest share of a section that repeats the same section",

@@ -5,7 +5,7 @@ use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
 use crate::text::filter::measure::worst;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "section_words",
     key: "max_section_error",
     measures: "largest difference between a section's words and its step's, as a share of the step's",

@@ -5,7 +5,7 @@ use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
 use crate::text::shingles;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "too_many_tokens",
     key: "max_tokens",
     measures: "tokens of prompt and text",

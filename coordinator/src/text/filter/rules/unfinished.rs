@@ -9,7 +9,7 @@ use crate::text::filter::measure::excerpt;
 use crate::text::shingles;
 
 /// The rule.
-pub const RULE: Rule = Rule {
+pub(super) const RULE: Rule = Rule {
     name: "unfinished",
     key: "max_unfinished",
     measures: "sections whose last sentence has no end, or with a sentence that is endless or stutters",
