@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::{Owned, all, chinese_prose, prose, rule};
 use crate::domain::document::Verdict;
 use crate::domain::language::Language;
-use crate::domain::rule::{Bound, Filters, Rule};
+use crate::domain::rule::Filters;
 use crate::text::filter::{evaluate, score_length};
 
 #[test]
@@ -93,28 +93,4 @@ proptest! {
         let accepted = evaluate(&Filters::default(), &document.assembled()) == Verdict::Accepted;
         prop_assert_eq!(accepted, document.all().iter().all(|measured| !measured.fired));
     }
-}
-
-/// A threshold as `docs/filters.md` shows it.
-fn documented(rule: &Rule) -> String {
-    let Rule { name, key, measures, default, off, bound, range, .. } = rule;
-    let side = match bound {
-        Bound::AtLeast => "at least",
-        Bound::AtMost => "at most",
-    };
-    let (side, range) = if rule.is_switch() {
-        (String::new(), "true, false".to_owned())
-    } else {
-        (format!("{side} "), format!("{} to {}", range.start(), range.end()))
-    };
-    format!("| `{name}` | `{key}` | {measures} | {side}{default} | {range} | {off} |")
-}
-
-#[test]
-fn the_page_about_filters_states_every_rule_as_it_is() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/filters.md");
-    let page = std::fs::read_to_string(path).unwrap();
-    let stated: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
-    let rules: Vec<String> = crate::text::filter::all().map(documented).collect();
-    assert_eq!(stated, rules, "the table of {path} should be:\n{}", rules.join("\n"));
 }
