@@ -33,33 +33,46 @@ pub struct Task {
     pub traceparent: String,
 }
 
-/// What a task generates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskKind {
-    /// The outline: one step per section.
-    Plan,
-    /// One section of the text.
-    Section,
-    /// A summary of the sections that no longer fit into a prompt.
-    Summary,
-    /// One vote on the finished text.
-    Judge,
+/// Declares the kinds of task, one row each: what it is, its label, and its title on the dashboard. What else a new kind needs
+/// is found by the compiler (every `match` on [`TaskKind`] names all kinds) or by the test of the rows.
+macro_rules! task_kinds {
+    ($($(#[doc = $doc:literal])* $kind:ident => $label:literal, $title:literal);* $(;)?) => {
+        /// A kind of task. Labels are stored and stand in metrics: a new kind is added, none is renamed.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum TaskKind {
+            $($(#[doc = $doc])* #[serde(rename = $label)] $kind,)*
+        }
+
+        impl TaskKind {
+            /// All kinds, in the order of the rows.
+            pub const ALL: [Self; [$($label),*].len()] = [$(Self::$kind),*];
+
+            /// The label used in stored attempts, messages, metrics, and as the name of spans.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $label,)*
+                }
+            }
+
+            /// The title on the dashboard; a task that a document has several of gets its number behind it.
+            pub const fn title(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $title,)*
+                }
+            }
+        }
+    };
 }
 
-impl TaskKind {
-    /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Plan, Self::Section, Self::Summary, Self::Judge];
-
-    /// Its name in messages, spans and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Plan => "plan",
-            Self::Section => "section",
-            Self::Summary => "summary",
-            Self::Judge => "judge",
-        }
-    }
+task_kinds! {
+    /// The plan of a document.
+    Plan => "plan", "Plan";
+    /// The text of one step.
+    Section => "section", "Section";
+    /// A summary of the sections that a prompt does not show any more.
+    Summary => "summary", "Summary";
+    /// A vote on a finished text.
+    Judge => "judge", "Judge";
 }
 
 /// One turn of a conversation.

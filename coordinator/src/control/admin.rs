@@ -9,7 +9,7 @@ use crate::control::trace::{self, AttemptSpan};
 use crate::domain::document::Document;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
-use crate::lifecycle::{Applied, Refused};
+use crate::lifecycle::{NotAllowed, Transition};
 use crate::store::cas::{Written, cas_loop, read};
 use crate::store::{Filter, Record, Result, Store, StoreError};
 
@@ -213,7 +213,7 @@ fn reopen(record: &Record, recipe: &Recipe, scope: RewriteScope) -> Result<(Docu
         RewriteScope::From(section) => document.requeue(recipe, Some(section)),
         RewriteScope::Only(section) => document.rewrite(section),
     };
-    let Applied::NextTask = applied.map_err(message)? else {
+    let Transition::NextTask = applied.map_err(message)? else {
         return Err("the document cannot be requeued".into());
     };
     let kept = match scope {
@@ -225,13 +225,13 @@ fn reopen(record: &Record, recipe: &Recipe, scope: RewriteScope) -> Result<(Docu
 
 fn cancel_document(record: &Record) -> Result<(Document, State, Amount), String> {
     let mut document = read(record)?;
-    let Applied::Ended { state, .. } = document.cancel().map_err(message)? else {
+    let Transition::Ended { state, .. } = document.cancel().map_err(message)? else {
         return Err("the document cannot be cancelled".into());
     };
     let kept = document.sections().len() as u64;
     Ok((document, state, (kept, 0)))
 }
 
-fn message(refused: Refused) -> String {
+fn message(refused: NotAllowed) -> String {
     refused.to_string()
 }

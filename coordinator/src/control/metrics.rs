@@ -332,3 +332,19 @@ impl Stopwatch {
         clock::now().duration_since(self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_task_has_its_series_from_the_start() {
+        let text = prometheus::TextEncoder::new().encode_to_string(&Metrics::new().registry.gather()).unwrap();
+        for metric in ["longhand_attempts_total{", "longhand_attempt_seconds_count{"] {
+            for kind in TaskKind::ALL {
+                let label = format!("task=\"{}\"", kind.as_str());
+                assert!(text.lines().any(|line| line.starts_with(metric) && line.contains(&label)), "{metric} {label}");
+            }
+        }
+    }
+}

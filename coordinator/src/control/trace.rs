@@ -141,11 +141,7 @@ impl AttemptSpan {
 
     fn request(&mut self, document: &Document, recipe: &Recipe) {
         let (kind, section) = document.current();
-        let sampling = match kind {
-            TaskKind::Plan => &recipe.plan.sampling,
-            TaskKind::Section | TaskKind::Summary => &recipe.section.sampling,
-            TaskKind::Judge => &recipe.judge.sampling,
-        };
+        let sampling = recipe.sampling(kind);
         self.span.attributes.extend(gen_ai::request(sampling, document.task_seed(kind, section)));
         if kind == TaskKind::Section
             && let Some(step) = document.plan().and_then(|plan| plan.steps.get(section as usize))

@@ -6,8 +6,9 @@ use longhand_proto::task::ModelInfo;
 
 use super::{Format, Stats};
 use crate::domain::recipe::{JudgeRules, Recipe};
+use crate::domain::rule::Bound;
 use crate::lifecycle::SCORE_QUALITY;
-use crate::text::filter::{Bound, NEAR_DUPLICATE, RULES};
+use crate::text::filter;
 
 /// The card. `model` is what wrote the accepted documents, if there are any.
 pub(super) fn text(stats: &Stats, recipe: &Recipe, format: Format, model: Option<&ModelInfo>) -> String {
@@ -164,8 +165,7 @@ fn header(out: &mut String, stats: &Stats, format: Format, accepted: u64) -> std
 
 fn filters(out: &mut String, stats: &Stats, recipe: &Recipe) -> std::fmt::Result {
     writeln!(out, "\n## How it was chosen\n\n| rule | of | threshold | dropped |\n| --- | --- | --- | ---: |")?;
-    let rules = || RULES.iter().chain([&NEAR_DUPLICATE]);
-    for rule in rules() {
+    for rule in filter::all() {
         let threshold = rule.threshold(&recipe.filters).map_or_else(
             || "off".to_owned(),
             |threshold| match rule.bound {
@@ -179,7 +179,7 @@ fn filters(out: &mut String, stats: &Stats, recipe: &Recipe) -> std::fmt::Result
     let dropped = stats.rejected.get(SCORE_QUALITY).unwrap_or(&0);
     writeln!(out, "| {SCORE_QUALITY} | S_q of the judge's votes | {} | {dropped} |", judged(&recipe.judge))?;
     for (rule, dropped) in
-        stats.rejected.iter().filter(|(name, _)| rules().all(|rule| rule.name != *name) && *name != SCORE_QUALITY)
+        stats.rejected.iter().filter(|(name, _)| filter::all().all(|rule| rule.name != *name) && *name != SCORE_QUALITY)
     {
         writeln!(out, "| {rule} | | see recipe.toml | {dropped} |")?;
     }

@@ -20,7 +20,7 @@ use crate::domain::document::{Document, Progress, Verdict};
 use crate::domain::state::State;
 use crate::files::atomic;
 use crate::store::{self, Attempt, Filter, Source};
-use crate::text::filter::Others;
+use crate::text::filter::{NEAR_DUPLICATE, NearDuplicateIndex};
 use crate::text::shingles;
 
 /// Documents of one page: about 8 MB of the longest ones.
@@ -76,8 +76,8 @@ impl Corpus {
         let dir = into.to_owned();
         let mut out = blocking(move || Export::begin(&dir)).await?;
         let mut stats = Stats::new(&self.run, options.wall);
-        let mut others = Others::new();
-        let most = self.recipe.filters.max_similarity;
+        let mut others = NearDuplicateIndex::new();
+        let most = NEAR_DUPLICATE.threshold(&self.recipe.filters).unwrap_or(1.0);
         let mut after = None;
         loop {
             let page = store.list(&self.run.id, &Filter::default(), after, PAGE).await?;
@@ -122,7 +122,7 @@ impl Corpus {
 }
 
 /// Rejects an accepted document that says nearly the same as one before it, and returns the rule.
-fn duplicate(document: &mut Document, others: &mut Others, most: f64) -> Option<&'static str> {
+fn duplicate(document: &mut Document, others: &mut NearDuplicateIndex, most: f64) -> Option<&'static str> {
     let Progress::Finished { text, verdict: verdict @ Verdict::Accepted, .. } = &mut document.progress else {
         return None;
     };

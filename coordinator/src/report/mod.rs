@@ -18,7 +18,8 @@ use serde::Serialize;
 use crate::domain::document::Assembled;
 use crate::domain::language::{self, Language};
 use crate::domain::recipe::Recipe;
-use crate::text::filter::{Bound, Measure, NEAR_DUPLICATE, Others, RULES, Rule, score_length};
+use crate::domain::rule::{Bound, Measure, Rule};
+use crate::text::filter::{self, NearDuplicateIndex, RULES, score_length};
 
 pub use page::html;
 pub(crate) use page::{CSS, JS, linked};
@@ -35,7 +36,7 @@ pub struct Report {
     pub run: String,
     pub recipe: Recipe,
     rows: Vec<Row>,
-    others: Others,
+    others: NearDuplicateIndex,
 }
 
 /// One document.
@@ -53,12 +54,12 @@ struct Row {
 
 /// The rules in the order in which they are asked.
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    RULES.iter().chain([&NEAR_DUPLICATE])
+    filter::all()
 }
 
 impl Report {
     pub fn new(run: String, recipe: Recipe) -> Self {
-        Self { run, recipe, rows: Vec::new(), others: Others::new() }
+        Self { run, recipe, rows: Vec::new(), others: NearDuplicateIndex::new() }
     }
 
     /// Measures a document. For nearness to others their order counts.

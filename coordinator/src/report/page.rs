@@ -7,7 +7,8 @@ use serde_json::json;
 use super::plot::{self, short};
 use super::{Distribution, LanguageSummary, Report, RuleSummary, Summary, rules};
 use crate::domain::language;
-use crate::text::filter::Bound;
+use crate::domain::rule::Bound;
+use crate::text::filter::SCORE_LENGTH;
 
 pub(crate) const CSS: &str = include_str!("assets/report.css");
 pub(crate) const JS: &str = include_str!("assets/report.js");
@@ -72,7 +73,7 @@ fn write(out: &mut String, report: &Report, summary: &Summary, frame: &Frame<'_>
     }
     out.push_str("</div><div><h2>Length score S<sub>l</sub></h2>");
     if let Some(scores) = &summary.score_length {
-        out.push_str(&plot::bars(scores, Some(report.recipe.filters.min_score_length)));
+        out.push_str(&plot::bars(scores, SCORE_LENGTH.threshold(&report.recipe.filters)));
         quantiles(out, scores)?;
     }
     out.push_str("<h2>By language</h2>");
@@ -213,7 +214,7 @@ fn data(report: &Report) -> serde_json::Value {
                 "name": rule.name,
                 "key": rule.key,
                 "least": rule.bound == Bound::AtLeast,
-                "switch": matches!(rule.key, "refusal" | "leftover_identifiers"),
+                "switch": rule.is_switch(),
             })
         })
         .collect();

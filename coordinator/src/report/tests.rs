@@ -94,7 +94,7 @@ fn a_rule_counts_alone_and_in_order_as_the_filters_decide() {
 
     let filters = Recipe::default().filters;
     for (document, row) in documents().iter().zip(&report().rows) {
-        let verdict = filter::judge(&filters, &document.assembled());
+        let verdict = filter::evaluate(&filters, &document.assembled());
         let first = report().first(&row.values).map(|at| rules().nth(at).unwrap().name);
         match (verdict, first) {
             (Verdict::Rejected { rule, .. }, first) => assert_eq!(Some(rule.as_str()), first),

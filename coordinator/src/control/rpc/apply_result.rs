@@ -12,7 +12,7 @@ use super::run_cache::RunContext;
 use crate::control::metrics::AttemptCost;
 use crate::control::trace::AttemptSpan;
 use crate::domain::document::{Document, Progress};
-use crate::lifecycle::{Applied, Outcome};
+use crate::lifecycle::{Outcome, Transition};
 use crate::store::{Commit, Next, Record, Result};
 
 /// A finished attempt as its worker reports it.
@@ -62,15 +62,15 @@ impl Coordinator {
         let (next_kind, _) = document.current();
         let want_next = want_next && kinds.contains(&next_kind);
         let next = match applied {
-            Applied::NextTask if context.terms.judge.is_empty() || next_kind != TaskKind::Judge => {
+            Transition::NextTask if context.terms.judge.is_empty() || next_kind != TaskKind::Judge => {
                 Next::Continue { lease: want_next.then(LeaseId::mint) }
             }
-            Applied::NextTask => Next::Judge { lease: (want_next && can_judge).then(LeaseId::mint) },
-            Applied::Retry { errors, failure } => {
+            Transition::NextTask => Next::Judge { lease: (want_next && can_judge).then(LeaseId::mint) },
+            Transition::Retry { errors, failure } => {
                 log.retried(failure);
                 Next::Retry { delay_ms: context.recipe.retry.delay_ms(errors, rng::unit()) }
             }
-            Applied::Ended { state, reason } => {
+            Transition::Ended { state, reason } => {
                 log.ended(&document);
                 Next::End { state, reason }
             }

@@ -11,7 +11,7 @@ use crate::control::trace::AttemptSpan;
 use crate::domain::document::Document;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
-use crate::lifecycle::{Applied, Outcome};
+use crate::lifecycle::{Outcome, Transition};
 use crate::store::{AttemptEnd, Commit, Next, Record, Result, StoreError};
 
 /// Delay of a document whose recipe this replica cannot read: another replica may.
@@ -90,7 +90,7 @@ impl Coordinator {
         let outcome = Outcome::Error(failure);
         let content = self.inner.options.trace_content;
         let span = AttemptSpan::of_result(self.store().as_ref(), record, &document, recipe, &outcome, content).await?;
-        if let Applied::Ended { state, reason } = document.apply(recipe, outcome) {
+        if let Transition::Ended { state, reason } = document.apply(recipe, outcome) {
             if let Some(span) = &span {
                 document.traceparent = span.traceparent();
             }

@@ -152,7 +152,7 @@ async fn a_full_disk_leaves_no_half_file_and_the_next_try_goes_on() {
     symlink(full, &manifest).unwrap();
     let error = corpus.flush(&shelf).await.unwrap_err();
     assert!(matches!(&error, CorpusError::File(FileError::Full { path }) if *path == manifest), "{error}");
-    assert!(error.to_string().contains("run the same command again"), "{error}");
+    assert!(error.to_string().contains("rerun the same command"), "{error}");
     assert_eq!((corpus.len(), shelf.unmarked()), (0, 3));
 
     fs::remove_file(&manifest).unwrap();

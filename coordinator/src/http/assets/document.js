@@ -88,7 +88,7 @@ function figures({ body, state }, { attempts, history, lease }) {
     figure(number(attempts.length + (lease ? 1 : 0)), 'attempts', history.length > 0 && `requeued ${plural(history.length, 'time')}`));
 }
 
-const TASKS = { plan: () => 'Plan', section: (n) => `Section ${n + 1}`, judge: () => 'Judge' };
+const TASKS = { plan: () => 'Plan', section: (n) => `Section ${n + 1}`, summary: (n) => `Summary ${n + 1}`, judge: () => 'Judge' };
 
 function timeline(data) {
   const all = data.attempts.map((attempt) => ({ ...attempt, what: TASKS[attempt.detail.kind]?.(attempt.detail.section) ?? 'Attempt' }));

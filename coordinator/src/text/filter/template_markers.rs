@@ -1,24 +1,26 @@
-//! The marks that a model copies from the plan into its text: "Paragraph 3:", "Main Point:", "(Word count: 240)". What
-//! they look like stands here once; [`super::clean`] removes what is surely one, [`super::leftover`] reports the rest.
+//! The template markers that a model copies from the plan into its text: "Paragraph 3:", "Main Point:", "(Word count: 240)". What
+//! they look like stands here once; [`super::clean`] removes what is certainly one, the rule `leftover_identifiers` reports the rest.
 
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// How far a mark may be taken for one where it stands.
+use super::code::in_code;
+
+/// Where a marker may be taken for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sure {
-    /// Nobody writes so for a reader: a mark wherever a line begins with it.
+pub(super) enum Confidence {
+    /// Nobody writes so for a reader: a marker wherever a line begins with it.
     Anywhere,
-    /// A heading in a manual may look so: a mark only as the beginning of a section.
+    /// A heading in a manual may look so: a marker only as the beginning of a section.
     Leading,
 }
 
-/// A mark at the beginning of a line.
+/// A marker at the beginning of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) sure: Sure,
+pub(super) struct Marker {
+    pub(super) confidence: Confidence,
     /// Bytes of the line that belong to it, separator included; a heading's "## " stands before them.
     pub(super) range: Range<usize>,
     /// The rest of the line is the plan's wording too, not text.
@@ -36,21 +38,21 @@ const SEPARATOR: &str = r"(?:[*_\])】]{0,3}\s*(?P<sep>[:：]|[-–—]+\s|[-–
 /// "Paragraph 3:", "**Section 2**", "Step 4 - ", "[Paragraph 3 of 9]".
 static EN: LazyLock<Regex> = LazyLock::new(|| {
     regex(&format!(
-        r"(?i)^\s*(?P<head>#{{1,6}}\s+)?(?P<mark>[*_\[(【]{{0,3}}(?P<word>paragraph|section|step)\s*(?:#|no\.?|number)?\s*{NUMBER}(?:\s*(?:of|/)\s*\d{{1,3}})?(?:\s*\(\s*(?:~|about |approx\.? )?\d+ words?\s*\))?{SEPARATOR})"
+        r"(?i)^\s*(?P<head>#{{1,6}}\s+)?(?P<marker>[*_\[(【]{{0,3}}(?P<word>paragraph|section|step)\s*(?:#|no\.?|number)?\s*{NUMBER}(?:\s*(?:of|/)\s*\d{{1,3}})?(?:\s*\(\s*(?:~|about |approx\.? )?\d+ words?\s*\))?{SEPARATOR})"
     ))
 });
 
 /// "第三段：", "**第二部分**", "段落3：".
 static ZH: LazyLock<Regex> = LazyLock::new(|| {
     regex(&format!(
-        r"^\s*(?P<head>#{{1,6}}\s+)?(?P<mark>[*_\[(（【]{{0,3}}(?:第\s*{ZH_NUMBER}\s*(?P<word>自然段|段落|段|部分|节|步)|(?P<para>段落)\s*{ZH_NUMBER})[）]?(?:[（(]\s*(?:约|大约)?\s*\d+\s*[字词]\s*[）)])?{SEPARATOR})"
+        r"^\s*(?P<head>#{{1,6}}\s+)?(?P<marker>[*_\[(（【]{{0,3}}(?:第\s*{ZH_NUMBER}\s*(?P<word>自然段|段落|段|部分|节|步)|(?P<para>段落)\s*{ZH_NUMBER})[）]?(?:[（(]\s*(?:约|大约)?\s*\d+\s*[字词]\s*[）)])?{SEPARATOR})"
     ))
 });
 
 /// "Main Point:", "**主要内容**：".
 static LABEL: LazyLock<Regex> = LazyLock::new(|| {
     regex(
-        r"(?i)^\s*(?P<mark>[-–—*_#\[\s]{0,6}(?:main point|key point|主要内容|主要观点|要点|主旨)\s*[*_\]]{0,3}\s*[:：][*_\]]{0,3}\s*)",
+        r"(?i)^\s*(?P<marker>[-–—*_#\[\s]{0,6}(?:main point|key point|主要内容|主要观点|要点|主旨)\s*[*_\]]{0,3}\s*[:：][*_\]]{0,3}\s*)",
     )
 });
 
@@ -61,8 +63,8 @@ static PLAN_LINE: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// The mark that `line` begins with.
-pub(super) fn at_start(line: &str) -> Option<Mark> {
+/// The marker that `line` begins with.
+pub(super) fn at_start(line: &str) -> Option<Marker> {
     if let Some(found) = EN.captures(line) {
         let paragraph = found["word"].eq_ignore_ascii_case("paragraph");
         let heading = found.name("head").is_some();
@@ -70,30 +72,38 @@ pub(super) fn at_start(line: &str) -> Option<Mark> {
         let step = found["word"].eq_ignore_ascii_case("step");
         let plan_line = PLAN_LINE.is_match(line);
         return match (paragraph || plan_line, heading, dash && !step) {
-            (true, _, _) | (false, false, true) => Some(Sure::Anywhere),
+            (true, _, _) | (false, false, true) => Some(Confidence::Anywhere),
             (false, true, _) => None,
-            (false, false, false) => Some(Sure::Leading),
+            (false, false, false) => Some(Confidence::Leading),
         }
-        .map(|sure| Mark { sure, range: found.name("mark").map_or(0..0, |m| m.range()), plan_line });
+        .map(|confidence| Marker {
+            confidence,
+            range: found.name("marker").map_or(0..0, |m| m.range()),
+            plan_line,
+        });
     }
     if let Some(found) = ZH.captures(line) {
         let paragraph = found.name("para").is_some()
             || found.name("word").is_some_and(|word| matches!(word.as_str(), "段" | "段落" | "自然段"));
         let plan_line = PLAN_LINE.is_match(line);
-        let sure = match (paragraph || plan_line, found.name("head").is_some()) {
-            (true, _) => Some(Sure::Anywhere),
+        let confidence = match (paragraph || plan_line, found.name("head").is_some()) {
+            (true, _) => Some(Confidence::Anywhere),
             (false, true) => None,
-            (false, false) => Some(Sure::Leading),
+            (false, false) => Some(Confidence::Leading),
         };
-        return sure.map(|sure| Mark { sure, range: found.name("mark").map_or(0..0, |m| m.range()), plan_line });
+        return confidence.map(|confidence| Marker {
+            confidence,
+            range: found.name("marker").map_or(0..0, |m| m.range()),
+            plan_line,
+        });
     }
-    LABEL.captures(line).map(|found| Mark {
-        sure: if found["mark"].to_lowercase().contains("main point") || PLAN_LINE.is_match(line) {
-            Sure::Anywhere
+    LABEL.captures(line).map(|found| Marker {
+        confidence: if found["marker"].to_lowercase().contains("main point") || PLAN_LINE.is_match(line) {
+            Confidence::Anywhere
         } else {
-            Sure::Leading
+            Confidence::Leading
         },
-        range: found.name("mark").map_or(0..0, |m| m.range()),
+        range: found.name("marker").map_or(0..0, |m| m.range()),
         plan_line: true,
     })
 }
@@ -128,31 +138,4 @@ static CONTROL: LazyLock<Regex> = LazyLock::new(|| {
 /// Where a control token of a chat template stands in `line`.
 pub(super) fn control_tokens(line: &str) -> Vec<Range<usize>> {
     CONTROL.find_iter(line).map(|found| found.range()).filter(|range| !in_code(line, range.start)).collect()
-}
-
-/// True between backticks: a text about templates may show one.
-fn in_code(line: &str, at: usize) -> bool {
-    line[..at].bytes().filter(|byte| *byte == b'`').count() % 2 == 1
-}
-
-/// Tells lines of fenced code from others, fed line by line.
-#[derive(Debug, Default)]
-pub(super) struct Fence(Option<(char, usize)>);
-
-impl Fence {
-    /// True if `line` belongs to fenced code, its fences included.
-    pub(super) fn holds(&mut self, line: &str) -> bool {
-        let line = line.trim_start();
-        let mark = line.chars().next().filter(|c| matches!(c, '`' | '~'));
-        let width = mark.map_or(0, |mark| line.chars().take_while(|c| *c == mark).count());
-        match (self.0, mark) {
-            (None, Some(mark)) if width >= 3 => self.0 = Some((mark, width)),
-            (None, _) => return false,
-            (Some((open, least)), Some(mark)) if mark == open && width >= least && line[width..].trim().is_empty() => {
-                self.0 = None;
-            }
-            (Some(_), _) => {}
-        }
-        true
-    }
 }

@@ -1,16 +1,31 @@
 //! The rule about text that slips into another language.
 
-use super::marks::Fence;
-use super::{Measure, worst};
 use crate::domain::document::Assembled;
 use crate::domain::language::{self, Language};
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::code::Fence;
+use crate::text::filter::measure::worst;
 use crate::text::shingles;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "language_switch",
+    key: "max_other_language",
+    measures: "largest share of a section in another language",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Number(0.2),
+    off: Threshold::Number(1.0),
+    range: Rule::SHARE,
+    first_version: false,
+    measure,
+};
 
 /// A line of fewer words of a Latin script is too little to tell its language by.
 const FEW: usize = 20;
 
 /// The largest share of a section that is not in the document's language. Code and quotations do not count.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let own = document.instruction.language;
     let shares = document.sections.iter().map(|section| {
         let mut fence = Fence::default();

@@ -5,26 +5,38 @@
 
 use longhand_proto::DocumentId;
 
-use super::Measured;
+use crate::domain::rule::{Bound, Rule, Stage, Threshold};
+use crate::text::filter::Measured;
 use crate::text::similarity::{Index, Signature};
 
-/// Name of the rule, and of its threshold in the recipe.
-pub(super) const NAME: &str = "near_duplicate";
-pub(super) const KEY: &str = "max_similarity";
+/// The rule; [`NearDuplicateIndex`] measures it.
+pub const RULE: Rule = Rule {
+    name: "near_duplicate",
+    key: "max_similarity",
+    measures: "similarity to the most similar earlier document of the run",
+    stage: Stage::Document,
+    bound: Bound::AtMost,
+    default: Threshold::Number(0.8),
+    off: Threshold::Number(1.0),
+    range: 0.5..=1.0,
+    first_version: false,
+    measure: |_| None,
+};
 
-/// Less than this is not looked for, and counts as 0.
-pub(super) const LEAST: f64 = 0.5;
+/// Lower similarities are not looked for, and counts as 0.
+pub(super) const MIN_SIMILARITY: f64 = 0.5;
 
 /// The documents so far.
 #[derive(Debug)]
-pub struct Others {
+pub struct NearDuplicateIndex {
     index: Index,
     ids: Vec<DocumentId>,
 }
 
-impl Others {
+impl NearDuplicateIndex {
+    /// An index of no documents.
     pub fn new() -> Self {
-        Self { index: Index::new(LEAST), ids: Vec::new() }
+        Self { index: Index::new(MIN_SIMILARITY), ids: Vec::new() }
     }
 
     /// How similar `text` is to the most similar one before it, of 0 to 1. A text that is dropped for it is not compared
@@ -39,11 +51,11 @@ impl Others {
             self.ids.push(id);
         }
         let detail = found.map_or_else(String::new, |found| format!("like document {}", self.ids[found.text as usize]));
-        Measured { rule: NAME, value, threshold, fired, detail }
+        Measured { rule: RULE.name, value, threshold, fired, detail }
     }
 }
 
-impl Default for Others {
+impl Default for NearDuplicateIndex {
     fn default() -> Self {
         Self::new()
     }

@@ -4,9 +4,24 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::marks::Fence;
-use super::{Measure, excerpt};
 use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::code::Fence;
+use crate::text::filter::measure::excerpt;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "characters",
+    key: "max_broken_characters",
+    measures: "replacement characters, control characters and garbled runs",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Count(0),
+    off: Threshold::Count(Rule::MAX_PLACES),
+    range: Rule::PLACES,
+    first_version: false,
+    measure,
+};
 
 /// UTF-8 that was read as Latin-1 or as GBK, and entities of a page.
 static GARBLED: LazyLock<Regex> = LazyLock::new(|| {
@@ -15,7 +30,7 @@ static GARBLED: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Replacement characters, control characters and the like, and garbled runs.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let mut fence = Fence::default();
     let (mut count, mut first) = (0, None);
     for line in document.text.lines() {

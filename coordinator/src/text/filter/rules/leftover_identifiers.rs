@@ -1,16 +1,32 @@
-//! The rule about the plan's marks and the template's tokens in the text, and the words that it was to have: what cleaning
+//! The rule about the plan's markers and the template's tokens in the text, and the words that it was to have: what cleaning
 //! could not take out safely.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::marks::{self, Fence, Sure};
-use super::{Measure, excerpt};
 use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::code::Fence;
+use crate::text::filter::measure::excerpt;
+use crate::text::filter::template_markers::{self, Confidence};
 
-/// Number of lines with a mark.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "leftover_identifiers",
+    key: "leftover_identifiers",
+    measures: "lines with a marker of the plan or the template, or the required length",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Switch(true),
+    off: Threshold::Switch(false),
+    range: Rule::SHARE,
+    first_version: true,
+    measure,
+};
+
+/// Number of lines with a marker.
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let mut found = document.sections.iter().flat_map(|section| {
         let mut fence = Fence::default();
         let mut first = true;
@@ -19,7 +35,7 @@ pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
             let leading = !code && first && !line.trim().is_empty();
             first &= !leading;
             let asked = [document.instruction.required_words, Some(section.target_words)];
-            !code && (has_mark(line, leading) || names_length(line, asked))
+            !code && (has_marker(line, leading) || names_length(line, asked))
         })
     });
     let first = found.next();
@@ -39,8 +55,8 @@ fn names_length(line: &str, asked: [Option<u32>; 2]) -> bool {
     })
 }
 
-fn has_mark(line: &str, leading: bool) -> bool {
-    marks::at_start(line).is_some_and(|mark| leading || mark.sure == Sure::Anywhere)
-        || !marks::word_counts(line).is_empty()
-        || !marks::control_tokens(line).is_empty()
+fn has_marker(line: &str, leading: bool) -> bool {
+    template_markers::at_start(line).is_some_and(|marker| leading || marker.confidence == Confidence::Anywhere)
+        || !template_markers::word_counts(line).is_empty()
+        || !template_markers::control_tokens(line).is_empty()
 }

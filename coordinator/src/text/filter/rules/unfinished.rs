@@ -1,16 +1,31 @@
 //! The rule about sentences that do not end: sections that stop in the middle of one although the model ended them,
 //! sentences that go on for a page, and lines of phrases that all break off.
 
-use super::marks::Fence;
-use super::{Measure, excerpt};
 use crate::domain::document::Assembled;
 use crate::domain::language::Language;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::code::Fence;
+use crate::text::filter::measure::excerpt;
 use crate::text::shingles;
 
-/// A last line of no more units may be a name under a letter, or "The End".
-const SIGNATURE: usize = 5;
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "unfinished",
+    key: "max_unfinished",
+    measures: "sections whose last sentence has no end, or with a sentence that is endless or stutters",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Count(0),
+    off: Threshold::Count(Rule::MAX_PLACES),
+    range: Rule::PLACES,
+    first_version: false,
+    measure,
+};
 
-/// Units from which on a sentence is endless. Those of good writers who like them long have a hundred.
+/// A last line of no more words may be a name under a letter, or "The End".
+const MAX_SIGNATURE_WORDS: usize = 5;
+
+/// Words from which on a sentence is endless. Those of good writers who like them long have a hundred.
 const fn endless(language: Language) -> usize {
     match language {
         Language::En => 200,
@@ -18,14 +33,14 @@ const fn endless(language: Language) -> usize {
     }
 }
 
-/// Phrases of a line from which on it stammers, if a phrase has few words.
-const STAMMER: usize = 8;
-const FEW_WORDS: usize = 10;
+/// Phrases of a line from which on it stutters, if a phrase has few words.
+const MAX_PHRASES: usize = 8;
+const WORDS_PER_PHRASE: usize = 10;
 
-/// Sections whose last line is prose without an end, or that hold an endless sentence or a stammer.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+/// Sections whose last line is prose without an end, or that hold an endless sentence or a stutter.
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let most = endless(document.instruction.language);
-    let open = |text| open_end(text).or_else(|| long_sentence(text, most)).or_else(|| stammer(text));
+    let open = |text| open_end(text).or_else(|| long_sentence(text, most)).or_else(|| stutter(text));
     let open: Vec<&str> = document.sections.iter().filter_map(|section| open(&section.text)).collect();
     Some(Measure::count(open.len(), open.first().map(|line| excerpt(line))))
 }
@@ -40,7 +55,7 @@ fn open_end(text: &str) -> Option<&str> {
     let bare = last.trim_end_matches(['*', '_', '`', ' ']);
     let end = bare.chars().next_back()?;
     let whole = code
-        || shingles::is_end(end)
+        || shingles::is_sentence_end(end)
         || matches!(end, '|' | '>' | ']' | '】' | '~' | '～')
         || last.starts_with(['#', '-', '*', '•', '|', '>'])
         || numbered(last)
@@ -48,21 +63,21 @@ fn open_end(text: &str) -> Option<&str> {
     (!whole).then_some(last)
 }
 
-/// The first sentence of so many units. A row of a table is none.
+/// The first sentence of so many words. A row of a table is none.
 fn long_sentence(text: &str, most: usize) -> Option<&str> {
     let mut fence = Fence::default();
     let mut prose = text.lines().filter(|line| !fence.holds(line) && !line.trim_start().starts_with('|'));
-    prose.find_map(|line| shingles::sentences(line).find(|sentence| shingles::count(sentence) >= most))
+    prose.find_map(|line| shingles::sentences(line).find(|sentence| shingles::word_count(sentence) >= most))
 }
 
 /// The first line of phrases that break off with dots. Leaders of a table of contents are one run of dots.
-fn stammer(text: &str) -> Option<&str> {
+fn stutter(text: &str) -> Option<&str> {
     let mut fence = Fence::default();
     let mut prose = text.lines().filter(|line| !fence.holds(line));
     prose.find(|line| {
         let phrases =
             line.replace('…', "...").split("...").filter(|phrase| phrase.contains(char::is_alphabetic)).count();
-        phrases > STAMMER && shingles::count(line) < phrases * FEW_WORDS
+        phrases > MAX_PHRASES && shingles::word_count(line) < phrases * WORDS_PER_PHRASE
     })
 }
 
@@ -76,5 +91,5 @@ fn numbered(line: &str) -> bool {
 fn signature(line: &str) -> bool {
     let closed = !line.ends_with([',', '，', ':', '：', ';', '；', '、']);
     let capitals = line.split_whitespace().all(|word| word.chars().next().is_some_and(|c| !c.is_lowercase()));
-    closed && capitals && shingles::count(line) <= SIGNATURE
+    closed && capitals && shingles::word_count(line) <= MAX_SIGNATURE_WORDS
 }

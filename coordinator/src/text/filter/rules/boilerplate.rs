@@ -5,9 +5,24 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::marks::Fence;
-use super::{Measure, excerpt};
 use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::code::Fence;
+use crate::text::filter::measure::excerpt;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "residue",
+    key: "max_residue",
+    measures: "hashtags, calls to click, placeholders, data-set labels, lines in capitals, stage directions",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Count(0),
+    off: Threshold::Count(Rule::MAX_PLACES),
+    range: Rule::PLACES,
+    first_version: false,
+    measure,
+};
 
 /// In any text.
 static PAGE: LazyLock<Regex> = LazyLock::new(|| {
@@ -39,49 +54,49 @@ static POST: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a constant pattern, compiled by the tests")
 });
 
-static ASKED: LazyLock<Regex> = LazyLock::new(|| {
+static ASKS_FOR_POST: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)blog|\bposts?\b|vlog|podcast|newsletter|youtube|channel|social media|template|\bform\b|博客|博文|推文|帖子|公众号|视频|直播|模板|范本|评论区")
         .expect("a constant pattern, compiled by the tests")
 });
 
-/// What somebody does while they speak, where no speech was asked for.
+/// A stage direction, where no script was asked for.
 static STAGE: LazyLock<Regex> = LazyLock::new(|| {
-    let deed = r"(?:(?:sigh|laugh|wink|nod|pause|giggle|chuckle|smile|grin|bow)s?|sighing|singing|sings|laughing|laughter|smiling|grinning|pausing|applause|clears\s+(?:(?:his|her|my|their)\s+)?throat)";
+    let action = r"(?:(?:sigh|laugh|wink|nod|pause|giggle|chuckle|smile|grin|bow)s?|sighing|singing|sings|laughing|laughter|smiling|grinning|pausing|applause|clears\s+(?:(?:his|her|my|their)\s+)?throat)";
     Regex::new(&format!(
-        r"(?i)\*\s*{deed}\s*\*|[(\[]\s*{deed}\s*[)\]]|[（(](?:停顿|叹气|鼓掌|清嗓子|掌声|微笑着?|眨眼)[）)]"
+        r"(?i)\*\s*{action}\s*\*|[(\[]\s*{action}\s*[)\]]|[（(](?:停顿|叹气|鼓掌|清嗓子|掌声|微笑着?|眨眼)[）)]"
     ))
     .expect("a constant pattern, compiled by the tests")
 });
 
-static STAGED: LazyLock<Regex> = LazyLock::new(|| {
+static ASKS_FOR_SCRIPT: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)script|screenplay|\bplays?\b|drama|dialogue|monologue|speech|sermon|toast|interview|transcript|stage|sketch|剧本|话剧|对话|台词|演讲|发言|访谈|小品|相声|独白")
         .expect("a constant pattern, compiled by the tests")
 });
 
 /// Lines of capitals in a row from which on they are no heading.
-const SHOUTED: usize = 3;
+const CAPS_LINES: usize = 3;
 
-/// Lines of the kind; a run of shouted lines is one.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+/// Lines of the kind; a run of lines in capitals counts once.
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let asks = |what: &Regex| document.instruction.messages.iter().any(|message| what.is_match(&message.content));
-    let (asked, staged) = (asks(&ASKED), asks(&STAGED));
+    let (asked, staged) = (asks(&ASKS_FOR_POST), asks(&ASKS_FOR_SCRIPT));
     let mut fence = Fence::default();
-    let (mut found, mut shouted) = (Vec::new(), 0);
+    let (mut found, mut capitals) = (Vec::new(), 0);
     for line in document.text.lines().filter(|line| !line.trim().is_empty()) {
         if fence.holds(line) {
-            shouted = 0;
+            capitals = 0;
             continue;
         }
-        shouted = if is_shouted(line) { shouted + 1 } else { 0 };
+        capitals = if is_all_capitals(line) { capitals + 1 } else { 0 };
         let unasked = (!asked && POST.is_match(line)) || (!staged && STAGE.is_match(line));
-        if PAGE.is_match(line) || unasked || shouted == SHOUTED {
+        if PAGE.is_match(line) || unasked || capitals == CAPS_LINES {
             found.push(line);
         }
     }
     Some(Measure::count(found.len(), found.first().map(|line| excerpt(line))))
 }
 
-fn is_shouted(line: &str) -> bool {
+fn is_all_capitals(line: &str) -> bool {
     let letters = || line.chars().filter(|c| c.is_alphabetic());
     letters().count() >= 8 && line.split_whitespace().count() >= 2 && letters().all(char::is_uppercase)
 }

@@ -4,8 +4,23 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Measure, excerpt};
 use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::measure::excerpt;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "refusal",
+    key: "refusal",
+    measures: "sections that begin with a refusal",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Switch(true),
+    off: Threshold::Switch(false),
+    range: Rule::SHARE,
+    first_version: true,
+    measure,
+};
 
 /// Openings of a refusal. A quotation mark before them makes them somebody's speech, which is no refusal; "I cannot
 /// help but" is none either. An AI as a subject of the text ("As an AI researcher") is left alone.
@@ -27,7 +42,7 @@ static OPENING: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Sections that begin with a refusal.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let texts = std::iter::once(document.text).chain(document.sections.iter().map(|section| section.text.as_str()));
     let found: Vec<&str> = texts.filter(|text| OPENING.is_match(text)).collect();
     // The document begins with its first section: where both match, that is one refusal.

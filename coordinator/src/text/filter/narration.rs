@@ -1,8 +1,9 @@
-//! Sentences that the text says in its own voice: neither code nor somebody's speech.
+//! Sentences that the text says in its own voice: neither code nor direct speech.
 
-use super::marks::Fence;
-use super::{Measure, excerpt};
+use super::code::Fence;
+use super::measure::excerpt;
 use crate::domain::document::Assembled;
+use crate::domain::rule::Measure;
 use crate::text::shingles;
 
 /// Counts the sentences outside code and quotation marks for which `is` holds.
@@ -20,7 +21,7 @@ pub(super) fn count(document: &Assembled<'_>, is: impl Fn(&str) -> bool) -> Meas
     Measure::count(found.len(), found.first().map(|sentence| excerpt(sentence)))
 }
 
-/// Marks that begin somebody's speech.
+/// Marks that begin direct speech.
 const OPENING: [char; 5] = ['"', '“', '「', '『', '‘'];
 
 /// True if a quotation is open at the end of `before`.

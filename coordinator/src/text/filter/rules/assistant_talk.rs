@@ -4,8 +4,23 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Measure, speech};
 use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::narration;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "assistant_talk",
+    key: "max_assistant_talk",
+    measures: "sentences addressed to the requester",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Count(0),
+    off: Threshold::Count(Rule::MAX_PLACES),
+    range: Rule::PLACES,
+    first_version: false,
+    measure,
+};
 
 /// How such a sentence begins.
 static EN: LazyLock<Regex> = LazyLock::new(|| {
@@ -86,6 +101,6 @@ static ZH: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Sentences in which the model speaks as an assistant. What stands in quotation marks is somebody's speech.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
-    Some(speech::count(document, |sentence| EN.is_match(sentence) || ZH.is_match(sentence)))
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
+    Some(narration::count(document, |sentence| EN.is_match(sentence) || ZH.is_match(sentence)))
 }

@@ -4,8 +4,23 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Measure, speech};
 use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::narration;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "commentary",
+    key: "max_commentary",
+    measures: "sentences about the text itself",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Count(0),
+    off: Threshold::Count(Rule::MAX_PLACES),
+    range: Rule::PLACES,
+    first_version: false,
+    measure,
+};
 
 static EN: LazyLock<Regex> = LazyLock::new(|| {
     let verb = r"(?:(?:\w+ly|still|also)\s+)?(?:sets?|touch(?:es)?|adds?|conveys?|aims?|captures?|explores?|highlights?|brings?|emphasi[sz]es?|describes?|provides?|serves?|maintains?|preserves?|introduces?|establish(?:es)?|begins?|starts?|concludes?|summari[sz]es|uses?|creates?|helps?|continues?|gives?|should|has|have)\b";
@@ -86,6 +101,6 @@ static ZH: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Sentences about the text in which they stand. What stands in quotation marks is somebody's speech.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
-    Some(speech::count(document, |sentence| EN.is_match(sentence) || ZH.is_match(sentence)))
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
+    Some(narration::count(document, |sentence| EN.is_match(sentence) || ZH.is_match(sentence)))
 }

@@ -5,10 +5,25 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::marks::Fence;
-use super::{Measure, excerpt};
 use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::code::Fence;
+use crate::text::filter::measure::excerpt;
 use crate::text::shingles;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "heading_disorder",
+    key: "max_heading_faults",
+    measures: "headings that repeat, are misnumbered or have no text",
+    stage: Stage::Document,
+    bound: Bound::AtMost,
+    default: Threshold::Count(0),
+    off: Threshold::Count(Rule::MAX_PLACES),
+    range: Rule::PLACES,
+    first_version: false,
+    measure,
+};
 
 /// "## Title", "**Title**", and a short line of its own such as "Chapter 3: The Storm" or "第三章 暴风雨".
 static HEADING: LazyLock<Regex> = LazyLock::new(|| {
@@ -37,7 +52,7 @@ static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Headings that repeat one, count wrongly, or have no text below them.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let mut faults: Vec<String> = Vec::new();
     let mut seen: HashSet<(u64, usize)> = HashSet::new();
     let mut counted: HashMap<(usize, String), u32> = HashMap::new();
@@ -56,7 +71,7 @@ pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
         // Each chapter may have its "Summary": under another heading of a higher level the count begins anew.
         counted.retain(|(of, _), _| *of <= level);
         let parents = counted.iter().filter(|((of, _), _)| *of < level).fold(0, |sum, (_, n)| sum * 31 + *n as usize);
-        if shingles::count(title) > 0 && !seen.insert((shingles::fingerprint(title), parents)) {
+        if shingles::word_count(title) > 0 && !seen.insert((shingles::fingerprint(title), parents)) {
             faults.push(format!("\"{}\" is there twice", excerpt(line)));
         } else if let Some((label, number)) = number(title) {
             let before = counted.insert((level, label), number);

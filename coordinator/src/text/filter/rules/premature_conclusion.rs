@@ -4,10 +4,25 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::marks::Fence;
-use super::{Measure, excerpt};
 use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::code::Fence;
+use crate::text::filter::measure::excerpt;
 use crate::text::shingles;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "premature_conclusion",
+    key: "max_premature_conclusions",
+    measures: "sections before the last that conclude",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Count(0),
+    off: Threshold::Count(Rule::MAX_PLACES),
+    range: Rule::PLACES,
+    first_version: false,
+    measure,
+};
 
 /// How a sentence begins that ends a text.
 static SENTENCE: LazyLock<Regex> = LazyLock::new(|| {
@@ -35,7 +50,7 @@ static HEADING: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Sections before the last that end with a conclusion or have one for a heading.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let (_, before) = document.sections.split_last()?;
     let found: Vec<&str> = before.iter().filter_map(|section| conclusion(&section.text)).collect();
     Some(Measure::count(found.len(), found.first().map(|line| excerpt(line))))

@@ -2,10 +2,24 @@
 
 use std::collections::HashSet;
 
-use super::Measure;
 use crate::domain::document::Assembled;
 use crate::domain::language::Language;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
 use crate::text::shingles;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "plan_coverage",
+    key: "min_plan_coverage",
+    measures: "mean share of a step's key terms in its section",
+    stage: Stage::Document,
+    bound: Bound::AtLeast,
+    default: Threshold::Number(0.2),
+    off: Threshold::Number(0.0),
+    range: Rule::SHARE,
+    first_version: false,
+    measure,
+};
 
 /// Steps of fewer terms say too little to be looked for.
 const FEW: usize = 2;
@@ -25,7 +39,7 @@ const FUNCTION: &str =
     "的了和与及或是在对其以为并将从中等这那之于而也就都把被让使由到上下们个一不有我你他她它所地得着过";
 
 /// Mean share of the key terms of a step's main point that its section holds; none if no step has enough of them.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let language = document.instruction.language;
     let steps = document.plan.steps.iter().zip(document.sections).enumerate();
     let shares: Vec<(usize, f64)> = steps

@@ -1,8 +1,8 @@
-//! What is decided of one instruction alone: pure, so that rows are judged side by side.
+//! What is decided of one instruction alone: pure, so that rows are evaluated side by side.
 
 use serde_json::Value;
 
-use super::Options;
+use super::options::Options;
 use crate::domain::instruction::Instruction;
 use crate::domain::language;
 use crate::text::length;
@@ -43,18 +43,18 @@ pub(super) struct Passed {
 }
 
 /// What became of one row.
-pub(super) enum Judged {
+pub(super) enum RowResult {
     Bad(Dropped),
     Dropped(Instruction, Dropped),
     Passed(Box<Passed>),
 }
 
 /// Judges one row.
-pub(super) fn judge(mut instruction: Instruction, options: &Options) -> Judged {
+pub(super) fn evaluate(mut instruction: Instruction, options: &Options) -> RowResult {
     let text = instruction.messages.last().map_or_else(String::new, |message| message.content.clone());
-    let intent = match alone(&mut instruction, &text, options) {
+    let intent = match check_row(&mut instruction, &text, options) {
         Ok(intent) => intent,
-        Err(dropped) => return Judged::Dropped(instruction, dropped),
+        Err(dropped) => return RowResult::Dropped(instruction, dropped),
     };
     let whole = instruction.text();
     let mut hash = blake3::Hasher::new();
@@ -64,10 +64,10 @@ pub(super) fn judge(mut instruction: Instruction, options: &Options) -> Judged {
     let mut short = [0; 16];
     short.copy_from_slice(&hash.finalize().as_bytes()[..16]);
     let signature = Signature::of(&whole);
-    Judged::Passed(Box::new(Passed { instruction, intent, exact: u128::from_le_bytes(short), signature }))
+    RowResult::Passed(Box::new(Passed { instruction, intent, exact: u128::from_le_bytes(short), signature }))
 }
 
-fn alone(instruction: &mut Instruction, text: &str, options: &Options) -> Result<Intent, Dropped> {
+fn check_row(instruction: &mut Instruction, text: &str, options: &Options) -> Result<Intent, Dropped> {
     match language::identify(text) {
         Some(found) if options.languages.contains(&found) => instruction.language = found,
         Some(found) => return Err(Dropped::new("language", language::name(found), "")),
@@ -90,7 +90,7 @@ fn alone(instruction: &mut Instruction, text: &str, options: &Options) -> Result
     match intent {
         Intent::Stated(words) if !options.length.contains(&words) => {
             let (from, to) = (options.length.start(), options.length.end());
-            Err(Dropped::new("length", words, format!("states {words} words; want {from} to {to}")))
+            Err(Dropped::new("length", words, format!("states {words} words; expected {from} to {to}")))
         }
         Intent::Long | Intent::Unknown if options.require_length => {
             Err(Dropped::new("no_length", Value::Null, "states no length"))

@@ -4,9 +4,25 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::marks::Fence;
-use super::{Measure, excerpt, quotes};
 use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::code::{Fence, without_code};
+use crate::text::filter::measure::excerpt;
+use crate::text::filter::quotes;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "markdown_damage",
+    key: "max_markdown_faults",
+    measures: "Markdown and quotation marks that are not closed",
+    stage: Stage::Document,
+    bound: Bound::AtMost,
+    default: Threshold::Count(0),
+    off: Threshold::Count(Rule::MAX_PLACES),
+    range: Rule::PLACES,
+    first_version: false,
+    measure,
+};
 
 fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a constant pattern, compiled by the tests")
@@ -24,10 +40,10 @@ static TAG: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 /// The line below a table's head.
-static RULE: LazyLock<Regex> = LazyLock::new(|| regex(r"^\|?(?:\s*:?-{2,}:?\s*\|)+(?:\s*:?-{2,}:?\s*)?$"));
+static TABLE_RULE: LazyLock<Regex> = LazyLock::new(|| regex(r"^\|?(?:\s*:?-{2,}:?\s*\|)+(?:\s*:?-{2,}:?\s*)?$"));
 
 /// Places where the marks do not fit together.
-pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let mut faults: Vec<String> = Vec::new();
     let mut fence = Fence::default();
     let mut block: Vec<&str> = Vec::new();
@@ -95,19 +111,7 @@ fn table_fault(block: &[String]) -> Option<String> {
     let rows: Vec<&str> = block.iter().map(|line| line.trim()).filter(|line| line.starts_with('|')).collect();
     let (head, rest) = rows.split_first()?;
     let cells = |row: &str| row.replace("\\|", "").trim_matches('|').matches('|').count();
-    let fits = rest.first().is_some_and(|rule| RULE.is_match(rule)) && rest.iter().all(|row| cells(row) == cells(head));
+    let fits =
+        rest.first().is_some_and(|rule| TABLE_RULE.is_match(rule)) && rest.iter().all(|row| cells(row) == cells(head));
     (!fits).then(|| format!("a table that is not whole: {}", excerpt(head)))
-}
-
-/// The line without what stands between backticks.
-pub(super) fn without_code(line: &str) -> String {
-    let parts: Vec<&str> = line.split('`').collect();
-    let whole = parts.len() % 2 == 1;
-    parts
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| !whole || at % 2 == 0)
-        .map(|(_, part)| *part)
-        .collect::<Vec<_>>()
-        .join(" ")
 }
