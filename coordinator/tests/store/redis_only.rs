@@ -1,4 +1,4 @@
-//! What only a server can do: be set up so that it loses data, run out of memory, forget its scripts, die and return.
+//! What only a server can do: have settings that lose data, run out of memory, drop its scripts, die and restart.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, Store, StoreError, open};
 use redis::Commands;
 
-use crate::bench::*;
+use crate::fixture::*;
 use longhand_tests::server::{Kind, Server};
 
 async fn refusal(server: &Server) -> String {
@@ -49,65 +49,65 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_url_is_refused() 
 async fn a_full_server_changes_nothing_and_goes_on_when_there_is_room() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = Server::start(kind);
-        let bench = Bench::of_server(&server).await;
-        let run = bench.run("r", 3).await;
-        let (_, lease) = bench.lease_one().await;
-        let before = bench.all(&run).await;
+        let fixture = Fixture::of_server(&server).await;
+        let run = fixture.run("r", 3).await;
+        let (_, lease) = fixture.lease_one().await;
+        let before = fixture.all(&run).await;
         let mut beside = server.connect();
         let memory = |bytes: &str, beside: &mut redis::Connection| {
             redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(beside).unwrap();
         };
         memory("1", &mut beside);
         for full in [
-            bench.store.commit(&commit(lease, ended(State::Accepted, ""))).await.map(drop),
-            bench.store.lease(&query("w", "q", 1)).await.map(drop),
-            bench.store.submit(&run, &[new(&run, 9)]).await.map(drop),
+            fixture.store.commit(&commit(lease, ended(State::Accepted, ""))).await.map(drop),
+            fixture.store.lease(&query("w", "q", 1)).await.map(drop),
+            fixture.store.submit(&run, &[new(&run, 9)]).await.map(drop),
         ] {
             assert!(matches!(&full, Err(StoreError::Full(text)) if text.contains("maxmemory")), "{full:?}");
         }
-        assert_eq!(bench.all(&run).await, before, "and it can still be read");
+        assert_eq!(fixture.all(&run).await, before, "and it can still be read");
         memory("0", &mut beside);
-        bench.end(lease, State::Accepted).await;
-        bench.assert_sound(&run).await;
+        fixture.end(lease, State::Accepted).await;
+        fixture.assert_sound(&run).await;
     }
 }
 
 #[tokio::test]
 async fn a_server_that_forgot_its_scripts_or_dropped_the_connection_is_served_on() {
     let server = Server::start(Kind::Redis);
-    let bench = Bench::of_server(&server).await;
-    bench.run("r", 2).await;
+    let fixture = Fixture::of_server(&server).await;
+    fixture.run("r", 2).await;
     let mut beside = server.connect();
-    let (_, lease) = bench.lease_one().await;
+    let (_, lease) = fixture.lease_one().await;
     redis::cmd("SCRIPT").arg("FLUSH").exec(&mut beside).unwrap();
-    bench.end(lease, State::Accepted).await;
+    fixture.end(lease, State::Accepted).await;
     redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").exec(&mut beside).unwrap();
-    let (_, lease) = bench.lease_one().await;
-    bench.end(lease, State::Accepted).await;
+    let (_, lease) = fixture.lease_one().await;
+    fixture.end(lease, State::Accepted).await;
 }
 
 #[tokio::test]
 async fn a_server_that_was_killed_comes_back_with_all_that_it_wrote() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let mut server = Server::start(kind);
-        let bench = Bench::of_server(&server).await;
+        let fixture = Fixture::of_server(&server).await;
         // What `everysec` has not written yet may be lost; here nothing may.
         redis::cmd("CONFIG").arg("SET").arg("appendfsync").arg("always").exec(&mut server.connect()).unwrap();
-        let run = bench.run("r", 3).await;
-        let (_, done) = bench.lease_one().await;
-        bench.end(done, State::Accepted).await;
-        let (_, live) = bench.lease_one().await;
-        let before = bench.all(&run).await;
+        let run = fixture.run("r", 3).await;
+        let (_, done) = fixture.lease_one().await;
+        fixture.end(done, State::Accepted).await;
+        let (_, live) = fixture.lease_one().await;
+        let before = fixture.all(&run).await;
         server.restart();
-        assert_eq!(bench.all(&run).await, before);
-        assert_eq!(bench.commit(done, ended(State::Accepted, "")).await, Committed::Repeated(None));
-        assert_eq!(bench.commit(live, Next::Release).await, Committed::Done(None));
-        bench.assert_sound(&run).await;
+        assert_eq!(fixture.all(&run).await, before);
+        assert_eq!(fixture.commit(done, ended(State::Accepted, "")).await, Committed::Repeated(None));
+        assert_eq!(fixture.commit(live, Next::Release).await, Committed::Done(None));
+        fixture.assert_sound(&run).await;
     }
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_given_up_after_the_time_allowed() {
+async fn a_server_that_hangs_times_out() {
     let server = Server::start(Kind::Redis);
     let options = RedisOptions { response_timeout: Duration::from_millis(100), ..RedisOptions::default() };
     let store = RedisStore::open(&server.url(), options).await.unwrap();
@@ -121,14 +121,14 @@ async fn a_server_that_hangs_is_given_up_after_the_time_allowed() {
 async fn the_audit_finds_every_broken_index_and_repairs_it() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = Server::start(kind);
-        let bench = Bench::of_server(&server).await;
-        let run = bench.run("r", 5).await;
-        let (leased, lease) = bench.lease_one().await;
-        let (accepted, done) = bench.lease_one().await;
-        bench.end(done, State::Accepted).await;
-        let (_, failed) = bench.lease_one().await;
-        bench.commit(failed, ended(State::Failed, "poison")).await;
-        let right = bench.all(&run).await;
+        let fixture = Fixture::of_server(&server).await;
+        let run = fixture.run("r", 5).await;
+        let (leased, lease) = fixture.lease_one().await;
+        let (accepted, done) = fixture.lease_one().await;
+        fixture.end(done, State::Accepted).await;
+        let (_, failed) = fixture.lease_one().await;
+        fixture.commit(failed, ended(State::Failed, "poison")).await;
+        let right = fixture.all(&run).await;
 
         let mut beside = server.connect();
         let names: BTreeSet<String> = beside.keys("lh:{r}:*").unwrap();
@@ -154,29 +154,29 @@ async fn the_audit_finds_every_broken_index_and_repairs_it() {
         }
         assert!(broken >= 20, "{names:?}");
 
-        let found = bench.store.audit(&run, false).await.unwrap();
+        let found = fixture.store.audit(&run, false).await.unwrap();
         assert_eq!((found.documents, found.mismatches.len(), found.repaired), (5, broken, 0), "{found:#?}");
-        assert_eq!(bench.store.audit(&run, true).await.unwrap().repaired, broken as u64);
-        bench.assert_sound(&run).await;
-        assert_eq!(bench.all(&run).await, right);
-        assert_eq!(bench.commit(lease, Next::Release).await, Committed::Done(None));
-        assert_eq!(bench.get(leased.id).await.counters.releases, 1);
+        assert_eq!(fixture.store.audit(&run, true).await.unwrap().repaired, broken as u64);
+        fixture.assert_sound(&run).await;
+        assert_eq!(fixture.all(&run).await, right);
+        assert_eq!(fixture.commit(lease, Next::Release).await, Committed::Done(None));
+        assert_eq!(fixture.get(leased.id).await.counters.releases, 1);
     }
 }
 
 #[tokio::test]
 async fn a_waiting_document_takes_less_than_a_kilobyte_beside_its_body() {
     let server = Server::start(Kind::Redis);
-    let bench = Bench::of_server(&server).await;
+    let fixture = Fixture::of_server(&server).await;
     let used = |beside: &mut redis::Connection| -> i64 {
         let info: String = redis::cmd("INFO").arg("memory").query(beside).unwrap();
         info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
     };
     let mut beside = server.connect();
-    let run = bench.run("r", 0).await;
+    let run = fixture.run("r", 0).await;
     let before = used(&mut beside);
     let documents: Vec<_> = (0..5000).map(|number| new(&run, number)).collect();
-    bench.store.submit(&run, &documents).await.unwrap();
+    fixture.store.submit(&run, &documents).await.unwrap();
     let each = (used(&mut beside) - before) / 5000;
     assert!(each < 1000, "{each} bytes a document");
 }
