@@ -15,7 +15,7 @@ pub(crate) struct Written<T> {
     pub(crate) before: Record,
     pub(crate) document: Document,
     pub(crate) state: State,
-    /// What the decision gave beside the document.
+    /// What the decision returned with the document.
     pub(crate) value: T,
 }
 

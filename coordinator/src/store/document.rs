@@ -120,6 +120,6 @@ pub trait DocumentStore: Send + Sync {
     /// [`StoreError::NotFound`] without the document.
     async fn history(&self, document: DocumentId) -> Result<Vec<Revision>>;
     /// Documents with `change_seq > after`, those that changed longest ago first, at most `limit`. A caller that passes
-    /// the last number it saw is given each change since, or the last of several changes of one document.
+    /// the last number it saw gets each change since, or the last of several changes of one document.
     async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>>;
 }

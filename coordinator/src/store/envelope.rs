@@ -25,8 +25,7 @@ use super::lease::{Commit, Committed, Next, Renewal, SweepLimits};
 use super::record::{Counters, LeaseGrant, later};
 use crate::domain::state::State;
 
-/// What a store keeps of a document beside its body and checkpoint, and beside its places in the run's orders. The fields
-/// that a [`Record`](super::Record) shows too are described there.
+/// What a store keeps of a document, except its body, its checkpoint and its places in the run's orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// See [`Record::state`](super::Record::state).
@@ -219,4 +218,88 @@ impl Envelope {
 
 fn attempt(grant: &LeaseGrant, ended_ms: u64, end: AttemptEnd, detail: serde_json::Value) -> Attempt {
     Attempt { lease: grant.id, worker: grant.worker.clone(), granted_ms: grant.granted_ms, ended_ms, end, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_proto::{DocumentId, RunId};
+
+    use super::*;
+
+    const NOW: u64 = 1_000;
+    const LIMITS: SweepLimits = SweepLimits { max_losses: 2, no_progress_ms: 50, batch: 1 };
+
+    fn grant() -> LeaseGrant {
+        LeaseGrant::new(LeaseId::from_bytes([1; 16]), "w".parse().unwrap(), NOW, 100)
+    }
+
+    /// An envelope in each state, as transitions make it.
+    fn in_state(state: State) -> Envelope {
+        let ready = Envelope::new(None);
+        let leased = ready.grant(grant()).unwrap();
+        match state {
+            State::Ready => ready,
+            State::Leased => leased,
+            State::Delayed => committed(&leased, Next::Retry { delay_ms: 10 }),
+            State::Accepted | State::Rejected | State::Failed | State::Cancelled => {
+                committed(&leased, Next::End { state, reason: "why".into() })
+            }
+        }
+    }
+
+    fn commit(next: Next) -> Commit {
+        Commit { lease: grant().id, body: None, checkpoint: None, next, detail: json!({}), ttl_ms: 100 }
+    }
+
+    fn committed(envelope: &Envelope, next: Next) -> Envelope {
+        envelope.commit(&commit(next), NOW).1.unwrap().envelope
+    }
+
+    fn swap(version: u64, state: State) -> CompareAndSwap {
+        let run: RunId = "r".parse().unwrap();
+        let document = DocumentId::derive(&run, "row", 0);
+        CompareAndSwap { document, version, state, reason: "why".into(), judge: false, body: None }
+    }
+
+    #[test]
+    fn each_transition_starts_from_its_own_state_only() {
+        for state in State::ALL {
+            let envelope = in_state(state);
+            assert_eq!(envelope.state, state);
+            assert_eq!(envelope.lease.is_some(), state == State::Leased, "a lease iff leased");
+            assert_eq!(envelope.grant(grant()).is_some(), state == State::Ready);
+            assert_eq!(envelope.commit(&commit(Next::Release), NOW).1.is_some(), state == State::Leased);
+            assert_eq!(envelope.sweep(&LIMITS, NOW + 100).is_some(), state == State::Leased);
+            assert_eq!(envelope.promote_due(NOW + 10).is_some(), state == State::Delayed);
+            assert_eq!(envelope.promote_due(NOW + 9), None);
+            assert_eq!(envelope.mark_flushed().is_some(), state == State::Accepted);
+        }
+    }
+
+    #[test]
+    fn a_swap_takes_any_state_to_ready_and_is_recognised_when_repeated() {
+        for state in State::ALL {
+            let envelope = in_state(state);
+            let call = swap(envelope.version, State::Ready);
+            let (answer, change) = envelope.swap(&call, NOW);
+            let change = change.unwrap();
+            assert_eq!((answer, change.envelope.state, &*change.envelope.reason), (Swapped::Done, State::Ready, ""));
+            assert_eq!(change.attempt.is_some(), state == State::Leased, "the lease is revoked");
+            assert_eq!(change.keep_revision, state.is_terminal());
+            assert_eq!(change.envelope.swap(&call, NOW), (Swapped::Done, None));
+            let other = swap(envelope.version, State::Cancelled);
+            assert_eq!(change.envelope.swap(&other, NOW), (Swapped::Changed, None));
+        }
+    }
+
+    #[test]
+    fn a_lease_is_swept_when_it_expires_or_makes_no_progress() {
+        let leased = in_state(State::Leased);
+        assert_eq!(leased.sweep(&LIMITS, NOW + 49), None);
+        let lost = leased.sweep(&LIMITS, NOW + 50).unwrap();
+        assert_eq!((lost.envelope.state, lost.envelope.counters.losses, lost.keep_checkpoint), (State::Ready, 1, true));
+        let again = lost.envelope.grant(grant()).unwrap().sweep(&LIMITS, NOW + 100).unwrap();
+        assert_eq!((again.envelope.state, &*again.envelope.reason), (State::Failed, "poison"));
+        assert!(!again.keep_checkpoint);
+    }
 }

@@ -14,8 +14,8 @@ use crate::domain::state::State;
 pub struct LeaseQuery {
     /// The worker that asks.
     pub worker: WorkerId,
-    /// Idempotency key: repeating it returns the leases that its first use was given, as far as they are live, and no
-    /// others. A use that was given nothing does not count. Kept for `ttl_ms`.
+    /// Idempotency key: repeating it returns the leases that its first use was granted, as far as they are live, and no
+    /// others. A use that was granted nothing does not count. Kept for `ttl_ms`.
     pub request_id: String,
     /// Most documents to lease.
     pub slots: u32,

@@ -23,7 +23,7 @@ pub struct Run {
     /// How it shares the workers with other runs.
     #[serde(rename = "terms")]
     pub policy: RunPolicy,
-    /// No new leases are given; leases that are live go on.
+    /// No new leases are granted; live leases continue.
     pub paused: bool,
 }
 
@@ -111,7 +111,7 @@ pub trait RunStore: Send + Sync {
     async fn create_run(&self, run: &Run) -> Result<Run>;
     /// All runs, oldest first.
     async fn runs(&self) -> Result<Vec<Run>>;
-    /// While a run is paused no document of it is leased; live leases go on. Returns the run as it is now.
+    /// While a run is paused no document of it is leased; live leases continue. Returns the run as it is now.
     ///
     /// # Errors
     /// [`StoreError::NotFound`](super::StoreError::NotFound) without the run, here and wherever a run is named.

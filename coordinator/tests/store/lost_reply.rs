@@ -69,7 +69,7 @@ async fn lifecycle(fixture: &Fixture, name: &str, cut: Option<&Cut>) {
 
     // Of two runs that wait, only this one counts here.
     let leased = call!(store.lease(&LeaseQuery { slots: 2, ..query("w", name, 2) }));
-    assert_eq!((leased.len(), store.counts(&run).await.unwrap().leased), (2, 2), "no document was leased in vain");
+    assert_eq!((leased.len(), store.counts(&run).await.unwrap().leased), (2, 2), "no document was leased without a reply");
     let (one, two) = (lease_of(&leased[0]), lease_of(&leased[1]));
     let renewal = Renewal { lease: one, progress: 3, checkpoint: Some(checkpoint(&[1, 2, 3])) };
     assert_eq!(call!(store.renew(std::slice::from_ref(&renewal), TTL)), []);
@@ -79,7 +79,7 @@ async fn lifecycle(fixture: &Fixture, name: &str, cut: Option<&Cut>) {
     let (Committed::Done(Some(grant)) | Committed::Repeated(Some(grant))) =
         call!(store.commit(&commit(one, Next::Continue { lease: Some(next) })))
     else {
-        panic!("the lease goes on")
+        panic!("the next lease is granted")
     };
     assert_eq!(grant.id, next);
     let released = call!(store.commit(&commit(two, Next::Release)));

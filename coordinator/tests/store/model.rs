@@ -18,7 +18,7 @@ pub(crate) const ROWS: usize = 4;
 /// The workers' models: the second one judges.
 pub(crate) const MODELS: [&str; 2] = ["small", "critic"];
 /// Times of the model, in half ticks. Time passes in whole ticks and everything lasts some ticks and a half, so that
-/// the little time that a real server's clock goes on by itself never decides.
+/// the little time that passes on a real server's own clock never decides.
 pub(crate) const LEASE: u64 = 5;
 pub(crate) const BACK_OFF: u64 = 3;
 pub(crate) const NO_PROGRESS: u64 = 9;
@@ -80,7 +80,7 @@ impl Swap {
     }
 }
 
-/// The commit of `lease`, which may be given `next`. `half_tick` is in milliseconds.
+/// The commit of `lease`, which may be followed by `next`. `half_tick` is in milliseconds.
 pub(crate) fn commit_call(
     lease: LeaseId,
     next: LeaseId,

@@ -53,11 +53,11 @@ async fn a_full_server_changes_nothing_and_goes_on_when_there_is_room() {
         let run = fixture.run("r", 3).await;
         let (_, lease) = fixture.lease_one().await;
         let before = fixture.all(&run).await;
-        let mut beside = server.connect();
-        let memory = |bytes: &str, beside: &mut redis::Connection| {
-            redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(beside).unwrap();
+        let mut admin = server.connect();
+        let memory = |bytes: &str, admin: &mut redis::Connection| {
+            redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(admin).unwrap();
         };
-        memory("1", &mut beside);
+        memory("1", &mut admin);
         for full in [
             fixture.store.commit(&commit(lease, ended(State::Accepted, ""))).await.map(drop),
             fixture.store.lease(&query("w", "q", 1)).await.map(drop),
@@ -66,7 +66,7 @@ async fn a_full_server_changes_nothing_and_goes_on_when_there_is_room() {
             assert!(matches!(&full, Err(StoreError::Full(text)) if text.contains("maxmemory")), "{full:?}");
         }
         assert_eq!(fixture.all(&run).await, before, "and it can still be read");
-        memory("0", &mut beside);
+        memory("0", &mut admin);
         fixture.end(lease, State::Accepted).await;
         fixture.assert_sound(&run).await;
     }
@@ -77,11 +77,11 @@ async fn a_server_that_forgot_its_scripts_or_dropped_the_connection_is_served_on
     let server = Server::start(Kind::Redis);
     let fixture = Fixture::of_server(&server).await;
     fixture.run("r", 2).await;
-    let mut beside = server.connect();
+    let mut admin = server.connect();
     let (_, lease) = fixture.lease_one().await;
-    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut beside).unwrap();
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut admin).unwrap();
     fixture.end(lease, State::Accepted).await;
-    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").exec(&mut beside).unwrap();
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").exec(&mut admin).unwrap();
     let (_, lease) = fixture.lease_one().await;
     fixture.end(lease, State::Accepted).await;
 }
@@ -111,8 +111,8 @@ async fn a_server_that_hangs_times_out() {
     let server = Server::start(Kind::Redis);
     let options = RedisOptions { response_timeout: Duration::from_millis(100), ..RedisOptions::default() };
     let store = RedisStore::open(&server.url(), options).await.unwrap();
-    let mut beside = server.connect();
-    redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("ALL").exec(&mut beside).unwrap();
+    let mut admin = server.connect();
+    redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("ALL").exec(&mut admin).unwrap();
     let error = store.runs().await.unwrap_err();
     assert!(matches!(error, StoreError::Unreachable(_)), "the outcome is unknown: {error}");
 }
@@ -130,8 +130,8 @@ async fn the_audit_finds_every_broken_index_and_repairs_it() {
         fixture.commit(failed, ended(State::Failed, "poison")).await;
         let right = fixture.all(&run).await;
 
-        let mut beside = server.connect();
-        let names: BTreeSet<String> = beside.keys("lh:{r}:*").unwrap();
+        let mut admin = server.connect();
+        let names: BTreeSet<String> = admin.keys("lh:{r}:*").unwrap();
         let ghost = "f".repeat(32);
         let mut broken = 0;
         for key in names.iter().filter_map(|key| key.strip_prefix("lh:{r}:")) {
@@ -139,13 +139,13 @@ async fn the_audit_finds_every_broken_index_and_repairs_it() {
             match key.split(':').next().unwrap() {
                 // One entry lost, one too many.
                 "s" | "r" | "q" | "all" => {
-                    beside.zpopmin::<_, ()>(&index, 1).unwrap();
-                    beside.zadd::<_, _, _, ()>(&index, &ghost, 3).unwrap();
+                    admin.zpopmin::<_, ()>(&index, 1).unwrap();
+                    admin.zadd::<_, _, _, ()>(&index, &ghost, 3).unwrap();
                     broken += 2;
                 }
                 "leases" => {
-                    beside.hdel::<_, _, ()>(&index, lease.to_string()).unwrap();
-                    beside.hset::<_, _, _, ()>(&index, &ghost, accepted.id.to_string()).unwrap();
+                    admin.hdel::<_, _, ()>(&index, lease.to_string()).unwrap();
+                    admin.hset::<_, _, _, ()>(&index, &ghost, accepted.id.to_string()).unwrap();
                     broken += 2;
                 }
                 "run" | "d" | "b" | "a" | "req" => {}
@@ -168,15 +168,15 @@ async fn the_audit_finds_every_broken_index_and_repairs_it() {
 async fn a_waiting_document_takes_less_than_a_kilobyte_beside_its_body() {
     let server = Server::start(Kind::Redis);
     let fixture = Fixture::of_server(&server).await;
-    let used = |beside: &mut redis::Connection| -> i64 {
-        let info: String = redis::cmd("INFO").arg("memory").query(beside).unwrap();
+    let used = |admin: &mut redis::Connection| -> i64 {
+        let info: String = redis::cmd("INFO").arg("memory").query(admin).unwrap();
         info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
     };
-    let mut beside = server.connect();
+    let mut admin = server.connect();
     let run = fixture.run("r", 0).await;
-    let before = used(&mut beside);
+    let before = used(&mut admin);
     let documents: Vec<_> = (0..5000).map(|number| new(&run, number)).collect();
     fixture.store.submit(&run, &documents).await.unwrap();
-    let each = (used(&mut beside) - before) / 5000;
+    let each = (used(&mut admin) - before) / 5000;
     assert!(each < 1000, "{each} bytes a document");
 }

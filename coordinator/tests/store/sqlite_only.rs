@@ -104,8 +104,8 @@ async fn the_audit_finds_a_wrong_count_and_repairs_it() {
     let run = fixture.run("r", 5).await;
     fixture.lease_one().await;
     let right = fixture.store.counts(&run).await.unwrap();
-    let beside = Connection::open(folder.path().join("store.sqlite")).unwrap();
-    beside
+    let admin = Connection::open(folder.path().join("store.sqlite")).unwrap();
+    admin
         .execute_batch("UPDATE tally SET n = 40 WHERE state = 'ready'; DELETE FROM tally WHERE state = 'leased'")
         .unwrap();
 

@@ -89,8 +89,8 @@ async fn sentinels_lead_to_the_new_primary_and_nothing_acknowledged_is_lost() {
     fixture.end(done, State::Accepted).await;
     let (_, live) = fixture.lease_one().await;
     let before = fixture.all(&run).await;
-    let mut beside = redis::Client::open(format!("redis://:{PASSWORD}@127.0.0.1:{}", watched.primary.port())).unwrap();
-    redis::cmd("WAIT").arg(1).arg(10_000).query::<u64>(&mut beside).unwrap();
+    let mut admin = redis::Client::open(format!("redis://:{PASSWORD}@127.0.0.1:{}", watched.primary.port())).unwrap();
+    redis::cmd("WAIT").arg(1).arg(10_000).query::<u64>(&mut admin).unwrap();
 
     watched.kill_sentinel(0);
     watched.primary.kill();

@@ -96,7 +96,7 @@ async fn a_server_with_a_torn_file_goes_back_to_a_state_that_was() {
         server.kill();
     }
     assert!(met.iter().filter(|met| **met).count() >= 6, "the cuts fell between many steps: {met:?}");
-    // Whole again, so that it can go on.
+    // With the whole file it continues.
     fs::write(&file, &whole).unwrap();
     server.revive();
     assert_eq!(snapshot(&fixture).await, snapshots[snapshots.len() - 1]);

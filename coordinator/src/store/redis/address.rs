@@ -10,7 +10,7 @@ use crate::store::{Result, StoreError};
 
 const EXPECTED: &str = "expected redis://[USER:PASSWORD@]HOST:PORT[/NUMBER], \
                     redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/SERVICE[/NUMBER] or \
-                    redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; rediss in place of redis for TLS";
+                    redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; rediss instead of redis for TLS";
 
 /// What the addresses of the URL belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +35,9 @@ impl Address {
     pub(super) fn parse(url: &str, options: &RedisOptions) -> Result<Self> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| refuse("it has no scheme"))?;
         let (scheme, topology) = scheme.split_once('+').unwrap_or((scheme, ""));
-        let (user, place) = rest.rsplit_once('@').map_or(("", rest), |(user, place)| (user, place));
+        let (user, address) = rest.rsplit_once('@').unwrap_or(("", rest));
         let at = if user.is_empty() { "" } else { "@" };
-        let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
+        let (hosts, path) = address.split_once('/').unwrap_or((address, ""));
         let node = |host: &str, number: &str| node(&format!("{scheme}://{user}{at}{host}/{number}"), options);
         let (kind, port, number) = match topology {
             "" => return Ok(Self { kind: Kind::Server, nodes: vec![self::node(url, options)?] }),

@@ -1,4 +1,4 @@
-//! The connection to the server: one for all calls, made anew when it breaks. With Sentinels each new one goes to the
+//! The connection to the server: one for all calls, replaced when it breaks. With Sentinels each new one goes to the
 //! primary of that time; the cluster library keeps its own connections and follows fail-overs itself.
 
 use std::fmt;
@@ -254,10 +254,10 @@ impl Dialer {
     }
 }
 
-/// An error of the server at `place`, or of the connection to it.
-pub(super) fn at(place: &dyn fmt::Display, error: &RedisError) -> StoreError {
+/// An error of the server at `address`, or of the connection to it.
+pub(super) fn at(address: &dyn fmt::Display, error: &RedisError) -> StoreError {
     match explain(error) {
-        StoreError::Unreachable(why) => StoreError::Unreachable(format!("{place}: {why}")),
+        StoreError::Unreachable(why) => StoreError::Unreachable(format!("{address}: {why}")),
         other @ (StoreError::Full(_) | StoreError::Refused(_) | StoreError::NotFound { .. } | StoreError::Other(_)) => {
             other
         }

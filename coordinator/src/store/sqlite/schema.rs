@@ -40,7 +40,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL").map_err(explain)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(explain)?;
-    // A statement is planned once, not anew for every value bound to it: planning takes longer than most statements here.
+    // A statement is planned once, not again for every value bound to it: planning takes longer than most statements here.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(explain)?;
     connection.set_prepared_statement_cache_capacity(64);
 

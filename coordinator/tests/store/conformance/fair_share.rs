@@ -82,7 +82,7 @@ async fn votes_are_for_the_judge_alone(fixture: &Fixture) {
     assert_eq!(
         ids(&fixture.lease("w", "q2", 9).await),
         [document(&run, 1)],
-        "the writer goes on, as far as is allowed"
+        "the writer continues, as far as is allowed"
     );
 
     // However a vote ends, the next one is the judge's.

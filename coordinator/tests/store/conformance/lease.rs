@@ -104,7 +104,7 @@ async fn a_worker_goes_on_with_the_document_that_it_has_in_its_cache(fixture: &F
     let Lookup::Live(now) = fixture.store.lookup(section).await.unwrap() else { panic!("the next lease lives") };
     assert_eq!((now.id, now.body.as_str(), now.state), (record.id, "with a plan", State::Leased));
     assert_eq!(now.lease.as_ref().map(|grant| &grant.worker), Some(&worker("w")));
-    // One that declines gives the document to whoever asks first.
+    // One that declines leaves the document to the next worker that asks.
     assert_eq!(fixture.commit(section, Next::Continue { lease: None }).await, Committed::Done(None));
     let (next, _) = fixture.lease_one().await;
     assert_eq!(next.id, record.id);
@@ -117,7 +117,7 @@ async fn a_repeated_request_gives_the_leases_that_it_gave_before(fixture: &Fixtu
     assert_eq!(fixture.lease("other", "q1", 1).await.len(), 1, "request ids are the worker's own");
 
     fixture.end(lease_of(&first[0]), State::Accepted).await;
-    assert_eq!(fixture.lease("w", "q1", 2).await, first[1..], "what is no longer held is not given, nor is more");
+    assert_eq!(fixture.lease("w", "q1", 2).await, first[1..], "what is no longer held is not returned, nor is more");
     let mut kept = LeaseId::mint();
     for left in [TTL / 2, TTL] {
         fixture.pass(left);
@@ -204,7 +204,7 @@ async fn an_expired_lease_lives_until_a_sweep_has_seen_it(fixture: &Fixture) {
     let (_, one) = fixture.lease_one().await;
     let (_, two) = fixture.lease_one().await;
     fixture.pass(3 * TTL);
-    // Nobody else can hold the documents: a coordinator that was away lets its workers go on.
+    // Nobody else can hold the documents: workers continue after a coordinator was away.
     assert_eq!(fixture.store.renew(&[Renewal { lease: one, progress: 1, checkpoint: None }], TTL).await.unwrap(), []);
     fixture.end(two, State::Accepted).await;
     assert_eq!(fixture.sweep().await, []);

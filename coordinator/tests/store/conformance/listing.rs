@@ -103,7 +103,7 @@ async fn who_follows_the_changes_misses_none_and_sees_each_document_once(fixture
     let (accepted, after) = (document(&run, 1), latest);
     fixture.store.mark_flushed(&run, &[accepted]).await.unwrap();
     let (seen, _) = follow(after).await;
-    assert_eq!(seen, [0, 1], "once each, at the place of the latest change");
+    assert_eq!(seen, [0, 1], "once each, in the order of the latest change");
 
     let page = fixture.store.changed(&run, after, 1).await.unwrap();
     let rest = fixture.store.changed(&run, page[0].change_seq, 1).await.unwrap();

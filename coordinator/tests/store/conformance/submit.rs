@@ -20,8 +20,8 @@ async fn a_run_is_what_it_was_when_it_was_first_created(fixture: &Fixture) {
     other.created_ms = 99;
     assert_eq!(fixture.store.create_run(&other).await.unwrap(), first);
     let older = fixture.store.create_run(&a_run("z", 10)).await.unwrap();
-    let twin = fixture.store.create_run(&a_run("a", 20)).await.unwrap();
-    assert_eq!(fixture.store.runs().await.unwrap(), [older, twin, first.clone()]);
+    let younger = fixture.store.create_run(&a_run("a", 20)).await.unwrap();
+    assert_eq!(fixture.store.runs().await.unwrap(), [older, younger, first.clone()]);
     assert_eq!(fixture.store.run(&run("b")).await.unwrap(), Some(first));
     assert_eq!(fixture.store.run(&run("none")).await.unwrap(), None);
 }
