@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::flush::{BATCH, document};
 use super::manifest::{Entry, Held};
 use super::restore::restore;
-use super::{CorpusError, Place, Record, Result, atomic};
+use super::{CorpusError, Place, Record, Result};
 use crate::domain::recipe::Recipe;
+use crate::files::atomic;
 use crate::store::{Run, Store, StoreError};
 
 #[derive(Debug)]

@@ -14,11 +14,11 @@ use super::lists::{Failed, Rejected};
 use super::shard::Index;
 use super::split::Clusters;
 use super::{
-    Corpus, CorpusError, Format, Limits, Packing, Record, Result, Stats, TokenCount, Wall, atomic, blocking, card,
-    install,
+    Corpus, CorpusError, Format, Limits, Packing, Record, Result, Stats, TokenCount, Wall, blocking, card, install,
 };
 use crate::domain::document::{Document, Progress, Verdict};
 use crate::domain::state::State;
+use crate::files::atomic;
 use crate::store::{self, Attempt, Filter, Source};
 use crate::text::filter::Others;
 use crate::text::shingles;
@@ -190,7 +190,7 @@ impl Export {
         };
         match stored.state {
             State::Accepted => {
-                let instruction = units::fingerprint(&document.instruction.identity());
+                let instruction = shingles::fingerprint(&document.instruction.identity());
                 self.accepted.push(Accepted { id: document.id, instruction });
                 self.clusters.add(&document.instruction.text());
                 if self.model.is_none() {
@@ -274,7 +274,7 @@ impl Export {
 fn json(folder: &Path, name: &str, value: &impl serde::Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| CorpusError::io(folder, error.into()))?;
     text.push(b'\n');
-    atomic::write(folder, name, |out| io::Write::write_all(out, &text))
+    Ok(atomic::write(folder, name, |out| io::Write::write_all(out, &text))?)
 }
 
 fn line(index: &Index, shards: &Path, id: DocumentId) -> Result<Vec<u8>> {

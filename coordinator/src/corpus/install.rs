@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CorpusError, Result, STATE, atomic};
+use super::{CorpusError, Result, STATE};
+use crate::files::atomic;
 
 /// The folder of data files, exchanged as a whole: files of two exports never stand side by side.
 pub(super) const DATA: &str = "data";
@@ -42,12 +43,12 @@ pub(super) fn stage(dir: &Path) -> Result<()> {
     atomic::sync_folder(&new.join(DATA))?;
     atomic::sync_folder(&new)?;
     fs::rename(&new, &ready).map_err(|error| CorpusError::io(&ready, error))?;
-    atomic::sync_folder(&dir.join(STATE))
+    Ok(atomic::sync_folder(&dir.join(STATE))?)
 }
 
 /// Gives back the space of an export that failed.
 pub(super) fn abandon(dir: &Path) -> Result<()> {
-    atomic::remove(&new(dir))
+    Ok(atomic::remove(&new(dir))?)
 }
 
 /// Finishes an export that was ready, clears away one that was not.
@@ -66,7 +67,7 @@ pub(super) fn resume(dir: &Path) -> Result<()> {
         atomic::sync_folder(dir)?;
     }
     atomic::remove(&ready)?;
-    atomic::remove(&old(dir))
+    Ok(atomic::remove(&old(dir))?)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use longhand_proto::DocumentId;
 use serde::{Deserialize, Serialize};
 
-use super::{CorpusError, REBUILD, Result, atomic};
+use super::{CorpusError, REBUILD, Result};
+use crate::files::atomic;
 
 /// One shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,6 +37,7 @@ use std::path::{Path, PathBuf};
 use longhand_proto::{DocumentId, RunId};
 
 use crate::domain::recipe::Recipe;
+use crate::files::{FileError, atomic};
 use crate::store::{Run, Source, StoreError};
 
 pub use archive::Archive;
@@ -187,7 +188,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(CorpusError::Io { path: PathBuf::new(), source: io::Error::other(error) }),
+            Err(error) => Err(CorpusError::io(Path::new(""), io::Error::other(error))),
         },
     }
 }

@@ -11,7 +11,8 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::io::AsyncWriteExt;
 use url::Url;
 
-use super::{CorpusError, Result, atomic, blocking};
+use super::{CorpusError, Result, blocking};
+use crate::files::atomic;
 
 /// Environment variables that say how to get in, as the clouds' own tools read them.
 const SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
@@ -137,7 +138,7 @@ impl Place {
         let mut names: Vec<String> = match &self.store {
             Store::Folder(root) => {
                 let path = root.join(folder);
-                let found = blocking(move || atomic::names(&path)).await?;
+                let found = blocking(move || Ok(atomic::names(&path)?)).await?;
                 let whole = found.into_iter().filter(|(name, _)| !name.ends_with(atomic::TEMPORARY));
                 whole.map(|(name, _)| format!("{folder}/{name}").trim_start_matches('/').to_owned()).collect()
             }
@@ -158,7 +159,7 @@ impl Place {
         match &self.store {
             Store::Folder(folder) => {
                 let path = folder.join(name);
-                blocking(move || atomic::remove(&path)).await
+                blocking(move || Ok(atomic::remove(&path)?)).await
             }
             Store::Objects(store, root) => match store.delete(&below(root, name)).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use longhand_proto::RunId;
 use serde::{Deserialize, Serialize};
 
-use super::{CorpusError, Place, Result, STATE, atomic, blocking};
+use super::{CorpusError, Place, Result, STATE, blocking};
+use crate::files::atomic;
 
 const MANIFEST: &str = "manifest.json";
 

@@ -8,7 +8,8 @@ use std::path::Path;
 use longhand_proto::DocumentId;
 
 use super::manifest::{Entry, Held};
-use super::{CorpusError, Record, Result, atomic};
+use super::{CorpusError, Record, Result};
+use crate::files::atomic;
 
 /// Writes the shard with this number, durably. `rounds` says which round of its document each record is of.
 pub(super) fn write(folder: &Path, number: u32, records: &[(Record, u32)]) -> Result<Entry> {

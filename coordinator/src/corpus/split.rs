@@ -29,7 +29,7 @@ impl Clusters {
         let near = self.index.all(&signature);
         let number = self.index.insert(&signature);
         self.parents.push(number);
-        self.keys.push(units::fingerprint(instruction));
+        self.keys.push(shingles::fingerprint(instruction));
         for found in near {
             let (a, b) = (self.first(found.text), self.first(number));
             // The earlier one leads, so the outcome does not depend on the order of the matches.
@@ -54,7 +54,7 @@ impl Clusters {
         }
         let mut room = if share > 0.0 && sizes.len() > 1 { ((firsts.len() as f64 * share) as usize).max(1) } else { 0 };
         let mut order: Vec<u32> = sizes.keys().copied().collect();
-        order.sort_unstable_by_key(|first| (units::mix(seed ^ self.keys[*first as usize]), *first));
+        order.sort_unstable_by_key(|first| (shingles::mix(seed ^ self.keys[*first as usize]), *first));
         let mut chosen: HashMap<u32, bool> = HashMap::new();
         for first in order {
             let fits = sizes[&first] <= room;

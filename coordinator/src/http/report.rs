@@ -29,7 +29,7 @@ pub(super) async fn report(Extract(site): Extract<Arc<Served>>, Path(run): Path<
     let busy =
         || Refusal(StatusCode::SERVICE_UNAVAILABLE, "another report is being made; ask again in a moment".into());
     let _turn = site.report.try_lock().map_err(|_| busy())?;
-    let shelf = site.catalogues.look(store, &id).await?;
+    let shelf = site.behind()?.run_stats().look(store, &id).await?;
     let judged = |state| matches!(state, State::Accepted | State::Rejected);
     let all: Vec<DocumentId> = shelf.read().documents().filter(|line| judged(line.state)).map(|line| line.id).collect();
     let step = all.len().div_ceil(MEASURED).max(1);

@@ -4,6 +4,6 @@ mod catalogue;
 mod line;
 mod overview;
 
-pub(crate) use catalogue::{Catalogue, Catalogues, LINES};
+pub(crate) use catalogue::{Catalogues, LINES};
 pub(crate) use line::{Filter, Line};
 pub(crate) use overview::{details, figures, summary};

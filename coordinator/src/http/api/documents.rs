@@ -54,7 +54,7 @@ pub(super) async fn documents(
     if store.run(&id).await?.is_none() {
         return Err(StoreError::NotFound { kind: "run", name: id.to_string() }.into());
     }
-    let shelf = site.catalogues.look(store, &id).await?;
+    let shelf = site.behind()?.run_stats().look(store, &id).await?;
     let (catalogue, filter) = (shelf.read(), filter.ready());
     let mut found: Vec<&Line> = catalogue.documents().filter(|line| filter.fits(line)).collect();
     match place.sort {
@@ -85,7 +85,7 @@ pub(super) async fn documents(
 pub(super) async fn document(Extract(site): Here, Path((run, id)): Path<(String, String)>) -> Answer {
     let store = site.behind()?.store();
     let (run, id): (_, DocumentId) = (run_id(&run)?, id.parse().map_err(wrong)?);
-    let record = hand::find(store.as_ref(), &run, id).await?;
+    let record = admin::find(store.as_ref(), &run, id).await?;
     let attempts = store.attempts(id).await?;
     let history = store.history(id).await?;
     let mut actions = actions(store.as_ref(), Some(&run)).await?;
@@ -109,7 +109,7 @@ pub(super) async fn document(Extract(site): Here, Path((run, id)): Path<(String,
 /// What the document was before it was taken up again for the `number`th time, from 0.
 pub(super) async fn past(Extract(site): Here, Path((run, id, number)): Path<(String, String, usize)>) -> Answer {
     let store = site.behind()?.store();
-    let record = hand::find(store.as_ref(), &run_id(&run)?, id.parse().map_err(wrong)?).await?;
+    let record = admin::find(store.as_ref(), &run_id(&run)?, id.parse().map_err(wrong)?).await?;
     let history = store.history(record.id).await?;
     let missing =
         || StoreError::NotFound { kind: "earlier round", name: format!("{number} of document {}", record.id) };

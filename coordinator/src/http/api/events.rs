@@ -79,7 +79,7 @@ impl Follow {
         let mut hash = DefaultHasher::new();
         match &self.run {
             Some(run) => {
-                let shelf = self.site.catalogues.look(store, run).await?;
+                let shelf = coordinator.run_stats().look(store, run).await?;
                 let paused = store.run(run).await?.map(|run| run.paused);
                 (shelf.read().mark, paused).hash(&mut hash);
             }

@@ -10,7 +10,6 @@ use super::{Answer, Asker, Here, Refusal, conflict, run_id, wrong};
 use crate::control::admin::{Extent, Requeued, Which};
 use crate::control::rpc::{Coordinator, Who};
 use crate::domain::state::State;
-use crate::http::Served;
 use crate::run_stats::{Filter, Line};
 use crate::store::StoreError;
 
@@ -64,7 +63,7 @@ pub(super) async fn requeue(
             done
         }
         (None, Some(filter)) if extent == Extent::AsNeeded => {
-            let chosen = Chosen::of(&site, coordinator, &run, filter.ready()).await?;
+            let chosen = Chosen::of(coordinator, &run, filter.ready()).await?;
             match asked.mark {
                 _ if asked.dry_run => return Ok(Json(chosen.told())),
                 Some(mark) => chosen.take_up(coordinator.clone(), who, run, mark).await?,
@@ -87,8 +86,8 @@ struct Chosen {
 }
 
 impl Chosen {
-    async fn of(site: &Served, coordinator: &Coordinator, run: &RunId, filter: Filter) -> Result<Self, Refusal> {
-        let shelf = site.catalogues.look(coordinator.store(), run).await?;
+    async fn of(coordinator: &Coordinator, run: &RunId, filter: Filter) -> Result<Self, Refusal> {
+        let shelf = coordinator.run_stats().look(coordinator.store(), run).await?;
         let catalogue = shelf.read();
         if !catalogue.complete {
             return Err(conflict("this run is still being read: ask again in a moment".into()));

@@ -42,8 +42,8 @@ pub(super) async fn runs(Extract(site): Here) -> Answer {
     Ok(Json(json!({ "runs": found, "now_ms": now })))
 }
 
-async fn told_of(site: &Served, store: &Arc<dyn Store>, run: &Run, now: u64) -> Result<serde_json::Value, StoreError> {
-    let shelf = site.catalogues.look(store, &run.id).await?;
+async fn told_of(site: &Served, store: &Arc<dyn Store>, run: &Run, now: u64) -> Result<serde_json::Value, Refusal> {
+    let shelf = site.behind()?.run_stats().look(store, &run.id).await?;
     let told = summary(&shelf.read(), now, run.paused);
     Ok(told)
 }
@@ -54,7 +54,7 @@ pub(super) async fn run(Extract(site): Here, Path(run): Path<String>) -> Answer 
     let Some(run) = store.run(&id).await? else {
         return Err(Refusal(StatusCode::NOT_FOUND, format!("there is no run {id}")));
     };
-    let shelf = site.catalogues.look(store, &id).await?;
+    let shelf = site.behind()?.run_stats().look(store, &id).await?;
     let counts = store.counts(&id).await?;
     let actions = actions(store.as_ref(), Some(&id)).await?;
     let now = store.now_ms().await?;
