@@ -148,7 +148,7 @@ impl Watcher {
 
     fn note(&mut self, record: &Record) {
         // A body of another version is the coordinator's to complain about.
-        let Ok(document) = serde_json::from_str::<Document>(&record.body) else { return };
+        let Ok(document) = record.document() else { return };
         let written = document.sections().len() as u64;
         let steps = document.plan().map(|plan| plan.steps.len() as u64);
         let before = self.open.insert(record.id, Open { written, steps });

@@ -9,7 +9,7 @@ use longhand_coordinator::dataset::input;
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::http::Site;
-use longhand_coordinator::store::{Commit, Filter, Next, Store, StoreError, Terms};
+use longhand_coordinator::store::{Commit, Filter, Next, RunPolicy, Store, StoreError};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
 use serde_json::json;
@@ -69,7 +69,7 @@ async fn job(
         recipe,
         seed: args.seed,
         candidates: args.candidates,
-        terms: Terms::default(),
+        policy: RunPolicy::default(),
     };
     let submitted = submit(args, store.as_ref(), &spec).await?;
 

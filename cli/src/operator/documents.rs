@@ -2,7 +2,7 @@
 
 use clap::Args;
 use longhand_coordinator::domain::document::{Document, Progress, Verdict, assemble};
-use longhand_coordinator::store::{Attempt, Past};
+use longhand_coordinator::store::{Attempt, Revision};
 use longhand_proto::{DocumentId, RunId, v1};
 use serde_json::{Value, json};
 
@@ -129,7 +129,7 @@ pub(super) async fn show(args: &ShowArgs) -> Result<Code> {
     };
     let wire = office.call("show", get).await?;
     let attempts: Vec<Attempt> = wire.attempts.iter().map(|json| read(json)).collect::<Result<_>>()?;
-    let history: Vec<Past> = wire.history.iter().map(|json| read(json)).collect::<Result<_>>()?;
+    let history: Vec<Revision> = wire.history.iter().map(|json| read(json)).collect::<Result<_>>()?;
     if args.json {
         let mut fields = summary(&wire);
         // Where this version cannot read it, a person may.
@@ -155,7 +155,7 @@ fn read<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
     })
 }
 
-fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history: &[Past]) -> String {
+fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history: &[Revision]) -> String {
     let reason = if wire.reason.is_empty() { String::new() } else { format!(" ({})", wire.reason) };
     let mut text = format!(
         "document {} of run {}: {}{reason}, {} of {} sections, {} words\n",

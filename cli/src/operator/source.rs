@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{self, Attempt, Counters, Filter, Page, Record, Run, Source, StoreError, Terms};
+use longhand_coordinator::store::{self, Attempt, Counters, Filter, Page, Record, Run, RunPolicy, Source, StoreError};
 use longhand_proto::{DocumentId, RunId, v1};
 use tokio::sync::Mutex;
 
@@ -75,7 +75,7 @@ impl Source for Remote {
             recipe_hash: run.recipe_hash,
             seed: run.seed,
             created_ms: run.created_ms,
-            terms: Terms { priority, model, judge, max_open },
+            policy: RunPolicy { priority, model, judge, max_open },
             paused: run.paused,
         }))
     }
@@ -127,7 +127,7 @@ fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
         version: document.version,
         seq: document.seq,
         // An export does not follow changes.
-        mark: 0,
+        change_seq: 0,
         changed_ms: 0,
         open: document.open,
         judge: false,

@@ -7,7 +7,7 @@ use crate::corpus::{Archive, CorpusError};
 use crate::domain::document::{BAD_ROW, Document};
 use crate::domain::instruction::{BadRow, Instruction};
 use crate::domain::recipe::{Method, Recipe};
-use crate::store::{NewDocument, Run, Store, StoreError, Submitted, Terms};
+use crate::store::{NewDocument, Run, RunPolicy, Store, StoreError, Submitted};
 
 /// Documents written to the store in one step.
 const BATCH: usize = 256;
@@ -22,7 +22,7 @@ pub struct RunSpec {
     pub seed: u64,
     /// Documents written for each instruction.
     pub candidates: u32,
-    pub terms: Terms,
+    pub policy: RunPolicy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,7 +91,7 @@ pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitErro
         recipe_hash: spec.recipe.hash(),
         seed: spec.seed,
         created_ms: store.now_ms().await?,
-        terms: spec.terms.clone(),
+        policy: spec.policy.clone(),
         paused: false,
     };
     let stored = store.create_run(&run).await?;

@@ -114,7 +114,7 @@ async fn audit(coordinator: &Coordinator) -> crate::store::Result<()> {
         let found = store.audit(&run.id, false).await?;
         coordinator.metrics().audited(found.mismatches.len());
         for mismatch in &found.mismatches {
-            tracing::error!(run = %run.id, mismatch, "the store contradicts itself");
+            tracing::error!(run = %run.id, mismatch, "store index mismatch");
         }
     }
     Ok(())
@@ -125,7 +125,7 @@ async fn audit(coordinator: &Coordinator) -> crate::store::Result<()> {
 async fn lost(coordinator: &Coordinator, swept: &Swept) {
     let store = coordinator.store().as_ref();
     let record = store.get(swept.document).await.ok().flatten();
-    let document = record.as_ref().and_then(|record| serde_json::from_str::<Document>(&record.body).ok());
+    let document = record.as_ref().and_then(|record| record.document().ok());
     coordinator.metrics().lost(document.as_ref().map(|document| document.current().0), swept.state);
     let trace_id = document.as_ref().map(Document::trace_id).unwrap_or_default();
     tracing::info!(

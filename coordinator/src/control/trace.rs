@@ -13,7 +13,7 @@ use crate::domain::document::{Document, Progress};
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
 use crate::lifecycle::Outcome;
-use crate::store::{Attempt, AttemptEnd, Counters, Grant, Record, Result, Store};
+use crate::store::{Attempt, AttemptEnd, Counters, LeaseGrant, Record, Result, Store};
 
 /// Earlier attempts that a span is linked to: those before them are linked to by these.
 const LINKS: usize = 16;
@@ -59,8 +59,8 @@ pub(crate) fn by_hand(document: &Document, what: &'static str) {
 
 /// The attempt of a process that ended without a word was given back in its name. Of a document that cannot be read
 /// nothing is told.
-pub async fn given_up(store: &dyn Store, record: &Record, grant: &Grant) {
-    let Ok(document) = serde_json::from_str::<Document>(&record.body) else { return };
+pub async fn given_up(store: &dyn Store, record: &Record, grant: &LeaseGrant) {
+    let Ok(document) = record.document() else { return };
     match Trail::of(store, record.counters, grant, &document).await {
         Ok(Some(mut trail)) => {
             trail.failed("process_ended", "its process ended without a word");
@@ -94,7 +94,7 @@ impl Trail {
     pub(crate) async fn of(
         store: &dyn Store,
         counters: Counters,
-        grant: &Grant,
+        grant: &LeaseGrant,
         document: &Document,
     ) -> Result<Option<Self>> {
         let Some(context) = Context::parse(&document.traceparent).filter(|_| trace::is_on()) else { return Ok(None) };

@@ -95,14 +95,14 @@ impl Record {
     /// # Errors
     /// The body was written by a version whose documents this one cannot read.
     pub fn document(&self) -> Result<Document, UnreadableDocument> {
-        serde_json::from_str(&self.body).map_err(UnreadableDocument)
+        serde_json::from_str(&self.body).map_err(|problem| UnreadableDocument { problem })
     }
 }
 
 /// A stored document that this version cannot read.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the stored document cannot be read by version {}: {0}; use the version that wrote it",
-    longhand_proto::VERSION
-)]
-pub struct UnreadableDocument(serde_json::Error);
+#[error("the stored document cannot be read by version {version}: {problem}; use the version that wrote it", version = longhand_proto::VERSION)]
+pub struct UnreadableDocument {
+    /// What the JSON reader found, and where.
+    problem: serde_json::Error,
+}

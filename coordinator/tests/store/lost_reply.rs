@@ -69,7 +69,11 @@ async fn lifecycle(fixture: &Fixture, name: &str, cut: Option<&Cut>) {
 
     // Of two runs that wait, only this one counts here.
     let leased = call!(store.lease(&LeaseQuery { slots: 2, ..query("w", name, 2) }));
-    assert_eq!((leased.len(), store.counts(&run).await.unwrap().leased), (2, 2), "no document was leased without a reply");
+    assert_eq!(
+        (leased.len(), store.counts(&run).await.unwrap().leased),
+        (2, 2),
+        "no document was leased without a reply"
+    );
     let (one, two) = (lease_of(&leased[0]), lease_of(&leased[1]));
     let renewal = Renewal { lease: one, progress: 3, checkpoint: Some(checkpoint(&[1, 2, 3])) };
     assert_eq!(call!(store.renew(std::slice::from_ref(&renewal), TTL)), []);
@@ -107,7 +111,7 @@ async fn lifecycle(fixture: &Fixture, name: &str, cut: Option<&Cut>) {
         body: None,
     };
     assert_eq!(call!(store.swap(&swap)), Swapped::Done);
-    assert_eq!(call!(store.hilifecycle(id)).len(), 1);
+    assert_eq!(call!(store.history(id)).len(), 1);
     assert_eq!(call!(store.get(id)).map(|record| record.id), Some(id));
     assert_eq!(call!(store.list(&run, &Default::default(), None, 9)).records.len(), 4);
     assert_eq!(call!(store.counts(&run)).total(), 4);

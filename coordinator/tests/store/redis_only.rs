@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, Store, StoreError, open};
+use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, RunStore, StoreError, open};
 use redis::Commands;
 
 use crate::fixture::*;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{RedisOptions, SqliteStore, Store, StoreError, open};
+use longhand_coordinator::store::{RedisOptions, RunStore, SqliteStore, StoreError, open};
 use longhand_proto::clock;
 use rusqlite::Connection;
 

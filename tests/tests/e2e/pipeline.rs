@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longhand_coordinator::control::submit::{RunSpec, submit};
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{AttemptEnd, Filter, NewDocument, Terms};
+use longhand_coordinator::store::{AttemptEnd, Filter, NewDocument, RunPolicy};
 use longhand_proto::task::{Failure, TaskKind};
 use longhand_proto::{DocumentId, RunId};
 use longhand_worker::engine::mock::{Faults, MockEngine, MockOptions};
@@ -138,8 +138,8 @@ async fn texts_are_the_writers_and_votes_the_judges() {
     let run: RunId = "judged".parse().unwrap();
     let mut recipe = quick_recipe();
     recipe.judge.votes = 2;
-    let terms = Terms { model: "mock".into(), judge: "judge".into(), ..Terms::default() };
-    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, terms };
+    let policy = RunPolicy { model: "mock".into(), judge: "judge".into(), ..RunPolicy::default() };
+    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, policy };
     let rows = (0..4).map(|number| instruction(number, 1_500)).map(Ok);
     submit(sandbox.store.as_ref(), &spec, rows).await.unwrap();
     sandbox.coordinator.wake(4);
@@ -165,7 +165,7 @@ async fn a_worker_that_knows_no_summaries_is_given_none_and_another_one_goes_on(
     let run: RunId = "long".parse().unwrap();
     let mut recipe = quick_recipe();
     (recipe.rolling.max_words, recipe.rolling.keep_words) = (300, 100);
-    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
+    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, policy: RunPolicy::default() };
     submit(sandbox.store.as_ref(), &spec, [Ok(instruction(0, 1_500))].into_iter()).await.unwrap();
     let older = Peer::older(&sandbox);
     let mut next = Some(older.take().await);
@@ -206,7 +206,7 @@ async fn a_text_longer_than_the_window_is_written_with_summaries_and_not_without
         let mut recipe = quick_recipe();
         let rolling = &mut recipe.rolling;
         (rolling.max_words, rolling.keep_words, rolling.summary_words, rolling.plan_steps) = (max_words, 500, 150, 4);
-        let spec = RunSpec { id: id.clone(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
+        let spec = RunSpec { id: id.clone(), recipe, seed: 7, candidates: 1, policy: RunPolicy::default() };
         submit(sandbox.store.as_ref(), &spec, [Ok(instruction(0, 12_000))]).await.unwrap();
     }
     sandbox.coordinator.wake(2);

@@ -4,7 +4,7 @@ use longhand_coordinator::control::admin::{Extent, Requeued, Which, requeue};
 use longhand_coordinator::control::submit::{RunSpec, submit};
 use longhand_coordinator::domain::instruction::BadRow;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{AttemptEnd, Terms};
+use longhand_coordinator::store::{AttemptEnd, RunPolicy};
 use longhand_worker::engine::mock::{Faults, MockOptions};
 
 use crate::sandbox::{Sandbox, document, mock, run_id};
@@ -41,7 +41,7 @@ async fn all_that_failed_is_taken_up_again_but_for_rows_that_cannot_be_read() {
         content_hash: "f00".into(),
     };
     let recipe = sandbox.recipe.clone();
-    let spec = RunSpec { id: run_id(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
+    let spec = RunSpec { id: run_id(), recipe, seed: 7, candidates: 1, policy: RunPolicy::default() };
     submit(sandbox.store.as_ref(), &spec, [Err(bad)]).await.unwrap();
     assert_eq!(sandbox.counts().await.failed, 4);
 

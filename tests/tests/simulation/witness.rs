@@ -8,8 +8,8 @@ use futures::FutureExt;
 use longhand_coordinator::domain::document::Document;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Attempt, AttemptEnd, Commit, Committed, Counters, LeaseQuery, Lookup, Next, Record, Renewal, Result, Source,
-    SqliteStore, Store, Swap, Swapped, SweepLimits, Swept,
+    Attempt, AttemptEnd, Commit, Committed, CompareAndSwap, Counters, LeaseQuery, Lookup, Next, Record, Renewal,
+    Result, Source, SqliteStore, Store, Swapped, SweepLimits, Swept,
 };
 use longhand_proto::{DocumentId, LeaseId};
 
@@ -26,7 +26,7 @@ pub(crate) enum Step<'a> {
     Renew(&'a [Renewal], u64, &'a Result<Vec<LeaseId>>),
     Commit(&'a Commit, &'a Result<Committed>),
     Sweep(&'a SweepLimits, &'a Result<Vec<Swept>>),
-    Swap(&'a Swap, &'a Result<Swapped>),
+    Swap(&'a CompareAndSwap, &'a Result<Swapped>),
     Flush,
 }
 
@@ -148,8 +148,8 @@ impl Witness {
             book.breach.get_or_insert(breach);
         }
         for record in changed {
-            book.mark = book.mark.max(record.mark);
-            match serde_json::from_str(&record.body) {
+            book.mark = book.mark.max(record.change_seq);
+            match record.document() {
                 Ok(document) => drop(book.seen.insert(record.id, Seen { record, document })),
                 Err(error) => {
                     book.breach.get_or_insert(format!("document {} cannot be read: {error}", record.id));
@@ -177,10 +177,10 @@ impl Witness {
             "not every id has one end: {counts:?}"
         );
         let audit = at_once(self.truth.audit(&run_id(), false));
-        hold!(audit.mismatches.is_empty(), "the store contradicts itself: {:?}", audit.mismatches);
+        hold!(audit.mismatches.is_empty(), "store index mismatch: {:?}", audit.mismatches);
         let mut compared = 0;
         for record in &records {
-            let document: Document = serde_json::from_str(&record.body).map_err(|error| error.to_string())?;
+            let document: Document = record.document().map_err(|error| error.to_string())?;
             let attempts = self.attempts(record.id);
             let undisturbed = document.round == 0 && attempts.iter().all(|attempt| attempt.end != AttemptEnd::Error);
             if document.round == 0 {
@@ -276,7 +276,7 @@ impl Book {
             return Ok(());
         }
         hold!(!before.record.state.is_terminal() || record.state == before.record.state, "document {id} left its end");
-        let document: Document = serde_json::from_str(&record.body).map_err(|error| format!("{id}: {error}"))?;
+        let document: Document = record.document().map_err(|error| format!("{id}: {error}"))?;
         let (old, new) = (before.document.sections(), document.sections());
         hold!(new.starts_with(old), "an acknowledged section of document {id} was changed or lost");
         hold!(new.len() <= old.len() + 1, "document {id} got {} sections at once", new.len() - old.len());
@@ -435,7 +435,7 @@ impl Book {
             before.record.counters,
             record.counters
         );
-        let document: Document = serde_json::from_str(&record.body).map_err(|error| format!("{id}: {error}"))?;
+        let document: Document = record.document().map_err(|error| format!("{id}: {error}"))?;
         let (old, new) = (before.document.sections().len() as u64, document.sections().len() as u64);
         if commit.detail["kind"] == "section" && sections == 1 {
             hold!(

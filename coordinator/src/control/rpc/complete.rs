@@ -132,14 +132,14 @@ impl Coordinator {
         }
         // Whether this worker may go on with the votes, where the run has a judge of its own.
         let judges = match &outcome {
-            Outcome::Written { model, .. } => known.terms.judges(&model.name, &model.weights_hash),
+            Outcome::Written { model, .. } => known.policy.can_judge(&model.name, &model.weights_hash),
             Outcome::Error(_) => false,
         };
         let begun = clock::wall();
         let applied = document.apply(recipe, outcome);
         let want_next = want_next && kinds.contains(&document.current().0);
         let next = match applied {
-            Applied::NextTask if known.terms.judge.is_empty() || document.current().0 != TaskKind::Judge => {
+            Applied::NextTask if known.policy.judge.is_empty() || document.current().0 != TaskKind::Judge => {
                 Next::Continue { lease: want_next.then(LeaseId::mint) }
             }
             Applied::NextTask => Next::Judge { lease: (want_next && judges).then(LeaseId::mint) },

@@ -13,7 +13,7 @@ use crate::domain::instruction::{BadRow, Instruction};
 use crate::domain::recipe::Recipe;
 use crate::domain::state::{State, UnknownWord};
 use crate::run_stats::figures;
-use crate::store::{Counts, Filter, Record, Run, StoreError, Terms};
+use crate::store::{Counts, Filter, Record, Run, RunPolicy, StoreError};
 
 /// Most documents of one page, and bytes after which a page ends early.
 const PAGE: u32 = 256;
@@ -75,8 +75,8 @@ impl operator_server::Operator for Operate {
         let v1::CreateRunRequest { run, recipe, seed, terms } = request.into_inner();
         let recipe = Recipe::from_toml(&recipe).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let v1::Terms { priority, model, max_open, judge } = terms.unwrap_or_default();
-        let terms = Terms { priority, model, judge, max_open };
-        let spec = RunSpec { id: run_id(&run)?, recipe, seed, candidates: 1, terms };
+        let policy = RunPolicy { priority, model, judge, max_open };
+        let spec = RunSpec { id: run_id(&run)?, recipe, seed, candidates: 1, policy };
         let run = submit::create(self.coordinator.store().as_ref(), &spec).await.map_err(refused)?;
         tracing::info!(run = %run.id, recipe = run.recipe_hash, "run created or continued");
         Ok(Response::new(self.describe(run).await?))
@@ -219,10 +219,10 @@ impl Coordinator {
         let mut wanted = Vec::new();
         for run in self.store().runs().await.map_err(status)? {
             if self.store().counts(&run.id).await.map_err(status)?.unfinished() > 0 {
-                if run.terms.fits(model, weights_hash) {
+                if run.policy.can_write(model, weights_hash) {
                     return Ok(());
                 }
-                wanted.push(format!("run {} asks for model {}", run.id, run.terms.model));
+                wanted.push(format!("run {} asks for model {}", run.id, run.policy.model));
             }
         }
         if wanted.is_empty() {
@@ -296,8 +296,8 @@ fn row(row: v1::Row) -> Result<Result<Instruction, BadRow>, Status> {
 }
 
 fn wire_run(run: Run, counts: Counts) -> v1::Run {
-    let Run { id, recipe, recipe_hash, seed, created_ms, terms, paused } = run;
-    let Terms { priority, model, judge, max_open } = terms;
+    let Run { id, recipe, recipe_hash, seed, created_ms, policy, paused } = run;
+    let RunPolicy { priority, model, judge, max_open } = policy;
     let Counts { ready, leased, delayed, accepted, rejected, failed, cancelled } = counts;
     v1::Run {
         id: id.into(),
@@ -313,7 +313,7 @@ fn wire_run(run: Run, counts: Counts) -> v1::Run {
 
 /// The envelope, and of the body what a listing shows. Lease ids stay here: whoever knows one may complete.
 fn wire_document(record: &Record) -> v1::Document {
-    let document: Option<Document> = serde_json::from_str(&record.body).ok();
+    let document: Option<Document> = record.document().ok();
     let sections = document.as_ref().map_or(&[][..], Document::sections);
     v1::Document {
         id: record.id.to_string(),

@@ -1,4 +1,4 @@
-//! Recipes and terms of the runs that are being written, read once.
+//! Recipes and policies of the runs that are being written, read once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use longhand_proto::RunId;
 
 use crate::domain::recipe::Recipe;
-use crate::store::{Result, Store, StoreError, Terms};
+use crate::store::{Result, RunPolicy, Store, StoreError};
 
 /// What of a run decides its tasks.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) recipe: Arc<Recipe>,
-    pub(super) terms: Terms,
+    pub(super) policy: RunPolicy,
 }
 
 /// They never change, so what was read stays true.
@@ -35,7 +35,7 @@ impl Recipes {
                 longhand_proto::VERSION,
             ))
         })?;
-        let known = Arc::new(Known { recipe: Arc::new(recipe), terms: stored.terms });
+        let known = Arc::new(Known { recipe: Arc::new(recipe), policy: stored.policy });
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), Arc::clone(&known));
         Ok(known)
     }

@@ -145,9 +145,9 @@ fn too_large(task: &Task) -> Option<Failure> {
 }
 
 pub(super) fn read(record: &Record) -> Result<Document, Failure> {
-    serde_json::from_str(&record.body).map_err(|error| Failure {
+    record.document().map_err(|error| Failure {
         class: "unreadable_document".into(),
-        message: format!("the stored document cannot be read by version {}: {error}", longhand_proto::VERSION),
+        message: error.to_string(),
         permanent: true,
     })
 }
