@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use longhand_proto::WorkerId;
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 
 use super::error::Result;
 
@@ -15,7 +15,7 @@ pub struct WorkerRecord {
     /// Id of this start of the worker.
     pub worker: WorkerId,
     /// What it reported of itself.
-    pub report: Vitals,
+    pub report: WorkerStatus,
     /// Time of the heartbeat, Unix milliseconds.
     pub seen_ms: u64,
     /// An operator asked it to drain.
@@ -26,7 +26,7 @@ pub struct WorkerRecord {
 #[async_trait]
 pub trait WorkerStore: Send + Sync {
     /// Keeps what a worker reports of itself, so that every replica knows all workers; true if it is asked to drain.
-    async fn heartbeat(&self, worker: &WorkerId, report: &Vitals) -> Result<bool>;
+    async fn heartbeat(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool>;
     /// The workers with a heartbeat within [`WORKER_TTL_MS`], by their ids.
     async fn workers(&self) -> Result<Vec<WorkerRecord>>;
     /// Asks a worker to drain: the answer to its next heartbeat says so.

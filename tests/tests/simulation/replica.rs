@@ -9,7 +9,7 @@ use longhand_coordinator::store::{
     LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunStore, Source, SqliteStore,
     Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
 };
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use tokio::task::coop::unconstrained;
 
@@ -176,7 +176,7 @@ impl LeaseStore for Replica {
 
 #[async_trait]
 impl WorkerStore for Replica {
-    async fn heartbeat(&self, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+    async fn heartbeat(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
         self.call(self.store.heartbeat(worker, report)).await
     }
 

@@ -10,6 +10,7 @@ use super::shelf::Shelf;
 use super::{document, run, run_id};
 use crate::domain::document::{Document, Progress};
 use crate::domain::language::Language;
+use crate::files::FileError;
 
 fn documents(count: u32) -> Vec<Document> {
     (0..count).map(|number| document(number, Language::En, 2)).collect()
@@ -140,14 +141,17 @@ async fn a_full_disk_leaves_no_half_file_and_the_next_try_goes_on() {
     let shards = dir.path().join(".longhand/shards");
     symlink(full, shards.join("shard-000001.jsonl.tmp")).unwrap();
     let error = corpus.flush(&shelf).await.unwrap_err();
-    assert!(matches!(&error, CorpusError::Full { path } if path.ends_with("shard-000001.jsonl")), "{error}");
+    assert!(
+        matches!(&error, CorpusError::File(FileError::Full { path }) if path.ends_with("shard-000001.jsonl")),
+        "{error}"
+    );
     assert_eq!(fs::read_dir(&shards).unwrap().count(), 0);
 
     // The shard fits, its line in the manifest does not.
     let manifest = dir.path().join(".longhand/manifest.jsonl");
     symlink(full, &manifest).unwrap();
     let error = corpus.flush(&shelf).await.unwrap_err();
-    assert!(matches!(&error, CorpusError::Full { path } if *path == manifest), "{error}");
+    assert!(matches!(&error, CorpusError::File(FileError::Full { path }) if *path == manifest), "{error}");
     assert!(error.to_string().contains("run the same command again"), "{error}");
     assert_eq!((corpus.len(), shelf.unmarked()), (0, 3));
 

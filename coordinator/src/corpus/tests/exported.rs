@@ -104,7 +104,7 @@ async fn parquet_holds_what_the_json_lines_hold() {
     }
     assert_eq!(number, 75);
     // And it may be asked for again.
-    let again = instruction::read(dir.path().join("data/train-00000-of-00001.parquet")).unwrap();
+    let again = input::read(dir.path().join("data/train-00000-of-00001.parquet")).unwrap();
     let again: Vec<_> = again.map(|row| row.unwrap()).collect();
     assert_eq!(again.len(), 75);
     for (row, document) in again.iter().zip(&documents) {

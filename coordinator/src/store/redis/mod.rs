@@ -18,7 +18,7 @@ mod server_check;
 mod workers;
 
 use async_trait::async_trait;
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use redis::{FromRedisValue, Value};
 
@@ -393,7 +393,7 @@ impl LeaseStore for RedisStore {
 
 #[async_trait]
 impl WorkerStore for RedisStore {
-    async fn heartbeat(&self, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+    async fn heartbeat(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
         workers::heartbeat(&self.client, worker, report).await
     }
 

@@ -1,14 +1,14 @@
 //! Workers: their heartbeats, and which are asked to drain.
 
 use longhand_proto::WorkerId;
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 
 use super::client::Client;
 use super::error::unreadable;
 use super::scripts::{self, encode};
 use crate::store::{Result, WORKER_TTL_MS, WorkerRecord};
 
-pub(super) async fn heartbeat(client: &Client, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+pub(super) async fn heartbeat(client: &Client, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
     let mut call = client.step_of_workers(&scripts::HEARTBEAT);
     call.arg(worker.as_str()).arg(encode(report)?).arg(WORKER_TTL_MS);
     client.invoke(&call).await

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Mutex;
@@ -270,7 +270,7 @@ impl LeaseStore for SqliteStore {
 
 #[async_trait]
 impl WorkerStore for SqliteStore {
-    async fn heartbeat(&self, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+    async fn heartbeat(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
         let (worker, report) = (worker.clone(), report.clone());
         self.write(move |tx, now| Ok(workers::heartbeat(tx, &worker, &report, now)?)).await
     }

@@ -1,14 +1,14 @@
 //! Workers: their heartbeats, and which are asked to drain.
 
 use longhand_proto::WorkerId;
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use rusqlite::{OptionalExtension, Result, Transaction};
 
 use super::row::{self, int};
 use crate::store::{WORKER_TTL_MS, WorkerRecord};
 
 /// True if the worker is asked to drain.
-pub(super) fn heartbeat(tx: &Transaction<'_>, worker: &WorkerId, report: &Vitals, now: u64) -> Result<bool> {
+pub(super) fn heartbeat(tx: &Transaction<'_>, worker: &WorkerId, report: &WorkerStatus, now: u64) -> Result<bool> {
     remove_expired(tx, now)?;
     tx.prepare_cached(
         "INSERT INTO worker (id, report, seen_ms) VALUES (?1, ?2, ?3)

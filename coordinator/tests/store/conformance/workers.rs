@@ -1,7 +1,7 @@
 //! Workers: heartbeats and drains.
 
 use longhand_coordinator::store::{StoreError, WORKER_TTL_MS};
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 
 use crate::fixture::*;
 
@@ -10,8 +10,8 @@ on_every_store!(
     a_worker_that_is_to_drain_learns_it_at_its_heartbeat,
 );
 
-fn report(held: u32) -> Vitals {
-    Vitals { version: "1".into(), slots: 8, held, tokens_per_second: 12.5, ..Vitals::default() }
+fn report(held: u32) -> WorkerStatus {
+    WorkerStatus { version: "1".into(), slots: 8, held, tokens_per_second: 12.5, ..WorkerStatus::default() }
 }
 
 async fn every_replica_knows_the_workers_and_a_silent_one_is_removed(fixture: &Fixture) {
