@@ -14,7 +14,7 @@ use longhand_coordinator::domain::plan::{Plan, Step};
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::http::{self, Site};
-use longhand_coordinator::store::{self, NewDocument, RedisOptions, Store, Swap, Terms};
+use longhand_coordinator::store::{self, CompareAndSwap, NewDocument, RedisOptions, RunPolicy, Store};
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::{RunId, clock, rng};
 use serde::Serialize;
@@ -168,7 +168,8 @@ impl Report {
 }
 
 async fn fill(store: &dyn Store, id: &RunId, documents: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let spec = RunSpec { id: id.clone(), recipe: Recipe::builtin(), seed: 0, candidates: 1, terms: Terms::default() };
+    let spec =
+        RunSpec { id: id.clone(), recipe: Recipe::builtin(), seed: 0, candidates: 1, policy: RunPolicy::default() };
     submit::create(store, &spec).await?;
     let numbers: Vec<u32> = (0..documents).collect();
     for numbers in numbers.chunks(BATCH) {
@@ -187,7 +188,7 @@ async fn fill(store: &dyn Store, id: &RunId, documents: u32) -> Result<(), Box<d
         document.progress = Progress::Finished { plan, sections, text, verdict, votes };
         let body = Some(serde_json::to_string(&document)?);
         let (reason, judge) = (String::new(), false);
-        let swap = Swap { document: document.id, version: 1, state: State::Accepted, reason, judge, body };
+        let swap = CompareAndSwap { document: document.id, version: 1, state: State::Accepted, reason, judge, body };
         store.swap(&swap).await?;
     }
     Ok(())

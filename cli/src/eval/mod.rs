@@ -217,8 +217,8 @@ async fn read(folder: &Path, prompts: &[Prompt]) -> Result<Vec<Case>> {
         loop {
             let page = store.list(&run.id, &Filter::default(), after, PAGE).await.map_err(|e| store_failure(&e))?;
             for record in page.records {
-                let document = serde_json::from_str(&record.body)
-                    .map_err(|e| Failure::stopped(format!("document {}: {e}", record.id)))?;
+                let document =
+                    record.document().map_err(|e| Failure::stopped(format!("document {}: {e}", record.id)))?;
                 let case = Case::of(record.state, &document);
                 found.insert(document.instruction.id.clone().unwrap_or_default(), case);
             }

@@ -5,7 +5,7 @@ use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped, table};
 use longhand_coordinator::control::wire;
 use longhand_coordinator::domain::document::{Document, Progress, Verdict, assemble};
-use longhand_coordinator::store::{Attempt, Past};
+use longhand_coordinator::store::{Attempt, Revision};
 use longhand_proto::{DocumentId, RunId, WireError, v1};
 use serde_json::{Value, json};
 
@@ -159,7 +159,7 @@ fn unreadable(error: WireError) -> Failure {
     ))
 }
 
-fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history: &[Past]) -> String {
+fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history: &[Revision]) -> String {
     let reason = if wire.reason.is_empty() { String::new() } else { format!(" ({})", wire.reason) };
     let mut text = format!(
         "document {} of run {}: {}{reason}, {} of {} sections, {} words\n",

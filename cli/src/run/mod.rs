@@ -20,7 +20,7 @@ use longhand_coordinator::dataset::input;
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::http::Site;
-use longhand_coordinator::store::{Commit, Filter, Next, Store, Terms};
+use longhand_coordinator::store::{Commit, Filter, Next, RunPolicy, Store};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
 use serde_json::json;
@@ -80,7 +80,7 @@ async fn start(
         recipe,
         seed: args.seed,
         candidates: args.candidates,
-        terms: Terms::default(),
+        policy: RunPolicy::default(),
     };
     let submitted = submit(args, store.as_ref(), &spec).await?;
 

@@ -165,7 +165,7 @@ async fn run_rules(store: &dyn Store, run: &RunId) -> Result<(Recipe, bool)> {
     let stored = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
     let recipe = Recipe::from_toml(&stored.recipe);
     let recipe = recipe.map_err(|error| StoreError::Refused(format!("run {run}: {error}")))?;
-    Ok((recipe, !stored.terms.judge.is_empty()))
+    Ok((recipe, !stored.policy.judge.is_empty()))
 }
 
 /// Sections that stay, and sections that are rewritten.

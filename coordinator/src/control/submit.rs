@@ -7,7 +7,7 @@ use crate::corpus::{Archive, CorpusError};
 use crate::domain::document::{BAD_ROW, Document};
 use crate::domain::instruction::{BadRow, Instruction};
 use crate::domain::recipe::{Method, Recipe};
-use crate::store::{NewDocument, Run, Store, StoreError, Submitted, Terms};
+use crate::store::{NewDocument, Run, RunPolicy, Store, StoreError, Submitted};
 
 /// Documents inserted in one step.
 const BATCH: usize = 256;
@@ -26,7 +26,7 @@ pub struct RunSpec {
     /// Documents per instruction.
     pub candidates: u32,
     /// Priority and required models.
-    pub terms: Terms,
+    pub policy: RunPolicy,
 }
 
 /// Result of a submission.
@@ -117,7 +117,7 @@ pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitErro
         recipe_hash: spec.recipe.hash(),
         seed: spec.seed,
         created_ms: store.now_ms().await?,
-        terms: spec.terms.clone(),
+        policy: spec.policy.clone(),
         paused: false,
     };
     let stored = store.create_run(&run).await?;

@@ -129,7 +129,7 @@ async fn record_loss(coordinator: &Coordinator, swept: &Swept) {
         tracing::warn!(%error, document = %swept.document, "the document of a lost lease could not be read from the store");
         None
     });
-    let document = record.as_ref().and_then(|record| match serde_json::from_str::<Document>(&record.body) {
+    let document = record.as_ref().and_then(|record| match record.document() {
         Ok(document) => Some(document),
         Err(error) => {
             tracing::warn!(%error, document = %swept.document, "the document of a lost lease cannot be read");

@@ -13,7 +13,7 @@ use crate::domain::document::{Document, Progress};
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
 use crate::lifecycle::Outcome;
-use crate::store::{Attempt, AttemptEnd, Counters, Grant, Record, Result, Store};
+use crate::store::{Attempt, AttemptEnd, Counters, LeaseGrant, Record, Result, Store};
 
 /// Most earlier attempts that a span links to; those link to the attempts before them.
 const MAX_LINKS: usize = 16;
@@ -60,8 +60,8 @@ pub(crate) fn operator_action(document: &Document, name: &'static str) {
 
 /// Emits the span of an attempt whose process ended without releasing its lease. Of a document that cannot be read none is
 /// emitted.
-pub async fn abandoned(store: &dyn Store, record: &Record, grant: &Grant) {
-    let Ok(document) = serde_json::from_str::<Document>(&record.body) else { return };
+pub async fn abandoned(store: &dyn Store, record: &Record, grant: &LeaseGrant) {
+    let Ok(document) = record.document() else { return };
     match AttemptSpan::of(store, record.counters, grant, &document).await {
         Ok(Some(mut span)) => {
             span.failed("process_ended", "its process ended without releasing the lease");
@@ -95,7 +95,7 @@ impl AttemptSpan {
     pub(crate) async fn of(
         store: &dyn Store,
         counters: Counters,
-        grant: &Grant,
+        grant: &LeaseGrant,
         document: &Document,
     ) -> Result<Option<Self>> {
         let Some(context) = Context::parse(&document.traceparent).filter(|_| trace::is_enabled()) else {

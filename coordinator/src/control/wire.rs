@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::domain::document::Document;
 use crate::domain::instruction::{BadRow, Instruction};
-use crate::store::{Attempt, Counts, Past, Record, Run, Terms};
+use crate::store::{Attempt, Counts, Revision, Record, Run, RunPolicy};
 
 const INSTRUCTION: &str = "row.instruction";
 const BODY: &str = "document.body";
@@ -54,8 +54,8 @@ pub fn row_from_wire(row: v1::Row) -> Result<Result<Instruction, BadRow>, WireEr
 
 /// A run with the number of its documents by state.
 pub fn run_to_wire(run: Run, counts: Counts) -> v1::Run {
-    let Run { id, recipe, recipe_hash, seed, created_ms, terms, paused } = run;
-    let Terms { priority, model, judge, max_open } = terms;
+    let Run { id, recipe, recipe_hash, seed, created_ms, policy, paused } = run;
+    let RunPolicy { priority, model, judge, max_open } = policy;
     let Counts { ready, leased, delayed, accepted, rejected, failed, cancelled } = counts;
     v1::Run {
         id: id.into(),
@@ -72,7 +72,7 @@ pub fn run_to_wire(run: Run, counts: Counts) -> v1::Run {
 /// A document as a listing shows it: without body, attempts and history. Lease ids are left out: they are secrets of the
 /// workers that hold them.
 pub fn document_to_wire(record: &Record) -> v1::Document {
-    let document: Option<Document> = serde_json::from_str(&record.body).ok();
+    let document: Option<Document> = record.document().ok();
     let sections = document.as_ref().map_or(&[][..], Document::sections);
     v1::Document {
         id: record.id.to_string(),
@@ -122,7 +122,7 @@ pub fn add_body_and_attempts(
 ///
 /// # Errors
 /// A revision has no JSON form.
-pub fn add_history(document: &mut v1::Document, history: &[Past], max_bytes: usize) -> Result<(), WireError> {
+pub fn add_history(document: &mut v1::Document, history: &[Revision], max_bytes: usize) -> Result<(), WireError> {
     let (history, left_out) = latest(HISTORY, history, max_bytes.saturating_sub(bytes(document)))?;
     document.history = history;
     document.left_out += left_out;
@@ -177,7 +177,7 @@ pub fn attempts_from_wire(document: &v1::Document) -> Result<Vec<Attempt>, WireE
 ///
 /// # Errors
 /// One cannot be read.
-pub fn history_from_wire(document: &v1::Document) -> Result<Vec<Past>, WireError> {
+pub fn history_from_wire(document: &v1::Document) -> Result<Vec<Revision>, WireError> {
     document.history.iter().map(|json| from_json(HISTORY, document.format_version, json)).collect()
 }
 

@@ -82,6 +82,5 @@ impl Corpus {
 
 /// The document of a stored record.
 pub(super) fn document(stored: &store::Record) -> Result<Document> {
-    serde_json::from_str(&stored.body)
-        .map_err(|error| CorpusError::Document { id: stored.id, problem: error.to_string() })
+    stored.document().map_err(|error| CorpusError::Document { id: stored.id, problem: error.to_string() })
 }

@@ -11,7 +11,6 @@ use longhand_proto::DocumentId;
 
 use super::Served;
 use super::api::{Refusal, run_id};
-use crate::domain::document::Document;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
 use crate::report::{Report, linked};
@@ -41,7 +40,7 @@ pub(super) async fn report(Extract(site): Extract<Arc<Served>>, Path(run): Path<
         let measured = tokio::task::spawn_blocking(move || {
             for record in records.into_iter().flatten() {
                 // One that was requeued since, or cannot be read, has nothing to measure.
-                let Ok(document) = serde_json::from_str::<Document>(&record.body) else { continue };
+                let Ok(document) = record.document() else { continue };
                 if let Some(assembled) = document.assembled() {
                     report.add(record.id, &assembled);
                 }

@@ -57,7 +57,7 @@ impl Catalogue {
 
     /// `line` is made of the other two.
     fn take(&mut self, record: &Record, attempts: &[Attempt], line: Line) {
-        self.mark = record.mark;
+        self.mark = record.change_seq;
         self.read += 1;
         let at = record.seq as usize;
         if self.lines.len() <= at {
@@ -173,7 +173,7 @@ mod tests {
     use crate::domain::document::Document;
     use crate::domain::instruction::BadRow;
     use crate::domain::state::State;
-    use crate::store::{NewDocument, Run, SqliteStore, Swap, Terms};
+    use crate::store::{CompareAndSwap, NewDocument, Run, RunPolicy, SqliteStore};
 
     /// Several pages of the store.
     const DOCUMENTS: u64 = 3 * PAGE as u64 + 7;
@@ -181,9 +181,9 @@ mod tests {
     async fn filled(name: &str) -> (Arc<dyn Store>, RunId, Vec<DocumentId>) {
         let store = SqliteStore::in_memory(|| 1).unwrap();
         let run: RunId = name.parse().unwrap();
-        let (recipe, recipe_hash, terms) = (String::new(), String::new(), Terms::default());
+        let (recipe, recipe_hash, policy) = (String::new(), String::new(), RunPolicy::default());
         store
-            .create_run(&Run { id: run.clone(), recipe, recipe_hash, seed: 0, created_ms: 1, terms, paused: false })
+            .create_run(&Run { id: run.clone(), recipe, recipe_hash, seed: 0, created_ms: 1, policy, paused: false })
             .await
             .unwrap();
         let row = |line: u64| BadRow {
@@ -214,7 +214,7 @@ mod tests {
             let shelf = catalogues.look(&store, &run).await.unwrap();
             assert_eq!(shelf.read().read, DOCUMENTS, "nothing is read twice");
         }
-        let swap = Swap {
+        let swap = CompareAndSwap {
             document: ids[3],
             version: 1,
             state: State::Cancelled,

@@ -54,7 +54,7 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn of(record: &Record, attempts: &[Attempt]) -> Self {
-        let document: Option<Document> = serde_json::from_str(&record.body).ok();
+        let document: Option<Document> = record.document().ok();
         let document = document.as_ref();
         let sections = document.map_or(&[][..], Document::sections);
         let words = sections.iter().map(|section| section.words).sum();
@@ -87,7 +87,7 @@ impl Line {
         let written: u64 = sections.iter().map(|section| u64::from(section.usage.generated)).sum();
         Self {
             id: record.id,
-            mark: record.mark,
+            mark: record.change_seq,
             name,
             title,
             state: record.state,

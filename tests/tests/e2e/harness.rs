@@ -13,7 +13,7 @@ use longhand_coordinator::domain::document::Document;
 use longhand_coordinator::domain::instruction::Instruction;
 use longhand_coordinator::domain::language::Language;
 use longhand_coordinator::domain::recipe::Recipe;
-use longhand_coordinator::store::{Attempt, AttemptEnd, Counts, Record, SqliteStore, Store, Terms};
+use longhand_coordinator::store::{Attempt, AttemptEnd, Counts, Record, RunPolicy, SqliteStore, Store};
 use longhand_proto::task::{Checkpoint, Failure, Lease, Message, ModelInfo, Output, Task};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::{DocumentId, LeaseId, MAX_MESSAGE_BYTES, RunId, WorkerId, clock, v1};
@@ -119,7 +119,7 @@ impl Harness {
 
     async fn submit_rows(&self, rows: Vec<Instruction>) -> SubmitReport {
         let spec =
-            RunSpec { id: run_id(), recipe: self.recipe.clone(), seed: 7, candidates: 1, terms: Terms::default() };
+            RunSpec { id: run_id(), recipe: self.recipe.clone(), seed: 7, candidates: 1, policy: RunPolicy::default() };
         let report = submit(self.store.as_ref(), &spec, rows.into_iter().map(Ok)).await.unwrap();
         self.coordinator.wake(report.inserted as usize);
         report
@@ -264,7 +264,7 @@ pub(crate) fn mock(options: MockOptions) -> Arc<MockEngine> {
 }
 
 pub(crate) fn document(record: &Record) -> Document {
-    serde_json::from_str(&record.body).unwrap()
+    record.document().unwrap()
 }
 
 /// What the mock engine writes for a task.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longhand_coordinator::control::submit::{RunSpec, submit};
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{AttemptEnd, Filter, NewDocument, Terms};
+use longhand_coordinator::store::{AttemptEnd, Filter, NewDocument, RunPolicy};
 use longhand_proto::task::{Failure, TaskKind};
 use longhand_proto::{DocumentId, RunId};
 use longhand_worker::engine::mock::{Faults, MockEngine, MockOptions};
@@ -141,8 +141,8 @@ async fn texts_are_written_by_the_writer_and_votes_given_by_the_judge() {
     let run: RunId = "judged".parse().unwrap();
     let mut recipe = quick_recipe();
     recipe.judge.votes = 2;
-    let terms = Terms { model: "mock".into(), judge: "judge".into(), ..Terms::default() };
-    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, terms };
+    let policy = RunPolicy { model: "mock".into(), judge: "judge".into(), ..RunPolicy::default() };
+    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, policy };
     let rows = (0..4).map(|number| instruction(number, 1_500)).map(Ok);
     submit(harness.store.as_ref(), &spec, rows).await.unwrap();
     harness.coordinator.wake(4);
@@ -168,7 +168,7 @@ async fn a_worker_without_support_for_summaries_gets_none_and_another_continues(
     let run: RunId = "long".parse().unwrap();
     let mut recipe = quick_recipe();
     (recipe.rolling.max_words, recipe.rolling.keep_words) = (300, 100);
-    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
+    let spec = RunSpec { id: run.clone(), recipe, seed: 7, candidates: 1, policy: RunPolicy::default() };
     submit(harness.store.as_ref(), &spec, [Ok(instruction(0, 1_500))].into_iter()).await.unwrap();
     let older = RawClient::older(&harness);
     let mut next = Some(older.take().await);
@@ -209,7 +209,7 @@ async fn a_text_longer_than_the_context_is_written_with_summaries_and_not_withou
         let mut recipe = quick_recipe();
         let rolling = &mut recipe.rolling;
         (rolling.max_words, rolling.keep_words, rolling.summary_words, rolling.plan_steps) = (max_words, 500, 150, 4);
-        let spec = RunSpec { id: id.clone(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
+        let spec = RunSpec { id: id.clone(), recipe, seed: 7, candidates: 1, policy: RunPolicy::default() };
         submit(harness.store.as_ref(), &spec, [Ok(instruction(0, 12_000))]).await.unwrap();
     }
     harness.coordinator.wake(2);

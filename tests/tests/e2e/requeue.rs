@@ -4,7 +4,7 @@ use longhand_coordinator::control::admin::{Requeued, RewriteScope, Selector, req
 use longhand_coordinator::control::submit::{RunSpec, submit};
 use longhand_coordinator::domain::instruction::BadRow;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{AttemptEnd, Terms};
+use longhand_coordinator::store::{AttemptEnd, RunPolicy};
 use longhand_worker::engine::mock::{Faults, MockOptions};
 
 use crate::harness::{Harness, document, mock, run_id};
@@ -41,7 +41,7 @@ async fn all_failed_documents_are_requeued_except_bad_rows() {
         content_hash: "f00".into(),
     };
     let recipe = harness.recipe.clone();
-    let spec = RunSpec { id: run_id(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
+    let spec = RunSpec { id: run_id(), recipe, seed: 7, candidates: 1, policy: RunPolicy::default() };
     submit(harness.store.as_ref(), &spec, [Err(bad)]).await.unwrap();
     assert_eq!(harness.counts().await.failed, 4);
 

@@ -97,8 +97,8 @@ impl InvariantChecker {
             state.violation.get_or_insert(violation);
         }
         for record in changed {
-            state.change_seq = state.change_seq.max(record.mark);
-            match serde_json::from_str(&record.body) {
+            state.change_seq = state.change_seq.max(record.change_seq);
+            match record.document() {
                 Ok(document) => drop(state.observed.insert(record.id, Observed { record, document })),
                 Err(error) => {
                     state.violation.get_or_insert(format!("document {} cannot be read: {error}", record.id));
@@ -134,7 +134,7 @@ impl InvariantChecker {
         ensure!(audit.mismatches.is_empty(), "store index mismatch: {:?}", audit.mismatches);
         let mut compared = 0;
         for record in &records {
-            let document: Document = serde_json::from_str(&record.body).map_err(|error| error.to_string())?;
+            let document: Document = record.document().map_err(|error| error.to_string())?;
             let attempts = self.attempts(record.id);
             let undisturbed = document.round == 0 && attempts.iter().all(|attempt| attempt.end != AttemptEnd::Error);
             if document.round == 0 {
@@ -241,7 +241,7 @@ impl CheckerState {
             !before.record.state.is_terminal() || record.state == before.record.state,
             "document {id} left a terminal state"
         );
-        let document: Document = serde_json::from_str(&record.body).map_err(|error| format!("{id}: {error}"))?;
+        let document: Document = record.document().map_err(|error| format!("{id}: {error}"))?;
         let (old, new) = (before.document.sections(), document.sections());
         ensure!(new.starts_with(old), "an acknowledged section of document {id} was changed or lost");
         ensure!(new.len() <= old.len() + 1, "document {id} got {} sections at once", new.len() - old.len());
@@ -401,7 +401,7 @@ impl CheckerState {
     /// A commit of a section adds that section; any other commit adds none.
     fn check_sections(&mut self, commit: &Commit, before: &Observed, record: &Record, sections: u64) -> Checked {
         let id = record.id;
-        let document: Document = serde_json::from_str(&record.body).map_err(|error| format!("{id}: {error}"))?;
+        let document: Document = record.document().map_err(|error| format!("{id}: {error}"))?;
         let (old, new) = (before.document.sections().len() as u64, document.sections().len() as u64);
         if commit.detail["kind"] == "section" && sections == 1 {
             ensure!(

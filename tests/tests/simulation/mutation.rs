@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Attempt, Commit, Committed, Filter, Grant, Lookup, Next, Record, Renewal, Result, Source, SqliteStore, Store,
+    Attempt, Commit, Committed, Filter, LeaseGrant, Lookup, Next, Record, Renewal, Result, Source, SqliteStore, Store,
     SweepLimits, Swept,
 };
 use longhand_proto::{LeaseId, rng};
@@ -40,7 +40,7 @@ impl Mutation {
         }
         Ok(match former(store, lease).await? {
             Some((mut record, attempt, held)) => {
-                record.lease = Some(Grant { id: lease, worker: attempt.worker, ..held });
+                record.lease = Some(LeaseGrant { id: lease, worker: attempt.worker, ..held });
                 Lookup::Live(Box::new(record))
             }
             None => looked,
@@ -104,7 +104,7 @@ impl Mutation {
 }
 
 /// The document that once had this lease, if it has another one now.
-async fn former(store: &SqliteStore, lease: LeaseId) -> Result<Option<(Record, Attempt, Grant)>> {
+async fn former(store: &SqliteStore, lease: LeaseId) -> Result<Option<(Record, Attempt, LeaseGrant)>> {
     for record in store.list(&run_id(), &Filter::default(), None, 10_000).await?.records {
         let attempts = store.attempts(record.id).await?;
         let attempt = attempts.into_iter().find(|attempt| attempt.lease == lease);

@@ -10,7 +10,7 @@ use longhand_coordinator::control::sweeper::{self, SweeperOptions};
 use longhand_coordinator::domain::instruction::Instruction;
 use longhand_coordinator::domain::language::Language;
 use longhand_coordinator::domain::recipe::Recipe;
-use longhand_coordinator::store::{SqliteStore, Store, Terms};
+use longhand_coordinator::store::{RunPolicy, SqliteStore, Store};
 use longhand_proto::task::Message;
 use longhand_proto::v1::operator_client::OperatorClient;
 use longhand_proto::{DocumentId, RunId, rng, v1};
@@ -340,7 +340,7 @@ async fn submit_all(store: &SqliteStore) -> Vec<DocumentId> {
         metadata: serde_json::Map::new(),
         line: number as u64 + 1,
     });
-    let spec = RunSpec { id: run_id(), recipe, seed: 7, candidates: 1, terms: Terms::default() };
+    let spec = RunSpec { id: run_id(), recipe, seed: 7, candidates: 1, policy: RunPolicy::default() };
     submit(store, &spec, rows.map(Ok)).await.unwrap();
     (0..DOCUMENTS).map(|number| DocumentId::derive(&run_id(), &format!("row-{number}"), 0)).collect()
 }

@@ -1,7 +1,7 @@
 //! A call to the store as the checker sees it, and its line in the history.
 
 use longhand_coordinator::store::{
-    Commit, Committed, LeaseQuery, Lookup, Record, Renewal, Result, Swap, Swapped, SweepLimits, Swept,
+    Commit, Committed, LeaseQuery, Lookup, Record, Renewal, Result, CompareAndSwap, Swapped, SweepLimits, Swept,
 };
 use longhand_proto::LeaseId;
 
@@ -14,7 +14,7 @@ pub(crate) enum Step<'a> {
     Renew(&'a [Renewal], u64, &'a Result<Vec<LeaseId>>),
     Commit(&'a Commit, &'a Result<Committed>),
     Sweep(&'a SweepLimits, &'a Result<Vec<Swept>>),
-    Swap(&'a Swap, &'a Result<Swapped>),
+    Swap(&'a CompareAndSwap, &'a Result<Swapped>),
     Flush,
 }
 

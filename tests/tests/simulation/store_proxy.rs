@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use longhand_coordinator::store::{
-    Action, Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Past, Record,
-    Renewal, Result, Run, Seen, Source, SqliteStore, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
+    Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, Filter, LeaseQuery,
+    LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunStore, Source, SqliteStore,
+    Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
 };
 use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use tokio::task::coop::unconstrained;
 
-use super::invariant_checker::InvariantChecker;
 use super::mutation::Mutation;
 use super::process::{LostMessage, Process};
 use super::step::Step;
+use super::invariant_checker::InvariantChecker;
 
 #[derive(Debug)]
 pub(crate) struct StoreProxy {
@@ -75,7 +76,7 @@ impl Source for StoreProxy {
 }
 
 #[async_trait]
-impl Store for StoreProxy {
+impl RunStore for StoreProxy {
     async fn create_run(&self, run: &Run) -> Result<Run> {
         self.call(self.store.create_run(run)).await
     }
@@ -88,6 +89,13 @@ impl Store for StoreProxy {
         self.call(self.store.pause(run, paused)).await
     }
 
+    async fn counts(&self, run: &RunId) -> Result<Counts> {
+        self.call(self.store.counts(run)).await
+    }
+}
+
+#[async_trait]
+impl DocumentStore for StoreProxy {
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted> {
         self.call(async {
             let answer = self.store.submit(run, documents).await;
@@ -97,6 +105,30 @@ impl Store for StoreProxy {
         .await
     }
 
+    async fn get(&self, document: DocumentId) -> Result<Option<Record>> {
+        self.call(self.store.get(document)).await
+    }
+
+    async fn swap(&self, swap: &CompareAndSwap) -> Result<Swapped> {
+        self.call(async {
+            let answer = self.store.swap(swap).await;
+            self.observe(&Step::Swap(swap, &answer));
+            answer
+        })
+        .await
+    }
+
+    async fn history(&self, document: DocumentId) -> Result<Vec<Revision>> {
+        self.call(self.store.history(document)).await
+    }
+
+    async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
+        self.call(self.store.changed(run, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for StoreProxy {
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
         self.call(async {
             let answer = self.store.lease(query).await;
@@ -141,52 +173,36 @@ impl Store for StoreProxy {
         })
         .await
     }
+}
 
-    async fn swap(&self, swap: &Swap) -> Result<Swapped> {
-        self.call(async {
-            let answer = self.store.swap(swap).await;
-            self.observe(&Step::Swap(swap, &answer));
-            answer
-        })
-        .await
+#[async_trait]
+impl WorkerStore for StoreProxy {
+    async fn heartbeat(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
+        self.call(self.store.heartbeat(worker, report)).await
     }
 
-    async fn get(&self, document: DocumentId) -> Result<Option<Record>> {
-        self.call(self.store.get(document)).await
-    }
-
-    async fn history(&self, document: DocumentId) -> Result<Vec<Past>> {
-        self.call(self.store.history(document)).await
-    }
-
-    async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
-        self.call(self.store.changed(run, after, limit)).await
-    }
-
-    async fn counts(&self, run: &RunId) -> Result<Counts> {
-        self.call(self.store.counts(run)).await
-    }
-
-    async fn report(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
-        self.call(self.store.report(worker, report)).await
-    }
-
-    async fn workers(&self) -> Result<Vec<Seen>> {
+    async fn workers(&self) -> Result<Vec<WorkerRecord>> {
         self.call(self.store.workers()).await
     }
 
     async fn drain(&self, worker: &WorkerId) -> Result<()> {
         self.call(self.store.drain(worker)).await
     }
+}
 
-    async fn record(&self, run: Option<&RunId>, action: &Action) -> Result<()> {
-        self.call(self.store.record(run, action)).await
+#[async_trait]
+impl AuditLog for StoreProxy {
+    async fn append_audit(&self, run: Option<&RunId>, action: &Action) -> Result<()> {
+        self.call(self.store.append_audit(run, action)).await
     }
 
-    async fn actions(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<Action>> {
-        self.call(self.store.actions(run, limit)).await
+    async fn audit_log(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<Action>> {
+        self.call(self.store.audit_log(run, limit)).await
     }
+}
 
+#[async_trait]
+impl Store for StoreProxy {
     async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit> {
         self.call(self.store.audit(run, repair)).await
     }

@@ -62,7 +62,7 @@ impl Coordinator {
         let (next_kind, _) = document.current();
         let want_next = want_next && kinds.contains(&next_kind);
         let next = match applied {
-            Transition::NextTask if context.terms.judge.is_empty() || next_kind != TaskKind::Judge => {
+            Transition::NextTask if context.policy.judge.is_empty() || next_kind != TaskKind::Judge => {
                 Next::Continue { lease: want_next.then(LeaseId::mint) }
             }
             Transition::NextTask => Next::Judge { lease: (want_next && can_judge).then(LeaseId::mint) },
@@ -93,7 +93,7 @@ impl Coordinator {
 /// Whether the worker of this result may also vote on the document: a run may require another model for that.
 fn can_judge(context: &RunContext, outcome: &Outcome) -> bool {
     match outcome {
-        Outcome::Written { model, .. } => context.terms.judges(&model.name, &model.weights_hash),
+        Outcome::Written { model, .. } => context.policy.can_judge(&model.name, &model.weights_hash),
         Outcome::Error(_) => false,
     }
 }

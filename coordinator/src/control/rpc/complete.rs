@@ -11,7 +11,7 @@ use crate::control::metrics::{AttemptCost, Stopwatch};
 use crate::control::trace::AttemptSpan;
 use crate::domain::state::State;
 use crate::lifecycle::Outcome;
-use crate::store::{AttemptEnd, Commit, Committed, Counters, Grant, Lookup, Next, Record, Result};
+use crate::store::{AttemptEnd, Commit, Committed, Counters, LeaseGrant, Lookup, Next, Record, Result};
 
 /// The answer to a report.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Coordinator {
 
     /// The answer with the document's next task, for the worker that committed the last one. It is made of what was just
     /// written: the store need not be read.
-    async fn continue_with(&self, record: Record, commit: Commit, grant: Grant) -> Result<Completed> {
+    async fn continue_with(&self, record: Record, commit: Commit, grant: LeaseGrant) -> Result<Completed> {
         self.notify_change();
         let body = commit.body.unwrap_or_default();
         let counters = Counters { releases: record.counters.releases, ..Counters::default() };

@@ -85,7 +85,7 @@ impl Coordinator {
     /// Stores a worker's status; true if the worker is asked to drain. A failure is logged only: it must not cost the
     /// worker its leases.
     pub(super) async fn record_heartbeat(&self, worker: &WorkerId, status: &WorkerStatus) -> bool {
-        self.store().report(worker, status).await.unwrap_or_else(|error| {
+        self.store().heartbeat(worker, status).await.unwrap_or_else(|error| {
             tracing::warn!(%worker, %error, "the status of a worker could not be stored");
             false
         })
@@ -104,7 +104,7 @@ impl Coordinator {
         tracing::info!(run = run_name, %who, ?what, documents, about, "operator action");
         let appended = async {
             let action = Action { at_ms: self.store().now_ms().await?, who: who.to_string(), what, documents, about };
-            self.store().record(run, &action).await
+            self.store().append_audit(run, &action).await
         };
         if let Err(error) = appended.await {
             tracing::error!(run = run_name, %error, "an operator action is missing in the audit log");

@@ -13,7 +13,7 @@ use crate::control::wire;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::{State, UnknownWord};
 use crate::run_stats::figures;
-use crate::store::{Filter, Record, Run, StoreError, Terms};
+use crate::store::{Filter, Record, Run, StoreError, RunPolicy};
 
 /// Most documents of one page, and bytes after which a page ends early.
 const PAGE: u32 = 256;
@@ -82,8 +82,8 @@ impl operator_server::Operator for OperatorService {
         let v1::CreateRunRequest { run, recipe, seed, terms } = request.into_inner();
         let recipe = Recipe::from_toml(&recipe).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let v1::Terms { priority, model, max_open, judge } = terms.unwrap_or_default();
-        let terms = Terms { priority, model, judge, max_open };
-        let spec = RunSpec { id: run_id(&run)?, recipe, seed, candidates: 1, terms };
+        let policy = RunPolicy { priority, model, judge, max_open };
+        let spec = RunSpec { id: run_id(&run)?, recipe, seed, candidates: 1, policy };
         let run = submit::create(self.coordinator.store().as_ref(), &spec).await.map_err(refused)?;
         tracing::info!(run = %run.id, recipe = run.recipe_hash, "run created or continued");
         Ok(Response::new(self.describe(run).await?))

@@ -59,7 +59,7 @@ impl RecentLeases {
 mod tests {
     use super::*;
     use crate::domain::state::State;
-    use crate::store::{Counters, Grant};
+    use crate::store::{Counters, LeaseGrant};
 
     fn record(number: usize, bytes: usize) -> Record {
         let id = |kind: u8| {
@@ -67,7 +67,7 @@ mod tests {
             id[15] = kind;
             id
         };
-        let grant = Grant {
+        let grant = LeaseGrant {
             id: LeaseId::from_bytes(id(1)),
             worker: "w".parse().unwrap(),
             granted_ms: 0,
@@ -82,7 +82,7 @@ mod tests {
             reason: String::new(),
             version: 1,
             seq: 0,
-            mark: 1,
+            change_seq: 1,
             changed_ms: 0,
             open: true,
             judge: false,

@@ -145,9 +145,9 @@ fn too_large(task: &Task) -> Option<Failure> {
 
 /// The document of a record; the failure to record if this version cannot read it.
 pub(super) fn read(record: &Record) -> Result<Document, Failure> {
-    serde_json::from_str(&record.body).map_err(|error| Failure {
+    record.document().map_err(|error| Failure {
         class: "unreadable_document".into(),
-        message: format!("version {} cannot read the stored document: {error}", longhand_proto::VERSION),
+        message: error.to_string(),
         permanent: true,
     })
 }

@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use longhand_proto::RunId;
 
 use crate::domain::recipe::Recipe;
-use crate::store::{Result, Store, StoreError, Terms};
+use crate::store::{Result, Store, StoreError, RunPolicy};
 
 /// What of a run decides its tasks.
 #[derive(Debug)]
 pub(super) struct RunContext {
     pub(super) recipe: Recipe,
-    pub(super) terms: Terms,
+    pub(super) policy: RunPolicy,
 }
 
 /// Contexts by run. They never change once a run exists, so entries need no invalidation.
@@ -39,7 +39,7 @@ impl RunCache {
                 longhand_proto::VERSION,
             ))
         })?;
-        let context = Arc::new(RunContext { recipe, terms: stored.terms });
+        let context = Arc::new(RunContext { recipe, policy: stored.policy });
         self.contexts.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), Arc::clone(&context));
         Ok(context)
     }

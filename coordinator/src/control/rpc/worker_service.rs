@@ -62,10 +62,10 @@ impl WorkerService {
         let mut wanted = Vec::new();
         for run in store.runs().await.map_err(status)? {
             if store.counts(&run.id).await.map_err(status)?.unfinished() > 0 {
-                if run.terms.fits(model, weights_hash) {
+                if run.policy.can_write(model, weights_hash) {
                     return Ok(());
                 }
-                wanted.push(format!("run {} requires model {}", run.id, run.terms.model));
+                wanted.push(format!("run {} requires model {}", run.id, run.policy.model));
             }
         }
         if wanted.is_empty() {

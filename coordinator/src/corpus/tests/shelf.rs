@@ -45,7 +45,7 @@ impl Shelf {
             reason,
             version: 1,
             seq: at as u64,
-            mark: 1,
+            change_seq: 1,
             changed_ms: 0,
             open: true,
             judge: false,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Answer, Here, Refusal, actions, run_id, wrong};
 use crate::control::admin;
 use crate::run_stats::{Filter, Line};
-use crate::store::{Attempt, Past, StoreError};
+use crate::store::{Attempt, Revision, StoreError};
 
 /// Documents of one page of a list.
 const PAGE: usize = 50;
@@ -141,7 +141,7 @@ fn shown_attempt(attempt: &Attempt) -> Value {
             "end": attempt.end, "detail": attempt.detail })
 }
 
-fn shown_past(past: &Past) -> Value {
+fn shown_past(past: &Revision) -> Value {
     let body: Value = serde_json::from_str(&past.body).unwrap_or_default();
     let sections = body.pointer("/progress/sections").and_then(Value::as_array);
     let words: u64 = sections.into_iter().flatten().filter_map(|section| section["words"].as_u64()).sum();

@@ -96,7 +96,7 @@ async fn site(Extract(served): Here, Extension(who): Asker) -> Answer {
 /// The latest actions, those that belong together as one.
 async fn actions(store: &dyn Store, run: Option<&RunId>) -> Result<Vec<Action>, StoreError> {
     let mut shown: Vec<Action> = Vec::new();
-    for action in store.actions(run, crate::store::ACTIONS).await? {
+    for action in store.audit_log(run, crate::store::AUDIT_LOG_ENTRIES).await? {
         let full = shown.len() == ACTIONS as usize;
         match shown.last_mut() {
             Some(last)

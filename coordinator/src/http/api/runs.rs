@@ -65,7 +65,7 @@ pub(super) async fn run(Extract(site): Here, Path(run): Path<String>) -> Answer 
     Ok(Json(json!({
         "run": {
             "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "seed": run.seed.to_string(),
-            "recipe_hash": run.recipe_hash, "model": run.terms.model, "priority": run.terms.priority,
+            "recipe_hash": run.recipe_hash, "model": run.policy.model, "priority": run.policy.priority,
         },
         "counts": counts, "summary": summary, "details": details, "actions": actions, "now_ms": now,
     })))

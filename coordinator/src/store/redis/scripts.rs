@@ -1,30 +1,82 @@
-//! What a step is called with, for the store's own calls; and the steps as bare commands, for measurements that leave
-//! everything else out.
+//! The atomic steps: one Lua file each, behind the functions that all of them share; and their arguments. [`lease`] and
+//! [`commit`] are the same steps as bare commands, for benchmarks that leave everything else out.
 
+use std::sync::LazyLock;
+
+use longhand_proto::task::Checkpoint;
 use longhand_proto::{LeaseId, RunId};
 use redis::{Cmd, RedisWrite, Script, ToRedisArgs};
 
 use super::client::key;
-use super::{MAX_DELAY_MS, encode, step};
-use crate::store::{Commit, LeaseQuery, Next, Result};
+use crate::store::record::LAST_MS;
+use crate::store::{Commit, LeaseQuery, Next, Result, StoreError};
 
-/// The scripts behind [`lease`] and [`commit`], to be loaded before.
-pub fn scripts() -> [&'static Script; 2] {
-    [&step::LEASE, &step::COMMIT]
+/// Half of what Lua counts exactly, so that a time plus a delay stays exact.
+pub(super) const MAX_DELAY_MS: u64 = LAST_MS / 2;
+
+/// A script and its flags: one that writes is refused as a whole when the server has no memory or no disk, so it never
+/// stops half-way.
+macro_rules! scripts {
+    ($($name:ident = $flags:literal $file:literal;)*) => {
+        $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new(concat!("#!lua", $flags, "\n", include_str!("document.lua"), "\n", include_str!($file)))
+        });)*
+    };
 }
 
-/// Leases at most as many documents as there are fresh ids.
+scripts! {
+    CREATE_RUN = "" "create_run.lua";
+    SUBMIT = "" "submit.lua";
+    PAUSE = "" "pause.lua";
+    DEMAND = "" "demand.lua";
+    LEASE = "" "lease.lua";
+    RENEW = "" "renew.lua";
+    LOOKUP = " flags=no-writes" "lookup.lua";
+    COMMIT = "" "commit.lua";
+    SWEEP = "" "sweep.lua";
+    SWAP = "" "swap.lua";
+    GET = " flags=no-writes" "get.lua";
+    LIST = " flags=no-writes" "list.lua";
+    COUNTS = " flags=no-writes" "counts.lua";
+    HEARTBEAT = "" "heartbeat.lua";
+    WORKERS = " flags=no-writes" "workers.lua";
+    DRAIN = "" "drain.lua";
+    MARK_FLUSHED = "" "mark_flushed.lua";
+    AUDIT_DOCUMENTS = "" "audit_documents.lua";
+    AUDIT_INDEX = "" "audit_index.lua";
+    AUDIT_LEASES = "" "audit_leases.lua";
+}
+
+/// A value as JSON.
+pub(super) fn encode(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::Other(format!("a value cannot be written as JSON: {error}")))
+}
+
+/// A checkpoint as the scripts take it: JSON, empty for none.
+pub(super) fn encode_checkpoint(checkpoint: Option<&Checkpoint>) -> Result<String> {
+    checkpoint.map_or_else(|| Ok(String::new()), encode)
+}
+
+/// The scripts that [`lease`] and [`commit`] call: load them into the server first.
+pub fn preload() -> [&'static Script; 2] {
+    [&LEASE, &COMMIT]
+}
+
+/// The bare command that leases at most as many documents as there are fresh ids.
 pub fn lease(run: &RunId, query: &LeaseQuery, fresh: &[LeaseId]) -> Cmd {
-    bare(&step::LEASE, run, LeaseArgs { query, fresh })
+    evalsha(&LEASE, run, LeaseArgs { query, fresh })
 }
 
+/// The bare command that ends an attempt.
+///
 /// # Errors
 /// The checkpoint cannot be written as JSON.
 pub fn commit(run: &RunId, commit: &Commit) -> Result<Cmd> {
-    Ok(bare(&step::COMMIT, run, CommitArgs::of(commit)?))
+    Ok(evalsha(&COMMIT, run, CommitArgs::of(commit)?))
 }
 
-fn bare(script: &Script, run: &RunId, args: impl ToRedisArgs) -> Cmd {
+fn evalsha(script: &Script, run: &RunId, args: impl ToRedisArgs) -> Cmd {
     let mut call = redis::cmd("EVALSHA");
     call.arg(script.get_hash()).arg(1).arg(key(run, "run")).arg(0).arg(args);
     call
@@ -64,7 +116,7 @@ pub(super) struct CommitArgs<'a> {
 
 impl<'a> CommitArgs<'a> {
     pub(super) fn of(commit: &'a Commit) -> Result<Self> {
-        Ok(Self { commit, checkpoint: encode(commit.checkpoint.as_ref())? })
+        Ok(Self { commit, checkpoint: encode_checkpoint(commit.checkpoint.as_ref())? })
     }
 }
 

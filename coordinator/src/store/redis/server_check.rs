@@ -1,17 +1,17 @@
-//! What a server must be before documents are entrusted to it.
+//! Checks that a server can run the scripts and will not lose documents.
 
 use std::collections::HashMap;
 
 use super::address::Kind;
 use crate::store::{Result, StoreError};
 
-/// The fields of `INFO` that decide.
+/// The fields of `INFO`.
 #[derive(Debug)]
-pub(super) struct Server<'a> {
+pub(super) struct ServerInfo<'a> {
     fields: HashMap<&'a str, &'a str>,
 }
 
-impl<'a> Server<'a> {
+impl<'a> ServerInfo<'a> {
     pub(super) fn parse(info: &'a str) -> Self {
         let fields = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
         Self { fields }
@@ -25,8 +25,11 @@ impl<'a> Server<'a> {
         self.field("role") == "master"
     }
 
-    /// Scripts need Redis 7.0 or Valkey 8; data needs an append-only file and no eviction. `name` is the server's, and
-    /// `kind` says what the URL took it for.
+    /// Scripts need Redis 7.0 or Valkey 8; data needs an append-only file and no eviction. `name` is the server's address,
+    /// `kind` what the URL says it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] with what to change.
     pub(super) fn check(&self, name: &str, kind: &Kind, allow_volatile: bool) -> Result<()> {
         self.check_mode(name, kind)?;
         self.check_version(name)?;
@@ -35,23 +38,25 @@ impl<'a> Server<'a> {
         }
         if self.field("aof_enabled") != "1" {
             return Err(StoreError::Refused(format!(
-                "the server at {name} keeps no append-only file, so a restart of it would lose documents: start it \
-                 with `--appendonly yes` (or `CONFIG SET appendonly yes`), or allow a volatile store"
+                "the server at {name} has no append-only file, so a restart of it would lose documents: start it with \
+                 `--appendonly yes` (or `CONFIG SET appendonly yes`), or allow a volatile store"
             )));
         }
         match self.field("maxmemory_policy") {
             "noeviction" => Ok(()),
             policy => Err(StoreError::Refused(format!(
-                "the maxmemory-policy of the server at {name} is {policy}, so it may throw documents away when its \
-                 memory is full: `CONFIG SET maxmemory-policy noeviction`, or allow a volatile store"
+                "the server at {name} has maxmemory-policy {policy}, so it may evict documents when its memory is \
+                 full: run `CONFIG SET maxmemory-policy noeviction`, or allow a volatile store"
             ))),
         }
     }
 
     fn check_mode(&self, name: &str, kind: &Kind) -> Result<()> {
         let remedy = match (self.field("redis_mode"), kind) {
-            ("sentinel", _) => "a Sentinel, not a server: want redis+sentinel://HOST:PORT/SERVICE",
-            ("cluster", Kind::Server | Kind::Sentinel { .. }) => "a node of a cluster: want redis+cluster://HOST:PORT",
+            ("sentinel", _) => "a Sentinel, not a server: expected redis+sentinel://HOST:PORT/SERVICE",
+            ("cluster", Kind::Server | Kind::Sentinel { .. }) => {
+                "a node of a cluster: expected redis+cluster://HOST:PORT"
+            }
             _ => return Ok(()),
         };
         Err(StoreError::Refused(format!("{name} is {remedy}")))
@@ -65,7 +70,7 @@ impl<'a> Server<'a> {
         match version.split('.').next().map(str::parse::<u32>) {
             Some(Ok(major)) if major >= least => Ok(()),
             _ => Err(StoreError::Refused(format!(
-                "the server at {name} is {product} {version:?}: want Redis 7.0 or later, or Valkey 8 or later"
+                "the server at {name} is {product} {version:?}: expected Redis 7.0 or later, or Valkey 8 or later"
             ))),
         }
     }
@@ -76,7 +81,7 @@ mod tests {
     use super::*;
 
     fn check(info: &str, allow_volatile: bool) -> std::result::Result<(), String> {
-        Server::parse(info).check("h:1", &Kind::Server, allow_volatile).map_err(|error| error.to_string())
+        ServerInfo::parse(info).check("h:1", &Kind::Server, allow_volatile).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -92,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_server_is_refused_whatever_is_allowed() {
+    fn an_old_server_is_refused_even_if_volatile_is_allowed() {
         for (info, fits) in [
             ("redis_version:6.2.14\n", false),
             ("redis_version:7.2.4\nvalkey_version:7.2.5\n", false),
@@ -106,13 +111,13 @@ mod tests {
 
     #[test]
     fn a_url_of_another_kind_than_the_server_is_refused_with_the_right_one() {
-        let told = |mode: &str, kind| {
+        let refusal = |mode: &str, kind| {
             let info = format!("redis_version:7.0.15\nredis_mode:{mode}\n");
-            Server::parse(&info).check("h:1", &kind, true).map_err(|error| error.to_string())
+            ServerInfo::parse(&info).check("h:1", &kind, true).map_err(|error| error.to_string())
         };
-        told("standalone", Kind::Server).unwrap();
-        told("cluster", Kind::Cluster).unwrap();
-        assert!(told("cluster", Kind::Server).unwrap_err().contains("redis+cluster://"));
-        assert!(told("sentinel", Kind::Server).unwrap_err().contains("redis+sentinel://"));
+        refusal("standalone", Kind::Server).unwrap();
+        refusal("cluster", Kind::Cluster).unwrap();
+        assert!(refusal("cluster", Kind::Server).unwrap_err().contains("redis+cluster://"));
+        assert!(refusal("sentinel", Kind::Server).unwrap_err().contains("redis+sentinel://"));
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Commit, Committed, Filter, LeaseQuery, NewDocument, Next, Record, RedisOptions, RedisStore, Run, SqliteStore,
-    Store, SweepLimits, Swept, Terms,
+    Commit, Committed, Filter, LeaseQuery, NewDocument, Next, Record, RedisOptions, RedisStore, Run, RunPolicy,
+    SqliteStore, Store, SweepLimits, Swept,
 };
 use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
@@ -19,60 +19,60 @@ use longhand_tests::server::{Kind, Server};
 
 pub(crate) const SECOND: u64 = 1000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
-/// Life of a lease where a story says nothing else. Redis' own clock goes on beside the test's: no story may depend on
-/// less than the minutes that a test can take.
+/// Time to live of a lease where a test sets no other. Redis' own clock runs beside the test's: no test may depend on
+/// less than the minutes that it can take.
 pub(crate) const TTL: u64 = 10 * MINUTE;
 pub(crate) const LIMITS: SweepLimits = SweepLimits { max_losses: 3, no_progress_ms: 600 * MINUTE, batch: 100 };
 
 #[derive(Debug)]
-pub(crate) struct Bench {
+pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     clock: Clock,
-    /// The folder or the server, given back after the store.
-    place: Option<Box<dyn Debug + Send + Sync>>,
+    /// The folder or the server, dropped after the store.
+    backing: Option<Box<dyn Debug + Send + Sync>>,
 }
 
 #[derive(Debug)]
 enum Clock {
     /// The clock itself.
-    Hand(Arc<AtomicU64>),
+    Manual(Arc<AtomicU64>),
     /// What is added to the server's.
-    Ahead(Arc<AtomicI64>),
+    Offset(Arc<AtomicI64>),
 }
 
-fn hand() -> (Arc<AtomicU64>, impl Fn() -> u64 + Send + Sync + 'static) {
-    let hand = Arc::new(AtomicU64::new(1_700_000_000_000));
-    let clock = Arc::clone(&hand);
-    (hand, move || clock.load(Ordering::SeqCst))
+fn manual_clock() -> (Arc<AtomicU64>, impl Fn() -> u64 + Send + Sync + 'static) {
+    let time = Arc::new(AtomicU64::new(1_700_000_000_000));
+    let clock = Arc::clone(&time);
+    (time, move || clock.load(Ordering::SeqCst))
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) async fn memory() -> Self {
-        let (hand, clock) = hand();
+        let (time, clock) = manual_clock();
         let store = SqliteStore::in_memory(clock).unwrap();
-        Self { store: Arc::new(store), clock: Clock::Hand(hand), place: None }
+        Self { store: Arc::new(store), clock: Clock::Manual(time), backing: None }
     }
 
     pub(crate) async fn file() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::file_at(folder.path()).in_place(folder)
+        Self::file_at(folder.path()).with_backing(folder)
     }
 
     /// In a folder of the caller's.
     pub(crate) fn file_at(folder: &Path) -> Self {
-        let (hand, clock) = hand();
+        let (time, clock) = manual_clock();
         let store = SqliteStore::open(&folder.join("store.sqlite"), clock).unwrap();
-        Self { store: Arc::new(store), clock: Clock::Hand(hand), place: None }
+        Self { store: Arc::new(store), clock: Clock::Manual(time), backing: None }
     }
 
     pub(crate) async fn redis() -> Self {
         let server = Server::start(Kind::Redis);
-        Self::of_server(&server).await.in_place(server)
+        Self::of_server(&server).await.with_backing(server)
     }
 
     pub(crate) async fn valkey() -> Self {
         let server = Server::start(Kind::Valkey);
-        Self::of_server(&server).await.in_place(server)
+        Self::of_server(&server).await.with_backing(server)
     }
 
     /// On a server of the caller's.
@@ -89,36 +89,36 @@ impl Bench {
     }
 
     pub(crate) async fn at(url: &str, options: RedisOptions) -> Self {
-        let ahead = Arc::clone(&options.clock_offset_ms);
+        let offset = Arc::clone(&options.clock_offset_ms);
         let store = RedisStore::open(url, options).await.unwrap();
-        Self { store: Arc::new(store), clock: Clock::Ahead(ahead), place: None }
+        Self { store: Arc::new(store), clock: Clock::Offset(offset), backing: None }
     }
 
-    fn in_place(mut self, place: impl Debug + Send + Sync + 'static) -> Self {
-        self.place = Some(Box::new(place));
+    fn with_backing(mut self, backing: impl Debug + Send + Sync + 'static) -> Self {
+        self.backing = Some(Box::new(backing));
         self
     }
 
     /// Moves the store's clock.
     pub(crate) fn pass(&self, ms: u64) {
         match &self.clock {
-            Clock::Hand(hand) => {
-                hand.fetch_add(ms, Ordering::SeqCst);
+            Clock::Manual(time) => {
+                time.fetch_add(ms, Ordering::SeqCst);
             }
-            Clock::Ahead(ahead) => {
-                ahead.fetch_add(ms.cast_signed(), Ordering::SeqCst);
+            Clock::Offset(offset) => {
+                offset.fetch_add(ms.cast_signed(), Ordering::SeqCst);
             }
         }
     }
 
     /// A run with this many new documents.
     pub(crate) async fn run(&self, name: &str, documents: usize) -> RunId {
-        self.run_on(name, documents, Terms::default()).await
+        self.run_on(name, documents, RunPolicy::default()).await
     }
 
-    pub(crate) async fn run_on(&self, name: &str, documents: usize, terms: Terms) -> RunId {
+    pub(crate) async fn run_on(&self, name: &str, documents: usize, policy: RunPolicy) -> RunId {
         let run = run(name);
-        self.store.create_run(&Run { terms, ..a_run(name, 7) }).await.unwrap();
+        self.store.create_run(&Run { policy, ..a_run(name, 7) }).await.unwrap();
         let new: Vec<NewDocument> = (0..documents).map(|number| new(&run, number)).collect();
         assert_eq!(self.store.submit(&run, &new).await.unwrap().inserted, documents as u64);
         run
@@ -175,7 +175,7 @@ pub(crate) fn a_run(name: &str, created_ms: u64) -> Run {
         recipe_hash: "f00".into(),
         seed: u64::MAX,
         created_ms,
-        terms: Terms::default(),
+        policy: RunPolicy::default(),
         paused: false,
     }
 }
@@ -227,25 +227,25 @@ pub(crate) fn checkpoint(tokens: &[u32]) -> Checkpoint {
     Checkpoint { tokens: tokens.to_vec(), tokenizer_hash: "smollm \"2\"".into() }
 }
 
-/// Runs each story on each store.
+/// Runs each test on each store.
 macro_rules! on_every_store {
-    ($($story:ident),* $(,)?) => {
-        on_every_store!(@store memory $($story)*);
-        on_every_store!(@store file $($story)*);
-        on_every_store!(@store redis $($story)*);
-        on_every_store!(@store valkey $($story)*);
+    ($($test:ident),* $(,)?) => {
+        on_every_store!(@store memory $($test)*);
+        on_every_store!(@store file $($test)*);
+        on_every_store!(@store redis $($test)*);
+        on_every_store!(@store valkey $($test)*);
 
-        /// All of them in turn, for a place that takes seconds to start.
+        /// All of them in turn, for a store that takes seconds to start.
         pub(crate) async fn on_cluster(cluster: &longhand_tests::cluster::Cluster) {
-            $(eprintln!("{}", stringify!($story));
-            $story(&crate::bench::Bench::of_cluster(cluster).await).await;)*
+            $(eprintln!("{}", stringify!($test));
+            $test(&crate::fixture::Fixture::of_cluster(cluster).await).await;)*
         }
     };
-    (@store $store:ident $($story:ident)*) => {
+    (@store $store:ident $($test:ident)*) => {
         mod $store {
             $(#[tokio::test]
-            async fn $story() {
-                super::$story(&crate::bench::Bench::$store().await).await;
+            async fn $test() {
+                super::$test(&crate::fixture::Fixture::$store().await).await;
             })*
         }
     };

@@ -1,20 +1,20 @@
-//! A server that did what it was asked, and whose answer never came: the call is made again, and nothing is done twice.
+//! A server that carried out a call and whose reply was lost: the call is retried, and nothing is done twice.
 
 use std::time::Duration;
 
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Committed, LeaseQuery, Lookup, Next, RedisOptions, Renewal, StoreError, Swap, Swapped,
+    Committed, CompareAndSwap, LeaseQuery, Lookup, Next, RedisOptions, Renewal, StoreError, Swapped,
 };
 use longhand_proto::LeaseId;
 use longhand_tests::proxy::{Protocol, Proxy};
 use longhand_tests::server::{Kind, Server};
 
-use crate::bench::*;
+use crate::fixture::*;
 
-/// A store behind a link that can be cut.
+/// A store behind a connection that can be cut.
 struct Cut {
-    bench: Bench,
+    fixture: Fixture,
     proxy: Proxy,
     _server: Server,
 }
@@ -23,34 +23,34 @@ impl Cut {
     async fn new() -> Self {
         let server = Server::start(Kind::Redis);
         let proxy = Proxy::start(([127, 0, 0, 1], server.port()).into(), Protocol::Redis);
-        let bench = Bench::at(&format!("redis://{}", proxy.address()), RedisOptions::default()).await;
-        Self { bench, proxy, _server: server }
+        let fixture = Fixture::at(&format!("redis://{}", proxy.address()), RedisOptions::default()).await;
+        Self { fixture, proxy, _server: server }
     }
 
-    /// Makes a call of which the first answer is lost.
+    /// Makes a call of which the first reply is lost.
     async fn call<T>(&self, call: impl Future<Output = T>) -> T {
         let before = self.proxy.dropped_replies();
         self.proxy.drop_next_reply();
         let answer = call.await;
-        assert_eq!(self.proxy.dropped_replies(), before + 1, "the answer of this call was cut off");
+        assert_eq!(self.proxy.dropped_replies(), before + 1, "the reply of this call was cut off");
         answer
     }
 }
 
 #[tokio::test]
-async fn every_call_whose_answer_was_lost_is_made_again_and_done_once() {
+async fn every_call_whose_reply_was_lost_is_retried_and_done_once() {
     let cut = Cut::new().await;
-    let (bench, store) = (&cut.bench, &cut.bench.store);
-    // Every step once with its answer, so that the server knows its script and the next answer is the step's own.
-    story(bench, "warm", None).await;
-    story(bench, "cut", Some(&cut)).await;
+    let (fixture, store) = (&cut.fixture, &cut.fixture.store);
+    // Every step once with its reply, so that the server has its script and the next reply is the step's own.
+    lifecycle(fixture, "warm", None).await;
+    lifecycle(fixture, "cut", Some(&cut)).await;
     for run in store.runs().await.unwrap() {
-        bench.assert_sound(&run.id).await;
+        fixture.assert_sound(&run.id).await;
     }
 }
 
-async fn story(bench: &Bench, name: &str, cut: Option<&Cut>) {
-    let store = &bench.store;
+async fn lifecycle(fixture: &Fixture, name: &str, cut: Option<&Cut>) {
+    let store = &fixture.store;
     macro_rules! call {
         ($call:expr) => {
             match cut {
@@ -69,7 +69,11 @@ async fn story(bench: &Bench, name: &str, cut: Option<&Cut>) {
 
     // Of two runs that wait, only this one counts here.
     let leased = call!(store.lease(&LeaseQuery { slots: 2, ..query("w", name, 2) }));
-    assert_eq!((leased.len(), store.counts(&run).await.unwrap().leased), (2, 2), "no document was leased in vain");
+    assert_eq!(
+        (leased.len(), store.counts(&run).await.unwrap().leased),
+        (2, 2),
+        "no document was leased without a reply"
+    );
     let (one, two) = (lease_of(&leased[0]), lease_of(&leased[1]));
     let renewal = Renewal { lease: one, progress: 3, checkpoint: Some(checkpoint(&[1, 2, 3])) };
     assert_eq!(call!(store.renew(std::slice::from_ref(&renewal), TTL)), []);
@@ -79,26 +83,26 @@ async fn story(bench: &Bench, name: &str, cut: Option<&Cut>) {
     let (Committed::Done(Some(grant)) | Committed::Repeated(Some(grant))) =
         call!(store.commit(&commit(one, Next::Continue { lease: Some(next) })))
     else {
-        panic!("the lease goes on")
+        panic!("the next lease is granted")
     };
     assert_eq!(grant.id, next);
     let released = call!(store.commit(&commit(two, Next::Release)));
     assert!(matches!(released, Committed::Done(None) | Committed::Repeated(None)));
     call!(store.commit(&commit(next, ended(State::Accepted, ""))));
     let id = leased[0].id;
-    assert_eq!(bench.get(id).await.version, leased[0].version + 2);
+    assert_eq!(fixture.get(id).await.version, leased[0].version + 2);
     assert_eq!(store.attempts(id).await.unwrap().len(), 2, "each attempt stands there once");
-    assert_eq!(bench.get(leased[1].id).await.counters.releases, 1);
+    assert_eq!(fixture.get(leased[1].id).await.counters.releases, 1);
 
     assert_eq!(call!(store.unflushed(&run, 9)).len(), 1);
     assert_eq!(call!(store.mark_flushed(&run, &[id])), []);
-    let held = bench.lease("w", &format!("{name} again"), 1).await.remove(0);
-    bench.pass(TTL + 1);
+    let held = fixture.lease("w", &format!("{name} again"), 1).await.remove(0);
+    fixture.pass(TTL + 1);
     call!(store.sweep(&LIMITS));
-    assert_eq!(bench.get(held.id).await.counters.losses, 1, "one loss, however often it was asked");
+    assert_eq!(fixture.get(held.id).await.counters.losses, 1, "one loss, however often it was called");
 
-    let accepted = bench.get(id).await;
-    let swap = Swap {
+    let accepted = fixture.get(id).await;
+    let swap = CompareAndSwap {
         document: id,
         version: accepted.version,
         state: State::Ready,
@@ -118,22 +122,22 @@ async fn story(bench: &Bench, name: &str, cut: Option<&Cut>) {
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_waited_for_and_a_dead_link_is_given_up() {
+async fn a_slow_reply_is_waited_for_and_a_dead_connection_is_dropped() {
     let server = Server::start(Kind::Redis);
     let proxy = Proxy::start(([127, 0, 0, 1], server.port()).into(), Protocol::Redis);
     let options = RedisOptions { response_timeout: Duration::from_secs(1), ..RedisOptions::default() };
-    let bench = Bench::at(&format!("redis://{}", proxy.address()), options).await;
-    let run = bench.run("r", 1).await;
+    let fixture = Fixture::at(&format!("redis://{}", proxy.address()), options).await;
+    let run = fixture.run("r", 1).await;
     // Longer than the library would wait by itself.
     proxy.delay(Duration::from_millis(700));
-    assert_eq!(bench.store.counts(&run).await.unwrap().ready, 1);
+    assert_eq!(fixture.store.counts(&run).await.unwrap().ready, 1);
     proxy.delay(Duration::ZERO);
 
     proxy.set_blackhole(true);
     let begin = tokio::time::Instant::now();
-    let error = bench.store.counts(&run).await.unwrap_err();
+    let error = fixture.store.counts(&run).await.unwrap_err();
     assert!(matches!(&error, StoreError::Unreachable(text) if text.contains("127.0.0.1:")), "{error}");
     assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
     proxy.set_blackhole(false);
-    assert_eq!(bench.store.counts(&run).await.unwrap().ready, 1, "the next call takes another connection");
+    assert_eq!(fixture.store.counts(&run).await.unwrap().ready, 1, "the next call takes another connection");
 }

@@ -1,5 +1,5 @@
-//! The line to the server: one connection for all calls, made anew when it breaks. With Sentinels each new one leads to
-//! who is the primary then; a cluster's library keeps its own connections and follows its fail-overs itself.
+//! The connection to the server: one for all calls, replaced when it breaks. With Sentinels each new one goes to the
+//! primary of that time; the cluster library keeps its own connections and follows fail-overs itself.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,26 +15,26 @@ use redis::{
     RedisFuture, RedisResult, Value,
 };
 
-use super::RedisOptions;
-use super::address::{Address, Kind, certificates, furnish};
+use super::address::{Address, Kind, certificates, with_tls_and_timeouts};
 use super::error::explain;
-use super::start::Server;
+use super::options::RedisOptions;
+use super::server_check::ServerInfo;
 use crate::store::{Result, StoreError};
 
-/// Commands waiting to be written, over all callers; more callers wait for room.
+/// Commands waiting to be written, over all callers; further callers wait.
 const PIPELINE: usize = 1024;
-/// Redirections and repetitions inside one call to a cluster, with pauses of up to [`CLUSTER_PAUSE_MS`].
+/// Redirections and retries inside one call to a cluster, with pauses of up to [`CLUSTER_PAUSE_MS`].
 const CLUSTER_TRIES: u32 = 5;
 const CLUSTER_PAUSE_MS: u64 = 1_000;
 
 /// A connection that many callers share.
 #[derive(Clone)]
-pub(super) enum Wire {
+pub(super) enum Connection {
     Server(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-impl ConnectionLike for Wire {
+impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Server(connection) => connection.req_packed_command(command),
@@ -62,48 +62,49 @@ impl ConnectionLike for Wire {
     }
 }
 
-type Dialled = Shared<BoxFuture<'static, Result<Wire>>>;
+type Dialled = Shared<BoxFuture<'static, Result<Connection>>>;
 
-/// The line. Who needs it while it is down waits for the one attempt that is made for all.
-pub(super) struct Line {
-    exchange: Arc<Exchange>,
-    /// How often a connection was asked for, and the latest. Locked to look and to exchange, never across a wait.
+/// Hands out the connection. Callers that need it while it is down wait for one attempt that is made for all.
+pub(super) struct ConnectionManager {
+    dialer: Arc<Dialer>,
+    /// Generation of the connection, and the connection. Locked to read or replace it, never across an await.
     current: Mutex<(u64, Dialled)>,
     /// A connection was made once.
-    served: AtomicBool,
+    was_connected: AtomicBool,
 }
 
-impl fmt::Debug for Line {
+impl fmt::Debug for ConnectionManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("address", &self.exchange.address).finish_non_exhaustive()
+        f.debug_struct("ConnectionManager").field("address", &self.dialer.address).finish_non_exhaustive()
     }
 }
 
-impl Line {
-    /// Nothing is dialled before the first call.
+impl ConnectionManager {
+    /// Connects at the first call, not before.
     pub(super) fn new(address: Address, options: &RedisOptions) -> Self {
-        let exchange = Arc::new(Exchange { address, options: options.clone() });
-        let current = Mutex::new((0, exchange.clone().dialled()));
-        Self { exchange, current, served: AtomicBool::new(false) }
+        let dialer = Arc::new(Dialer { address, options: options.clone() });
+        let current = Mutex::new((0, dialer.clone().dialled()));
+        Self { dialer, current, was_connected: AtomicBool::new(false) }
     }
 
     pub(super) fn address(&self) -> &Address {
-        &self.exchange.address
+        &self.dialer.address
     }
 
-    /// A connection and its number.
-    pub(super) async fn wire(&self) -> Result<(u64, Wire)> {
-        let (number, dialled) = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    /// The connection and its generation.
+    pub(super) async fn get(&self) -> Result<(u64, Connection)> {
+        let (generation, dialled) = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match dialled.await {
-            Ok(wire) => {
-                self.served.store(true, Ordering::Relaxed);
-                Ok((number, wire))
+            Ok(connection) => {
+                self.was_connected.store(true, Ordering::Relaxed);
+                Ok((generation, connection))
             }
             Err(error) => {
-                self.hang_up(number);
-                // What serves a fleet is not at its end because a server came back unfit: somebody will mend that.
+                self.invalidate(generation);
+                // A coordinator that serves a fleet does not stop because a server came back with wrong settings: an operator
+                // can fix them meanwhile.
                 if let StoreError::Refused(why) = &error
-                    && self.served.load(Ordering::Relaxed)
+                    && self.was_connected.load(Ordering::Relaxed)
                 {
                     return Err(StoreError::Unreachable(why.clone()));
                 }
@@ -112,39 +113,39 @@ impl Line {
         }
     }
 
-    /// The connection of this number is of no use any more. Calls that wait for an answer on it keep it until then.
-    pub(super) fn hang_up(&self, number: u64) {
+    /// Replaces the connection of this generation. Calls that wait for a reply on it keep it until then.
+    pub(super) fn invalidate(&self, generation: u64) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.0 == number {
-            *current = (number + 1, Arc::clone(&self.exchange).dialled());
+        if current.0 == generation {
+            *current = (generation + 1, Arc::clone(&self.dialer).dialled());
         }
     }
 }
 
 /// Makes connections.
-struct Exchange {
+struct Dialer {
     address: Address,
     options: RedisOptions,
 }
 
-impl Exchange {
+impl Dialer {
     fn dialled(self: Arc<Self>) -> Dialled {
         async move { self.dial().await }.boxed().shared()
     }
 
-    async fn dial(&self) -> Result<Wire> {
+    async fn dial(&self) -> Result<Connection> {
         match &self.address.kind {
             Kind::Server => {
                 let mut connection = self.connect(&self.address.nodes[0]).await?;
                 self.check(&mut connection, &self.address.to_string()).await?;
-                Ok(Wire::Server(connection))
+                Ok(Connection::Server(connection))
             }
             Kind::Sentinel { service } => {
-                // Each is asked: some may be gone, and some may not have heard of a fail-over yet.
+                // All are asked: some may be down, and some may not know of a fail-over yet.
                 let asked = self.address.nodes.iter().map(|sentinel| self.primary(sentinel, service).boxed());
-                Ok(Wire::Server(select_ok(asked).await?.0))
+                Ok(Connection::Server(select_ok(asked).await?.0))
             }
-            Kind::Cluster => Ok(Wire::Cluster(self.cluster().await?)),
+            Kind::Cluster => Ok(Connection::Cluster(self.cluster().await?)),
         }
     }
 
@@ -161,14 +162,13 @@ impl Exchange {
         connected.map_err(|error| at(&info.addr(), &error))
     }
 
-    /// What a server is may have changed with each connection: it was restarted with other settings, or another one
-    /// took over.
+    /// Checked with each connection: the server may have been restarted with other settings, or replaced by another.
     async fn check(&self, connection: &mut MultiplexedConnection, name: &str) -> Result<()> {
         let info: RedisResult<String> = redis::cmd("INFO").arg("everything").query_async(connection).await;
         let info = info.map_err(|error| at(&name, &error))?;
-        let server = Server::parse(&info);
+        let server = ServerInfo::parse(&info);
         if matches!(self.address.kind, Kind::Sentinel { .. }) && !server.is_primary() {
-            return Err(StoreError::Unreachable(format!("{name} is not the primary, or not yet")));
+            return Err(StoreError::Unreachable(format!("{name} is not the primary yet")));
         }
         server.check(name, &self.address.kind, self.options.allow_volatile)
     }
@@ -181,30 +181,30 @@ impl Exchange {
         } else {
             ConnectionAddr::Tcp(host, port)
         };
-        let info =
-            furnish(sentinel.clone().set_addr(address), &self.options).map_err(|error| at(&sentinel.addr(), &error))?;
+        let info = with_tls_and_timeouts(sentinel.clone().set_addr(address), &self.options)
+            .map_err(|error| at(&sentinel.addr(), &error))?;
         let mut connection = self.connect(&info).await?;
         self.check(&mut connection, &info.addr().to_string()).await?;
         Ok(connection)
     }
 
-    /// Sentinels often ask for no password where the servers do; one that asks for one is shown the same.
+    /// Sentinels often need no password where the servers do; one that needs one is given the same.
     async fn ask(&self, sentinel: &ConnectionInfo, service: &str) -> Result<(String, u16)> {
         let own = sentinel.redis_settings();
-        let mut shown = RedisConnectionInfo::default();
-        let mut answer = self.ask_as(sentinel.clone().set_redis_settings(shown.clone()), service).await;
+        let mut login = RedisConnectionInfo::default();
+        let mut answer = self.ask_as(sentinel.clone().set_redis_settings(login.clone()), service).await;
         if let Err(StoreError::Refused(_)) = &answer
             && let Some(password) = own.password()
         {
-            shown = shown.set_password(password);
+            login = login.set_password(password);
             if let Some(user) = own.username() {
-                shown = shown.set_username(user);
+                login = login.set_username(user);
             }
-            answer = self.ask_as(sentinel.clone().set_redis_settings(shown), service).await;
+            answer = self.ask_as(sentinel.clone().set_redis_settings(login), service).await;
         }
         answer?.ok_or_else(|| {
             StoreError::Refused(format!(
-                "the Sentinel at {} knows no service {service}: want redis+sentinel://HOST:PORT/SERVICE with the name \
+                "unknown service {service} at the Sentinel {}: expected redis+sentinel://HOST:PORT/SERVICE with the name \
                  in its `sentinel monitor` line",
                 sentinel.addr()
             ))
@@ -217,7 +217,7 @@ impl Exchange {
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
         ask.query_async(&mut connection).await.map_err(|error: RedisError| match error.code() {
             Some("ERR") => StoreError::Refused(format!(
-                "{} is no Sentinel ({error}): want redis://HOST:PORT for a server",
+                "{} is not a Sentinel ({error}): expected redis://HOST:PORT for a server",
                 sentinel.addr()
             )),
             Some(_) | None => at(&sentinel.addr(), &error),
@@ -239,23 +239,25 @@ impl Exchange {
         let client = builder.build().map_err(|error| at(&name, &error))?;
         let mut connection = client.get_async_connection().await.map_err(|error| {
             if error.to_string().contains("cluster support disabled") {
-                return StoreError::Refused(format!("{name} is no cluster: want redis://HOST:PORT for one server"));
+                return StoreError::Refused(format!(
+                    "{name} is not a cluster: expected redis://HOST:PORT for one server"
+                ));
             }
             at(&name, &error)
         })?;
         let ask: RedisResult<Vec<(String, String)>> =
             redis::cmd("INFO").arg("everything").query_async(&mut connection).await;
         for (node, info) in ask.map_err(|error| at(&name, &error))? {
-            Server::parse(&info).check(&node, &Kind::Cluster, self.options.allow_volatile)?;
+            ServerInfo::parse(&info).check(&node, &Kind::Cluster, self.options.allow_volatile)?;
         }
         Ok(connection)
     }
 }
 
-/// An error of the server or of the link at `place`.
-pub(super) fn at(place: &dyn fmt::Display, error: &RedisError) -> StoreError {
+/// An error of the server at `address`, or of the connection to it.
+pub(super) fn at(address: &dyn fmt::Display, error: &RedisError) -> StoreError {
     match explain(error) {
-        StoreError::Unreachable(why) => StoreError::Unreachable(format!("{place}: {why}")),
+        StoreError::Unreachable(why) => StoreError::Unreachable(format!("{address}: {why}")),
         other @ (StoreError::Full(_) | StoreError::Refused(_) | StoreError::NotFound { .. } | StoreError::Other(_)) => {
             other
         }
