@@ -137,7 +137,7 @@ fn what_a_person_said_yes_to_is_taken_up_and_what_changed_meanwhile_is_not() {
     let left = pages.get("/api/runs/ships/documents?state=cancelled");
     assert_eq!((&left["total"], &left["items"][0]["name"]), (&json!(1), &json!("row-7")));
     let action = &pages.get("/api/runs/ships")["actions"][0];
-    assert_eq!((&action["documents"], &action["about"]), (&json!(4), &json!("all that are cancelled")));
+    assert_eq!((&action["documents"], &action["about"]), (&json!(4), &json!("all cancelled")));
     // The same by a command, in the same diary.
     fleet.ask(&["cancel", "ships"]);
     let action = &pages.get("/api/runs/ships")["actions"][0];

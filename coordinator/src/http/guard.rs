@@ -151,7 +151,7 @@ pub(super) async fn log_in(State(guard): State<Arc<Guard>>, headers: HeaderMap, 
         None => None,
         Some(tokens) => match tokens.admit(Some(&header), Role::Operator) {
             Some(holder) => Some(guard.sessions.begin(&holder)),
-            None => return (StatusCode::SEE_OTHER, [(LOCATION, "/login?wrong")]).into_response(),
+            None => return (StatusCode::SEE_OTHER, [(LOCATION, "/login?error")]).into_response(),
         },
     };
     let mut answer = (StatusCode::SEE_OTHER, [(LOCATION, "/")]).into_response();
