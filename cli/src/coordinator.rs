@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use longhand_coordinator::control::rpc::{self, Coordinator, ServiceOptions};
 use longhand_coordinator::control::sweeper::{self, SweeperOptions};
-use longhand_coordinator::corpus::{Archive, Place};
-use longhand_coordinator::http::Site;
+use longhand_coordinator::corpus::{Archive, StorageLocation};
+use longhand_coordinator::http::HttpConfig;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -115,7 +115,7 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
     let store = args.access_to_store.open(&args.store).await?;
 
-    let archive = args.archive.as_deref().map(Place::open).transpose().map_err(Failure::refused)?;
+    let archive = args.archive.as_deref().map(StorageLocation::open).transpose().map_err(Failure::refused)?;
     let archive = archive.map(|place| Arc::new(Archive::open(place)));
     let lease = Duration::from_secs(args.lease_seconds);
     let options = ServiceOptions {
@@ -139,7 +139,7 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let keeper = archive.map(|archive| {
         let (store, every) = (Arc::clone(coordinator.store()), Duration::from_secs(args.archive_seconds));
         let stop = stop.clone();
-        tokio::spawn(async move { archive.keep(store.as_ref(), every, stop).await })
+        tokio::spawn(async move { archive.run(store.as_ref(), every, stop).await })
     });
 
     let display = Display::new(args.json, false);
@@ -147,8 +147,12 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let access = door.access();
     let stopping = CancellationToken::new();
     let trace_url = args.http.trace_url.clone();
-    let site =
-        Site { coordinator: Some(coordinator.clone()), stopping: stopping.clone(), trace_url, ..Site::default() };
+    let site = HttpConfig {
+        coordinator: Some(coordinator.clone()),
+        stopping: stopping.clone(),
+        trace_url,
+        ..HttpConfig::default()
+    };
     let http = http.map(|listener| Http::start(listener, door, site)).transpose()?;
     let dashboard = http.as_ref().map(|http| http.url.clone());
     let mut text = format!("coordinator at {url}, store {}", redact(&args.store));

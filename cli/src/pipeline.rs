@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use longhand_coordinator::control::rpc::{self, Coordinator, ServiceOptions};
 use longhand_coordinator::control::sweeper::{self, SweeperOptions};
-use longhand_coordinator::http::Site;
+use longhand_coordinator::http::HttpConfig;
 use longhand_coordinator::store::Store;
 use longhand_proto::WorkerId;
 use longhand_worker::client::link::{Credentials, Link, Tls};
@@ -74,13 +74,13 @@ impl Pipeline {
     }
 
     /// What the HTTP port shows.
-    pub(crate) fn site(&self) -> Site {
+    pub(crate) fn site(&self) -> HttpConfig {
         let metrics = Arc::clone(&self.metrics);
-        Site {
+        HttpConfig {
             coordinator: Some(self.coordinator.clone()),
-            inside: Some(self.id.clone()),
-            numbers: vec![Arc::new(move || metrics.gather())],
-            ..Site::default()
+            embedded_worker: Some(self.id.clone()),
+            metric_sources: vec![Arc::new(move || metrics.gather())],
+            ..HttpConfig::default()
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use longhand_coordinator::control::rpc::{Access, Tokens};
-use longhand_coordinator::http::{self, Pem, Site, TraceUrl};
+use longhand_coordinator::http::{self, HttpConfig, Pem, TraceUrl};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -140,13 +140,13 @@ pub(crate) struct Http {
 
 impl Http {
     /// Serves `site` behind the door. The process's own numbers stand beside the site's.
-    pub(crate) fn start(listener: TcpListener, door: Door, mut site: Site) -> Result<Self> {
+    pub(crate) fn start(listener: TcpListener, door: Door, mut site: HttpConfig) -> Result<Self> {
         let address = listener.local_addr().map_err(|e| Failure::refused(format!("--http: {e}")))?;
         let url = format!("{}://{address}", door.scheme());
         site.tokens = door.tokens;
-        site.numbers.push(Arc::new(|| crate::spans::LOSSES.gather()));
+        site.metric_sources.push(Arc::new(|| crate::spans::LOSSES.gather()));
         let stop = CancellationToken::new();
-        let served = web::serve(listener, site, door.pem, stop.clone());
+        let served = http::serve(listener, site, door.pem, stop.clone());
         let server = tokio::spawn(async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "no HTTP");

@@ -8,7 +8,7 @@ use longhand_coordinator::control::trace;
 use longhand_coordinator::dataset::input;
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::http::Site;
+use longhand_coordinator::http::HttpConfig;
 use longhand_coordinator::store::{Commit, Filter, Next, Store, StoreError, Terms};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
@@ -87,7 +87,8 @@ async fn job(
     let pipeline = Pipeline::start(store, engine, options).await?;
     let http = match http {
         Some(listener) => {
-            let http = Http::start(listener, door, Site { trace_url: args.http.trace_url.clone(), ..pipeline.site() })?;
+            let http =
+                Http::start(listener, door, HttpConfig { trace_url: args.http.trace_url.clone(), ..pipeline.site() })?;
             job.display().event("dashboard", &format!("dashboard at {}", http.url), json!({ "url": http.url }))?;
             Some(http)
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use longhand_coordinator::http::Site;
+use longhand_coordinator::http::HttpConfig;
 use longhand_proto::WorkerId;
 use longhand_worker::client::{Metrics, Worker, WorkerError, WorkerOptions, WorkerReport};
 use serde_json::json;
@@ -143,8 +143,8 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
 }
 
 /// Numbers only: what a worker writes is shown by its coordinator.
-fn site(metrics: Metrics, stopping: CancellationToken) -> Site {
-    Site { numbers: vec![Arc::new(move || metrics.gather())], stopping, ..Site::default() }
+fn site(metrics: Metrics, stopping: CancellationToken) -> HttpConfig {
+    HttpConfig { metric_sources: vec![Arc::new(move || metrics.gather())], stopping, ..HttpConfig::default() }
 }
 
 /// For the name of the worker; only people read it.

@@ -11,7 +11,7 @@ use longhand_coordinator::domain::language::Language;
 use longhand_coordinator::domain::plan::{Plan, Step};
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::http::Site;
+use longhand_coordinator::http::HttpConfig;
 use longhand_coordinator::store::{self, NewDocument, RedisOptions, Store, Swap, Terms};
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::{RunId, chance, clock};
@@ -92,7 +92,7 @@ impl DashboardBench {
         fill(store.as_ref(), &id, self.documents).await.map_err(Failure::stopped)?;
         let coordinator = Coordinator::new(store, ServiceOptions::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::stopped)?;
-        let site = Site { coordinator: Some(coordinator), ..Site::default() };
+        let site = HttpConfig { coordinator: Some(coordinator), ..HttpConfig::default() };
         let http = Http::start(listener, Door::default(), site)?;
         let report = self.measure(&http.url, &id).await;
         http.stop().await;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use longhand_coordinator::corpus::{self, Corpus, Format, Options, Place, Stats};
+use longhand_coordinator::corpus::{self, Corpus, Format, Options, Stats, StorageLocation};
 use longhand_coordinator::store::{self, RedisOptions};
 use longhand_proto::{LeaseId, RunId};
 use serde_json::json;
@@ -106,7 +106,10 @@ pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
     // First of all: without it nothing is begun.
     let tokens = args.tokenizer.as_deref().map(tokens::open).transpose()?;
     let options = Options { format: args.format, validation: args.validation, tokens, ..Options::default() };
-    let place = Place::is_url(&args.output).then(|| Place::open(&args.output)).transpose().map_err(Failure::refused)?;
+    let place = StorageLocation::is_url(&args.output)
+        .then(|| StorageLocation::open(&args.output))
+        .transpose()
+        .map_err(Failure::refused)?;
     let scratch = place.as_ref().map(|_| Scratch::new()).transpose()?;
     let output = scratch.as_ref().map_or(Path::new(&args.output), |scratch| &scratch.0);
     let (folder, stats) = match (&args.from, &args.run) {
@@ -123,7 +126,7 @@ pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
     } else {
         output::line(&text(run, &stats, &args.output))?;
     }
-    if matches!(args.format, Format::Dpo(_)) && stats.splits.values().sum::<u64>() == 0 {
+    if args.format.has_pairs() && stats.splits.values().sum::<u64>() == 0 {
         eprintln!("{NO_PAIRS}");
         return Ok(Code::Flawed);
     }

@@ -96,10 +96,10 @@ fn a_foreign_page_changes_nothing_and_wrong_requests_are_told_why() {
     assert_eq!(pages.get("/api/runs")["runs"][0]["counts"]["ready"], 1);
 
     for (path, body, status, part) in [
-        ("/api/runs/ships/requeue", json!({}), 400, "want one of"),
+        ("/api/runs/ships/requeue", json!({}), 400, "expected either"),
         ("/api/runs/ships/requeue", json!({ "document": "00", "from_section": 0 }), 400, "counted from 1"),
         ("/api/runs/ships/requeue", json!({ "filter": {} }), 400, "dry_run"),
-        ("/api/runs/ships/requeue", json!({ "filter": {}, "from_section": 1 }), 400, "want one of"),
+        ("/api/runs/ships/requeue", json!({ "filter": {}, "from_section": 1 }), 400, "expected either"),
         ("/api/workers/nobody/drain", json!({}), 404, "nobody"),
         ("/api/runs/ships/requeue", json!({ "document": "xyz" }), 400, "xyz"),
         ("/api/runs/boats/pause", json!({ "paused": true }), 404, "boats"),

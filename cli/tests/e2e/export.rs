@@ -228,7 +228,7 @@ fn tokens_are_counted_by_the_tokenizer_that_is_named() {
         let mean = packing["mean"].as_f64().unwrap();
         assert!((300.0..2_500.0).contains(&mean), "{tokenizer}: {mean}");
         let card = fs::read_to_string(out.join("README.md")).unwrap();
-        assert!(card.contains("Packed into windows of 32768 tokens"), "{card}");
+        assert!(card.contains("Packed into windows of 32,768 tokens"), "{card}");
     }
 }
 
@@ -240,7 +240,7 @@ fn what_cannot_be_exported_is_refused_and_nothing_is_begun() {
     let nowhere = dir.path().join("nowhere.json");
     fs::write(dir.path().join("bad.json"), "{}").unwrap();
     for (from, more, word) in [
-        (from, &["--format", "excel"][..], "want one of records, parquet, messages, openai, sharegpt, alpaca"),
+        (from, &["--format", "excel"][..], "expected one of records, parquet, messages, openai, sharegpt, alpaca"),
         (from, &["--validation", "0.9"], "want a share from 0 to 0.5"),
         (from, &["--tokenizer", nowhere.to_str().unwrap()], "want the tokenizer.json of a model"),
         (from, &["--tokenizer", dir.path().join("bad.json").to_str().unwrap()], "want the tokenizer.json of a model"),
@@ -291,7 +291,7 @@ fn the_report_of_a_corpus_counts_what_the_run_dropped_and_takes_another_recipe()
     let openai = dir.path().join("openai");
     let args = ["export", "--from", corpus.to_str().unwrap(), "-o", openai.to_str().unwrap(), "--format", "openai"];
     assert_eq!(run(args).code, Some(0));
-    for (folder, word) in [(openai.as_path(), "--format records"), (dir.path(), "want the output folder")] {
+    for (folder, word) in [(openai.as_path(), "--format records"), (dir.path(), "expected a complete output folder")] {
         let ended = run(["report", folder.to_str().unwrap()]);
         assert_eq!(ended.code, Some(2));
         assert!(ended.stderr.contains(word) && !folder.join("report.html").exists(), "{}", ended.stderr);

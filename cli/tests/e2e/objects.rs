@@ -116,7 +116,7 @@ fn a_corpus_is_exported_to_a_bucket_whole_and_again_only_what_has_changed() {
     // What another run, or nobody, wrote there is left alone.
     let ended = export(&fleet, &s3, "s3://corpus/out");
     assert!(ended.code != Some(0) && ended.stderr.contains("which no export wrote"), "{}", ended.stderr);
-    for (place, says) in [("s3://nowhere/ships", "nowhere"), ("ftp://corpus/ships", "want s3://BUCKET/PREFIX")] {
+    for (place, says) in [("s3://nowhere/ships", "nowhere"), ("ftp://corpus/ships", "expected s3://BUCKET/PREFIX")] {
         let ended = export(&fleet, &s3, place);
         assert!(ended.code != Some(0) && ended.stderr.contains(says), "{}", ended.stderr);
         assert!(!ended.stderr.contains("hidden"), "{}", ended.stderr);

@@ -35,7 +35,7 @@ use tonic::transport::{Server, ServerTlsConfig};
 
 use crate::control::metrics::Metrics;
 use crate::corpus::Archive;
-use crate::run_stats::Catalogues;
+use crate::run_stats::RunStatsCache;
 use crate::store::{Store, StoreError};
 pub(crate) use auth::Holder;
 pub use auth::{Role, TokenError, Tokens, Who};
@@ -107,7 +107,7 @@ struct Inner {
     metrics: Metrics,
     changes: watch::Sender<u64>,
     /// Of runs that somebody watches, here or on the dashboard.
-    run_stats: Catalogues,
+    run_stats: RunStatsCache,
     trouble: watch::Sender<Option<String>>,
     /// Runs that the store has forgotten. Locked to look.
     lost: std::sync::Mutex<BTreeSet<RunId>>,
@@ -127,7 +127,7 @@ impl Coordinator {
         let (changes, trouble) = (watch::Sender::new(0), watch::Sender::new(None));
         let metrics = Metrics::new();
         let lost = std::sync::Mutex::default();
-        let run_stats = Catalogues::default();
+        let run_stats = RunStatsCache::default();
         let inner =
             Inner { store, options, recipes, given, calls, ready, turn, metrics, changes, run_stats, trouble, lost };
         Self { inner: Arc::new(inner) }
@@ -137,7 +137,7 @@ impl Coordinator {
         &self.inner.store
     }
 
-    pub(crate) fn run_stats(&self) -> &Catalogues {
+    pub(crate) fn run_stats(&self) -> &RunStatsCache {
         &self.inner.run_stats
     }
 

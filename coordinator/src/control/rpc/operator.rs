@@ -12,7 +12,7 @@ use crate::domain::document::Document;
 use crate::domain::instruction::{BadRow, Instruction};
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
-use crate::run_stats::figures;
+use crate::run_stats::status_summary;
 use crate::store::{Counts, Filter, Record, Run, StoreError, Terms, UnknownWord};
 
 /// Most documents of one page, and bytes after which a page ends early.
@@ -115,7 +115,8 @@ impl operator_server::Operator for Operate {
 
     async fn get_figures(&self, request: Request<v1::GetRunRequest>) -> Answer<v1::Figures> {
         let run = self.run(&run_id(&request.into_inner().run)?).await?;
-        let told = figures(self.coordinator.run_stats(), self.coordinator.store(), &run).await.map_err(status)?;
+        let told =
+            status_summary(self.coordinator.run_stats(), self.coordinator.store(), &run).await.map_err(status)?;
         Ok(Response::new(v1::Figures { json: told.to_string() }))
     }
 
