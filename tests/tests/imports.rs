@@ -12,7 +12,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "coordinator",
         &[
-            "files", "domain", "text", "lifecycle", "dataset", "store", "run_stats", "corpus", "report", "control", "http",
+            "files",
+            "domain",
+            "text",
+            "lifecycle",
+            "dataset",
+            "store",
+            "run_stats",
+            "corpus",
+            "report",
+            "control",
+            "http",
         ],
     ),
     ("worker", &[]),
@@ -182,7 +192,8 @@ impl Sources {
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let paths = entries.map(|entry| entry.expect("an entry of a folder").path());
-    paths.flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
+    paths
+        .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|end| end == "rs"))
         .collect()
 }
@@ -270,7 +281,13 @@ fn words(text: &str) -> Vec<&str> {
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
         let name = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        let end = if name > 0 { name } else if rest.starts_with("::") { 2 } else { first.len_utf8() };
+        let end = if name > 0 {
+            name
+        } else if rest.starts_with("::") {
+            2
+        } else {
+            first.len_utf8()
+        };
         words.push(&rest[..end]);
         rest = rest[end..].trim_start();
     }

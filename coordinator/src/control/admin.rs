@@ -1,11 +1,10 @@
 //! What a person does to documents: takes them up again, or ends them. Each document is changed in one atomic step of the
 //! store, and only as it was when it was looked at; a change that came first is looked at again.
 
-use longhand_proto::task::TaskKind;
 use longhand_proto::{DocumentId, RunId};
 
 use crate::control::trace::{self, Trail};
-use crate::domain::document::{Document, Progress};
+use crate::domain::document::Document;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
 use crate::lifecycle::{Applied, Refused};

@@ -285,7 +285,7 @@ impl Export {
 fn json(folder: &Path, name: &str, value: &impl serde::Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| CorpusError::io(folder, error.into()))?;
     text.push(b'\n');
-    atomic::write(folder, name, |out| io::Write::write_all(out, &text))
+    Ok(atomic::write(folder, name, |out| io::Write::write_all(out, &text))?)
 }
 
 fn line(index: &ShardIndex, shards: &Path, id: DocumentId) -> Result<Vec<u8>> {

@@ -47,7 +47,7 @@ pub use dataset::Limits;
 pub use error::{CorpusError, Result};
 pub use export::Options;
 pub use flush::Flushed;
-pub use format::{Format, PairCriterion};
+pub use format::Format;
 pub use manifest::{DocumentRound, Entry};
 pub use packing::{Count, Packing, TokenCount, WINDOW};
 pub use publish::{Published, publish};

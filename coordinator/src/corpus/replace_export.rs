@@ -43,12 +43,12 @@ pub(super) fn stage(dir: &Path) -> Result<()> {
     atomic::sync_folder(&new.join(DATA))?;
     atomic::sync_folder(&new)?;
     fs::rename(&new, &ready).map_err(|error| CorpusError::io(&ready, error))?;
-    atomic::sync_folder(&dir.join(STATE_FOLDER))
+    Ok(atomic::sync_folder(&dir.join(STATE_FOLDER))?)
 }
 
 /// Removes an export that failed.
 pub(super) fn abandon(dir: &Path) -> Result<()> {
-    atomic::remove(&new(dir))
+    Ok(atomic::remove(&new(dir))?)
 }
 
 /// Completes an export that passed the commit point, removes one that did not.
@@ -67,7 +67,7 @@ pub(super) fn resume(dir: &Path) -> Result<()> {
         atomic::sync_folder(dir)?;
     }
     atomic::remove(&ready)?;
-    atomic::remove(&old(dir))
+    Ok(atomic::remove(&old(dir))?)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

@@ -141,7 +141,7 @@ impl StorageLocation {
         let mut names: Vec<String> = match &self.backend {
             Backend::Folder(root) => {
                 let path = root.join(folder);
-                let found = blocking(move || atomic::names(&path)).await?;
+                let found = blocking(move || Ok(atomic::names(&path)?)).await?;
                 let complete = found.into_iter().filter(|(name, _)| !name.ends_with(atomic::TEMPORARY));
                 complete.map(|(name, _)| format!("{folder}/{name}").trim_start_matches('/').to_owned()).collect()
             }
@@ -163,7 +163,7 @@ impl StorageLocation {
         match &self.backend {
             Backend::Folder(folder) => {
                 let path = folder.join(name);
-                blocking(move || atomic::remove(&path)).await
+                blocking(move || Ok(atomic::remove(&path)?)).await
             }
             Backend::Objects(store, root) => match store.delete(&below(root, name)).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),

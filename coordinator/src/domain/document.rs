@@ -5,13 +5,12 @@ use longhand_proto::task::{FinishReason, ModelInfo, TaskKind, Timings, Usage};
 use longhand_proto::{DocumentId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 
-use super::instruction::{BadRow, Instruction};
+use super::instruction::{BadRow, Instruction, is_default};
 use super::judge::Vote;
 use super::language::Language;
 use super::plan::Plan;
 use super::recipe::Method;
-use crate::dataset::input::is_default;
-use crate::seed;
+use super::seed;
 
 /// The text written for one step, with where it came from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

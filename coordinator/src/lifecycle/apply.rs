@@ -3,7 +3,7 @@
 use longhand_proto::WorkerId;
 use longhand_proto::task::{Failure, FinishReason, ModelInfo, Output, TaskKind, Usage};
 
-use crate::domain::document::{Assembled, BAD_ROW, Document, Progress, Section, Summary, Verdict};
+use crate::domain::document::{Assembled, BAD_ROW, Document, Progress, Section, Summary, Verdict, add_usage, assemble};
 use crate::domain::instruction::Instruction;
 use crate::domain::judge::{self, Vote};
 use crate::domain::plan::{self, Plan, PlanError};

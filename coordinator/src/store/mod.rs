@@ -24,6 +24,8 @@ use async_trait::async_trait;
 use longhand_proto::task::{Checkpoint, Vitals};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 
+use crate::domain::state::State;
+
 pub use self::open::open;
 pub use self::record::{
     Action, Attempt, AttemptEnd, Counters, Counts, Deed, Grant, NewDocument, Past, Record, Run, Seen, Submitted, Terms,

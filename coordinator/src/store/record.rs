@@ -6,6 +6,8 @@ use longhand_proto::task::{Checkpoint, Vitals};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::state::{State, UnknownWord};
+
 /// One submission: fixed when it is created, but for its being paused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {

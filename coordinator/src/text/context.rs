@@ -59,7 +59,7 @@ pub fn for_plan<'a>(rules: &ContextRules, instruction: &'a Instruction) -> Vec<S
 }
 
 fn fits(rules: &ContextRules, instruction: &Instruction) -> bool {
-    let tokens: u64 = instruction.context.iter().map(|item| units::tokens(&item.text)).sum();
+    let tokens: u64 = instruction.context.iter().map(|item| shingles::tokens(&item.text)).sum();
     tokens <= u64::from(rules.max_tokens)
 }
 
@@ -73,7 +73,7 @@ fn nearest<'a>(rules: &ContextRules, context: &'a [Context], queries: &[&str]) -
     let mut room = u64::from(rules.max_tokens);
     let mut shown = Vec::new();
     for item in ranked(context, queries) {
-        let tokens = units::tokens(&item.text);
+        let tokens = shingles::tokens(&item.text);
         if tokens <= room {
             room -= tokens;
             shown.push(Shown { id: &item.id, text: Cow::Borrowed(&item.text) });
@@ -110,10 +110,10 @@ fn ranked<'a>(context: &'a [Context], queries: &[&str]) -> Vec<&'a Context> {
 /// The beginning of a text up to a sentence end within `room` tokens; none if not even one sentence fits.
 fn cut(text: &str, room: u64) -> Option<String> {
     let mut end = 0;
-    for sentence in units::sentences(text) {
+    for sentence in shingles::sentences(text) {
         // Sentences are slices of the text.
         let until = sentence.as_ptr() as usize - text.as_ptr() as usize + sentence.len();
-        if units::tokens(&text[..until]) > room {
+        if shingles::tokens(&text[..until]) > room {
             break;
         }
         end = until;
@@ -130,7 +130,7 @@ impl Tokenizer for Terms {
         let mut terms = Vec::new();
         let (mut word, mut before) = (String::new(), None);
         for c in text.chars() {
-            if units::is_ideograph(c) {
+            if shingles::is_ideograph(c) {
                 terms.extend(before.map(|before| [before, c].iter().collect()));
                 before = Some(c);
             } else {
@@ -203,7 +203,7 @@ mod tests {
         }
         let choice = for_step(&ContextRules { max_tokens: 100 }, &instruction, "the lighthouse");
         let [only] = choice.near.as_slice() else { panic!("{choice:?}") };
-        assert!(units::tokens(&only.text) <= 100 && only.text.ends_with("trims the lamp."), "cut at a sentence end");
+        assert!(shingles::tokens(&only.text) <= 100 && only.text.ends_with("trims the lamp."), "cut at a sentence end");
     }
 
     #[test]

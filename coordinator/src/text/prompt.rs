@@ -11,7 +11,7 @@ use crate::domain::instruction::Instruction;
 use crate::domain::judge;
 use crate::domain::language::Language;
 use crate::domain::plan::{self, Plan, suitable_steps};
-use crate::domain::recipe::Recipe;
+use crate::domain::recipe::{PromptError, Recipe};
 use crate::text::context::{self, Choice, Shown};
 
 /// Steps of template work after which rendering is given up: far more than a prompt of a million words needs.

@@ -35,13 +35,13 @@ pub struct Signature {
 
 impl Signature {
     pub fn of(text: &str) -> Self {
-        let units = units::units(text);
+        let units = shingles::units(text);
         // A text of fewer units is one run; of none, it is what it is.
         let mut runs: Vec<u32> = match units.len() {
             0 => {
                 vec![blake3::hash(text.trim().as_bytes()).as_bytes()[..4].iter().fold(0, |n, b| n << 8 | u32::from(*b))]
             }
-            few => units::runs(&units, few.min(RUN)).map(|run| run as u32).collect(),
+            few => shingles::runs(&units, few.min(RUN)).map(|run| run as u32).collect(),
         };
         let minima = minima(&runs);
         sketch(&mut runs);
@@ -139,7 +139,7 @@ impl Index {
     fn tags<'a>(&self, text: &'a Signature) -> impl Iterator<Item = u32> + use<'a> {
         text.minima
             .chunks_exact(self.width)
-            .map(|band| band.iter().fold(0, |tag, lane| units::mix(tag ^ u64::from(*lane)).wrapping_add(1)) as u32)
+            .map(|band| band.iter().fold(0, |tag, lane| shingles::mix(tag ^ u64::from(*lane)).wrapping_add(1)) as u32)
     }
 }
 

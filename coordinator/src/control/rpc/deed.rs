@@ -19,7 +19,7 @@ impl Coordinator {
 
     /// The inner error says why this document cannot be ended.
     pub(crate) async fn cancel(&self, who: &Who, run: &RunId, id: DocumentId) -> Result<Result<(), String>> {
-        if let Err(reason) = hand::cancel(self.store().as_ref(), run, id).await? {
+        if let Err(reason) = admin::cancel(self.store().as_ref(), run, id).await? {
             return Ok(Err(reason));
         }
         self.write_down(who, Some(run), Deed::Cancel, 1, id.to_string()).await;
@@ -27,9 +27,9 @@ impl Coordinator {
         Ok(Ok(()))
     }
 
-    /// See [`hand::cancel_page`].
+    /// See [`admin::cancel_page`].
     pub(crate) async fn cancel_page(&self, who: &Who, run: &RunId) -> Result<(u64, bool)> {
-        let (documents, more) = hand::cancel_page(self.store().as_ref(), run).await?;
+        let (documents, more) = admin::cancel_page(self.store().as_ref(), run).await?;
         if documents > 0 {
             self.write_down(who, Some(run), Deed::Cancel, documents, "all that had not ended".into()).await;
         }
@@ -37,7 +37,7 @@ impl Coordinator {
         Ok((documents, more))
     }
 
-    /// See [`hand::requeue`].
+    /// See [`admin::requeue`].
     pub(crate) async fn requeue(
         &self,
         who: &Who,
@@ -47,7 +47,7 @@ impl Coordinator {
         after: Option<u64>,
         dry_run: bool,
     ) -> Result<Requeued> {
-        let done = hand::requeue(self.store().as_ref(), run, which, extent, after, dry_run).await?;
+        let done = admin::requeue(self.store().as_ref(), run, which, extent, after, dry_run).await?;
         if !dry_run && done.documents > 0 {
             self.write_down(who, Some(run), Deed::Requeue, done.documents, about(which)).await;
             self.metrics().requeued(done.documents);

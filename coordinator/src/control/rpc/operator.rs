@@ -11,9 +11,9 @@ use crate::control::submit::{self, RunSpec, SubmitError};
 use crate::domain::document::Document;
 use crate::domain::instruction::{BadRow, Instruction};
 use crate::domain::recipe::Recipe;
-use crate::domain::state::State;
+use crate::domain::state::{State, UnknownWord};
 use crate::run_stats::status_summary;
-use crate::store::{Counts, Filter, Record, Run, StoreError, Terms, UnknownWord};
+use crate::store::{Counts, Filter, Record, Run, StoreError, Terms};
 
 /// Most documents of one page, and bytes after which a page ends early.
 const PAGE: u32 = 256;
@@ -77,7 +77,7 @@ impl operator_server::Operator for Operate {
         let v1::Terms { priority, model, max_open, judge } = terms.unwrap_or_default();
         let terms = Terms { priority, model, judge, max_open };
         let spec = RunSpec { id: run_id(&run)?, recipe, seed, candidates: 1, terms };
-        let run = run::create(self.coordinator.store().as_ref(), &spec).await.map_err(refused)?;
+        let run = submit::create(self.coordinator.store().as_ref(), &spec).await.map_err(refused)?;
         tracing::info!(run = %run.id, recipe = run.recipe_hash, "run created or continued");
         Ok(Response::new(self.describe(run).await?))
     }
@@ -92,7 +92,8 @@ impl operator_server::Operator for Operate {
         }
         let rows = rows.into_iter().map(row).collect::<Result<Vec<_>, Status>>()?;
         let submitted =
-            run::add_rows(self.coordinator.store().as_ref(), &run, candidates, rows, self.coordinator.archive()).await;
+            submit::add_rows(self.coordinator.store().as_ref(), &run, candidates, rows, self.coordinator.archive())
+                .await;
         let submitted = self.coordinator.note_submit(submitted).map_err(refused)?;
         self.coordinator.wake(submitted.inserted as usize);
         Ok(Response::new(v1::AddRowsReply { inserted: submitted.inserted, existing: submitted.existing }))
@@ -147,7 +148,7 @@ impl operator_server::Operator for Operate {
     async fn get_document(&self, request: Request<v1::GetDocumentRequest>) -> Answer<v1::Document> {
         let v1::GetDocumentRequest { run, document } = request.into_inner();
         let store = self.coordinator.store();
-        let record = hand::find(store.as_ref(), &run_id(&run)?, document_id(&document)?).await.map_err(status)?;
+        let record = admin::find(store.as_ref(), &run_id(&run)?, document_id(&document)?).await.map_err(status)?;
         let history = store.history(record.id).await.map_err(status)?;
         let mut document = self.whole(record).await?;
         let told = document.body.len() + document.attempts.iter().map(String::len).sum::<usize>();

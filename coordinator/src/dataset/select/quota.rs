@@ -42,5 +42,5 @@ pub(super) fn draw(candidates: &[Candidate], quotas: &HashMap<Language, u64>, to
 
 /// A random number that the content and the seed decide.
 pub(super) fn key(seed: u64, content: u128) -> u64 {
-    units::mix(units::mix(seed ^ 0x5eed) ^ content as u64)
+    shingles::mix(shingles::mix(seed ^ 0x5eed) ^ content as u64)
 }

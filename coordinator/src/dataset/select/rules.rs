@@ -59,7 +59,7 @@ impl Rules {
         }
         Self::parse(|name| {
             let path = folder.join(name);
-            match text_file::read(&path) {
+            match text::read(&path) {
                 Ok(text) => Ok((path, text)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((PathBuf::from(name), built_in(name))),
                 Err(source) => Err(RuleError::Read { path, source }),

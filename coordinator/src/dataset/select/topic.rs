@@ -25,7 +25,7 @@ pub(super) fn words(text: &str, language: Language) -> Box<[u32]> {
         Language::En => 1,
         Language::Zh => 2,
     };
-    let mut words: Vec<u32> = units::runs(&units::units(text), run).take(WORDS).map(|word| word as u32).collect();
+    let mut words: Vec<u32> = shingles::runs(&shingles::units(text), run).take(WORDS).map(|word| word as u32).collect();
     words.sort_unstable();
     words.dedup();
     words.into()
@@ -88,7 +88,7 @@ impl Centres {
         let mut centres = Self { topics, weights: vec![0.0; topics * words] };
         let mut far = vec![1.0; sample.len()];
         for topic in 0..topics {
-            let mut draw = units::mix(topic as u64) as f64 / u64::MAX as f64 * far.iter().sum::<f64>();
+            let mut draw = shingles::mix(topic as u64) as f64 / u64::MAX as f64 * far.iter().sum::<f64>();
             let drawn = far.iter().position(|far| {
                 draw -= far;
                 draw < 0.0

@@ -2,7 +2,7 @@
 
 use longhand_proto::task::Sampling;
 
-use super::{Filters, Recipe, RecipeError};
+use super::{Filters, Recipe};
 
 /// A value outside its range: key, value, range.
 type Fault = (String, String, String);

@@ -39,7 +39,7 @@ impl Recipe {
             if !template.contains('\n') {
                 let path: PathBuf = folder.unwrap_or(Path::new("")).join(template.as_str());
                 let read = match folder {
-                    Some(_) => text_file::read(&path).map_err(|error| error.to_string()),
+                    Some(_) => text::read(&path).map_err(|error| error.to_string()),
                     None => Err("a stored recipe holds the texts themselves".to_owned()),
                 };
                 *template = read.map_err(|problem| RecipeError::Template {

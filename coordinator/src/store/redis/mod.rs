@@ -29,9 +29,10 @@ use self::record::{Envelope, RawRecord, RawSwept};
 use self::routes::Routes;
 use super::{
     Action, Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Page, Past,
-    Record, Renewal, Result, Run, Seen, Source, State, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
-    Terms, check_commit, check_filter, check_swap,
+    Record, Renewal, Result, Run, Seen, Source, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, Terms,
+    check_commit, check_filter, check_swap,
 };
+use crate::domain::state::State;
 
 /// ZSET of run ids by time of creation: the only key that spans runs.
 const RUNS: &str = "lh:runs";

@@ -81,7 +81,7 @@ fn identifier_removed(line: &str, leading: bool, last: bool) -> String {
         return line.to_owned();
     };
     let (head, rest) = (&line[..mark.range.start], &line[mark.range.end..]);
-    let is_point = mark.plan_line && !last && units::count(rest) <= LONGEST_POINT;
+    let is_point = mark.plan_line && !last && shingles::count(rest) <= LONGEST_POINT;
     if is_point || rest.trim().is_empty() {
         return String::new();
     }
@@ -127,9 +127,9 @@ impl Earlier {
             if line.starts_with('#') {
                 this.headings.insert(line.trim().to_owned());
             }
-            if units::count(line) >= LONG_PARAGRAPH {
-                this.paragraphs.insert(units::fingerprint(line));
-                this.sentences.extend(this.long_sentences(line).map(units::fingerprint).collect::<Vec<_>>());
+            if shingles::count(line) >= LONG_PARAGRAPH {
+                this.paragraphs.insert(shingles::fingerprint(line));
+                this.sentences.extend(this.long_sentences(line).map(shingles::fingerprint).collect::<Vec<_>>());
             }
         }
         this
@@ -137,7 +137,7 @@ impl Earlier {
 
     fn long_sentences<'a>(&self, line: &'a str) -> impl Iterator<Item = &'a str> {
         let least = long_sentence(self.language);
-        units::sentences(line).filter(move |sentence| units::count(sentence) >= least)
+        shingles::sentences(line).filter(move |sentence| shingles::count(sentence) >= least)
     }
 
     /// `text` without the paragraphs and long sentences that stand in earlier sections, and without a title that it
@@ -163,15 +163,15 @@ impl Earlier {
     }
 
     fn remove_from_line<'a>(&self, line: &'a str) -> Cow<'a, str> {
-        if units::count(line) < LONG_PARAGRAPH {
+        if shingles::count(line) < LONG_PARAGRAPH {
             return Cow::Borrowed(line);
         }
-        if self.paragraphs.contains(&units::fingerprint(line)) {
+        if self.paragraphs.contains(&shingles::fingerprint(line)) {
             return Cow::Borrowed("");
         }
         let repeated: Vec<Range<usize>> = self
             .long_sentences(line)
-            .filter(|sentence| self.sentences.contains(&units::fingerprint(sentence)))
+            .filter(|sentence| self.sentences.contains(&shingles::fingerprint(sentence)))
             .map(|sentence| {
                 // Its place in the line: sentences are slices of it.
                 let start = sentence.as_ptr() as usize - line.as_ptr() as usize;

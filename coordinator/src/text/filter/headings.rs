@@ -56,7 +56,7 @@ pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
         // Each chapter may have its "Summary": under another heading of a higher level the count begins anew.
         counted.retain(|(of, _), _| *of <= level);
         let parents = counted.iter().filter(|((of, _), _)| *of < level).fold(0, |sum, (_, n)| sum * 31 + *n as usize);
-        if units::count(title) > 0 && !seen.insert((units::fingerprint(title), parents)) {
+        if shingles::count(title) > 0 && !seen.insert((shingles::fingerprint(title), parents)) {
             faults.push(format!("\"{}\" is there twice", excerpt(line)));
         } else if let Some((label, number)) = number(title) {
             let before = counted.insert((level, label), number);

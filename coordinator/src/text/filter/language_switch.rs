@@ -43,7 +43,7 @@ impl Scripts {
             for c in word.chars() {
                 match c {
                     '\u{3040}'..='\u{30ff}' => other += 1,
-                    _ if units::is_ideograph(c) => scripts.han += 1,
+                    _ if shingles::is_ideograph(c) => scripts.han += 1,
                     'a'..='z' | 'A'..='Z' | '\u{c0}'..='\u{24f}' | '\u{1e00}'..='\u{1eff}' => latin = true,
                     _ => other = other.max(1),
                 }

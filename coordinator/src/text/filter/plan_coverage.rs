@@ -60,7 +60,7 @@ fn all_terms(text: &str, language: Language) -> HashSet<String> {
         words(text).filter(|word| word.len() >= 4).map(|word| stem(&word).to_owned()).collect();
     if language == Language::Zh {
         let chars: Vec<char> = text.chars().collect();
-        let pairs = chars.windows(2).filter(|pair| pair.iter().all(|c| units::is_ideograph(*c)));
+        let pairs = chars.windows(2).filter(|pair| pair.iter().all(|c| shingles::is_ideograph(*c)));
         terms.extend(pairs.map(|pair| pair.iter().collect::<String>()));
     }
     terms

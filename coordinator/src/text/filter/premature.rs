@@ -47,5 +47,5 @@ fn conclusion(text: &str) -> Option<&str> {
         text.lines().filter(|line| !fence.holds(line)).map(str::trim).filter(|line| !line.is_empty()).collect();
     let heading = lines.iter().copied().find(|line| HEADING.is_match(line));
     // In the middle of a section the words sum up an argument, not the text.
-    heading.or_else(|| lines.last().and_then(|line| units::sentences(line).find(|it| SENTENCE.is_match(it))))
+    heading.or_else(|| lines.last().and_then(|line| shingles::sentences(line).find(|it| SENTENCE.is_match(it))))
 }

@@ -25,9 +25,9 @@ pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let mut sentences = 0;
     let mut fence = Fence::default();
     let prose = document.text.lines().filter(|line| !fence.holds(line) && !line.starts_with(['|', '>', '#']));
-    for sentence in prose.flat_map(units::sentences).filter(|sentence| units::count(sentence) >= least) {
+    for sentence in prose.flat_map(shingles::sentences).filter(|sentence| shingles::count(sentence) >= least) {
         sentences += 1;
-        seen.entry(units::fingerprint(sentence)).or_insert((0, sentence)).0 += 1;
+        seen.entry(shingles::fingerprint(sentence)).or_insert((0, sentence)).0 += 1;
     }
     let again: usize = seen.values().map(|(times, _)| times - 1).sum();
     let value = if sentences < FEW { 0.0 } else { again as f64 / sentences as f64 };

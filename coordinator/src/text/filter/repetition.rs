@@ -21,11 +21,12 @@ const SHORT_CLAUSE: usize = 3;
 pub(super) fn within(document: &Assembled<'_>) -> Option<Measure> {
     let language = document.instruction.language;
     let shares = document.sections.iter().map(|section| {
-        let ngrams = units::ngrams(&section.text, language);
-        let of_ngrams = if ngrams.len() < FEW { 0.0 } else { units::share_seen(&ngrams, &mut HashSet::new()) };
+        let ngrams = shingles::ngrams(&section.text, language);
+        let of_ngrams = if ngrams.len() < FEW { 0.0 } else { shingles::share_seen(&ngrams, &mut HashSet::new()) };
         let sentences = sentence_prints(&section.text);
-        let of_sentences = if sentences.len() < 4 { 0.0 } else { units::share_seen(&sentences, &mut HashSet::new()) };
-        let sentences = || units::sentences(&section.text);
+        let of_sentences =
+            if sentences.len() < 4 { 0.0 } else { shingles::share_seen(&sentences, &mut HashSet::new()) };
+        let sentences = || shingles::sentences(&section.text);
         let clauses = sentences().flat_map(|sentence| sentence.split([',', '，', ';', '；']));
         of_ngrams.max(of_sentences).max(alike(sentences(), language)).max(alike(clauses, language))
     });
@@ -37,7 +38,7 @@ pub(super) fn between(document: &Assembled<'_>) -> Option<Measure> {
     let language = document.instruction.language;
     let mut earlier = HashSet::new();
     let shares = document.sections.iter().map(|section| {
-        let ngrams = units::ngrams(&section.text, language);
+        let ngrams = shingles::ngrams(&section.text, language);
         let known = ngrams.iter().filter(|ngram| earlier.contains(*ngram)).count();
         let share = if ngrams.len() < FEW { 0.0 } else { known as f64 / ngrams.len() as f64 };
         earlier.extend(ngrams);
@@ -50,20 +51,23 @@ pub(super) fn between(document: &Assembled<'_>) -> Option<Measure> {
 /// same two characters.
 fn alike<'a>(parts: impl Iterator<Item = &'a str>, language: Language) -> f64 {
     let (begin, articles) = match language {
-        Language::En => (1, units::units("the a an")),
+        Language::En => (1, shingles::units("the a an")),
         Language::Zh => (2, Vec::new()),
     };
     let beginning = |part: Vec<u64>| -> Vec<u64> {
         part.into_iter().skip_while(|unit| articles.contains(unit)).take(begin).collect()
     };
     let parts: Vec<Vec<u64>> =
-        parts.map(units::units).filter(|units| units.len() >= SHORT_CLAUSE).map(beginning).collect();
+        parts.map(shingles::units).filter(|units| units.len() >= SHORT_CLAUSE).map(beginning).collect();
     let rows = parts.chunk_by(|one, next| one == next).map(<[_]>::len).filter(|row| *row > ALIKE);
     if parts.is_empty() { 0.0 } else { rows.sum::<usize>() as f64 / parts.len() as f64 }
 }
 
 fn sentence_prints(text: &str) -> Vec<u64> {
-    units::sentences(text).filter(|sentence| units::count(sentence) >= SHORT_SENTENCE).map(units::fingerprint).collect()
+    shingles::sentences(text)
+        .filter(|sentence| shingles::count(sentence) >= SHORT_SENTENCE)
+        .map(shingles::fingerprint)
+        .collect()
 }
 
 fn told(at: usize, share: f64, what: &str) -> String {

@@ -12,7 +12,7 @@ pub(super) fn count(document: &Assembled<'_>, is: impl Fn(&str) -> bool) -> Meas
         let mut fence = Fence::default();
         for line in section.text.lines().filter(|line| !fence.holds(line)) {
             let at = |sentence: &str| sentence.as_ptr() as usize - line.as_ptr() as usize;
-            let own = units::sentences(line)
+            let own = shingles::sentences(line)
                 .filter(|sentence| !quoted(&line[..at(sentence)]) && !sentence.starts_with(OPENING));
             found.extend(own.filter(|sentence| is(sentence)));
         }

@@ -14,12 +14,12 @@ pub(super) fn measure(document: &Assembled<'_>) -> Option<Measure> {
         .sections
         .iter()
         .map(|section| match section.usage.generated {
-            0 => units::tokens(&section.text),
+            0 => shingles::tokens(&section.text),
             known => u64::from(known),
         })
         .sum();
     let asked: u64 =
-        document.instruction.messages.iter().map(|message| units::tokens(&message.content) + PER_MESSAGE).sum();
+        document.instruction.messages.iter().map(|message| shingles::tokens(&message.content) + PER_MESSAGE).sum();
     let detail = format!("{written} tokens of text, about {asked} of instruction");
     Some(Measure { value: (written + asked) as f64, detail })
 }

@@ -40,7 +40,7 @@ fn open_end(text: &str) -> Option<&str> {
     let bare = last.trim_end_matches(['*', '_', '`', ' ']);
     let end = bare.chars().next_back()?;
     let whole = code
-        || units::is_end(end)
+        || shingles::is_end(end)
         || matches!(end, '|' | '>' | ']' | '】' | '~' | '～')
         || last.starts_with(['#', '-', '*', '•', '|', '>'])
         || numbered(last)
@@ -52,7 +52,7 @@ fn open_end(text: &str) -> Option<&str> {
 fn long_sentence(text: &str, most: usize) -> Option<&str> {
     let mut fence = Fence::default();
     let mut prose = text.lines().filter(|line| !fence.holds(line) && !line.trim_start().starts_with('|'));
-    prose.find_map(|line| units::sentences(line).find(|sentence| units::count(sentence) >= most))
+    prose.find_map(|line| shingles::sentences(line).find(|sentence| shingles::count(sentence) >= most))
 }
 
 /// The first line of phrases that break off with dots. Leaders of a table of contents are one run of dots.
@@ -62,7 +62,7 @@ fn stammer(text: &str) -> Option<&str> {
     prose.find(|line| {
         let phrases =
             line.replace('…', "...").split("...").filter(|phrase| phrase.contains(char::is_alphabetic)).count();
-        phrases > STAMMER && units::count(line) < phrases * FEW_WORDS
+        phrases > STAMMER && shingles::count(line) < phrases * FEW_WORDS
     })
 }
 
@@ -76,5 +76,5 @@ fn numbered(line: &str) -> bool {
 fn signature(line: &str) -> bool {
     let closed = !line.ends_with([',', '，', ':', '：', ';', '；', '、']);
     let capitals = line.split_whitespace().all(|word| word.chars().next().is_some_and(|c| !c.is_lowercase()));
-    closed && capitals && units::count(line) <= SIGNATURE
+    closed && capitals && shingles::count(line) <= SIGNATURE
 }
