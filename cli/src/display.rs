@@ -1,19 +1,35 @@
-//! Shows the progress of a run: a bar on a terminal, plain lines elsewhere, JSON events, or nothing.
+//! The display of a command: events and progress, as a bar on a terminal, plain lines elsewhere, JSON events, or nothing.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use longhand_command::exit::Result;
+use longhand_command::output::{self, duration, grouped};
+use longhand_coordinator::store::Counts;
 use longhand_proto::clock;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::exit::Result;
-use crate::output::{self, duration, grouped};
-use crate::progress::Snapshot;
-
 /// Time between two plain lines or two events.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// The progress of a run at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Snapshot {
+    pub(crate) counts: Counts,
+    /// Sections written since this process started.
+    pub(crate) sections: u64,
+    /// Sections that the plans of open documents still need.
+    pub(crate) sections_left: u64,
+    /// Documents that the engine is writing now.
+    pub(crate) running: u32,
+    pub(crate) tokens_per_second: f64,
+    /// Fraction of the prompt tokens found in the prefix cache.
+    pub(crate) prefix_hit_rate: Option<f64>,
+    pub(crate) elapsed_s: u64,
+    pub(crate) eta_s: Option<u64>,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -23,7 +39,7 @@ enum Kind {
     Quiet,
 }
 
-/// Where progress goes.
+/// Where events and progress are shown.
 #[derive(Debug)]
 pub(crate) struct Display {
     kind: Kind,
@@ -31,6 +47,7 @@ pub(crate) struct Display {
 }
 
 impl Display {
+    /// JSON events, nothing (`quiet`), or what suits stderr.
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
         let kind = if json {
             Kind::Json
@@ -44,7 +61,7 @@ impl Display {
         Self { kind, shown: None }
     }
 
-    /// Something that happened once; `fields` is an object for readers of JSON, `text` for people.
+    /// Shows one event: `text` for people, `fields`, an object, as JSON.
     pub(crate) fn event(&self, name: &str, text: &str, fields: Value) -> Result<()> {
         match &self.kind {
             Kind::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
@@ -55,7 +72,7 @@ impl Display {
         Ok(())
     }
 
-    /// How far the run is; `last` shows it even if little time has gone by.
+    /// Shows the progress at most every few seconds; `last` shows it in any case.
     pub(crate) fn progress(&mut self, snapshot: &Snapshot, last: bool) -> Result<()> {
         if let Kind::Bar(bar) = &self.kind {
             bar.set_length(snapshot.counts.total());
@@ -76,7 +93,7 @@ impl Display {
         Ok(())
     }
 
-    /// The end of a run: a table for people, one event for readers of JSON.
+    /// Shows the end of a run: a table for people, or one JSON event.
     pub(crate) fn summary(&self, text: &str, fields: Value) -> Result<()> {
         match &self.kind {
             Kind::Bar(_) | Kind::Lines => output::line(text),
@@ -85,7 +102,7 @@ impl Display {
         }
     }
 
-    /// Leaves the terminal as it was found.
+    /// Removes the progress bar from the terminal.
     pub(crate) fn finish(&self) {
         if let Kind::Bar(bar) = &self.kind {
             bar.finish_and_clear();
@@ -93,7 +110,7 @@ impl Display {
     }
 }
 
-/// One event: its name stands first, for eyes and for `grep`.
+/// One event: its name comes first, for people and for `grep`.
 #[derive(Serialize)]
 struct Event<'a, T> {
     event: &'a str,
@@ -107,7 +124,7 @@ fn bar() -> ProgressBar {
         ProgressStyle::with_template("{bar:24} {pos}/{len} documents  {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
-    // Steady, so that the bar lives while one long section is written.
+    // Steady, so that the bar moves while one long section is written.
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
@@ -120,7 +137,7 @@ fn line(snapshot: &Snapshot) -> String {
         (counts.rejected, "rejected"),
         (counts.failed, "failed"),
         (counts.cancelled, "cancelled"),
-        (counts.leased, "in work"),
+        (counts.leased, "in progress"),
         (counts.ready + counts.delayed, "waiting"),
     ] {
         if number > 0 {
@@ -129,7 +146,7 @@ fn line(snapshot: &Snapshot) -> String {
     }
     let documents = parts.join(", ");
     let mut text = format!(
-        "{documents} | sections {} written, {} to go | {} tok/s",
+        "{documents} | sections {} written, {} remaining | {} tok/s",
         grouped(snapshot.sections),
         grouped(snapshot.sections_left),
         grouped(snapshot.tokens_per_second.round() as u64)
@@ -146,7 +163,6 @@ fn line(snapshot: &Snapshot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longhand_coordinator::store::Counts;
 
     fn snapshot() -> Snapshot {
         Snapshot {
@@ -162,16 +178,16 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_all_that_a_person_waits_for() {
+    fn a_line_shows_counts_speed_and_remaining_time() {
         assert_eq!(
             line(&snapshot()),
-            "2 accepted, 1 rejected, 3 in work, 2 waiting | sections 14 written, 21 to go | 1,234 tok/s | prefix hits \
-             92 % | about 1 min 30 s left"
+            "2 accepted, 1 rejected, 3 in progress, 2 waiting | sections 14 written, 21 remaining | 1,234 tok/s | prefix \
+             hits 92 % | about 1 min 30 s left"
         );
     }
 
     #[test]
-    fn an_event_begins_with_its_name() {
+    fn the_name_of_an_event_comes_first() {
         let text = serde_json::to_string(&Event { event: "progress", fields: snapshot() }).unwrap();
         assert!(text.starts_with(r#"{"event":"progress","counts":{"ready":2,"#), "{text}");
     }

@@ -1,8 +1,11 @@
-//! `longhand selftest`: whether what computes here computes what it should, and as fast as it can.
+//! `longhand selftest`: whether the compute device gives correct results, and how fast it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use longhand_command::device::DeviceArgs;
+use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::output;
 use longhand_worker::cpu::{CpuDevice, CpuOptions};
 use longhand_worker::cuda::gpu::{About, FP8_GPU, Gpu};
 use longhand_worker::cuda::{CudaDevice, WeightFormat, kernels, speed};
@@ -11,40 +14,37 @@ use longhand_worker::model::Model;
 use longhand_worker::selftest::{self, Bounds, Way};
 use serde_json::json;
 
-use crate::device::DeviceArgs;
-use crate::exit::{Code, Failure, Result};
-use crate::output;
-
 const HELP: &str = "\
 Examples:
   longhand selftest
   longhand selftest --device cuda:1
   compute-sanitizer --tool memcheck longhand selftest --device cuda --quick
 
-Checked: on a GPU every kernel against its slow twin; then, on any device, tiny models of each family against a plain
-float32 forward pass (in chunks, token by token, in company) and chosen tokens against the sampler; with --model, the
-logits of that model against those of the processor. Then the GPU's speed at copying and multiplying is measured.
+Checks: on a GPU, every kernel against its reference; on any device, tiny models of each family against a plain float32
+forward pass (in chunks, token by token, in batches), and sampled tokens against the sampler; with --model, the logits of
+that model against the CPU. Finally, the GPU's copy and matrix multiplication speed is measured.
 
 Exit codes:
-  0    all is as it should be
-  1    something is not; the line says what
-  2    nothing was started: no such device, or a model of no use";
+  0    all checks passed
+  1    a check failed; its line says why
+  2    nothing was started: no such device, or an invalid model";
 
-/// How far two devices' logits of the same model may be apart.
+/// Largest difference between two devices' logits of the same model.
 const MODEL_BOUND: f64 = 0.08;
-/// How far logits of bf16 weights may be from those that float32 makes of the same weights. Transformers itself is 0.012 off
+/// Largest difference between logits of bf16 weights and of the same weights in float32. Transformers itself is off by 0.012
 /// when it computes the models of `worker/gpu/reference.py` in bf16.
 const KNOWN_BOUND: f64 = 0.015;
-/// Of a hundred tokens, those that near ties may decide otherwise from step to step on a GPU.
+/// Tokens of a hundred that may differ on a GPU because of near ties.
 const CUDA_TIES: usize = 3;
 
+/// The device to test, and how much.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct SelftestArgs {
     #[command(flatten)]
     device: DeviceArgs,
 
-    /// Also compare the logits of this model with the processor's (a GPU only)
+    /// Also compare the logits of this model on the GPU with those on the CPU
     #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL")]
     model: Option<PathBuf>,
 
@@ -52,122 +52,132 @@ pub(crate) struct SelftestArgs {
     #[arg(long, value_name = "FILE", requires = "model")]
     logits: Option<PathBuf>,
 
-    /// Leave out what takes long under a checker such as compute-sanitizer: the model, and speed
+    /// Skip what is slow under a checker such as compute-sanitizer: the model, and the speed
     #[arg(long)]
     quick: bool,
 
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// One line of the report.
-struct Line {
-    what: String,
-    wrong: Option<String>,
+/// What a check found: nothing, or what is wrong.
+type Outcome = std::result::Result<(), String>;
+
+/// Prints the checks and counts those that failed.
+struct Report {
+    json: bool,
+    failed: usize,
+}
+
+impl Report {
+    fn add(&mut self, check: &str, outcome: Outcome) -> Result<()> {
+        let error = outcome.err();
+        self.failed += usize::from(error.is_some());
+        if self.json {
+            return output::json(&json!({ "check": check, "ok": error.is_none(), "error": error }));
+        }
+        output::line(&match error {
+            None => format!("ok      {check}"),
+            Some(error) => format!("FAILED  {check}: {error}"),
+        })
+    }
 }
 
 impl SelftestArgs {
+    /// Runs all checks of the device.
     pub(crate) async fn run(self) -> Result<Code> {
         let done = tokio::task::spawn_blocking(move || self.test()).await;
         done.map_err(|e| Failure::stopped(format!("the self-test crashed: {e}")))?
     }
 
     fn test(&self) -> Result<Code> {
-        let gpu = self.device.gpu()?;
-        let mut wrong = 0;
-        let mut report = |what: String, found: std::result::Result<(), String>| {
-            let line = Line { what, wrong: found.err() };
-            wrong += usize::from(line.wrong.is_some());
-            self.say(&line)
-        };
-        match gpu {
-            None => {
-                report(self.cpu_name()?, Ok(()))?;
-                for (name, model) in selftest::models().map_err(Failure::stopped)? {
-                    let mut device = self.on_cpu(&model)?;
-                    let found =
-                        Bounds::cpu(&model).and_then(|bounds| selftest::logits(&mut device, &model, bounds.worst));
-                    report(format!("logits of {name}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
-                    let found = selftest::sampling(&mut device, 0);
-                    report(format!("sampling of {name}"), found.map_err(|e| e.to_string()))?;
-                }
-            }
-            Some(gpu) => {
-                let About { name, versions, capability: (major, minor), multiprocessors, memory, .. } =
-                    gpu.about().clone();
-                let about = format!(
-                    "{name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, {:.1} GiB; {versions}",
-                    memory as f64 / f64::from(1 << 30)
-                );
-                report(about, Ok(()))?;
-                for (name, check) in kernels::check::ALL {
-                    report(format!("kernel {name}"), check(&*gpu).map_err(|e| e.to_string()))?;
-                }
-                let mut gpu = Some(gpu);
-                for (name, model) in selftest::models().map_err(Failure::stopped)? {
-                    for way in Way::ALL {
-                        if way.weight_format == WeightFormat::Fp8 && (major, minor) < FP8_GPU {
-                            continue;
-                        }
-                        let one = self.next_gpu(&mut gpu)?;
-                        let mut device = self.on_cuda(one, &model, way)?;
-                        let found = way.bounds(&model);
-                        let found = found.and_then(|bounds| selftest::logits(&mut device, &model, bounds.worst));
-                        let way = way.name;
-                        report(format!("logits of {name}{way}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
-                        let found = selftest::sampling(&mut device, CUDA_TIES);
-                        report(format!("sampling of {name}{way}"), found.map_err(|e| e.to_string()))?;
-                        gpu = Some(device.into_gpu());
-                    }
-                }
-                if let Some(path) = &self.model {
-                    let model = Model::open(path).map_err(Failure::refused)?;
-                    let way = Way { deterministic: self.device.deterministic, ..Way::PLAIN };
-                    let mut device = self.on_cuda(self.next_gpu(&mut gpu)?, &model, way)?;
-                    if let Some(file) = &self.logits {
-                        let known = selftest::known(file).map_err(Failure::refused)?;
-                        let found = selftest::as_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
-                        let what = format!("logits of {} against {}", path.display(), file.display());
-                        report(what, found.map_err(|e| e.to_string()))?;
-                    }
-                    if !self.quick {
-                        let found = self.against_cpu(&mut device, &model)?;
-                        report(format!("logits of {} against the processor's", path.display()), found)?;
-                    }
-                    gpu = Some(device.into_gpu());
-                }
-                if !self.quick {
-                    for measured in speed::measure(&*self.next_gpu(&mut gpu)?).map_err(Failure::stopped)? {
-                        report(measured.to_string(), Ok(()))?;
-                    }
-                }
-            }
+        let mut report = Report { json: self.json, failed: 0 };
+        match self.device.gpu()? {
+            None => self.test_cpu(&mut report)?,
+            Some(gpu) => self.test_gpu(&mut report, gpu)?,
         }
-        if wrong > 0 {
-            return Err(Failure::stopped(format!("{wrong} checks failed")));
+        match report.failed {
+            0 => Ok(Code::Ok),
+            failed => Err(Failure::stopped(format!("{failed} checks failed"))),
         }
-        Ok(Code::Ok)
     }
 
-    fn say(&self, line: &Line) -> Result<()> {
-        let Line { what, wrong } = line;
-        if self.json {
-            return output::json(&json!({ "check": what, "ok": wrong.is_none(), "error": wrong }));
+    fn test_cpu(&self, report: &mut Report) -> Result<()> {
+        report.add(&self.cpu_name()?, Ok(()))?;
+        for (name, model) in selftest::models().map_err(Failure::stopped)? {
+            let mut device = self.on_cpu(&model)?;
+            let found = Bounds::cpu(&model).and_then(|bounds| selftest::logits(&mut device, &model, bounds.worst));
+            report.add(&format!("logits of {name}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
+            let found = selftest::sampling(&mut device, 0);
+            report.add(&format!("sampling of {name}"), found.map_err(|e| e.to_string()))?;
         }
-        output::line(&match wrong {
-            None => format!("ok      {what}"),
-            Some(wrong) => format!("FAILED  {what}: {wrong}"),
-        })
+        Ok(())
     }
 
-    /// The GPU that the device before gave back, or else opened anew.
+    fn test_gpu(&self, report: &mut Report, gpu: Box<dyn Gpu>) -> Result<()> {
+        let About { name, versions, capability, multiprocessors, memory, .. } = gpu.about().clone();
+        let (major, minor) = capability;
+        let gpu_name = format!(
+            "{name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, {:.1} GiB; {versions}",
+            memory as f64 / f64::from(1 << 30)
+        );
+        report.add(&gpu_name, Ok(()))?;
+        for (name, check) in kernels::check::ALL {
+            report.add(&format!("kernel {name}"), check(&*gpu).map_err(|e| e.to_string()))?;
+        }
+        let mut gpu = Some(gpu);
+        for (name, model) in selftest::models().map_err(Failure::stopped)? {
+            for way in Way::ALL {
+                if way.weight_format == WeightFormat::Fp8 && capability < FP8_GPU {
+                    continue;
+                }
+                let mut device = self.on_cuda(self.next_gpu(&mut gpu)?, &model, way)?;
+                let found = way.bounds(&model);
+                let found = found.and_then(|bounds| selftest::logits(&mut device, &model, bounds.worst));
+                let way = way.name;
+                report.add(&format!("logits of {name}{way}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
+                let found = selftest::sampling(&mut device, CUDA_TIES);
+                report.add(&format!("sampling of {name}{way}"), found.map_err(|e| e.to_string()))?;
+                gpu = Some(device.into_gpu());
+            }
+        }
+        if let Some(path) = &self.model {
+            gpu = Some(self.test_model(report, self.next_gpu(&mut gpu)?, path)?);
+        }
+        if !self.quick {
+            for measured in speed::measure(&*self.next_gpu(&mut gpu)?).map_err(Failure::stopped)? {
+                report.add(&measured.to_string(), Ok(()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the logits of a model with those in a file, and with those of the CPU. Gives the GPU back.
+    fn test_model(&self, report: &mut Report, gpu: Box<dyn Gpu>, path: &Path) -> Result<Box<dyn Gpu>> {
+        let model = Model::open(path).map_err(Failure::refused)?;
+        let way = Way { deterministic: self.device.deterministic, ..Way::PLAIN };
+        let mut device = self.on_cuda(gpu, &model, way)?;
+        if let Some(file) = &self.logits {
+            let known = selftest::known(file).map_err(Failure::refused)?;
+            let found = selftest::as_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
+            let check = format!("logits of {} compared with {}", path.display(), file.display());
+            report.add(&check, found.map_err(|e| e.to_string()))?;
+        }
+        if !self.quick {
+            let found = self.compare_with_cpu(&mut device, &model)?;
+            report.add(&format!("logits of {} compared with the CPU", path.display()), found)?;
+        }
+        Ok(device.into_gpu())
+    }
+
+    /// The GPU that the previous device gave back, or opened again.
     fn next_gpu(&self, gpu: &mut Option<Box<dyn Gpu>>) -> Result<Box<dyn Gpu>> {
         let opened = match gpu.take() {
             Some(gpu) => Some(gpu),
             None => self.device.gpu()?,
         };
-        opened.ok_or_else(|| Failure::stopped("the GPU is gone"))
+        opened.ok_or_else(|| Failure::stopped("the GPU is no longer available"))
     }
 
     fn on_cpu(&self, model: &Model) -> Result<CpuDevice> {
@@ -190,10 +200,10 @@ impl SelftestArgs {
         CudaDevice::load(gpu, model, &way.options()).map_err(Failure::refused)
     }
 
-    fn against_cpu(&self, device: &mut dyn Device, model: &Model) -> Result<std::result::Result<(), String>> {
+    fn compare_with_cpu(&self, device: &mut dyn Device, model: &Model) -> Result<Outcome> {
         let mut cpu = self.on_cpu(model)?;
         let worst = selftest::apart(device, &mut cpu).map_err(Failure::stopped)?;
-        let wrong = format!("{worst:.4} of their spread apart, where {MODEL_BOUND} is allowed");
-        Ok(if worst < MODEL_BOUND { Ok(()) } else { Err(wrong) })
+        let error = format!("they differ by {worst:.4} of their spread; at most {MODEL_BOUND} is allowed");
+        Ok(if worst < MODEL_BOUND { Ok(()) } else { Err(error) })
     }
 }

@@ -1,9 +1,9 @@
-//! What this program is: version, commit, and how it was built.
+//! Version and commit of this program.
 
 /// For `--version`.
 pub(crate) const LONG: &str = env!("LONGHAND_BUILD");
 
-/// Lets every record and handshake name the commit.
-pub(crate) fn state() {
+/// Makes every record and handshake name the commit.
+pub(crate) fn set_build() {
     longhand_proto::state_build(env!("LONGHAND_BUILD_COMMIT"));
 }

@@ -115,7 +115,7 @@ all_ended() { [ "$(ended)" = 24 ]; }
 until_true 240 'the end of all documents' all_ended
 operator export slurm -o "$work/corpus" >/dev/null
 whole "$work/corpus" 24
-grep -q 'handed in' "$work/shared-logs/longhand-worker-${workers}_0.log"
+grep -q 'texts completed' "$work/shared-logs/longhand-worker-${workers}_0.log"
 idle() { [ -z "$(squeue --noheader --jobs "$workers" 2>/dev/null)" ]; }
 until_true 90 'the end of idle workers' idle
 scancel "$coordinator"

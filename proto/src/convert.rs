@@ -3,7 +3,7 @@
 use crate::id::ParseIdError;
 use crate::task::{
     Checkpoint, Constraint, Failure, FinishReason, Lease, LengthControl, Message, ModelInfo, Output, Sampling, Task,
-    TaskKind, Timings, Usage, Vitals,
+    TaskKind, Timings, Usage, WorkerStatus,
 };
 use crate::v1;
 
@@ -124,8 +124,8 @@ same_fields! {
     ModelInfo { name, weights_hash, tokenizer_hash, licence, engine, device, context }
 }
 
-impl From<Vitals> for v1::Vitals {
-    fn from(report: Vitals) -> Self {
+impl From<WorkerStatus> for v1::Vitals {
+    fn from(report: WorkerStatus) -> Self {
         Self {
             version: report.version,
             model: Some(report.model.into()),
@@ -147,7 +147,7 @@ impl From<Vitals> for v1::Vitals {
     }
 }
 
-impl From<v1::Vitals> for Vitals {
+impl From<v1::Vitals> for WorkerStatus {
     fn from(report: v1::Vitals) -> Self {
         Self {
             version: report.version,

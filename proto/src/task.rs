@@ -217,7 +217,7 @@ pub struct ModelInfo {
 /// What a worker says of itself now and then. For people: nothing is decided by it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Vitals {
+pub struct WorkerStatus {
     /// Of the worker's build.
     pub version: String,
     pub model: ModelInfo,

@@ -11,9 +11,9 @@ use longhand_worker::cuda::host::Host;
 use longhand_worker::cuda::profile::Profile;
 use longhand_worker::cuda::{self, CudaDevice, CudaOptions, KvFormat, KvMemory, WeightFormat, kernels};
 use longhand_worker::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch};
-use longhand_worker::meter::Meter;
 use longhand_worker::model::Model;
 use longhand_worker::selftest::{self, Bounds, Distances, Fault, Known, Way};
+use longhand_worker::throughput::ThroughputMeter;
 
 /// Where a test body runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,9 +263,9 @@ fn a_shape_without_weights_is_measured_kernel_by_kernel() {
         let options = CudaOptions { weight_format, ..options.clone() };
         let mut device = CudaDevice::random(profile.around(gpu(Kind::Host)), &config, &options).unwrap();
         profile.clear();
-        let mut meter = Meter::new(&mut device, 3, 40).unwrap();
-        meter.read(30).unwrap();
-        meter.write(30..32).unwrap();
+        let mut meter = ThroughputMeter::new(&mut device, 3, 40).unwrap();
+        meter.prefill(30).unwrap();
+        meter.decode(30..32).unwrap();
         let table = profile.table(2);
         for part in ["rms_norm", "prefill_64_bf16", "decode_64_bf16", "sample_choose", product, "copy to the GPU"] {
             assert!(table.contains(part), "no {part} in\n{table}");

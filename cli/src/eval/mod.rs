@@ -1,34 +1,38 @@
-//! `longhand eval`: how well a model keeps to the length asked for, and how well it writes; alone and by AgentWrite.
+//! `longhand eval`: how well a model follows a requested length and how well it writes, directly and with AgentWrite.
 //!
-//! Both methods are ordinary runs, each in a folder of its own below the output folder: so an evaluation is resumed as a run
-//! is, and each text can be looked at. The scores are read from their stores when both are complete.
+//! Both methods are ordinary runs, each in a folder below the output folder: an evaluation resumes as a run does, and each
+//! text can be inspected. The scores are computed from the stores when both runs are complete.
 
+mod bootstrap;
 mod page;
 mod prompts;
-mod sample;
 mod score;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
+use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::output;
 use longhand_coordinator::domain::recipe::{Method, Recipe};
+use longhand_coordinator::files::atomic;
 use longhand_coordinator::store::{self, Filter, RedisOptions};
 use serde_json::json;
 
-use crate::args::{EngineArgs, LEASE_SECONDS, RunArgs};
-use crate::exit::{Code, Failure, Result};
-use crate::folder::write_atomically;
-use crate::port::{AccessArgs, HttpArgs};
-use crate::run::{out_of_store, work};
-use crate::store::StoreArgs;
-use crate::{output, writer};
+use crate::args::engine::EngineArgs;
+use crate::args::lease::LEASE_SECONDS;
+use crate::args::listen::{AccessArgs, HttpArgs};
+use crate::args::store::StoreArgs;
+use crate::engine;
+use crate::run::args::RunArgs;
+use crate::run::run_with;
+use crate::run::store_failure::store_failure;
 use prompts::Prompt;
-use score::{Case, Report};
+use score::{Case, Report, method_name};
 
-/// Sections that may be cut before the text is given up: here a cut text is one more thing to measure.
-const ANY: u32 = 200;
-/// Documents looked at in one call to the store.
+/// Truncated sections that a document may have: here a truncated text is measured as it is.
+const MAX_TRUNCATED: u32 = 200;
+/// Documents per page when listing the store.
 const PAGE: u32 = 64;
 
 const HELP: &str = "\
@@ -37,35 +41,36 @@ Examples:
   longhand eval longbench-write --prompts longbench_write.jsonl -o evaluation --model model.gguf --judge 3
   longhand eval ruler --prompts longwrite_ruler.jsonl -o ruler --model model.gguf --max-length 2000
 
-Prompts: one JSON object a line with `prompt`, `length` (words asked for) and, if known, `type`.
+Prompts: one JSON object per line with `prompt`, `length` (requested words) and optionally `type`.
 
-Each prompt is written twice: directly (the prompt as it is, the answer as it comes) and by AgentWrite with the recipe.
-S_l is 100 where the length asked for was met, and 0 at four times too long or three times too short; a text that could
-not be written counts as no words. S_q is the judge's score, with --judge. Intervals are 95 % bootstrap intervals over
-the prompts. No filter leaves anything out.
+Each prompt is answered twice: directly (the prompt and the reply as they are) and with AgentWrite and the recipe. S_l is
+100 if the requested length was met, and 0 if the text is four times too long or three times too short; a failed text
+counts as 0 words. S_q is the judge's score, with --judge. Intervals are 95 % bootstrap intervals over the prompts. No
+filter is applied.
 
-Stop with Ctrl-C; the same command goes on where it stopped.
+Stop with Ctrl-C; rerun the same command to resume.
 
-Output: report.txt (the table), report.json, report.html (asked against written length), and the two runs in direct/ and
-agentwrite/, each a folder like that of `longhand run`.
+Output: report.txt (the tables), report.json, report.html (plot of requested against written length), and the two runs in
+direct/ and agentwrite/, each like the output folder of `longhand run`.
 
 Exit codes:
   0    evaluated
-  1    it could not go on; the same command continues
-  2    nothing was started: wrong usage, prompts, recipe, model or output folder
-  3    evaluated, but some texts could not be written
-  130  interrupted; the same command continues it";
+  1    the evaluation could not continue; rerun the same command to resume
+  2    nothing was started: invalid arguments, prompts, recipe, model or output folder
+  3    evaluated, but some texts failed
+  130  interrupted; rerun the same command to resume";
 
-/// Which set of prompts is measured; they differ in how the results are grouped.
+/// The kind of prompt set; the kinds differ in how results are grouped.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Eval {
-    /// LongBench-Write: by length asked for, language and type
+    /// LongBench-Write: results by requested length, language and type
     #[command(name = "longbench-write")]
     LongBenchWrite(Box<EvalArgs>),
-    /// LongWrite-Ruler: the same requests at growing lengths
+    /// LongWrite-Ruler: the same requests at increasing lengths
     Ruler(Box<EvalArgs>),
 }
 
+/// The prompts, and how to answer them.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct EvalArgs {
@@ -73,27 +78,27 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
 
-    /// Output folder; made if missing, continued if it holds an unfinished evaluation
+    /// Output folder; created if missing, resumed if it holds an unfinished evaluation
     #[arg(short, long, value_name = "DIR", env = "LONGHAND_OUTPUT")]
     output: PathBuf,
 
-    /// How the texts come about
+    /// How the texts are generated
     #[arg(long, value_enum, default_value_t = Methods::Both)]
     method: Methods,
 
-    /// Recipe (TOML) of AgentWrite; its sampling is used for direct texts too [default: the built-in recipe]
+    /// Recipe (TOML) of AgentWrite; its sampling applies to direct texts too [default: the built-in recipe]
     #[arg(long, value_name = "FILE", env = "LONGHAND_RECIPE")]
     recipe: Option<PathBuf>,
 
-    /// Votes of the judge on each text, by the same model; 0 leaves S_q out
+    /// Votes of the judge (the same model) on each text; 0 for no S_q
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=32))]
     judge: u32,
 
-    /// Leave out prompts that ask for more words
+    /// Skip prompts that request more words
     #[arg(long, value_name = "WORDS")]
     max_length: Option<u32>,
 
-    /// Seed of all random choices, the intervals included
+    /// Random seed of texts and intervals
     #[arg(long, value_name = "N", default_value_t = 0, env = "LONGHAND_SEED")]
     seed: u64,
 
@@ -106,7 +111,7 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     access: AccessArgs,
 
-    /// Print events to stdout, one JSON object a line, the report as the last one
+    /// Print events to stdout, one JSON object per line; the report is the last one
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -129,21 +134,15 @@ impl Methods {
     }
 }
 
-/// The name of a method's run and folder.
-const fn name(method: Method) -> &'static str {
-    match method {
-        Method::Direct => "direct",
-        Method::AgentWrite => "agentwrite",
-    }
-}
-
 impl Eval {
+    /// True if stdout is for programs.
     pub(crate) const fn json(&self) -> bool {
         match self {
             Self::LongBenchWrite(args) | Self::Ruler(args) => args.json,
         }
     }
 
+    /// Runs the evaluation.
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::LongBenchWrite(args) => evaluate(*args, score::Grouping::Bins).await,
@@ -158,20 +157,20 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
         None => Recipe::builtin(),
     };
     let (prompts, left_out) = prompts::read(&args.prompts, args.max_length)?;
-    let engine = writer::open(&args.engine).await?;
+    let engine = engine::open(&args.engine).await?;
     let input = args.output.join("prompts.jsonl");
     std::fs::create_dir_all(&args.output)
-        .and_then(|()| write_atomically(&input, prompts::rows(&prompts).as_bytes()))
-        .map_err(|e| Failure::refused(format!("{} cannot be written: {e}", input.display())))?;
+        .map_err(|e| Failure::refused(format!("{} cannot be created: {e}", args.output.display())))?;
+    atomic::replace(&input, prompts::rows(&prompts).as_bytes()).map_err(Failure::refused)?;
     let mut cases = Vec::new();
     for method in args.method.each() {
-        let output = args.output.join(name(method));
+        let output = args.output.join(method_name(method));
         let run = RunArgs {
             input: input.clone(),
             output: output.clone(),
-            run_id: Some(name(method).parse().map_err(Failure::refused)?),
+            run_id: Some(method_name(method).parse().map_err(Failure::refused)?),
             seed: args.seed,
-            // The next method gets them back.
+            // Moved back below, for the next method.
             engine: args.engine,
             access: args.access,
             http: args.http,
@@ -188,10 +187,10 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
             dry_run: false,
             quiet: false,
         };
-        let code = work(&run, measured(&recipe, method, args.judge), Arc::clone(&engine)).await?;
+        let code = run_with(&run, evaluation_recipe(&recipe, method, args.judge), Arc::clone(&engine)).await?;
         (args.engine, args.access, args.http) = (run.engine, run.access, run.http);
         match code {
-            Code::Ok | Code::Flawed => {}
+            Code::Ok | Code::Partial => {}
             Code::Interrupted | Code::Stopped | Code::Refused => return Ok(code),
         }
         cases.push((method, read(&output, &prompts).await?));
@@ -199,23 +198,23 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
     report(&args, &Report::new(cases, grouping, args.seed, engine.model(), left_out))
 }
 
-/// The recipe as it is measured: nothing is left out, and everything that was written is judged.
-fn measured(recipe: &Recipe, method: Method, votes: u32) -> Recipe {
+/// The recipe for an evaluation: no filter rejects anything, and every text is judged.
+fn evaluation_recipe(recipe: &Recipe, method: Method, votes: u32) -> Recipe {
     let mut recipe = Recipe { method, ..recipe.clone() };
-    recipe.filters.max_truncated = ANY;
+    recipe.filters.max_truncated = MAX_TRUNCATED;
     (recipe.judge.votes, recipe.judge.all, recipe.judge.min) = (votes, true, 0.0);
     recipe
 }
 
-/// What became of each prompt, in the order of the prompts.
+/// The result of each prompt, in the order of the prompts.
 async fn read(folder: &Path, prompts: &[Prompt]) -> Result<Vec<Case>> {
     let url = format!("sqlite://{}", folder.join(".longhand").join("store.sqlite").display());
-    let store = store::open(&url, RedisOptions::default()).await.map_err(|e| out_of_store(&e))?;
+    let store = store::open(&url, RedisOptions::default()).await.map_err(|e| store_failure(&e))?;
     let mut found = std::collections::HashMap::new();
-    for run in store.runs().await.map_err(|e| out_of_store(&e))? {
+    for run in store.runs().await.map_err(|e| store_failure(&e))? {
         let mut after = None;
         loop {
-            let page = store.list(&run.id, &Filter::default(), after, PAGE).await.map_err(|e| out_of_store(&e))?;
+            let page = store.list(&run.id, &Filter::default(), after, PAGE).await.map_err(|e| store_failure(&e))?;
             for record in page.records {
                 let document = serde_json::from_str(&record.body)
                     .map_err(|e| Failure::stopped(format!("document {}: {e}", record.id)))?;
@@ -230,11 +229,7 @@ async fn read(folder: &Path, prompts: &[Prompt]) -> Result<Vec<Case>> {
     }
     let case = |prompt: &Prompt| {
         let case = found.remove(&prompt.id).ok_or_else(|| {
-            Failure::stopped(format!(
-                "prompt {} is not in {}; give the same command again",
-                prompt.id,
-                folder.display()
-            ))
+            Failure::stopped(format!("prompt {} is not in {}; rerun the same command", prompt.id, folder.display()))
         })?;
         Ok(Case { kind: prompt.kind.clone(), asked: prompt.length, ..case })
     };
@@ -249,13 +244,12 @@ fn report(args: &EvalArgs, report: &Report) -> Result<Code> {
         [("report.json", json.as_slice()), ("report.html", page.as_bytes()), ("report.txt", text.as_bytes())]
     {
         let path = args.output.join(file);
-        write_atomically(&path, content)
-            .map_err(|e| Failure::stopped(format!("{} cannot be written: {e}", path.display())))?;
+        atomic::replace(&path, content).map_err(Failure::stopped)?;
     }
     if args.json {
         output::json(&json!({ "event": "evaluated", "report": report, "output": args.output }))?;
     } else {
         output::line(&format!("\n{text}\nplot  {}", args.output.join("report.html").display()))?;
     }
-    Ok(if report.failed() == 0 { Code::Ok } else { Code::Flawed })
+    Ok(if report.failed() == 0 { Code::Ok } else { Code::Partial })
 }

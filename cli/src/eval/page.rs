@@ -1,4 +1,4 @@
-//! The plot of asked against written length, as a page that needs nothing else.
+//! The plot of requested against written length, as a self-contained page.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::score::{Case, Report};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 520.0;
-/// Room for the axes.
+/// Space for the axes.
 const LEFT: f64 = 64.0;
 const BOTTOM: f64 = 48.0;
 const MARGIN: f64 = 16.0;
@@ -21,21 +21,36 @@ background:#fff}pre{background:#f4f4f2;padding:1rem;overflow:auto}svg{max-width:
 /// The whole page.
 pub(super) fn html(report: &Report) -> String {
     let mut out = String::new();
-    draw(&mut out, report).expect("a String takes all that is written");
+    draw(&mut out, report).expect("writing to a String cannot fail");
     out
 }
 
 fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
-    let cases = || report.methods.iter().flat_map(|method| method.cases.iter().map(|case| (method.method, case)));
-    let scale = Scale::of(cases().map(|(_, case)| case));
+    let scale = Scale::of(report.methods.iter().flat_map(|method| &method.cases));
     write!(
         out,
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Length asked for and written</title><style>{STYLE}</style><h1>Length asked for and written</h1>\
-         <p>Each point is a prompt; on the dashed line as many words were written as asked for. A text that could not be \
-         written stands on the lower edge.</p>\
-         <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Words asked for and words written\">"
+         <title>Requested and written length</title><style>{STYLE}</style><h1>Requested and written length</h1>\
+         <p>Each point is a prompt; on the dashed line the written length equals the requested length. Failed texts are on the \
+         lower edge.</p>\
+         <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Requested words and written words\">"
     )?;
+    grid(out, &scale)?;
+    points(out, report, &scale)?;
+    write!(
+        out,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">requested words</text>\
+         <text transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">written words</text></svg>\
+         <h2>Scores</h2><pre>{}</pre></html>",
+        (LEFT + WIDTH) / 2.0,
+        HEIGHT - 8.0,
+        (HEIGHT - BOTTOM) / 2.0,
+        escape(&report.text())
+    )
+}
+
+/// The grid with its labels, and the line of equal lengths.
+fn grid(out: &mut String, scale: &Scale) -> std::fmt::Result {
     for words in GRID.into_iter().filter(|words| scale.holds(*words)) {
         let (x, y) = (scale.x(words), scale.y(words));
         let (top, bottom, right) = (MARGIN, HEIGHT - BOTTOM, WIDTH - MARGIN);
@@ -50,7 +65,7 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
             y + 4.0
         )?;
     }
-    let (low, high) = (scale.least, scale.most);
+    let (low, high) = (scale.min, scale.max);
     write!(
         out,
         "<line class=\"even\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
@@ -58,12 +73,17 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
         scale.y(low),
         scale.x(high),
         scale.y(high)
-    )?;
-    for (method, case) in cases() {
+    )
+}
+
+/// A point for each prompt, and the key.
+fn points(out: &mut String, report: &Report, scale: &Scale) -> std::fmt::Result {
+    let cases = report.methods.iter().flat_map(|method| method.cases.iter().map(|case| (method.method, case)));
+    for (method, case) in cases {
         let what = case.kind.as_deref().unwrap_or("");
         write!(
             out,
-            "<circle class=\"{method}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"5\"><title>{method} {} {}: {} asked, {} written, S_l \
+            "<circle class=\"{method}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"5\"><title>{method} {} {}: {} requested, {} written, S_l \
              {:.1} {}</title></circle>",
             scale.x(case.asked),
             scale.y(case.written),
@@ -75,8 +95,8 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
             escape(&case.failed)
         )?;
     }
-    for (place, method) in report.methods.iter().enumerate() {
-        let (x, y, name) = (LEFT + 16.0, MARGIN + 16.0 + 20.0 * place as f64, method.method);
+    for (index, method) in report.methods.iter().enumerate() {
+        let (x, y, name) = (LEFT + 16.0, MARGIN + 16.0 + 20.0 * index as f64, method.method);
         write!(
             out,
             "<circle class=\"{name}\" cx=\"{x}\" cy=\"{y}\" r=\"5\"/><text class=\"key\" x=\"{}\" y=\"{}\">{name}</text>",
@@ -84,50 +104,41 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
             y + 4.0
         )?;
     }
-    write!(
-        out,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">words asked for</text>\
-         <text transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">words written</text></svg>\
-         <h2>Scores</h2><pre>{}</pre></html>",
-        (LEFT + WIDTH) / 2.0,
-        HEIGHT - 8.0,
-        (HEIGHT - BOTTOM) / 2.0,
-        escape(&report.text())
-    )
+    Ok(())
 }
 
-/// Words on both axes, by their logarithms.
+/// The logarithmic scale of words on both axes.
 struct Scale {
-    least: u32,
-    most: u32,
+    min: u32,
+    max: u32,
 }
 
 impl Scale {
     fn of<'a>(cases: impl Iterator<Item = &'a Case>) -> Self {
-        let (mut least, mut most) = (u32::MAX, 0);
+        let (mut min, mut max) = (u32::MAX, 0);
         for words in cases.flat_map(|case| [case.asked, case.written]).filter(|words| *words > 0) {
-            (least, most) = (least.min(words), most.max(words));
+            (min, max) = (min.min(words), max.max(words));
         }
-        let least = (least / 2).clamp(1, 1_000_000);
-        Self { least, most: most.saturating_mul(2).max(least + 1) }
+        let min = (min / 2).clamp(1, 1_000_000);
+        Self { min, max: max.saturating_mul(2).max(min + 1) }
     }
 
     fn holds(&self, words: u32) -> bool {
-        (self.least..=self.most).contains(&words)
+        (self.min..=self.max).contains(&words)
     }
 
-    /// 0 at the least, 1 at the most.
-    fn share(&self, words: u32) -> f64 {
-        let log = |words: u32| f64::from(words.max(self.least)).ln();
-        (log(words) - log(self.least)) / (log(self.most) - log(self.least))
+    /// The position of `words` on an axis: 0 at the minimum, 1 at the maximum.
+    fn fraction(&self, words: u32) -> f64 {
+        let log = |words: u32| f64::from(words.max(self.min)).ln();
+        (log(words) - log(self.min)) / (log(self.max) - log(self.min))
     }
 
     fn x(&self, words: u32) -> f64 {
-        LEFT + self.share(words) * (WIDTH - LEFT - MARGIN)
+        LEFT + self.fraction(words) * (WIDTH - LEFT - MARGIN)
     }
 
     fn y(&self, words: u32) -> f64 {
-        (HEIGHT - BOTTOM) - self.share(words) * (HEIGHT - BOTTOM - MARGIN)
+        (HEIGHT - BOTTOM) - self.fraction(words) * (HEIGHT - BOTTOM - MARGIN)
     }
 }
 
@@ -142,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_prompt_is_a_point_and_nothing_comes_from_elsewhere() {
+    fn every_prompt_is_a_point_and_the_page_is_self_contained() {
         let page = html(&report(Grouping::Bins));
         // Six cases, two entries of the key.
         assert_eq!(page.matches("<circle").count(), 8);
@@ -151,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn equal_lengths_lie_on_the_line_and_no_words_on_the_edge() {
+    fn equal_lengths_are_on_the_line_and_failed_texts_on_the_edge() {
         let report = report(Grouping::Bins);
         let scale = Scale::of(report.methods.iter().flat_map(|method| &method.cases));
-        assert!((scale.share(400) - scale.share(400)).abs() < f64::EPSILON);
+        assert!((scale.fraction(400) - scale.fraction(400)).abs() < f64::EPSILON);
         assert_eq!(scale.y(0), HEIGHT - BOTTOM);
         assert!(scale.x(400) < scale.x(2_000) && scale.y(400) > scale.y(2_000));
         assert!(scale.x(20_000) < WIDTH && scale.y(20_000) > 0.0);

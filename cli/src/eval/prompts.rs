@@ -1,16 +1,15 @@
-//! The prompts of an evaluation: a text, the words that it asks for, and its type.
+//! The prompts of an evaluation: text, requested words, and type.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use longhand_command::exit::{Failure, Result};
 use longhand_coordinator::dataset::input::LENGTH_RANGE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::exit::{Failure, Result};
-
-/// One prompt. Its id follows from its line and content, so that a file that was changed asks for other documents.
+/// One prompt. Its id is derived from its line and content, so that a changed file leads to different documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Prompt {
     pub(super) id: String,
@@ -19,7 +18,7 @@ pub(super) struct Prompt {
     pub(super) kind: Option<String>,
 }
 
-/// A line of the file; other keys are left alone.
+/// A line of the file; other keys are ignored.
 #[derive(Debug, Deserialize)]
 struct Row {
     prompt: Option<String>,
@@ -28,13 +27,13 @@ struct Row {
     kind: Option<String>,
 }
 
-/// Reads all prompts that ask for at most `max_length` words; says how many ask for more.
+/// Reads all prompts that request at most `max_length` words, and the number of those that request more.
 pub(super) fn read(path: &Path, max_length: Option<u32>) -> Result<(Vec<Prompt>, usize)> {
     let open = |e| Failure::refused(format!("{}: {e}; check the path and its permissions", path.display()));
     let lines = BufReader::new(File::open(path).map_err(open)?).lines();
     let mut prompts = Vec::new();
     for (line, number) in lines.zip(1_u64..) {
-        let line = line.map_err(|e| at(path, number, "", &e.to_string(), "want JSON Lines in UTF-8"))?;
+        let line = line.map_err(|e| at(path, number, "", &e.to_string(), "expected JSON Lines in UTF-8"))?;
         if !line.trim().is_empty() {
             prompts.push(
                 prompt(&line, number).map_err(|(key, problem, remedy)| at(path, number, key, &problem, &remedy))?,
@@ -44,9 +43,9 @@ pub(super) fn read(path: &Path, max_length: Option<u32>) -> Result<(Vec<Prompt>,
     let all = prompts.len();
     prompts.retain(|prompt| max_length.is_none_or(|most| prompt.length <= most));
     if prompts.is_empty() {
-        let what = if all == 0 { "holds no prompts" } else { "holds no prompt that asks for so few words" };
+        let what = if all == 0 { "has no prompts" } else { "has no prompt within --max-length" };
         return Err(Failure::refused(format!(
-            "{}: the file {what}; want one JSON object on each line, such as {{\"prompt\": \"...\", \"length\": 1000}}",
+            "{}: the file {what}; expected one JSON object per line, such as {{\"prompt\": \"...\", \"length\": 1000}}",
             path.display()
         )));
     }
@@ -54,21 +53,25 @@ pub(super) fn read(path: &Path, max_length: Option<u32>) -> Result<(Vec<Prompt>,
     Ok((prompts, left_out))
 }
 
-/// Key at fault, problem, remedy.
-type Fault = (&'static str, String, String);
+/// Key, problem, remedy.
+type RowError = (&'static str, String, String);
 
-fn prompt(line: &str, number: u64) -> Result<Prompt, Fault> {
+fn prompt(line: &str, number: u64) -> Result<Prompt, RowError> {
     let row: Row = serde_json::from_str(line)
-        .map_err(|e| ("", format!("is no JSON object of a prompt: {e}"), "write one object on each line".to_owned()))?;
+        .map_err(|e| ("", format!("not a valid prompt: {e}"), "write one JSON object per line".to_owned()))?;
     let text = row.prompt.filter(|text| !text.trim().is_empty());
-    let text = text.ok_or_else(|| ("prompt", "is missing".to_owned(), "write what is asked for there".to_owned()))?;
+    let text = text.ok_or_else(|| ("prompt", "is missing".to_owned(), "add the text of the prompt".to_owned()))?;
     let fits = |length: &Value| length.as_u64().filter(|words| LENGTH_RANGE.contains(words));
     let length = row.length.as_ref().and_then(fits).and_then(|words| u32::try_from(words).ok()).ok_or_else(|| {
         let problem = match &row.length {
             None => "is missing".to_owned(),
             Some(length) => format!("is {length}"),
         };
-        ("length", problem, format!("give whole words, {} to {}", LENGTH_RANGE.start(), LENGTH_RANGE.end()))
+        (
+            "length",
+            problem,
+            format!("expected a whole number of words from {} to {}", LENGTH_RANGE.start(), LENGTH_RANGE.end()),
+        )
     })?;
     let hash = blake3::hash(format!("{length} {text}").as_bytes()).to_hex();
     Ok(Prompt { id: format!("{number:04}-{}", &hash[..8]), text, length, kind: row.kind })
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_keep_their_place_and_content_in_their_id() {
+    fn the_id_of_a_prompt_depends_on_line_and_content() {
         let read_all = |text| read(file(text).path(), None).unwrap().0;
         let prompts = read_all(
             "{\"prompt\": \"Write.\", \"length\": 300, \"type\": \"News\"}\n\n{\"prompt\": \"写。\", \"length\": 20}\n",
@@ -114,20 +117,23 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_prompt_is_named_with_line_key_and_remedy() {
+    fn a_bad_prompt_is_reported_with_line_key_and_remedy() {
         for (text, says) in [
-            ("\n{\"length\": 5}", ":2: `prompt` is missing; write what is asked for there"),
-            ("{\"prompt\": \"x\"}", ":1: `length` is missing; give whole words, 10 to 1000000"),
-            ("{\"prompt\": \"x\", \"length\": \"many\"}", ":1: `length` is \"many\"; give whole words, 10 to 1000000"),
-            ("{\"prompt\": \"x\", \"length\": 5}", ":1: `length` is 5; give whole words"),
-            ("[1]", ":1: is no JSON object of a prompt"),
-            ("", "the file holds no prompts"),
+            ("\n{\"length\": 5}", ":2: `prompt` is missing; add the text of the prompt"),
+            ("{\"prompt\": \"x\"}", ":1: `length` is missing; expected a whole number of words from 10 to 1000000"),
+            (
+                "{\"prompt\": \"x\", \"length\": \"many\"}",
+                ":1: `length` is \"many\"; expected a whole number of words from 10 to 1000000",
+            ),
+            ("{\"prompt\": \"x\", \"length\": 5}", ":1: `length` is 5; expected a whole number of words"),
+            ("[1]", ":1: not a valid prompt"),
+            ("", "the file has no prompts"),
         ] {
             let error = read(file(text).path(), None).unwrap_err().message;
             assert!(error.contains(says), "{error}");
         }
         let long = file("{\"prompt\": \"x\", \"length\": 500}");
-        assert!(read(long.path(), Some(100)).unwrap_err().message.contains("so few words"));
+        assert!(read(long.path(), Some(100)).unwrap_err().message.contains("no prompt within --max-length"));
         assert_eq!(read(long.path(), Some(500)).unwrap().1, 0);
     }
 }

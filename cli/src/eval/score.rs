@@ -1,5 +1,6 @@
-//! What became of the prompts, scored and grouped.
+//! The results of the prompts, scored and grouped.
 
+use longhand_command::output::{grouped, table};
 use longhand_coordinator::domain::document::{Document, Progress};
 use longhand_coordinator::domain::judge;
 use longhand_coordinator::domain::language::Language;
@@ -10,10 +11,17 @@ use longhand_proto::task::ModelInfo;
 use longhand_proto::words;
 use serde::Serialize;
 
-use super::sample::{self, Mean};
-use crate::output::{grouped, table};
+use super::bootstrap::{self, Mean};
 
-/// One prompt by one method.
+/// The name of a method's run and folder.
+pub(super) const fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Direct => "direct",
+        Method::AgentWrite => "agentwrite",
+    }
+}
+
+/// The result of one prompt with one method.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Case {
     pub(super) id: String,
@@ -21,17 +29,18 @@ pub(super) struct Case {
     pub(super) kind: Option<String>,
     pub(super) language: Language,
     pub(super) asked: u32,
-    /// Words written; 0 if the text could not be written.
+    /// Words written; 0 if the text failed.
     pub(super) written: u32,
     pub(super) score_length: f64,
-    /// None where it was not judged, or no vote could be read.
+    /// None if it was not judged, or no vote could be parsed.
     pub(super) score_quality: Option<f64>,
     pub(super) unread_votes: usize,
-    /// Why there is no text; else empty.
+    /// Why there is no text; otherwise empty.
     pub(super) failed: String,
 }
 
 impl Case {
+    /// The result of a document that has ended.
     pub(super) fn of(state: State, document: &Document) -> Self {
         let asked = document.instruction.required_words.unwrap_or(0);
         let (written, failed) = match &document.progress {
@@ -57,21 +66,22 @@ impl Case {
     }
 }
 
-/// What the rows of the table are.
+/// How the prompts are grouped in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grouping {
     /// The paper's four bins.
     Bins,
-    /// Each length that is asked for.
+    /// Each requested length.
     Lengths,
 }
 
-/// The paper's bins: least and most words asked for, and how they are written there.
+/// The paper's bins: minimum and maximum of the requested words, and the notation there.
 const BINS: [(u32, u32, &str); 4] =
     [(0, 499, "[0, 500)"), (500, 1_999, "[500, 2k)"), (2_000, 3_999, "[2k, 4k)"), (4_000, 20_000, "[4k, 20k]")];
-/// From here on models without training for it fall behind.
+/// From this length on, models without training for long texts fall behind.
 const LONG: u32 = 2_000;
 
+/// All results of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Report {
     pub(super) model: String,
@@ -80,10 +90,11 @@ pub(super) struct Report {
     pub(super) prompts: usize,
     pub(super) left_out: usize,
     pub(super) methods: Vec<MethodReport>,
-    /// S_l by AgentWrite less S_l of the direct text of the same prompt; empty unless both were measured.
+    /// S_l with AgentWrite minus S_l of the direct text of the same prompt; empty unless both were measured.
     pub(super) gain: Vec<Gain>,
 }
 
+/// The results of one method.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct MethodReport {
     pub(super) method: &'static str,
@@ -93,6 +104,7 @@ pub(super) struct MethodReport {
     pub(super) cases: Vec<Case>,
 }
 
+/// The mean results of a group of prompts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Group {
     pub(super) by: &'static str,
@@ -105,6 +117,7 @@ pub(super) struct Group {
     pub(super) score: Option<f64>,
 }
 
+/// The mean gain of AgentWrite over direct texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Gain {
     pub(super) name: String,
@@ -112,6 +125,7 @@ pub(super) struct Gain {
 }
 
 impl Report {
+    /// The report on the cases of each method.
     pub(super) fn new(
         methods: Vec<(Method, Vec<Case>)>,
         grouping: Grouping,
@@ -137,7 +151,7 @@ impl Report {
         }
     }
 
-    /// Texts that could not be written.
+    /// Number of failed texts.
     pub(super) fn failed(&self) -> usize {
         self.methods.iter().map(|method| method.failed).sum()
     }
@@ -146,14 +160,14 @@ impl Report {
     pub(super) fn text(&self) -> String {
         let mut text = format!("{} prompts, model {}", grouped(self.prompts as u64), self.model);
         if self.left_out > 0 {
-            text.push_str(&format!("; {} that ask for more words were left out", grouped(self.left_out as u64)));
+            text.push_str(&format!("; {} skipped because they request more words", grouped(self.left_out as u64)));
         }
         text.push('\n');
         for method in &self.methods {
             text.push_str(&format!("\n{}\n", method.text()));
         }
         if !self.gain.is_empty() {
-            let mut rows = vec![["agentwrite less direct", "n", "S_l", "95 %"].map(str::to_owned).to_vec()];
+            let mut rows = vec![["agentwrite - direct", "n", "S_l", "95 %"].map(str::to_owned).to_vec()];
             for Gain { name, score_length: it } in &self.gain {
                 rows.push(vec![name.clone(), it.n.to_string(), format!("{:+.1}", it.mean), interval(it)]);
             }
@@ -167,12 +181,12 @@ fn interval(mean: &Mean) -> String {
     format!("{:.1} to {:.1}", mean.low, mean.high)
 }
 
-/// For all prompts, and for those that ask for much.
+/// For all prompts, and for those with a long requested length.
 fn gain(direct: &[Case], ours: &[Case], seed: u64) -> Vec<Gain> {
     let of = |name: &str, least: u32| {
         let pairs = direct.iter().zip(ours).filter(|(direct, _)| direct.asked >= least);
         let gains: Vec<f64> = pairs.map(|(direct, ours)| ours.score_length - direct.score_length).collect();
-        let score_length = sample::mean(&gains, seed, &format!("gain {name}"))?;
+        let score_length = bootstrap::mean(&gains, seed, &format!("gain {name}"))?;
         Some(Gain { name: name.to_owned(), score_length })
     };
     [of("all", 0), of("2,000 words or more", LONG)].into_iter().flatten().collect()
@@ -180,7 +194,7 @@ fn gain(direct: &[Case], ours: &[Case], seed: u64) -> Vec<Gain> {
 
 impl MethodReport {
     fn of(method: Method, cases: Vec<Case>, grouping: Grouping, seed: u64) -> Self {
-        let method = super::name(method);
+        let method = method_name(method);
         let mut groups = Vec::new();
         let mut add = |by, name: &str, belongs: &dyn Fn(&Case) -> bool| {
             let cases: Vec<&Case> = cases.iter().filter(|case| belongs(case)).collect();
@@ -221,7 +235,7 @@ impl MethodReport {
     fn text(&self) -> String {
         let judged = self.groups.iter().any(|group| group.score_quality.is_some());
         let mut head = vec![self.method.to_owned()];
-        head.extend(["n", "asked", "written", "S_l", "95 %"].map(str::to_owned));
+        head.extend(["n", "requested", "written", "S_l", "95 %"].map(str::to_owned));
         if judged {
             head.extend(["S_q", "95 %", "S"].map(str::to_owned));
         }
@@ -253,14 +267,10 @@ impl MethodReport {
         if self.failed > 0 {
             let failed = self.cases.iter().filter(|case| !case.failed.is_empty());
             let names: Vec<String> = failed.map(|case| format!("{} ({})", case.id, case.failed)).collect();
-            text.push_str(&format!(
-                "{} could not be written and count as no words: {}\n",
-                self.failed,
-                names.join(", ")
-            ));
+            text.push_str(&format!("{} failed and count as 0 words: {}\n", self.failed, names.join(", ")));
         }
         if self.unread_votes > 0 {
-            text.push_str(&format!("{} votes of the judge could not be read\n", grouped(self.unread_votes as u64)));
+            text.push_str(&format!("{} votes of the judge could not be parsed\n", grouped(self.unread_votes as u64)));
         }
         text
     }
@@ -274,8 +284,8 @@ impl Group {
         let qualities: Vec<f64> = cases.iter().filter_map(|case| case.score_quality).collect();
         let mean =
             |of: &dyn Fn(&Case) -> u32| cases.iter().map(|case| f64::from(of(case))).sum::<f64>() / cases.len() as f64;
-        let score_length = sample::mean(&lengths, seed, &draw("S_l"))?;
-        let score_quality = sample::mean(&qualities, seed, &draw("S_q"));
+        let score_length = bootstrap::mean(&lengths, seed, &draw("S_l"))?;
+        let score_quality = bootstrap::mean(&qualities, seed, &draw("S_q"));
         Some(Self {
             by,
             name: name.to_owned(),
@@ -326,21 +336,21 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_text_that_could_not_be_written_lowers_the_score_and_is_named() {
+    fn a_failed_text_lowers_the_score_and_is_listed() {
         let report = report(Grouping::Bins);
         let all = group(&report, "all");
         assert!((all.score_length.mean - (100.0 + 96.667 + 0.0) / 3.0).abs() < 0.01);
-        assert_eq!(all.score_quality.unwrap().mean, 70.0, "over those that were judged");
+        assert_eq!(all.score_quality.unwrap().mean, 70.0, "mean of the judged texts");
         assert_eq!(all.score, Some((all.score_length.mean + 70.0) / 2.0));
         assert_eq!(report.failed(), 1);
         let text = report.text();
-        assert!(text.contains("1 could not be written and count as no words: 3 (bad_plan)"), "{text}");
-        assert!(text.contains("2 that ask for more words were left out"), "{text}");
-        assert!(text.contains("1 votes of the judge could not be read"), "{text}");
+        assert!(text.contains("1 failed and count as 0 words: 3 (bad_plan)"), "{text}");
+        assert!(text.contains("2 skipped because they request more words"), "{text}");
+        assert!(text.contains("1 votes of the judge could not be parsed"), "{text}");
     }
 
     #[test]
-    fn bins_have_the_ends_of_the_paper() {
+    fn bins_have_the_bounds_of_the_paper() {
         let bin = |asked: u32| {
             BINS.iter().find(|(least, most, _)| (*least..=*most).contains(&asked)).map(|(_, _, name)| *name)
         };
@@ -352,7 +362,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_ruler_has_a_row_for_each_length_and_the_gain_is_taken_prompt_by_prompt() {
+    fn the_ruler_has_a_row_for_each_length_and_the_gain_is_paired_by_prompt() {
         let report = report(Grouping::Lengths);
         assert_eq!(group(&report, "2,000").asked, 2_000.0);
         let long = &report.gain[1];

@@ -1,16 +1,15 @@
-//! The Hugging Face hub: what a repository holds, and where its files lie on this machine, as the hub's own programs
-//! would look for them.
+//! The Hugging Face hub: the files of a repository, and its cache on this machine, in the layout of the hub's own programs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use longhand_command::exit::{Failure, Result};
 use serde::Deserialize;
 
 use super::transfer::{Check, Transfer};
-use crate::exit::{Failure, Result};
 
-/// What an engine reads of a repository: the weights in one format, their shape, and the tokenizer.
+/// Files that an engine reads besides the weights.
 const NEEDED: [&str; 6] = [
     "config.json",
     "generation_config.json",
@@ -35,9 +34,7 @@ impl FromStr for Repository {
         };
         match text.split_once('/') {
             Some((organisation, name)) if word(organisation) && word(name) => Ok(Self(text.to_owned())),
-            _ => {
-                Err(format!("{text:?} is no model of the hub: want ORGANISATION/NAME, such as Qwen/Qwen3-8B, or a URL"))
-            }
+            _ => Err(format!("invalid model {text:?}: expected ORGANISATION/NAME, such as Qwen/Qwen3-8B, or a URL")),
         }
     }
 }
@@ -48,7 +45,7 @@ impl fmt::Display for Repository {
     }
 }
 
-/// Where the hub is and who asks.
+/// The hub, its cache on this machine, and the token.
 #[derive(Debug)]
 pub(super) struct Hub {
     endpoint: String,
@@ -58,6 +55,7 @@ pub(super) struct Hub {
 }
 
 impl Hub {
+    /// The hub of the variables `HF_*`.
     pub(super) fn from_environment() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
@@ -75,14 +73,14 @@ impl Hub {
         }
     }
 
-    /// What the repository holds at a revision.
+    /// The files of a repository at a revision.
     pub(super) async fn snapshot(&self, transfer: &Transfer, name: &Repository, revision: &str) -> Result<Snapshot> {
         let url = format!("{}/api/models/{name}/revision/{revision}?blobs=true", self.endpoint);
         let text = transfer.text(&url).await?;
-        let said: Said = serde_json::from_str(&text).map_err(|e| {
-            Failure::stopped(format!("{url}: the answer is not the hub's ({e}); check HF_ENDPOINT and any proxy"))
+        let metadata: HubMetadata = serde_json::from_str(&text).map_err(|e| {
+            Failure::stopped(format!("{url}: unexpected response ({e}); check HF_ENDPOINT and any proxy"))
         })?;
-        let files = said.siblings.into_iter().map(|it| Entry {
+        let files = metadata.siblings.into_iter().map(|it| Entry {
             check: match (it.lfs, it.blob_id) {
                 (Some(lfs), _) => Check::Sha256(lfs.sha256),
                 (None, Some(blob)) => Check::GitBlob(blob),
@@ -91,12 +89,13 @@ impl Hub {
             name: it.rfilename,
             size: it.size.unwrap_or(0),
         });
-        // Names come from elsewhere and become paths here.
+        // The names become local paths and are not trusted.
         let safe =
             |name: &str| Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        Ok(Snapshot { commit: said.sha, files: files.filter(|file| safe(&file.name)).collect() })
+        Ok(Snapshot { commit: metadata.sha, files: files.filter(|file| safe(&file.name)).collect() })
     }
 
+    /// URL of a file at a commit.
     pub(super) fn url(&self, name: &Repository, commit: &str, file: &str) -> String {
         format!("{}/{name}/resolve/{commit}/{file}", self.endpoint)
     }
@@ -110,24 +109,24 @@ impl Hub {
         self.root(name).join("snapshots").join(commit)
     }
 
-    /// Notes which commit a revision is: what offline use looks up.
-    pub(super) fn remember(&self, name: &Repository, revision: &str, commit: &str) -> Result<()> {
+    /// Saves the commit of a revision, for offline use.
+    pub(super) fn save_revision(&self, name: &Repository, revision: &str, commit: &str) -> Result<()> {
         let path = self.root(name).join("refs").join(revision);
         let written =
             path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, commit));
         written.map_err(|e| Failure::stopped(format!("{}: {e}", path.display())))
     }
 
-    /// The folder that was pulled for a revision, or the one of that commit.
-    pub(super) fn kept(&self, name: &Repository, revision: &str) -> Option<PathBuf> {
-        let noted = std::fs::read_to_string(self.root(name).join("refs").join(revision)).ok();
-        let folder = self.folder(name, noted.as_deref().map_or(revision, str::trim));
+    /// The cached folder of a revision or commit.
+    pub(super) fn cached(&self, name: &Repository, revision: &str) -> Option<PathBuf> {
+        let commit = std::fs::read_to_string(self.root(name).join("refs").join(revision)).ok();
+        let folder = self.folder(name, commit.as_deref().map_or(revision, str::trim));
         folder.is_dir().then_some(folder)
     }
 }
 
 #[derive(Debug, Deserialize)]
-struct Said {
+struct HubMetadata {
     sha: String,
     siblings: Vec<Sibling>,
 }
@@ -153,6 +152,7 @@ pub(super) struct Snapshot {
     files: Vec<Entry>,
 }
 
+/// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -161,22 +161,26 @@ pub(super) struct Entry {
 }
 
 impl Snapshot {
-    /// The files to fetch: the one asked for, or all that the engine reads, the small ones first.
-    pub(super) fn wanted(&self, only: Option<&str>) -> Result<Vec<Entry>, String> {
+    /// The files to download: the given one, or all that an engine reads, small ones first.
+    pub(super) fn select(&self, only: Option<&str>) -> Result<Vec<Entry>, String> {
         let gguf: Vec<&Entry> = self.files.iter().filter(|file| file.name.ends_with(".gguf")).collect();
         let list = |files: &[&Entry]| files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ");
         if let Some(name) = only {
             let found = self.files.iter().find(|file| file.name == name).cloned();
-            return found
-                .map(|file| vec![file])
-                .ok_or_else(|| format!("no file {name}; it has {}", list(&self.files.iter().collect::<Vec<_>>())));
+            return found.map(|file| vec![file]).ok_or_else(|| {
+                format!("the repository has no file {name}; it has {}", list(&self.files.iter().collect::<Vec<_>>()))
+            });
         }
         let weights = |file: &&Entry| file.name.ends_with(".safetensors") && !file.name.contains('/');
         let weights: Vec<Entry> = self.files.iter().filter(weights).cloned().collect();
         match (weights.is_empty(), &gguf[..]) {
             (true, [one]) => return Ok(vec![(*one).clone()]),
-            (true, []) => return Err("it holds neither safetensors nor a GGUF file: no engine here can use it".into()),
-            (true, many) => return Err(format!("it comes in several sizes, name one with --file: {}", list(many))),
+            (true, []) => {
+                return Err("the repository has neither safetensors nor GGUF files; choose another model".into());
+            }
+            (true, many) => {
+                return Err(format!("the repository has several GGUF files; choose one with --file: {}", list(many)));
+            }
             (false, _) => {}
         }
         let needed = self.files.iter().filter(|file| NEEDED.contains(&&*file.name)).cloned();
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_engine_reads_is_fetched() {
+    fn only_files_that_the_engine_reads_are_selected() {
         let full = snapshot(&[
             "README.md",
             "config.json",
@@ -210,7 +214,7 @@ mod tests {
             "pytorch_model.bin",
         ]);
         assert_eq!(
-            names(full.wanted(None).unwrap()),
+            names(full.select(None).unwrap()),
             [
                 "config.json",
                 "tokenizer.json",
@@ -219,16 +223,16 @@ mod tests {
                 "model-00002-of-00002.safetensors",
             ]
         );
-        assert_eq!(names(snapshot(&["a.gguf", "README.md"]).wanted(None).unwrap()), ["a.gguf"]);
+        assert_eq!(names(snapshot(&["a.gguf", "README.md"]).select(None).unwrap()), ["a.gguf"]);
         let sizes = snapshot(&["a-Q4.gguf", "a-Q8.gguf"]);
-        assert!(sizes.wanted(None).unwrap_err().contains("--file: a-Q4.gguf, a-Q8.gguf"));
-        assert_eq!(names(sizes.wanted(Some("a-Q8.gguf")).unwrap()), ["a-Q8.gguf"]);
-        assert!(sizes.wanted(Some("b")).unwrap_err().contains("a-Q4.gguf"));
-        assert!(snapshot(&["pytorch_model.bin"]).wanted(None).unwrap_err().contains("neither"));
+        assert!(sizes.select(None).unwrap_err().contains("--file: a-Q4.gguf, a-Q8.gguf"));
+        assert_eq!(names(sizes.select(Some("a-Q8.gguf")).unwrap()), ["a-Q8.gguf"]);
+        assert!(sizes.select(Some("b")).unwrap_err().contains("a-Q4.gguf"));
+        assert!(snapshot(&["pytorch_model.bin"]).select(None).unwrap_err().contains("neither"));
     }
 
     #[test]
-    fn a_name_that_is_none_is_refused() {
+    fn an_invalid_name_is_rejected() {
         assert!("Qwen/Qwen3-8B".parse::<Repository>().is_ok());
         for bad in ["", "qwen", "/x", "a/", "a/b/c", "../x", "a/..", "a b/c"] {
             assert!(bad.parse::<Repository>().is_err(), "{bad}");

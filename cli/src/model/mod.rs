@@ -1,4 +1,4 @@
-//! `longhand model`: where a worker's model comes from.
+//! `longhand model`: downloads models.
 
 mod hub;
 mod transfer;
@@ -6,10 +6,10 @@ mod transfer;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::output;
 use serde_json::json;
 
-use crate::exit::{Code, Failure, Result};
-use crate::output;
 use hub::{Hub, Repository};
 use transfer::{Check, Transfer};
 
@@ -21,33 +21,36 @@ Examples:
   longhand model pull https://storage.example.com/model.gguf --output models/model.gguf --sha256 b179c952…
   longhand worker --model \"$(longhand model pull Qwen/Qwen3-8B)\"
 
-Prints the path for --model as its last line. What was fetched in part goes on where it stopped; every file is checked
-against the checksum that the hub states. Without --output a model of the hub lies where other programs look for it too.
+The last line of the output is the path for --model. Interrupted downloads are resumed; every file is verified against the
+checksum of the hub. Without --output, a model goes to the shared cache of the Hugging Face programs.
 
 Environment:
-  HF_HOME         folder of the hub's files [default: ~/.cache/huggingface]
-  HF_TOKEN        token for models that ask for one; else the file HF_HOME/token
-  HF_ENDPOINT     another hub [default: https://huggingface.co]
-  HF_HUB_OFFLINE  1: take what is there, ask nobody
+  HF_HOME         cache folder [default: ~/.cache/huggingface]
+  HF_TOKEN        access token for gated models [default: content of the file HF_HOME/token]
+  HF_ENDPOINT     URL of the hub [default: https://huggingface.co]
+  HF_HUB_OFFLINE  1: use the cache only, without a network
 
 Exit codes:
-  0    the model is there, whole
-  1    it could not be fetched; the same command goes on
-  2    nothing was started: wrong usage, no such model, no right to it";
+  0    the model is complete
+  1    the download failed; rerun the same command to resume
+  2    nothing was started: invalid arguments, unknown model, or no access to it";
 
+/// Subcommands on models.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Model {
-    /// Fetch a model from the Hugging Face hub, or one file from anywhere
+    /// Download a model from the Hugging Face hub, or one file from a URL
     Pull(PullArgs),
 }
 
 impl Model {
+    /// True if stdout is for programs.
     pub(crate) const fn json(&self) -> bool {
         match self {
             Self::Pull(args) => args.json,
         }
     }
 
+    /// Runs the subcommand.
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::Pull(args) => pull(&args).await,
@@ -55,13 +58,14 @@ impl Model {
     }
 }
 
+/// What to download, and where to.
 #[derive(Debug, Args)]
 #[command(after_help = PULL_HELP)]
 pub(crate) struct PullArgs {
-    /// Name of the model on the hub, as ORGANISATION/NAME, or the URL of a file
+    /// Model on the hub, as ORGANISATION/NAME, or the URL of a file
     source: String,
 
-    /// Folder for a model of the hub, file for a URL
+    /// Output folder for a model of the hub; output file for a URL
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
 
@@ -69,15 +73,15 @@ pub(crate) struct PullArgs {
     #[arg(long, value_name = "NAME", default_value = "main")]
     revision: String,
 
-    /// Only this file, for models that come as one GGUF file in several sizes
+    /// Download only this file, for repositories with GGUF files in several sizes
     #[arg(long, value_name = "NAME")]
     file: Option<String>,
 
-    /// Checksum of the file behind a URL, 64 hex digits
+    /// SHA-256 checksum of the file at the URL, 64 hex digits
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
 
-    /// Print events to stdout, one JSON object a line
+    /// Print events to stdout, one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -95,16 +99,16 @@ async fn pull(args: &PullArgs) -> Result<Code> {
 /// One file from a URL.
 async fn file(args: &PullArgs) -> Result<PathBuf> {
     let Some(to) = &args.output else {
-        return Err(Failure::refused("a URL needs --output, the file to write, such as models/model.gguf"));
+        return Err(Failure::refused("no output given: a URL needs --output FILE, such as models/model.gguf"));
     };
     let check = match &args.sha256 {
         Some(hex) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
             Check::Sha256(hex.to_ascii_lowercase())
         }
-        Some(hex) => return Err(Failure::refused(format!("--sha256 {hex}: want 64 hex digits"))),
+        Some(hex) => return Err(Failure::refused(format!("invalid --sha256 {hex}: expected 64 hex digits"))),
         None => Check::None,
     };
-    // A folder, as the chart names it, takes the file under its own name.
+    // If the output is a folder, as in the Helm chart, the file keeps its name.
     let name = args.source.split(['?', '#']).next().and_then(|url| url.rsplit('/').next()).unwrap_or_default();
     let to = if to.is_dir() || to.extension().is_none() { to.join(name) } else { to.clone() };
     Transfer::new(None, args.json)?.fetch(&args.source, &to, None, &check).await?;
@@ -114,33 +118,33 @@ async fn file(args: &PullArgs) -> Result<PathBuf> {
 /// A model of the hub.
 async fn repository(args: &PullArgs) -> Result<PathBuf> {
     if args.sha256.is_some() {
-        return Err(Failure::refused("--sha256 is for a URL: the hub states its own checksums"));
+        return Err(Failure::refused("--sha256 is for URLs only: the hub provides checksums"));
     }
     let name: Repository = args.source.parse().map_err(Failure::refused)?;
     let hub = Hub::from_environment();
     if hub.offline {
-        let folder = args.output.clone().or_else(|| hub.kept(&name, &args.revision));
+        let folder = args.output.clone().or_else(|| hub.cached(&name, &args.revision));
         let there = folder.map(|folder| match &args.file {
             Some(file) => folder.join(file),
             None => folder,
         });
         return there.filter(|path| path.exists()).ok_or_else(|| {
             Failure::refused(format!(
-                "{name}: HF_HUB_OFFLINE is set and {} does not hold it: pull it where there is a network and copy that folder",
+                "{name}: HF_HUB_OFFLINE is set and the model is not in {}; download it on a machine with a network and copy that folder",
                 hub.home.display()
             ))
         });
     }
     let transfer = Transfer::new(hub.token.as_deref(), args.json)?;
     let snapshot = hub.snapshot(&transfer, &name, &args.revision).await?;
-    let files = snapshot.wanted(args.file.as_deref()).map_err(|why| Failure::refused(format!("{name}: {why}")))?;
+    let files = snapshot.select(args.file.as_deref()).map_err(|why| Failure::refused(format!("{name}: {why}")))?;
     let folder = args.output.clone().unwrap_or_else(|| hub.folder(&name, &snapshot.commit));
     for file in &files {
         let url = hub.url(&name, &snapshot.commit, &file.name);
         transfer.fetch(&url, &folder.join(&file.name), Some(file.size), &file.check).await?;
     }
     if args.output.is_none() {
-        hub.remember(&name, &args.revision, &snapshot.commit)?;
+        hub.save_revision(&name, &args.revision, &snapshot.commit)?;
     }
     Ok(match &files[..] {
         [only] if only.name.ends_with(".gguf") => folder.join(&only.name),

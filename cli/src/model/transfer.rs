@@ -1,10 +1,10 @@
-//! One file from the network to the disk: goes on where it was cut off, is checked, and appears under its name only when
-//! it is whole.
+//! Downloads one file: resumes after an interruption, verifies the checksum, and renames the file when it is complete.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use longhand_command::exit::{Failure, Result, with_causes};
 use longhand_proto::chance;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Client, Response, StatusCode};
@@ -12,74 +12,73 @@ use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::exit::{Failure, Result};
-use crate::health::chain;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time without a byte after which the connection is closed.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Consecutive attempts without progress before the download fails.
+const MAX_ATTEMPTS: u32 = 5;
+const FIRST_BACKOFF: Duration = Duration::from_millis(300);
+/// Longest delay before another attempt.
+const LAST_BACKOFF: Duration = Duration::from_secs(20);
 
-const CONNECT: Duration = Duration::from_secs(15);
-/// Silence on the line after which it is taken for dead.
-const SILENCE: Duration = Duration::from_secs(60);
-/// Tries in a row that bring no byte.
-const TRIES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(300);
-/// Longest pause before another try.
-const PAUSE: Duration = Duration::from_secs(20);
-
-/// What a file must be.
+/// How a file is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Check {
-    /// Nobody says.
+    /// No checksum is known.
     None,
     Sha256(String),
-    /// Git's name of it: SHA-1 over a header with its length, and the content.
+    /// The git blob id: SHA-1 over a header with the length, and the content.
     GitBlob(String),
 }
 
-/// The way there.
+/// An HTTP client for downloads.
 #[derive(Debug)]
 pub(super) struct Transfer {
     client: Client,
     quiet: bool,
 }
 
-/// Why a try brought nothing.
-enum Trouble {
-    /// Another try may do.
-    Passing(String),
-    /// So may it here, and this one brought something.
-    Cut(String),
-    Final(Failure),
+/// Why an attempt failed.
+enum AttemptError {
+    /// A retry may succeed.
+    Transient(String),
+    /// A retry may succeed, and this attempt made progress.
+    Interrupted(String),
+    Permanent(Failure),
 }
 
 impl Transfer {
+    /// A client that sends `token`, with a progress bar unless `quiet`.
     pub(super) fn new(token: Option<&str>, quiet: bool) -> Result<Self> {
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| Failure::refused("HF_TOKEN holds characters that no token has"))?;
-            // The client leaves it out when it is sent on to another host, as the hub does for large files.
+                .map_err(|_| Failure::refused("invalid HF_TOKEN: it has characters that are not allowed in a token"))?;
+            // The client does not forward it when it is redirected to another host, as for large files.
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
         let agent = format!("longhand/{}", longhand_proto::VERSION);
         let client = Client::builder().user_agent(agent).default_headers(headers);
-        let client = client.connect_timeout(CONNECT).read_timeout(SILENCE).build().map_err(Failure::refused)?;
+        let client =
+            client.connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build().map_err(Failure::refused)?;
         Ok(Self { client, quiet })
     }
 
-    /// A short answer.
+    /// The body of a short response.
     pub(super) async fn text(&self, url: &str) -> Result<String> {
-        self.patiently(url, async || {
-            let answer = self.ask(url, 0).await?;
-            answer.text().await.map_err(|e| Trouble::Passing(chain(&e)))
+        self.with_retry(url, async || {
+            let answer = self.get(url, 0).await?;
+            answer.text().await.map_err(|e| AttemptError::Transient(with_causes(&e)))
         })
         .await
     }
 
-    /// A file of a known size, if anybody knows it.
+    /// Downloads a file of a known or unknown size to `to`.
     pub(super) async fn fetch(&self, url: &str, to: &Path, size: Option<u64>, check: &Check) -> Result<()> {
         let at = |path: &Path, e: std::io::Error| Failure::stopped(format!("{}: {e}", path.display()));
         if to.exists() {
-            // It got its name when it was whole; a look at the length tells another file of the same name.
+            // Only complete files have this name; the length detects another file of the same name.
             let there = std::fs::metadata(to).map_err(|e| at(to, e))?.len();
             if size.is_none_or(|size| size == there) {
                 return Ok(());
@@ -91,16 +90,16 @@ impl Transfer {
         let part = part_of(to);
         let name = to.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let bar = self.bar(&name, size);
-        self.patiently(url, async || self.go_on(url, &part, &bar).await).await?;
+        self.with_retry(url, async || self.resume(url, &part, &bar).await).await?;
         let got = std::fs::metadata(&part).map_err(|e| at(&part, e))?.len();
-        let wrong = match size.filter(|&size| size != got) {
-            Some(size) => Some(format!("{got} bytes came instead of {size}")),
+        let problem = match size.filter(|&size| size != got) {
+            Some(size) => Some(format!("received {got} bytes, expected {size}")),
             None => differs(&part, check).await.map_err(|e| at(&part, e))?,
         };
-        if let Some(wrong) = wrong {
-            // Going on with it could never make it right.
+        if let Some(problem) = problem {
+            // Resuming could never correct it.
             std::fs::remove_file(&part).map_err(|e| at(&part, e))?;
-            return Err(Failure::stopped(format!("{url}: {wrong}; it was thrown away, run the command again")));
+            return Err(Failure::stopped(format!("{url}: {problem}; the file was deleted, rerun the command")));
         }
         File::open(&part).await.map_err(|e| at(&part, e))?.sync_all().await.map_err(|e| at(&part, e))?;
         std::fs::rename(&part, to).map_err(|e| at(to, e))?;
@@ -115,12 +114,12 @@ impl Transfer {
         bar.with_style(style).with_prefix(name.to_owned())
     }
 
-    /// Appends what is missing.
-    async fn go_on(&self, url: &str, part: &Path, bar: &ProgressBar) -> Result<(), Trouble> {
-        let at = |e: std::io::Error| Trouble::Final(Failure::stopped(format!("{}: {e}", part.display())));
+    /// Appends the missing part.
+    async fn resume(&self, url: &str, part: &Path, bar: &ProgressBar) -> Result<(), AttemptError> {
+        let at = |e: std::io::Error| AttemptError::Permanent(Failure::stopped(format!("{}: {e}", part.display())));
         let have = std::fs::metadata(part).map_or(0, |it| it.len());
-        let mut answer = self.ask(url, have).await?;
-        // A server that knows no ranges begins anew.
+        let mut answer = self.get(url, have).await?;
+        // A server without range requests starts over.
         let have = if answer.status() == StatusCode::PARTIAL_CONTENT { have } else { 0 };
         if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(());
@@ -133,79 +132,81 @@ impl Transfer {
         options.create(true).write(true).append(have > 0).truncate(have == 0);
         let file = options.open(part).await.map_err(at)?;
         let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
-        let mut came = false;
+        let mut progressed = false;
         let ended = loop {
             match answer.chunk().await {
                 Ok(Some(chunk)) => {
-                    came = true;
+                    progressed = true;
                     file.write_all(&chunk).await.map_err(at)?;
                     bar.inc(chunk.len() as u64);
                 }
                 Ok(None) => break Ok(()),
-                Err(error) if came => break Err(Trouble::Cut(chain(&error))),
-                Err(error) => break Err(Trouble::Passing(chain(&error))),
+                Err(error) if progressed => break Err(AttemptError::Interrupted(with_causes(&error))),
+                Err(error) => break Err(AttemptError::Transient(with_causes(&error))),
             }
         };
         file.flush().await.map_err(at)?;
         ended
     }
 
-    async fn ask(&self, url: &str, from: u64) -> Result<Response, Trouble> {
+    async fn get(&self, url: &str, from: u64) -> Result<Response, AttemptError> {
         let mut request = self.client.get(url);
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
-        let answer = request.send().await.map_err(|e| Trouble::Passing(chain(&e)))?;
+        let answer = request.send().await.map_err(|e| AttemptError::Transient(with_causes(&e)))?;
         let status = answer.status();
-        let refused = |why: &str| Err(Trouble::Final(Failure::refused(format!("{url}: {status}: {why}"))));
+        let refused = |why: &str| Err(AttemptError::Permanent(Failure::refused(format!("{url}: {status}: {why}"))));
         match status {
             status if status.is_success() => Ok(answer),
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => Ok(answer),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => refused(
-                "no such model, or one that asks for a token: check the name, accept its terms on its page, and set HF_TOKEN",
-            ),
-            StatusCode::NOT_FOUND | StatusCode::GONE => refused("not there: check the name and --revision"),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(Trouble::Passing(status.to_string())),
-            status if status.is_server_error() => Err(Trouble::Passing(status.to_string())),
-            _ => refused("the server does not give it"),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                refused("unknown or gated model: check the name, accept the terms on its page, and set HF_TOKEN")
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => refused("not found: check the name and --revision"),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+                Err(AttemptError::Transient(status.to_string()))
+            }
+            status if status.is_server_error() => Err(AttemptError::Transient(status.to_string())),
+            _ => refused("the server rejected the request"),
         }
     }
 
-    /// Tries until a try succeeds or several in a row fail.
-    async fn patiently<T>(&self, url: &str, one: impl AsyncFn() -> Result<T, Trouble>) -> Result<T> {
+    /// Repeats an attempt until it succeeds or several in a row fail.
+    async fn with_retry<T>(&self, url: &str, attempt: impl AsyncFn() -> Result<T, AttemptError>) -> Result<T> {
         let mut last = String::new();
-        let mut tried = 0;
-        while tried < TRIES {
-            match one().await {
+        let mut failed = 0;
+        while failed < MAX_ATTEMPTS {
+            match attempt().await {
                 Ok(done) => return Ok(done),
-                Err(Trouble::Final(failure)) => return Err(failure),
-                Err(Trouble::Cut(why)) => (tried, last) = (0, why),
-                Err(Trouble::Passing(why)) => (tried, last) = (tried + 1, why),
+                Err(AttemptError::Permanent(failure)) => return Err(failure),
+                Err(AttemptError::Interrupted(why)) => (failed, last) = (0, why),
+                Err(AttemptError::Transient(why)) => (failed, last) = (failed + 1, why),
             }
-            if tried < TRIES {
-                tokio::time::sleep(chance::around((FIRST_PAUSE * 2_u32.pow(tried)).min(PAUSE))).await;
+            if failed < MAX_ATTEMPTS {
+                tokio::time::sleep(chance::around((FIRST_BACKOFF * 2_u32.pow(failed)).min(LAST_BACKOFF))).await;
             }
         }
         Err(Failure::stopped(format!(
-            "{url}: {last}; tried {TRIES} times. Check the network and any proxy; the same command goes on from here. \
-             Without a network: pull where there is one, copy the folder, and name it with --model"
+            "{url}: {last}; failed {MAX_ATTEMPTS} times. Check the network and any proxy, then rerun the same command to resume. \
+             Without a network: download on another machine, copy the folder, and use it with --model"
         )))
     }
 }
 
-/// Where a file lies until it is whole.
+/// The path of a file until it is complete.
 fn part_of(to: &Path) -> PathBuf {
     let mut name = to.as_os_str().to_owned();
     name.push(".part");
     name.into()
 }
 
-/// How the file differs from what it must be.
+/// How the file differs from what is expected.
 async fn differs(path: &Path, check: &Check) -> std::io::Result<Option<String>> {
     let (mut hash, want, kind) = match check {
         Check::None => return Ok(None),
         Check::Sha256(want) => (Context::new(&SHA256), want, "SHA-256"),
-        Check::GitBlob(want) => (Context::new(&SHA1_FOR_LEGACY_USE_ONLY), want, "git name"),
+        Check::GitBlob(want) => (Context::new(&SHA1_FOR_LEGACY_USE_ONLY), want, "git blob id"),
     };
     let mut file = File::open(path).await?;
     if matches!(check, Check::GitBlob(_)) {
@@ -219,5 +220,5 @@ async fn differs(path: &Path, check: &Check) -> std::io::Result<Option<String>> 
         }
     }
     let got: String = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((got != *want).then(|| format!("its {kind} is {got} instead of {want}")))
+    Ok((got != *want).then(|| format!("its {kind} is {got}, expected {want}")))
 }

@@ -1,4 +1,4 @@
-//! What is left when the store is emptied: the corpus, and the file that was submitted.
+//! Recovery after the store was emptied, from the archive and the submitted file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,11 +14,11 @@ use crate::program::accepted;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks until there is an answer.
-fn until<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+/// Polls until there is a result.
+fn until<T>(what: &str, poll: impl Fn() -> Option<T>) -> T {
     let begin = clock::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
         assert!(begin.elapsed() < PATIENCE, "not within a minute: {what}");
@@ -47,7 +47,7 @@ fn archived(archive: &Path) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn an_emptied_store_is_noticed_and_what_was_accepted_is_not_written_again() {
+fn an_emptied_store_is_detected_and_accepted_documents_are_not_generated_again() {
     let server = Server::start(Kind::Redis);
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("archive");
@@ -60,7 +60,7 @@ fn an_emptied_store_is_noticed_and_what_was_accepted_is_not_written_again() {
     until("some documents are archived", || (archived(&archive).len() >= 3).then_some(()));
     empty(&server);
     let before = archived(&archive);
-    let error = until("the loss is noticed", || {
+    let error = until("the loss is detected", || {
         let ended = fleet.run(&["status", "ships"]);
         ended.stderr.contains("emptied").then_some(ended.stderr)
     });
@@ -73,7 +73,7 @@ fn an_emptied_store_is_noticed_and_what_was_accepted_is_not_written_again() {
     for (id, record) in &before {
         let now = fleet.ask(&["show", "ships", id]).remove(0);
         let again = now["attempts"].as_array().unwrap().iter().any(|attempt| attempt["end"] == "completed");
-        assert!(!again, "document {id} was written again");
+        assert!(!again, "document {id} was generated again");
         for (section, was) in record["sections"].as_array().unwrap().iter().enumerate() {
             assert_eq!(now["body"]["progress"]["sections"][section]["text"], was["text"]);
         }

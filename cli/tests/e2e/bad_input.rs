@@ -1,4 +1,4 @@
-//! Bad input of every kind: the message names what, where and the remedy, nothing is lost, and the exit code says so.
+//! Bad input of every kind: the message says what is wrong, where, and what to do; nothing is lost; the exit code matches.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl Case {
         self.dir.path().join("out")
     }
 
-    /// Runs with the engine double.
+    /// Runs with the mock engine.
     fn run(&self, more: &[&str]) -> Ended {
         let (input, out) = (self.input.to_str().unwrap(), self.out());
         let args = ["run", input, "-o", out.to_str().unwrap(), "--engine", "mock"];
@@ -67,7 +67,7 @@ impl Case {
 }
 
 #[track_caller]
-fn says(ended: &Ended, code: i32, words: &[&str]) {
+fn expect(ended: &Ended, code: i32, words: &[&str]) {
     let text = format!("{}{}", ended.stdout, ended.stderr);
     assert_eq!(ended.code, Some(code), "{text}");
     for word in words {
@@ -76,13 +76,13 @@ fn says(ended: &Ended, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn an_empty_or_missing_file_is_refused_before_anything_starts() {
+fn an_empty_or_missing_file_is_rejected_before_anything_starts() {
     let case = Case::new("");
-    says(&case.run(&[]), 2, &["in.jsonl", "no rows", "want one JSON object"]);
-    says(&case.validate(), 2, &["in.jsonl", "no rows"]);
+    expect(&case.run(&[]), 2, &["in.jsonl", "no rows", "want one JSON object"]);
+    expect(&case.validate(), 2, &["in.jsonl", "no rows"]);
     assert!(!case.out().exists());
     fs::remove_file(&case.input).unwrap();
-    says(&case.run(&[]), 2, &["in.jsonl", "check the path"]);
+    expect(&case.run(&[]), 2, &["in.jsonl", "check the path"]);
     assert!(!case.out().exists());
 }
 
@@ -106,15 +106,15 @@ fn one_bad_row(bad: &[u8], words: &[&str]) {
     let case = Case::new(seven_rows(bad));
     let mut words = words.to_vec();
     words.push("in.jsonl:7");
-    says(&case.validate(), 3, &words);
+    expect(&case.validate(), 3, &words);
 
     let mut strict = words.clone();
     strict.push("--strict");
-    says(&case.run(&["--strict"]), 2, &strict);
+    expect(&case.run(&["--strict"]), 2, &strict);
     assert!(!case.out().exists(), "--strict must start nothing");
 
     // Without it the other seven are written, and the bad one is listed and counted.
-    says(&case.run(&[]), 3, &["bad_row"]);
+    expect(&case.run(&[]), 3, &["bad_row"]);
     assert_eq!(case.accepted().len(), 7);
     let failed = case.read("failed.jsonl");
     assert_eq!(failed.lines().count(), 1, "{failed}");
@@ -150,90 +150,90 @@ fn an_instruction_of_five_megabytes() {
 }
 
 #[test]
-fn a_recipe_key_that_is_unknown_or_out_of_range_is_named_with_its_line() {
+fn an_unknown_or_invalid_recipe_key_is_reported_with_its_line() {
     let case = Case::new(GOOD);
     let recipe = case.file("r.toml", "name = \"x\"\n\n[section]\nflor = 0.9\n");
-    says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:4", "section.flor", "section.floor"]);
+    expect(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:4", "section.flor", "section.floor"]);
     let recipe = case.file("r.toml", "[plan]\nmax_steps = 0\n");
-    says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "plan.max_steps", "want"]);
+    expect(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "plan.max_steps", "want"]);
     let recipe = case.file("r.toml", "[filters]\nmin_words = 10\nmax_similarity = 1.5\n");
     let words = ["r.toml:3", "`filters.max_similarity` is 1.5", "want 0.5 to 1"];
-    says(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &words);
-    says(&case.run(&["--recipe", "nowhere.toml"]), 2, &["nowhere.toml"]);
+    expect(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &words);
+    expect(&case.run(&["--recipe", "nowhere.toml"]), 2, &["nowhere.toml"]);
     assert!(!case.out().exists());
 }
 
 /// A threshold out of range, or a recipe in another encoding, is refused by the report too, and the page that is there stays.
 #[test]
-fn a_report_by_a_recipe_that_cannot_be_used_is_none() {
+fn a_report_with_an_invalid_recipe_is_rejected() {
     let case = Case::new(GOOD);
-    says(&case.run(&["--quiet"]), 0, &[]);
+    expect(&case.run(&["--quiet"]), 0, &[]);
     let out = case.out();
     let report = |more: &[&str]| run(["report", out.to_str().unwrap()].iter().copied().chain(more.iter().copied()));
-    says(&report(&[]), 0, &["report.html"]);
+    expect(&report(&[]), 0, &["report.html"]);
     let before = case.read("report.html");
     let recipe = case.file("r.toml", "[filters]\nmax_residue = 4000000000\n");
-    says(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "filters.max_residue", "want 0 to"]);
+    expect(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "filters.max_residue", "want 0 to"]);
     fs::write(&recipe, b"name = \"caf\xe9\"\n").unwrap();
-    says(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml", "line 1 is not in UTF-8", "iconv"]);
+    expect(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml", "line 1 is not in UTF-8", "iconv"]);
     assert_eq!(case.read("report.html"), before);
 }
 
 /// Each column is there but the one that holds the instructions.
 #[test]
-fn a_parquet_file_without_a_column_of_texts_is_refused_as_a_whole() {
+fn a_parquet_file_without_a_text_column_is_rejected() {
     let case = Case::new(GOOD);
-    says(&case.run(&["--quiet"]), 0, &[]);
+    expect(&case.run(&["--quiet"]), 0, &[]);
     let (corpus, exported) = (case.out(), case.dir.path().join("exported"));
     let args = ["export", "--from", corpus.to_str().unwrap(), "-o", exported.to_str().unwrap(), "--format", "parquet"];
-    says(&run(args), 0, &[]);
+    expect(&run(args), 0, &[]);
     let parquet = exported.join("data/train-00000-of-00001.parquet");
     let other = case.dir.path().join("imported.jsonl");
     let import =
         |field: &str| run(["import", parquet.to_str().unwrap(), "-o", other.to_str().unwrap(), "--field", field]);
-    says(&import("question"), 2, &["train-00000-of-00001.parquet", "no `question` column", "`messages`", "--field"]);
+    expect(&import("question"), 2, &["train-00000-of-00001.parquet", "no `question` column", "`messages`", "--field"]);
     assert!(!other.exists());
-    says(&import("messages"), 0, &[]);
+    expect(&import("messages"), 0, &[]);
     assert!(fs::read_to_string(&other).unwrap().contains("Write about tea"));
 }
 
 #[test]
-fn a_folder_of_another_recipe_or_seed_is_refused_unless_told() {
+fn a_folder_with_another_recipe_or_seed_is_rejected_without_new_run() {
     let case = Case::new(GOOD);
-    says(&case.run(&["--quiet"]), 0, &[]);
+    expect(&case.run(&["--quiet"]), 0, &[]);
     let before = case.accepted();
     let recipe = case.file("r.toml", "name = \"another\"\n");
     let with_recipe = ["--recipe", recipe.to_str().unwrap()];
     let refused = case.run(&with_recipe);
-    says(&refused, 2, &["another recipe", "--new-run"]);
+    expect(&refused, 2, &["another recipe", "--new-run"]);
     let hashes = refused.stderr.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| word.len() == 64).count();
     assert_eq!(hashes, 2, "both hashes are named: {}", refused.stderr);
-    says(&case.run(&["--seed", "7"]), 2, &["another seed", "--new-run"]);
+    expect(&case.run(&["--seed", "7"]), 2, &["another seed", "--new-run"]);
     assert_eq!(case.accepted(), before, "a refusal changes nothing");
-    says(&case.run(&[with_recipe[0], with_recipe[1], "--new-run"]), 0, &[]);
+    expect(&case.run(&[with_recipe[0], with_recipe[1], "--new-run"]), 0, &[]);
     assert!(case.out().join("previous-1/data").exists());
 }
 
 #[test]
-fn a_folder_that_holds_other_files_is_left_alone() {
+fn a_folder_with_other_files_is_rejected() {
     let case = Case::new(GOOD);
     fs::create_dir(case.out()).unwrap();
     fs::write(case.out().join("README.md"), "my project").unwrap();
-    says(&case.run(&[]), 2, &["README.md", "choose an output folder"]);
+    expect(&case.run(&[]), 2, &["README.md", "choose an empty or new output folder"]);
     assert_eq!(case.read("README.md"), "my project");
 }
 
 #[test]
-fn a_store_that_cannot_be_reached_is_named_without_its_password() {
+fn an_unreachable_store_is_reported_without_its_password() {
     let case = Case::new(GOOD);
     let ended = case.run(&["--store", "redis://me:secret@127.0.0.1:1/0"]);
-    says(&ended, 2, &["127.0.0.1:1"]);
+    expect(&ended, 2, &["127.0.0.1:1"]);
     assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
-    says(&case.run(&["--new-run", "--store", "nosuch://place"]), 2, &["nosuch", "redis://"]);
+    expect(&case.run(&["--new-run", "--store", "nosuch://place"]), 2, &["nosuch", "redis://"]);
 }
 
 #[test]
-fn no_model_or_one_that_is_no_model() {
+fn a_missing_or_invalid_model_is_rejected() {
     let case = Case::new(GOOD);
     let with_model = |path: &Path| {
         let args = [
@@ -245,17 +245,17 @@ fn no_model_or_one_that_is_no_model() {
         run(args.into_iter().chain(["--model".as_ref(), path.as_os_str()]))
     };
     let missing = case.dir.path().join("none.gguf");
-    says(&with_model(&missing), 2, &["none.gguf"]);
-    says(&with_model(&case.file("text.gguf", "this is no model, whatever its name says")), 2, &["text.gguf", "GGUF"]);
-    says(&with_model(case.dir.path()), 2, &["config.json"]);
+    expect(&with_model(&missing), 2, &["none.gguf"]);
+    expect(&with_model(&case.file("text.gguf", "this is no model, whatever its name says")), 2, &["text.gguf", "GGUF"]);
+    expect(&with_model(case.dir.path()), 2, &["config.json"]);
     let unnamed = run(["run".as_ref(), case.input.as_os_str(), "-o".as_ref(), case.out().as_os_str()]);
-    says(&unnamed, 2, &["--model", "LONGHAND_MODEL"]);
+    expect(&unnamed, 2, &["--model", "LONGHAND_MODEL"]);
     assert!(!case.out().exists());
 }
 
 /// The real model with one thing changed.
 #[test]
-fn a_model_that_is_cut_or_holds_what_nobody_knows() {
+fn a_truncated_or_unsupported_model_is_rejected() {
     let real = fs::read(model()).unwrap();
     let case = Case::new(GOOD);
     let refused = |name: &str, bytes: &[u8], words: &[&str]| {
@@ -267,7 +267,7 @@ fn a_model_that_is_cut_or_holds_what_nobody_knows() {
         fs::remove_file(&path).unwrap();
         let mut words = words.to_vec();
         words.push(name);
-        says(&ended, 2, &words);
+        expect(&ended, 2, &words);
     };
     refused("cut.gguf", &real[..real.len() / 2], &[]);
     let after = |key: &[u8]| real.windows(key.len()).position(|window| window == key).unwrap() + key.len();
@@ -304,7 +304,7 @@ fn a_document_that_does_not_fit_the_context_fails_alone() {
     let (model, out) = (model(), case.out());
     let args = ["run".as_ref(), case.input.as_os_str(), "-o".as_ref(), out.as_os_str(), "--recipe".as_ref()];
     let ended = run(args.into_iter().chain([recipe.as_os_str(), "--model".as_ref(), model.as_os_str()]));
-    says(&ended, 3, &["context_too_small"]);
+    expect(&ended, 3, &["context_too_small"]);
     let failed = case.read("failed.jsonl");
     assert_eq!(failed.lines().count(), 1, "{failed}");
     assert!(failed.contains("\"instruction_id\":\"long\""), "{failed}");
@@ -313,10 +313,10 @@ fn a_document_that_does_not_fit_the_context_fails_alone() {
 }
 
 #[test]
-fn wrong_usage_is_told_from_a_run_that_failed() {
-    says(&run(["run"]), 2, &["Usage"]);
-    says(&run(["run", "in.jsonl", "-o", "x", "--candidates", "0"]), 2, &["--candidates"]);
-    says(&run(["nonsense"]), 2, &["nonsense"]);
-    says(&run(["--version"]), 0, &["longhand 0."]);
-    says(&run(["run", "--help"]), 0, &["Exit codes", "OTEL_EXPORTER_OTLP_ENDPOINT", "LONGHAND_MODEL", "130"]);
+fn invalid_usage_and_a_failed_run_have_different_exit_codes() {
+    expect(&run(["run"]), 2, &["Usage"]);
+    expect(&run(["run", "in.jsonl", "-o", "x", "--candidates", "0"]), 2, &["--candidates"]);
+    expect(&run(["nonsense"]), 2, &["nonsense"]);
+    expect(&run(["--version"]), 0, &["longhand 0."]);
+    expect(&run(["run", "--help"]), 0, &["Exit codes", "OTEL_EXPORTER_OTLP_ENDPOINT", "LONGHAND_MODEL", "130"]);
 }

@@ -1,4 +1,4 @@
-//! The dashboard in a real browser, as a person uses it. `browser.mjs` tells what the person does.
+//! The dashboard in a real browser. `browser.mjs` has the steps of the user.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use longhand_coordinator::text::filter;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Task, TaskKind};
 use longhand_proto::{DocumentId, WorkerId};
-use longhand_worker::client::link::{Credentials, Link, Tls};
+use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};
 use longhand_worker::client::{Worker, WorkerOptions, WorkerReport};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
 use longhand_worker::engine::{Engine, EngineStats, Event, Generation};
@@ -23,21 +23,20 @@ use tokio_util::sync::CancellationToken;
 use crate::fleet::Fleet;
 use crate::program::cache;
 
-/// What a task takes at least: a person is to see the run at work.
-const MOMENT: Duration = Duration::from_millis(100);
-/// A model that means harm writes this.
+/// Minimum duration of a task, so that the run is seen in progress.
+const TASK_DELAY: Duration = Duration::from_millis(100);
+/// Output of a hostile model.
 const HOSTILE: &str = "<script>window.harm = 'script'</script><img src=x onerror=\"window.harm = 'image'\"> \
                        </textarea></script>{{7*7}} javascript:alert(1)\n\n";
 
-/// The test double, but for documents that ask for trouble: one that asks to fail does, the first time; one that asks for a
-/// script gets it.
+/// The mock engine, with a failure or a hostile text where the instruction asks for it.
 #[derive(Debug)]
-struct Trouble {
+struct FaultyEngine {
     mock: MockEngine,
     failed: Mutex<HashSet<DocumentId>>,
 }
 
-impl Engine for Trouble {
+impl Engine for FaultyEngine {
     fn model(&self) -> &ModelInfo {
         self.mock.model()
     }
@@ -58,7 +57,7 @@ impl Engine for Trouble {
         let hostile = asks("be hostile") && task.kind == TaskKind::Section;
         let mut written = self.mock.start(task, resume);
         tokio::spawn(async move {
-            tokio::time::sleep(MOMENT).await;
+            tokio::time::sleep(TASK_DELAY).await;
             while let Some(mut event) = written.events.recv().await {
                 if let (true, Event::Done(output)) = (hostile, &mut event) {
                     output.text.insert_str(0, HOSTILE);
@@ -81,9 +80,9 @@ impl Engine for Trouble {
 }
 
 fn work(coordinator: &str) -> JoinHandle<WorkerReport> {
-    let link = Link::open(&[coordinator.to_owned()], &Tls::default(), Credentials::default()).unwrap();
+    let link = FailoverChannel::open(&[coordinator.to_owned()], &Tls::default(), Credentials::default()).unwrap();
     let mock = MockEngine::new(MockOptions::default());
-    let engine = Arc::new(Trouble { mock, failed: Mutex::default() });
+    let engine = Arc::new(FaultyEngine { mock, failed: Mutex::default() });
     let options = WorkerOptions {
         checkpoint_every: Duration::from_millis(300),
         ..WorkerOptions::new("press-1".parse::<WorkerId>().unwrap())
@@ -91,22 +90,22 @@ fn work(coordinator: &str) -> JoinHandle<WorkerReport> {
     tokio::spawn(async move { Worker::new(link, engine, options).run(CancellationToken::new()).await.unwrap() })
 }
 
-/// Has a person do what `story` in `browser.mjs` tells, and panics with what they found wrong.
-async fn person(story: &str, told: Value) {
+/// Runs a scenario of `browser.mjs` with its input, and panics with the errors it found.
+async fn run_scenario(name: &str, input: Value) {
     let driver = cache().join("browser/playwright/driver");
     assert!(driver.join("node").exists(), "{} is missing: run `make test-deps`", driver.display());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/browser.mjs");
     let mut command = Command::new(driver.join("node"));
-    command.arg(script).arg(driver.join("package")).arg(story).arg(told.to_string());
+    command.arg(script).arg(driver.join("package")).arg(name).arg(input.to_string());
     command.stdin(Stdio::null());
     let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = [done.stdout, done.stderr].concat();
-    assert!(done.status.success(), "{story}: {}", String::from_utf8_lossy(&text));
+    assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&text));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_follows_a_run_mends_what_failed_and_sends_a_worker_home() {
-    // Nobody listens for traces; documents have some all the same.
+async fn a_user_watches_a_run_requeues_failures_and_drains_a_worker() {
+    // No collector listens, but documents have trace ids.
     let traced = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")];
     let more = ["--http", "127.0.0.1:0", "--trace-url", "http://traces.example/{trace}"];
     let fleet = Fleet::start_in(&more, &traced);
@@ -122,15 +121,16 @@ async fn a_person_follows_a_run_mends_what_failed_and_sends_a_worker_home() {
     let submitted = fleet.run(&["submit", input.to_str().unwrap(), "--run-id", "ships"]);
     assert!(submitted.code.is_some_and(|code| code != 2), "{}{}", submitted.stdout, submitted.stderr);
     let worker = work(&fleet.url);
-    let told = json!({ "url": fleet.dashboard, "run": "ships", "worker": "press-1", "rules": filter::RULES.len() + 1 });
-    person("live", told).await;
+    let scenario =
+        json!({ "url": fleet.dashboard, "run": "ships", "worker": "press-1", "rules": filter::RULES.len() + 1 });
+    run_scenario("live", scenario).await;
     let report = tokio::time::timeout(Duration::from_secs(30), worker).await;
-    let report = report.expect("drained by hand, the worker ends").unwrap();
+    let report = report.expect("a drained worker ends").unwrap();
     assert!(report.completed > 10, "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_logs_in_and_what_they_do_bears_their_name() {
+async fn a_user_logs_in_and_the_audit_log_has_their_name() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens");
     let (worker, operator) = ("worker-0123456789abcdef", "operator-0123456789abcdef");
@@ -143,6 +143,7 @@ async fn a_person_logs_in_and_what_they_do_bears_their_name() {
     let input = fleet.input(3);
     let args = ["submit", input.to_str().unwrap(), "--run-id", "ships", "--token-file", token.to_str().unwrap()];
     assert_eq!(fleet.run(&args).code, Some(0));
-    let told = json!({ "url": fleet.dashboard, "run": "ships", "name": "anna", "token": operator, "wrong": worker });
-    person("login", told).await;
+    let scenario =
+        json!({ "url": fleet.dashboard, "run": "ships", "name": "anna", "token": operator, "wrong": worker });
+    run_scenario("login", scenario).await;
 }

@@ -1,4 +1,4 @@
-//! A fleet from the command line: submit, watch, look, decide, export; and what is refused.
+//! A fleet from the command line: submit, watch, inspect, requeue, cancel, export; and rejected commands.
 
 use longhand_tests::server::{Kind, Server};
 use serde_json::Value;
@@ -42,7 +42,7 @@ fn a_run_is_submitted_written_by_two_workers_and_exported_each_id_once() {
 }
 
 #[test]
-fn a_requeued_document_is_written_anew_and_its_old_text_stays_in_the_history() {
+fn a_requeued_document_is_written_again_and_its_old_text_is_in_the_history() {
     let fleet = Fleet::start(&[]);
     fleet.submit("ships", 2);
     let worker = fleet.worker(&[]);
@@ -58,7 +58,7 @@ fn a_requeued_document_is_written_anew_and_its_old_text_stays_in_the_history() {
     assert_eq!((&would["sections_kept"], &would["sections_redone"]), (&(sections - 1).into(), &1.into()));
     assert_eq!(counts(&fleet, "ships")["accepted"], 2, "a dry run changes nothing");
     fleet.ask(&only);
-    let error = fleet.refusal(&only);
+    let error = fleet.rejected(&only);
     assert!(error.contains("still being written") && error.contains("cancel it first"), "{error}");
 
     let _worker = fleet.worker(&[]);
@@ -79,7 +79,7 @@ fn a_paused_run_waits_and_a_cancelled_one_ends() {
     fleet.submit("ships", 2);
     fleet.ask(&["pause", "ships"]);
     let _worker = fleet.worker(&[]);
-    let error = fleet.refusal(&["submit", fleet.input(3).to_str().unwrap(), "--run-id", "ships"]);
+    let error = fleet.rejected(&["submit", fleet.input(3).to_str().unwrap(), "--run-id", "ships"]);
     assert!(error.contains("longhand resume ships"), "{error}");
     assert_eq!(counts(&fleet, "ships")["ready"], 2);
     fleet.submit("boats", 1);
@@ -88,10 +88,10 @@ fn a_paused_run_waits_and_a_cancelled_one_ends() {
 
     let id = first(&fleet, "ships", "ready");
     fleet.ask(&["cancel", "ships", "--document", &id]);
-    let error = fleet.refusal(&["cancel", "ships", "--document", &id]);
+    let error = fleet.rejected(&["cancel", "ships", "--document", &id]);
     assert!(error.contains("nothing left to cancel"), "{error}");
     fleet.ask(&["cancel", "ships"]);
-    let error = fleet.refusal(&["cancel", "ships"]);
+    let error = fleet.rejected(&["cancel", "ships"]);
     assert!(error.contains("nothing to cancel"), "{error}");
     fleet.ask(&["requeue", "ships", "--document", &id]);
     fleet.ask(&["resume", "ships"]);
@@ -100,7 +100,7 @@ fn a_paused_run_waits_and_a_cancelled_one_ends() {
 }
 
 #[test]
-fn what_does_not_exist_is_named_with_its_kind() {
+fn unknown_runs_and_documents_are_reported() {
     let fleet = Fleet::start(&[]);
     fleet.submit("ships", 1);
     let nobody = "0".repeat(32);
@@ -113,24 +113,24 @@ fn what_does_not_exist_is_named_with_its_kind() {
         (vec!["requeue", "ships", "--document", &nobody], "no such document"),
         (vec!["documents", "ships", "--state", "lost"], "want one of ready, leased"),
     ] {
-        let error = fleet.refusal(&args);
+        let error = fleet.rejected(&args);
         assert!(error.contains(says), "{args:?}: {error}");
     }
 }
 
 #[test]
-fn a_worker_with_another_model_than_every_run_asks_for_is_told_so() {
+fn a_worker_without_the_required_model_is_rejected() {
     let fleet = Fleet::start(&[]);
     let input = fleet.input(1);
     fleet.ask(&["submit", input.to_str().unwrap(), "--run-id", "ships", "--require-model", "large"]);
-    let error = fleet.refusal(&["worker", "--engine", "mock"]);
+    let error = fleet.rejected(&["worker", "--engine", "mock"]);
     for part in ["run ships asks for model large", "this worker has mock", "start the worker with that model"] {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }
 }
 
 #[test]
-fn clocks_that_are_an_hour_off_cost_nothing() {
+fn clock_skew_of_an_hour_has_no_effect() {
     let server = Server::start(Kind::Redis);
     let clock = |seconds| [("LONGHAND_CLOCK_AHEAD_SECONDS", seconds)];
     let start = |seconds| {
@@ -152,7 +152,7 @@ fn clocks_that_are_an_hour_off_cost_nothing() {
 }
 
 #[test]
-fn a_worker_that_cannot_hand_its_texts_back_ends_within_its_grace_or_at_once_when_asked_twice() {
+fn a_worker_that_cannot_submit_ends_within_its_grace_or_at_the_second_signal() {
     for (grace, asked, code) in [("1", 1, Some(0)), ("600", 2, Some(130))] {
         let fleet = Fleet::start(&[]);
         fleet.submit("ships", 1);
@@ -176,7 +176,7 @@ fn a_worker_that_cannot_hand_its_texts_back_ends_within_its_grace_or_at_once_whe
 }
 
 #[test]
-fn a_worker_goes_on_with_another_coordinator_when_its_own_is_killed() {
+fn a_worker_fails_over_when_its_coordinator_is_killed() {
     let mut fleet = Fleet::start(&["--lease-seconds", "5"]);
     let store = format!("sqlite:{}", fleet.dir.path().join("store.sqlite").display());
     let other = Process::start(&["coordinator", "--store", &store, "--listen", "127.0.0.1:0", "--lease-seconds", "5"]);

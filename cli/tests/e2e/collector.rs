@@ -1,4 +1,4 @@
-//! Collectors of traces: one in the test's own process, and a real one before it.
+//! Trace collectors: one in the test's own process, and a real one in front of it.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener as Port, TcpStream};
@@ -20,9 +20,9 @@ use tonic::{Request, Response, Status};
 use crate::program::cache;
 
 /// Polls of a condition, 50 ms apart: a minute.
-const LOOKS: u32 = 1_200;
+const MAX_POLLS: u32 = 1_200;
 
-/// Keeps all spans that it is sent over gRPC.
+/// A collector that keeps all spans received over gRPC.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Collector {
     spans: Arc<Mutex<Vec<Span>>>,
@@ -55,9 +55,9 @@ impl Collector {
         Spans(self.spans.lock().unwrap().clone())
     }
 
-    /// The spans, once they are as wanted. What a process sends may arrive after its end.
+    /// The spans, once the condition holds. Spans may arrive after the end of their process.
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Spans) -> bool) -> Spans {
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_POLLS {
             let spans = self.spans();
             if wanted(&spans) {
                 return spans;
@@ -115,7 +115,7 @@ pub(crate) fn is_error(span: &Span) -> bool {
     span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error)
 }
 
-/// rotel, a collector that others wrote: what it understands of our spans it hands on.
+/// rotel, an independent collector, which forwards the spans that it understands.
 #[derive(Debug)]
 pub(crate) struct Rotel {
     agent: Child,
@@ -143,7 +143,7 @@ impl Rotel {
             .spawn()
             .unwrap();
         for address in [grpc, http] {
-            let up = (0..LOOKS).any(|_| {
+            let up = (0..MAX_POLLS).any(|_| {
                 let up = TcpStream::connect(address).is_ok();
                 if !up {
                     std::thread::sleep(Duration::from_millis(50));

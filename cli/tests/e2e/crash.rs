@@ -1,4 +1,4 @@
-//! kill -9 at any moment: what was acknowledged stays, and nothing is in the corpus twice.
+//! kill -9 at any moment: acknowledged results are durable, and nothing is in the corpus twice.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,13 +22,13 @@ const KILLS: usize = 20;
 /// Longest wait for one more task to be acknowledged.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Victim {
+struct CrashTest {
     _dir: TempDir,
     input: PathBuf,
     out: PathBuf,
 }
 
-impl Victim {
+impl CrashTest {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let input = dir.path().join("in.jsonl");
@@ -85,12 +85,12 @@ async fn records(store: &SqliteStore) -> Vec<Record> {
 }
 
 /// Waits until `more` tasks are acknowledged than `before`; false if the run came to its end first.
-async fn progress(child: &mut Child, victim: &Victim, before: usize, more: usize) -> bool {
+async fn progress(child: &mut Child, test: &CrashTest, before: usize, more: usize) -> bool {
     let begin = clock::now();
-    let file = victim.out.join(".longhand").join("store.sqlite");
+    let file = test.out.join(".longhand").join("store.sqlite");
     loop {
         assert!(begin.elapsed() < PATIENCE, "no task was acknowledged for a minute");
-        if more == 0 || (file.exists() && Seen::in_store(&victim.store()).await.completed.len() >= before + more) {
+        if more == 0 || (file.exists() && Seen::in_store(&test.store()).await.completed.len() >= before + more) {
             return true;
         }
         if timeout(Duration::from_millis(5), child.wait()).await.is_ok() {
@@ -100,15 +100,15 @@ async fn progress(child: &mut Child, victim: &Victim, before: usize, more: usize
 }
 
 #[tokio::test]
-async fn twenty_kills_lose_nothing_double_nothing_and_write_nothing_again() {
-    let victim = Victim::new();
+async fn twenty_kills_lose_duplicate_and_regenerate_nothing() {
+    let test = CrashTest::new();
     let mut random = StdRng::seed_from_u64(20);
     let mut acknowledged = Seen::default();
     let mut kills = 0;
     for _ in 0..KILLS {
-        let mut child = victim.command(1_000).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = test.command(1_000).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let more = random.random_range(0..=3);
-        if !progress(&mut child, &victim, acknowledged.completed.len(), more).await {
+        if !progress(&mut child, &test, acknowledged.completed.len(), more).await {
             break;
         }
         // Any moment: in a start, between two steps, in the middle of a commit or of a shard.
@@ -118,8 +118,8 @@ async fn twenty_kills_lose_nothing_double_nothing_and_write_nothing_again() {
         }
         child.kill().await.unwrap();
         kills += 1;
-        if victim.out.join(".longhand").join("store.sqlite").exists() {
-            let now = Seen::in_store(&victim.store()).await;
+        if test.out.join(".longhand").join("store.sqlite").exists() {
+            let now = Seen::in_store(&test.store()).await;
             for (key, text) in &acknowledged.texts {
                 assert_eq!(now.texts.get(key), Some(text), "an acknowledged section changed: {key:?}");
             }
@@ -129,19 +129,19 @@ async fn twenty_kills_lose_nothing_double_nothing_and_write_nothing_again() {
     assert_eq!(kills, KILLS, "the run came to its end too soon for the test");
     assert!(!acknowledged.texts.is_empty(), "the kills left no time for any section");
 
-    let ended: Ended = victim.command(0).output().await.unwrap().into();
+    let ended: Ended = test.command(0).output().await.unwrap().into();
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
-    let end = Seen::in_store(&victim.store()).await;
+    let end = Seen::in_store(&test.store()).await;
     for (key, text) in &acknowledged.texts {
         assert_eq!(end.texts.get(key), Some(text), "an acknowledged section changed: {key:?}");
     }
     let again: Vec<_> = end.completed.iter().filter(|&(_, &times)| times > 1).collect();
     assert!(again.is_empty(), "written again after it was acknowledged: {again:?}");
 
-    let ids = accepted(&victim.out);
+    let ids = accepted(&test.out);
     assert!(ids.values().all(|&records| records == 1), "{ids:?}");
-    // A filter may turn away what the engine double babbles; nothing may be missing or stand twice for all that.
-    let rejected = rejected(&victim.out);
+    // A filter may turn away what the mock engine babbles; nothing may be missing or stand twice for all that.
+    let rejected = rejected(&test.out);
     assert!(rejected.iter().all(|id| !ids.contains_key(id)), "accepted and rejected: {rejected:?}");
     assert_eq!(ids.len() + rejected.len(), DOCUMENTS, "{ids:?} {rejected:?}");
     assert!(ids.len() > DOCUMENTS / 2, "{rejected:?}");

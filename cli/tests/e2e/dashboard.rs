@@ -1,4 +1,4 @@
-//! What the dashboard's pages ask and do, over HTTP, on the real program.
+//! The HTTP API of the dashboard, on the real program.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use longhand_proto::clock;
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
-use crate::numbers::request;
+use crate::metrics::request;
 
 struct Pages<'a>(&'a Fleet);
 
@@ -24,14 +24,14 @@ impl Pages<'_> {
     }
 
     fn done(&self, path: &str, body: &Value) -> Value {
-        let (status, told) = self.post(path, "x-longhand: 1", body);
-        assert_eq!(status, 200, "{path}: {told}");
-        told
+        let (status, response) = self.post(path, "x-longhand: 1", body);
+        assert_eq!(status, 200, "{path}: {response}");
+        response
     }
 }
 
 #[test]
-fn a_document_cancelled_by_hand_is_found_requeued_and_finished() {
+fn a_cancelled_document_is_found_requeued_and_finished() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let pages = Pages(&fleet);
     fleet.submit("ships", 3);
@@ -52,7 +52,7 @@ fn a_document_cancelled_by_hand_is_found_requeued_and_finished() {
     let asked = json!({ "document": id });
     let dry = pages.done("/api/runs/ships/requeue", &json!({ "document": id, "dry_run": true }));
     assert_eq!(dry["documents"], 1);
-    assert_eq!(pages.get("/api/runs/ships")["counts"]["cancelled"], 1, "a question changes nothing");
+    assert_eq!(pages.get("/api/runs/ships")["counts"]["cancelled"], 1, "a dry run changes nothing");
     pages.done("/api/runs/ships/requeue", &asked);
     assert_eq!(pages.post("/api/runs/ships/requeue", "x-longhand: 1", &asked).0, 409, "it is waiting already");
 
@@ -64,8 +64,8 @@ fn a_document_cancelled_by_hand_is_found_requeued_and_finished() {
     assert!(run["summary"]["words"].as_u64() > Some(2_000), "{run}");
     assert_eq!(run["details"]["scores"].as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>(), 3);
     assert_eq!(run["summary"]["sections_left"], 0.0);
-    let deeds: Vec<&str> = run["actions"].as_array().unwrap().iter().filter_map(|it| it["what"].as_str()).collect();
-    assert_eq!(deeds, ["resume", "requeue", "cancel", "pause"], "what was done by hand, the latest first");
+    let actions: Vec<&str> = run["actions"].as_array().unwrap().iter().filter_map(|it| it["what"].as_str()).collect();
+    assert_eq!(actions, ["resume", "requeue", "cancel", "pause"], "operator actions, the latest first");
     assert_eq!(run["actions"][0]["who"], "somebody at 127.0.0.1");
     let listed = pages.get("/api/runs");
     assert_eq!(listed["runs"][0]["summary"]["words"], run["summary"]["words"]);
@@ -85,7 +85,7 @@ fn a_document_cancelled_by_hand_is_found_requeued_and_finished() {
 }
 
 #[test]
-fn a_foreign_page_changes_nothing_and_wrong_requests_are_told_why() {
+fn a_foreign_origin_changes_nothing_and_invalid_requests_are_explained() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let pages = Pages(&fleet);
     fleet.submit("ships", 1);
@@ -104,9 +104,9 @@ fn a_foreign_page_changes_nothing_and_wrong_requests_are_told_why() {
         ("/api/runs/ships/requeue", json!({ "document": "xyz" }), 400, "xyz"),
         ("/api/runs/boats/pause", json!({ "paused": true }), 404, "boats"),
     ] {
-        let (found, told) = pages.post(path, "x-longhand: 1", &body);
-        assert_eq!(found, status, "{path} {body}: {told}");
-        assert!(told["error"].as_str().unwrap_or_default().contains(part), "{path} {body}: {told}");
+        let (found, response) = pages.post(path, "x-longhand: 1", &body);
+        assert_eq!(found, status, "{path} {body}: {response}");
+        assert!(response["error"].as_str().unwrap_or_default().contains(part), "{path} {body}: {response}");
     }
     let at = |path: &str| request(&format!("{}{path}", fleet.dashboard), "");
     assert_eq!(at("/api/runs/boats").0, 404);
@@ -119,7 +119,7 @@ fn a_foreign_page_changes_nothing_and_wrong_requests_are_told_why() {
 }
 
 #[test]
-fn what_a_person_said_yes_to_is_taken_up_and_what_changed_meanwhile_is_not() {
+fn confirmed_documents_are_requeued_and_later_changes_are_not() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let pages = Pages(&fleet);
     fleet.submit("ships", 12);
@@ -138,14 +138,14 @@ fn what_a_person_said_yes_to_is_taken_up_and_what_changed_meanwhile_is_not() {
     assert_eq!((&left["total"], &left["items"][0]["name"]), (&json!(1), &json!("row-7")));
     let action = &pages.get("/api/runs/ships")["actions"][0];
     assert_eq!((&action["documents"], &action["about"]), (&json!(4), &json!("all cancelled")));
-    // The same by a command, in the same diary.
+    // The same by a command, in the same audit log.
     fleet.ask(&["cancel", "ships"]);
     let action = &pages.get("/api/runs/ships")["actions"][0];
     assert_eq!((&action["what"], &action["documents"]), (&json!("cancel"), &json!(11)));
 }
 
 #[test]
-fn all_workers_are_shown_with_what_they_do_and_one_is_sent_home() {
+fn all_workers_are_listed_and_one_is_drained() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let pages = Pages(&fleet);
     let quick = ["--checkpoint-seconds", "0.1"];
@@ -156,7 +156,7 @@ fn all_workers_are_shown_with_what_they_do_and_one_is_sent_home() {
         if seen.as_array().unwrap().len() == 2 {
             break seen;
         }
-        assert!(clock::now() < until, "idle workers speak too: {seen}");
+        assert!(clock::now() < until, "idle workers send heartbeats too: {seen}");
     };
     for worker in seen.as_array().unwrap() {
         assert_eq!((&worker["vitals"]["slots"], &worker["vitals"]["model"]["name"]), (&json!(8), &json!("mock")));
@@ -166,7 +166,7 @@ fn all_workers_are_shown_with_what_they_do_and_one_is_sent_home() {
     let pid = one.pid();
     let mine = ids.iter().find(|id| id.contains(&format!("-{pid}-"))).unwrap();
     pages.done(&format!("/api/workers/{mine}/drain"), &json!({}));
-    assert_eq!(one.wait(), Some(0), "it hands its work back and ends well");
+    assert_eq!(one.wait(), Some(0), "it releases its documents and exits with 0");
     let after = pages.get("/api/workers");
     let drained: Vec<bool> = ids
         .iter()

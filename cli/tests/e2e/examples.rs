@@ -1,4 +1,4 @@
-//! The files in `examples/` are what a stranger tries first.
+//! The files in `examples/` are what a new user tries first.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ fn examples() -> PathBuf {
 }
 
 #[test]
-fn the_recipe_that_spells_out_the_defaults_is_the_built_in_one() {
+fn the_recipe_with_all_defaults_is_the_built_in_one() {
     let spelled = Recipe::load(examples().join("recipes/longwriter.toml")).unwrap();
     assert_eq!(spelled, Recipe::builtin());
 }
@@ -23,13 +23,13 @@ fn the_recipe_of_the_demo_can_be_used() {
 }
 
 #[test]
-fn every_example_row_is_good_and_its_text_asks_for_the_length_it_states() {
+fn every_example_row_is_valid_and_its_text_requests_the_stated_length() {
     for (file, language, rows) in [
         ("instructions.jsonl", Language::En, 8),
         ("instructions.zh.jsonl", Language::Zh, 3),
         ("long.jsonl", Language::En, 1),
     ] {
-        let instructions: Vec<_> = instruction::read(examples().join(file)).unwrap().map(Result::unwrap).collect();
+        let instructions: Vec<_> = input::read(examples().join(file)).unwrap().map(Result::unwrap).collect();
         assert_eq!(instructions.len(), rows, "{file}");
         for instruction in instructions {
             assert_eq!(instruction.language, language, "{:?}", instruction.id);

@@ -1,4 +1,4 @@
-//! A corpus in the shapes that trainers read, loaded by the library that they load it with.
+//! A corpus in the formats of trainers, loaded by the library that they use.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -56,7 +56,7 @@ fn load(folder: &Path) -> Value {
 }
 
 #[test]
-fn every_format_is_loaded_by_datasets_with_the_same_texts_and_clusters_are_not_parted() {
+fn every_format_is_loaded_by_datasets_with_the_same_texts_and_clusters_are_not_split() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = corpus(dir.path());
     let turn = |row: &Value, k: usize| row["messages"][k]["content"].as_str().unwrap().to_owned();
@@ -120,6 +120,7 @@ fn train(trainer: &str, folder: &Path, more: &[&Path]) -> Vec<Value> {
     serde_json::from_slice(output.stdout.trim_ascii().rsplit(|byte| *byte == b'\n').next().unwrap()).unwrap()
 }
 
+// Long because all formats are checked against one corpus, which takes seconds to make.
 #[test]
 fn trainers_read_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
@@ -205,7 +206,7 @@ fn trainers_read_what_was_written() {
 }
 
 #[test]
-fn tokens_are_counted_by_the_tokenizer_that_is_named() {
+fn tokens_are_counted_with_the_given_tokenizer() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = corpus(dir.path());
     let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../worker/tests/fixtures/tiny");
@@ -233,7 +234,7 @@ fn tokens_are_counted_by_the_tokenizer_that_is_named() {
 }
 
 #[test]
-fn what_cannot_be_exported_is_refused_and_nothing_is_begun() {
+fn an_invalid_export_is_rejected_and_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = corpus(dir.path());
     let (from, out) = (corpus.to_str().unwrap(), dir.path().join("out"));
@@ -241,11 +242,15 @@ fn what_cannot_be_exported_is_refused_and_nothing_is_begun() {
     fs::write(dir.path().join("bad.json"), "{}").unwrap();
     for (from, more, word) in [
         (from, &["--format", "excel"][..], "expected one of records, parquet, messages, openai, sharegpt, alpaca"),
-        (from, &["--validation", "0.9"], "want a share from 0 to 0.5"),
-        (from, &["--tokenizer", nowhere.to_str().unwrap()], "want the tokenizer.json of a model"),
-        (from, &["--tokenizer", dir.path().join("bad.json").to_str().unwrap()], "want the tokenizer.json of a model"),
+        (from, &["--validation", "0.9"], "expected a number from 0 to 0.5"),
+        (from, &["--tokenizer", nowhere.to_str().unwrap()], "expected the tokenizer.json of a model"),
+        (
+            from,
+            &["--tokenizer", dir.path().join("bad.json").to_str().unwrap()],
+            "expected the tokenizer.json of a model",
+        ),
         (from, &["--tokenizer", dir.path().to_str().unwrap()], "no config.json"),
-        (dir.path().to_str().unwrap(), &[], "want the output folder of a `longhand run`"),
+        (dir.path().to_str().unwrap(), &[], "expected the output folder of `longhand run`"),
     ] {
         let args = ["export", "--from", from, "-o", out.to_str().unwrap()];
         let ended = run(args.iter().chain(more));
@@ -267,7 +272,7 @@ fn what_cannot_be_exported_is_refused_and_nothing_is_begun() {
 }
 
 #[test]
-fn the_report_of_a_corpus_counts_what_the_run_dropped_and_takes_another_recipe() {
+fn the_report_of_a_corpus_matches_the_run_and_accepts_another_recipe() {
     let dir = tempfile::tempdir().unwrap();
     let corpus = corpus(dir.path());
     let ended = run(["report", corpus.to_str().unwrap(), "--json"]);
@@ -284,7 +289,7 @@ fn the_report_of_a_corpus_counts_what_the_run_dropped_and_takes_another_recipe()
         ["report", corpus.to_str().unwrap(), "--recipe", recipe.to_str().unwrap(), "-o", elsewhere.to_str().unwrap()];
     let ended = run(args);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stdout.contains("24 documents measured, 0 kept") && elsewhere.is_file(), "{}", ended.stdout);
+    assert!(ended.stdout.contains("24 documents, 0 kept") && elsewhere.is_file(), "{}", ended.stdout);
     assert!(ended.stdout.contains("strict.html"), "{}", ended.stdout);
 
     // What holds no records has no values.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::program::{Ended, longhand};
 
-/// A process that says nothing for so long has hung.
+/// A process without an event for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A `longhand` process that is killed when the test ends.
@@ -106,7 +106,7 @@ impl Fleet {
         Self::over(&store, dir, more, environment)
     }
 
-    /// Over a store of the caller's, with these variables in the coordinator's environment.
+    /// Over the given store, with these variables in the coordinator's environment.
     pub(crate) fn over(store: &str, dir: TempDir, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut args = vec!["coordinator", "--store", store, "--listen", "127.0.0.1:0"];
         args.extend(more);
@@ -130,15 +130,15 @@ impl Fleet {
         longhand().args(args).args(["--coordinator", &self.url]).output().unwrap().into()
     }
 
-    /// The same for a command that must do well; what it printed as JSON, one value a line.
+    /// The same for a command that must succeed; returns its JSON output, one value per line.
     pub(crate) fn ask(&self, args: &[&str]) -> Vec<Value> {
         let ended = self.run(&[args, &["--json"]].concat());
         assert!(matches!(ended.code, Some(0 | 3)), "{args:?}: {}{}", ended.stdout, ended.stderr);
         ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The refusal of a command: exit code 2, and what it says.
-    pub(crate) fn refusal(&self, args: &[&str]) -> String {
+    /// The error message of a command that must be rejected with exit code 2.
+    pub(crate) fn rejected(&self, args: &[&str]) -> String {
         let ended = self.run(args);
         assert_eq!(ended.code, Some(2), "{args:?}: {}{}", ended.stdout, ended.stderr);
         ended.stderr

@@ -1,4 +1,4 @@
-//! Machines without a GPU that can be used: what is said, and that the processor computes where nobody asked for a GPU.
+//! Machines without a usable GPU: the error message, and the fallback to the CPU with `--device auto`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::program::{Ended, longhand, model};
 
-/// A driver that finds what `FAKE_GPU` says, and the two libraries that are asked for their versions.
+/// A fake driver, controlled by `FAKE_GPU`, and fakes of the two libraries whose versions are checked.
 const DRIVER: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ int nvrtcVersion(int *major, int *minor) { *major = 13; *minor = 0; return 0; }
 size_t cublasLtGetVersion(void) { return 130000; }
 "#;
 
-/// Folder with the imagined libraries. `all`: those of CUDA beside the driver too.
+/// Folder with the fake libraries. `all`: those of CUDA in addition to the driver.
 fn libraries(all: bool) -> PathBuf {
     static BUILT: OnceLock<TempDir> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
@@ -61,9 +61,9 @@ fn on(device: &str, libraries: &Path, gpu: &str) -> Ended {
     command.output().unwrap().into()
 }
 
-/// Whoever asks for a GPU that cannot be had is told why and what helps, and nothing is started.
+/// If the requested GPU is not usable, the error says why and what to do, and nothing is started.
 #[test]
-fn a_gpu_that_cannot_be_had_is_refused_with_reason_and_remedy() {
+fn an_unusable_gpu_is_rejected_with_reason_and_remedy() {
     let (driver, all) = (libraries(false), libraries(true));
     let nowhere = tempfile::tempdir().unwrap();
     for (libraries, gpu, reason, remedy) in [
@@ -83,12 +83,12 @@ fn a_gpu_that_cannot_be_had_is_refused_with_reason_and_remedy() {
     assert!(ended.stderr.contains("no GPU 3") && ended.stderr.contains("--device cuda:N"), "{}", ended.stderr);
     let ended = on("gpu", &driver, "fine");
     assert_eq!(ended.code, Some(2));
-    assert!(ended.stderr.contains("want auto, cpu, cuda"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("expected auto, cpu, cuda"), "{}", ended.stderr);
 }
 
-/// Whoever asks for nothing is told in one line that the processor computes.
+/// With `--device auto`, one line says that the CPU is used.
 #[test]
-fn without_a_gpu_the_processor_computes_and_one_line_says_so() {
+fn without_a_gpu_the_cpu_is_used_and_one_line_says_so() {
     let nowhere = tempfile::tempdir().unwrap();
     for (libraries, gpu, reason) in
         [(nowhere.path(), "", "no NVIDIA driver"), (&*libraries(true), "busy", "GPU 0 is busy")]
@@ -101,7 +101,7 @@ fn without_a_gpu_the_processor_computes_and_one_line_says_so() {
         let ended: Ended = command.output().unwrap().into();
         assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-        assert!(ended.stderr.contains("the processor computes") && ended.stderr.contains(reason), "{}", ended.stderr);
+        assert!(ended.stderr.contains("computing on the CPU") && ended.stderr.contains(reason), "{}", ended.stderr);
         assert!(
             ended.stdout.contains("ok      cpu (") && ended.stdout.contains("ok      logits of qwen 3"),
             "{}",

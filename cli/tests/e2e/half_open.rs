@@ -1,4 +1,4 @@
-//! A link that is dead, and nobody was told: packets are dropped in a network of the test's own.
+//! A half-open connection: packets are dropped in a network namespace of the test.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,19 +9,19 @@ use serde_json::Value;
 use crate::fleet::Process;
 use crate::program::{Ended, longhand};
 
-/// Both ends must have noticed by then.
-const NOTICED: Duration = Duration::from_secs(30);
+/// Both ends must detect the dead connection within this time.
+const DETECTED: Duration = Duration::from_secs(30);
 
-/// A network with nothing but a loopback, that ends with the test.
+/// A network namespace with a loopback device only; removed at the end of the test.
 struct Network {
-    holder: Child,
+    process: Child,
 }
 
 impl Network {
-    /// None where the system does not allow it.
+    /// None if the system does not allow it.
     fn new() -> Option<Self> {
         let script = "ip link set lo up && iptables -L >/dev/null && echo up && exec sleep 600";
-        let mut holder = Command::new("unshare")
+        let mut process = Command::new("unshare")
             .args(["--map-root-user", "--net", "sh", "-c", script])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -29,18 +29,18 @@ impl Network {
             .spawn()
             .ok()?;
         let mut up = [0; 3];
-        let read = std::io::Read::read_exact(&mut holder.stdout.take()?, &mut up);
+        let read = std::io::Read::read_exact(&mut process.stdout.take()?, &mut up);
         if read.is_err() {
-            holder.wait().ok();
+            process.wait().ok();
             return None;
         }
-        Some(Self { holder })
+        Some(Self { process })
     }
 
-    /// A command as it runs in there.
+    /// A command inside the namespace.
     fn inside(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
-        inside.args(["--target", &self.holder.id().to_string(), "--user", "--net", "--preserve-credentials"]);
+        inside.args(["--target", &self.process.id().to_string(), "--user", "--net", "--preserve-credentials"]);
         inside.arg("--").arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
@@ -60,17 +60,18 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        self.holder.kill().ok();
-        self.holder.wait().ok();
+        self.process.kill().ok();
+        self.process.wait().ok();
     }
 }
 
+// Long because it is one scenario in one network namespace: connect, drop packets, detect, restore.
 #[test]
-fn a_dead_link_is_noticed_by_both_ends_and_costs_no_slot() {
+fn a_half_open_connection_is_detected_by_both_ends_and_costs_no_slot() {
     let Some(network) = Network::new() else {
         eprintln!(
-            "NOT TESTED: what becomes of a dead link. This needs unshare, ip and iptables, and a system that lets this \
-             user have a network of its own (as root it does)."
+            "NOT TESTED: half-open connections. This test needs unshare, ip and iptables, and the right to create a \
+             network namespace (as root)."
         );
         return;
     };
@@ -101,8 +102,8 @@ fn a_dead_link_is_noticed_by_both_ends_and_costs_no_slot() {
     std::fs::write(&rows, (0..4).map(row).collect::<Vec<_>>().join("\n")).unwrap();
     ask(&["submit", rows.to_str().unwrap(), "--run-id", "ships"], "7001");
 
-    // The worker knows the first coordinator alone, and then the way there is dead.
-    let link = "http://127.0.0.1:7001";
+    // The worker knows only the first coordinator, and then packets to it are dropped.
+    let first = "http://127.0.0.1:7001";
     let worker = start(&[
         "worker",
         "--engine",
@@ -112,7 +113,7 @@ fn a_dead_link_is_noticed_by_both_ends_and_costs_no_slot() {
         "--max-sequences",
         "4",
         "--coordinator",
-        link,
+        first,
     ]);
     worker.event("started");
     let counts = |port: &str| ask(&["status", "ships"], port)[0]["counts"].clone();
@@ -123,7 +124,7 @@ fn a_dead_link_is_noticed_by_both_ends_and_costs_no_slot() {
             std::thread::sleep(Duration::from_millis(100));
         }
     };
-    wait("all four are in work", NOTICED, &|| counts("7002")["leased"] == 4);
+    wait("all four are leased", DETECTED, &|| counts("7002")["leased"] == 4);
     let connections = || {
         let mut command = Command::new("ss");
         command.args(["-Htn", "state", "established", "sport = :7001"]);
@@ -135,14 +136,14 @@ fn a_dead_link_is_noticed_by_both_ends_and_costs_no_slot() {
     for end in ["--dport", "--sport"] {
         network.iptables(&format!("-A INPUT -p tcp {end} 7001 -j DROP"));
     }
-    // The coordinators take the documents back, and another worker gets them.
-    wait("the documents are ready again", NOTICED, &|| counts("7002")["ready"] == 4);
-    wait("the coordinator has let go of the link", NOTICED, &|| connections() == 0);
-    // And when the link is back, so is the worker, with all of its slots.
+    // The coordinators reclaim the documents for other workers.
+    wait("the documents are ready again", DETECTED, &|| counts("7002")["ready"] == 4);
+    wait("the coordinator has closed the connection", DETECTED, &|| connections() == 0);
+    // When packets pass again, the worker is back with all of its slots.
     for end in ["--dport", "--sport"] {
         network.iptables(&format!("-D INPUT -p tcp {end} 7001 -j DROP"));
     }
-    wait("all four are in work again", NOTICED, &|| counts("7002")["leased"] == 4);
+    wait("all four are leased again", DETECTED, &|| counts("7002")["leased"] == 4);
     worker.signal("TERM");
     worker.event("stopped");
 }

@@ -1,28 +1,28 @@
-//! Tests that run the `longhand` program as its users do.
+//! Tests that run the `longhand` program as a user does.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod archive;
 mod bad_input;
 mod browser;
-mod choose;
 mod cluster;
 mod collector;
 mod crash;
 mod dashboard;
-mod evaluate;
+mod eval;
 mod examples;
 mod export;
 mod fleet;
 mod gpu;
 mod half_open;
-mod numbers;
-mod objects;
+mod import_select;
+mod metrics;
+mod model_pull;
+mod object_store;
 mod observability;
 mod program;
 mod remote;
 mod resume;
 mod security;
-mod stop_and_go;
-mod supply;
+mod stop_and_resume;
 mod traces;
-mod worker_ends;
+mod worker_exit;

@@ -1,4 +1,4 @@
-//! What an operator watches with: Prometheus on a live fleet, the alerts, and the Grafana dashboard in `deploy/`.
+//! Monitoring: Prometheus with a live fleet, the alerts, and the Grafana dashboard in `deploy/`.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -9,17 +9,17 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::fleet::{Fleet, Process};
-use crate::numbers::request;
+use crate::metrics::request;
 
 /// Polls of a condition, 100 ms apart: a minute.
-const LOOKS: u32 = 600;
+const MAX_POLLS: u32 = 600;
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/observability")
 }
 
-/// All series that METRICS.md promises.
-pub(crate) fn promised() -> BTreeSet<String> {
+/// All series in METRICS.md.
+pub(crate) fn documented() -> BTreeSet<String> {
     let text = include_str!("../../../METRICS.md");
     let names = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     names.map(str::to_owned).collect()
@@ -49,10 +49,10 @@ fn expressions(dashboard: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_dashboard_shows_every_series_that_is_promised_and_no_other() {
+fn the_grafana_dashboard_shows_exactly_the_documented_series() {
     let dashboard = dashboard();
     let shown = named(&expressions(&dashboard).join("\n"));
-    assert_eq!(shown, promised());
+    assert_eq!(shown, documented());
     let ids: Vec<_> = dashboard["panels"].as_array().unwrap().iter().map(|panel| panel["id"].clone()).collect();
     assert_eq!(ids.iter().map(Value::to_string).collect::<BTreeSet<_>>().len(), ids.len(), "an id is there twice");
     // Each data source that a panel names is one that Grafana is given.
@@ -64,7 +64,7 @@ fn the_dashboard_shows_every_series_that_is_promised_and_no_other() {
 }
 
 #[test]
-fn the_alerts_speak_when_they_have_to_and_name_series_that_are_promised() {
+fn the_alerts_fire_when_they_should_and_use_documented_series() {
     let folder = deploy().join("prometheus");
     for args in [["test", "rules", "alerts.test.yaml"], ["check", "config", "prometheus.yaml"]] {
         let said = Command::new("promtool").args(args).current_dir(&folder).output();
@@ -73,7 +73,7 @@ fn the_alerts_speak_when_they_have_to_and_name_series_that_are_promised() {
         assert!(said.status.success(), "{all}");
     }
     let rules = std::fs::read_to_string(folder.join("alerts.yaml")).unwrap();
-    let unknown: Vec<_> = named(&rules).difference(&promised()).cloned().collect();
+    let unknown: Vec<_> = named(&rules).difference(&documented()).cloned().collect();
     assert!(unknown.is_empty(), "{unknown:?} is not in METRICS.md");
     let tests = std::fs::read_to_string(folder.join("alerts.test.yaml")).unwrap();
     for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
@@ -130,7 +130,7 @@ impl Drop for Prometheus {
 }
 
 #[test]
-fn prometheus_scrapes_a_live_fleet_and_every_promised_series_and_every_panel_has_data() {
+fn prometheus_scrapes_a_live_fleet_and_every_documented_series_and_panel_has_data() {
     let fleet = Fleet::start(&["--http", "127.0.0.1:0"]);
     let worker = Process::start(&[
         "worker",
@@ -152,7 +152,7 @@ fn prometheus_scrapes_a_live_fleet_and_every_promised_series_and_every_panel_has
 
     let all = named(&expressions(&dashboard()).join("\n"));
     let mut missing: Vec<String> = all.iter().cloned().collect();
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_POLLS {
         missing.retain(|name| {
             let found = prometheus.query(&format!("{{__name__=~\"{name}(_count)?\"}}"));
             found.is_none_or(|series| series.is_empty())

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// The built program, deaf to the environment that the tests run in.
+/// The built program, without the variables of the tests' own environment that it would read.
 pub(crate) fn longhand() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
     for (name, _) in std::env::vars_os() {
@@ -22,7 +22,7 @@ pub(crate) fn longhand() -> Command {
     command
 }
 
-/// What the program said and how it ended.
+/// Exit code and output of the program.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -64,14 +64,14 @@ pub(crate) fn rejected(out: &Path) -> Vec<String> {
     text.lines().map(id).collect()
 }
 
-/// Where `make` keeps what it fetches.
+/// The folder that `make` downloads into.
 pub(crate) fn cache() -> PathBuf {
     std::env::var_os("LONGHAND_CACHE")
         .map(PathBuf::from)
         .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache").join("longhand"))
 }
 
-/// The real model that `make model` fetches.
+/// The real model, downloaded by `make model`.
 pub(crate) fn model() -> PathBuf {
     let path = match std::env::var_os("LONGHAND_TEST_MODEL") {
         Some(path) => PathBuf::from(path),

@@ -1,4 +1,4 @@
-//! Documents written by a real server that speaks OpenAI's protocol: llama.cpp with the small model.
+//! Documents written by a real server with an OpenAI-compatible API: llama.cpp with the small model.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -48,23 +48,23 @@ impl Drop for Llama {
 }
 
 #[test]
-fn a_real_server_writes_a_document_by_plan_and_length_and_refuses_strangers() {
+fn a_real_server_writes_a_document_and_rejects_a_wrong_key() {
     let server = Llama::start();
     let fleet = Fleet::start(&[]);
     let at = ["worker", "--engine", "openai", "--base-url", &server.url, "--coordinator", &fleet.url];
 
-    let refusal = |more: &[&str], key: &str| {
+    let rejected = |more: &[&str], key: &str| {
         let ended = longhand().args(at).args(more).env("THE_KEY", key).output().unwrap();
         assert_eq!(ended.status.code(), Some(2));
         String::from_utf8(ended.stderr).unwrap()
     };
     let key = ["--api-key-env", "THE_KEY"];
-    let error = refusal(&key, "a wrong key");
-    assert!(error.contains("refuses this key") && !error.contains("a wrong key"), "{error}");
-    let error = refusal(&["--api-key-env", "THE_OTHER_KEY"], KEY);
+    let error = rejected(&key, "a wrong key");
+    assert!(error.contains("API key rejected") && !error.contains("a wrong key"), "{error}");
+    let error = rejected(&["--api-key-env", "THE_OTHER_KEY"], KEY);
     assert!(error.contains("THE_OTHER_KEY"), "{error}");
-    let error = refusal(&[&key[..], &["--model", "large"]].concat(), KEY);
-    assert!(error.contains("but small"), "{error}");
+    let error = rejected(&[&key[..], &["--model", "large"]].concat(), KEY);
+    assert!(error.contains("available are small"), "{error}");
 
     let input = fleet.dir.path().join("row.jsonl");
     fs::write(&input, r#"{"prompt": "Describe how a harbour works.", "length": 400}"#).unwrap();

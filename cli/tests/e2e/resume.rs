@@ -1,4 +1,4 @@
-//! kill -9 of a worker with a real model: what it loses, and what is written in its place.
+//! kill -9 of a worker with a real model: what is lost, and how the section is resumed.
 
 use std::path::PathBuf;
 
@@ -38,16 +38,16 @@ fn sections(fleet: &Fleet) -> (Vec<String>, u64) {
 }
 
 #[test]
-fn the_section_of_a_killed_worker_goes_on_from_its_checkpoint_as_if_nothing_had_happened() {
+fn the_section_of_a_killed_worker_resumes_from_its_checkpoint_with_the_same_text() {
     let whole = submitted();
-    let undisturbed = worker(&whole);
+    let uninterrupted = worker(&whole);
     let (expected, resumed) = sections(&whole);
-    drop(undisturbed);
+    drop(uninterrupted);
     assert_eq!(resumed, 0);
 
     let fleet = submitted();
-    let mut victim = worker(&fleet);
-    victim.event("started");
+    let mut killed = worker(&fleet);
+    killed.event("started");
     // In the middle of the first section.
     let saved = loop {
         let now = document(&fleet);
@@ -56,9 +56,9 @@ fn the_section_of_a_killed_worker_goes_on_from_its_checkpoint_as_if_nothing_had_
             break now["checkpoint_tokens"].as_u64().unwrap();
         }
     };
-    victim.kill();
-    let _heir = worker(&fleet);
+    killed.kill();
+    let _successor = worker(&fleet);
     let (texts, resumed) = sections(&fleet);
-    assert!(resumed >= saved, "{saved} tokens were handed in, and {resumed} were taken over");
+    assert!(resumed >= saved, "{saved} tokens were checkpointed, and {resumed} were resumed");
     assert_eq!(texts, expected);
 }

@@ -1,4 +1,4 @@
-//! Who is let in: certificates, tokens, and where a coordinator may listen.
+//! Access control: certificates, tokens, and where a coordinator may listen.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -49,7 +49,7 @@ fn tokens(dir: &Path) -> String {
 }
 
 #[test]
-fn each_token_opens_its_own_door_and_a_wrong_one_none() {
+fn each_token_has_its_own_role_and_a_wrong_one_none() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = Fleet::start(&["--token-file", &tokens(dir.path())]);
     let token = |text| file(dir.path(), text, text);
@@ -59,18 +59,18 @@ fn each_token_opens_its_own_door_and_a_wrong_one_none() {
         (token("somebody-0123456789abcdef"), "not known here"),
         (token(WORKER), "for workers, and the call for operators"),
     ] {
-        let error = fleet.refusal(&["status", "--token-file", &shown]);
+        let error = fleet.rejected(&["status", "--token-file", &shown]);
         assert!(error.contains(says) && error.contains("give"), "{error}");
         assert!(!error.contains("0123456789abcdef"), "{error}");
     }
-    let error = fleet.refusal(&["status"]);
+    let error = fleet.rejected(&["status"]);
     assert!(error.contains("--token-file"), "{error}");
-    let error = fleet.refusal(&["worker", "--engine", "mock", "--token-file", &token(OPERATOR)]);
+    let error = fleet.rejected(&["worker", "--engine", "mock", "--token-file", &token(OPERATOR)]);
     assert!(error.contains("for operators, and the call for workers"), "{error}");
 }
 
 #[test]
-fn a_coordinator_and_its_callers_know_each_other_by_their_certificates() {
+fn a_coordinator_and_its_callers_verify_each_others_certificates() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
     let server = ["--tls-cert", &ours.certificate, "--tls-key", &ours.key, "--tls-client-ca", &ours.ca];
@@ -95,7 +95,7 @@ fn a_coordinator_and_its_callers_know_each_other_by_their_certificates() {
 }
 
 #[test]
-fn a_port_that_strangers_can_reach_needs_both_or_the_word_for_it() {
+fn a_reachable_port_needs_tls_and_tokens_or_insecure() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, tokens) = (Authority::new(dir.path(), "ours"), tokens(dir.path()));
     let store = format!("sqlite:{}", dir.path().join("store.sqlite").display());
@@ -104,8 +104,8 @@ fn a_port_that_strangers_can_reach_needs_both_or_the_word_for_it() {
     let token = ["--token-file", &tokens];
     for (more, missing) in [
         (vec![], "--tls-cert, --tls-key and --token-file"),
-        (tls.to_vec(), "give --token-file"),
-        (token.to_vec(), "give --tls-cert and --tls-key"),
+        (tls.to_vec(), "add --token-file"),
+        (token.to_vec(), "add --tls-cert and --tls-key"),
     ] {
         let ended = run(listen.iter().chain(&more));
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);

@@ -78,6 +78,16 @@ pub(crate) fn write<T>(folder: &Path, name: &str, write: impl FnOnce(&mut Pendin
     file.commit().map(|()| value)
 }
 
+/// Replaces the file at `path` by `bytes`: after a crash either the old or the new content is there.
+///
+/// # Errors
+/// The file cannot be written; the old one stays.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = Pending::create(path)?;
+    file.write_all(bytes).map_err(|error| FileError::io(path, error))?;
+    file.commit()
+}
+
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| FileError::io(folder, error))

@@ -11,10 +11,12 @@ use longhand_proto::task::{
 use longhand_proto::{RunId, WorkerId};
 
 use crate::domain::document::*;
-use crate::domain::instruction::BadRow;
-use crate::domain::plan;
+use crate::domain::instruction::{BadRow, Context, Instruction};
+use crate::domain::language::Language;
+use crate::domain::plan::{self, Plan, Step};
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
+use crate::lifecycle::{Applied, Outcome};
 
 fn run() -> RunId {
     "demo".parse().unwrap()

@@ -21,7 +21,7 @@ mod sqlite;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use longhand_proto::task::{Checkpoint, Vitals};
+use longhand_proto::task::{Checkpoint, WorkerStatus};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 
 use crate::domain::state::State;
@@ -351,7 +351,7 @@ pub trait Store: Source {
     async fn counts(&self, run: &RunId) -> Result<Counts>;
 
     /// Keeps what a worker says of itself, so that every replica knows all workers; true if it is asked to drain.
-    async fn report(&self, worker: &WorkerId, report: &Vitals) -> Result<bool>;
+    async fn report(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool>;
     /// The workers that spoke within [`FORGET_MS`], by their ids.
     async fn workers(&self) -> Result<Vec<Seen>>;
     /// Asks a worker to drain: it is told when it next speaks.

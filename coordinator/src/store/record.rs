@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use longhand_proto::task::{Checkpoint, Vitals};
+use longhand_proto::task::{Checkpoint, WorkerStatus};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -178,7 +178,7 @@ pub struct Past {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     pub worker: WorkerId,
-    pub report: Vitals,
+    pub report: WorkerStatus,
     /// When that was.
     pub seen_ms: u64,
     /// A person asked it to drain.

@@ -120,7 +120,7 @@ async fn a_url_of_another_kind_than_the_server_is_refused_with_the_right_one() {
     assert!(refusal(&node.url()).await.contains("want redis+cluster://"));
 }
 
-/// Rights that README.md names, and no more.
+/// Rights that docs/fleet.md names, and no more.
 const RIGHTS: [&str; 8] =
     ["on", ">hidden-0123456789", "~lh:*", "+@all", "-@admin", "-@dangerous", "+info", "resetchannels"];
 

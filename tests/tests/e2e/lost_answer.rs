@@ -9,36 +9,40 @@ use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::v1::operator_client::OperatorClient;
 use longhand_proto::{LeaseId, PROTOCOL, v1};
 use longhand_tests::proxy::{Protocol, Proxy};
-use longhand_worker::client::link::{CallError, Patience};
-use longhand_worker::client::{Credentials, Link, endpoint};
+use longhand_worker::client::failover_channel::{CallError, RetryPolicy};
+use longhand_worker::client::{Credentials, FailoverChannel, endpoint};
 use longhand_worker::engine::mock::MockOptions;
 use tonic::Code;
 
 use crate::sandbox::{Sandbox, document, mock, run_id, within, write};
 
-const PATIENCE: Patience = Patience { call: Duration::from_secs(10), give_up: Duration::from_secs(30) };
+const PATIENCE: RetryPolicy =
+    RetryPolicy { attempt_timeout: Duration::from_secs(10), total_timeout: Duration::from_secs(30) };
 
 /// A link of which a test cuts answers off.
 struct Cut {
     proxy: Proxy,
-    link: Link,
+    link: FailoverChannel,
 }
 
 impl Cut {
     fn of(sandbox: &Sandbox) -> Self {
         let proxy = Proxy::start(sandbox.address, Protocol::Grpc);
         let channel = endpoint(&format!("http://{}", proxy.address())).unwrap().connect_lazy();
-        Self { proxy, link: Link::over(vec![channel], Credentials::default()).unwrap() }
+        Self { proxy, link: FailoverChannel::from_channels(vec![channel], Credentials::default()).unwrap() }
     }
 
     /// Makes a call of which the first answer is lost.
-    async fn call<T, F>(&self, call: impl Fn(longhand_worker::client::link::Wire) -> F) -> Result<T, CallError>
+    async fn call<T, F>(
+        &self,
+        call: impl Fn(longhand_worker::client::failover_channel::AuthenticatedChannel) -> F,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let before = self.proxy.cuts();
         self.proxy.cut_next_answer();
-        let answer = within(self.link.repeat("a call", PATIENCE, call)).await;
+        let answer = within(self.link.call_with_retry("a call", PATIENCE, call)).await;
         assert_eq!(self.proxy.cuts(), before + 1, "the answer of this call was cut off");
         answer
     }
@@ -203,5 +207,8 @@ async fn what_a_person_asked_for_is_done_once_and_never_called_a_failure_without
 fn refused_with_a_word<T: std::fmt::Debug>(told: Result<T, CallError>) {
     let CallError::Refused(status) = told.unwrap_err() else { panic!("it was answered") };
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().contains("an earlier try of this call got no answer and may have done it"), "{status}");
+    assert!(
+        status.message().contains("an earlier attempt of this call got no reply and may have succeeded"),
+        "{status}"
+    );
 }

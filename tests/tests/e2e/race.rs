@@ -12,7 +12,7 @@ use longhand_coordinator::store::{AttemptEnd, RedisOptions, Store, open};
 use longhand_proto::WorkerId;
 use longhand_proto::v1::Outcome;
 use longhand_tests::server::{Kind, Server};
-use longhand_worker::client::{Credentials, Link, Worker, WorkerOptions, endpoint};
+use longhand_worker::client::{Credentials, FailoverChannel, Worker, WorkerOptions, endpoint};
 use longhand_worker::engine::mock::MockOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,7 @@ async fn two_coordinators_that_sweep_and_complete_the_same_documents_do_each_thi
     let mut workers = Vec::new();
     for (address, _) in replicas.iter().cycle().take(4) {
         let channel = endpoint(&format!("http://{address}")).unwrap().connect_lazy();
-        let link = Link::over(vec![channel], Credentials::default()).unwrap();
+        let link = FailoverChannel::from_channels(vec![channel], Credentials::default()).unwrap();
         let options = WorkerOptions::new(WorkerId::mint("test"));
         // A section takes about as long as a lease lives, and some worker is always late.
         let engine = mock(MockOptions { slots: 4, tokens_per_second: 2_000.0, ..Default::default() });
@@ -87,7 +87,7 @@ async fn a_cancel_that_meets_a_result_keeps_it_or_refuses_it_and_nothing_in_betw
         let section = section.expect("the first section");
         let output = write(section.task).await;
         let (outcome, cancelled) =
-            tokio::join!(peer.complete(section.id, output), hand::cancel(sandbox.store.as_ref(), &run, id));
+            tokio::join!(peer.complete(section.id, output), admin::cancel(sandbox.store.as_ref(), &run, id));
         cancelled.unwrap().unwrap();
         let record = sandbox.record(id).await;
         assert_eq!((record.state, &record.lease), (State::Cancelled, &None));
@@ -131,7 +131,7 @@ async fn a_requeue_that_meets_the_last_result_waits_for_it_or_takes_the_whole_do
         let which = Which::One(id);
         let (outcome, requeued) = tokio::join!(
             peer.complete(lease.id, output),
-            hand::requeue(sandbox.store.as_ref(), &run, &which, Extent::AsNeeded, None, false)
+            admin::requeue(sandbox.store.as_ref(), &run, &which, Extent::AsNeeded, None, false)
         );
         assert_eq!(outcome.0, Outcome::Recorded, "a document that is being written is not taken up again");
         let taken_up = requeued.unwrap().documents == 1;
@@ -144,7 +144,7 @@ async fn a_requeue_that_meets_the_last_result_waits_for_it_or_takes_the_whole_do
             assert_eq!(past.len(), 1);
             let before: longhand_coordinator::domain::document::Document = serde_json::from_str(&past[0].body).unwrap();
             assert_eq!(before.sections().len(), steps, "the text that was accepted stays in the history");
-            hand::cancel(sandbox.store.as_ref(), &run_id(), id).await.unwrap().unwrap();
+            admin::cancel(sandbox.store.as_ref(), &run_id(), id).await.unwrap().unwrap();
         } else {
             assert_eq!((record.state, now.round, now.sections().len()), (State::Accepted, 0, steps));
         }

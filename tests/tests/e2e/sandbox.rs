@@ -17,7 +17,9 @@ use longhand_coordinator::store::{Attempt, AttemptEnd, Counts, Record, SqliteSto
 use longhand_proto::task::{Checkpoint, Failure, Lease, Message, ModelInfo, Output, Task};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::{DocumentId, LeaseId, MAX_MESSAGE_BYTES, RunId, WorkerId, clock, v1};
-use longhand_worker::client::{Credentials, Link, Worker, WorkerError, WorkerOptions, WorkerReport, endpoint};
+use longhand_worker::client::{
+    Credentials, FailoverChannel, Worker, WorkerError, WorkerOptions, WorkerReport, endpoint,
+};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
 use longhand_worker::engine::{Engine, EngineStats, Event, Generation};
 use tokio::net::TcpListener;
@@ -167,7 +169,7 @@ impl Sandbox {
     }
 
     pub(crate) fn hire_with(&self, engine: Arc<dyn Engine>, options: WorkerOptions, credentials: Credentials) -> Hired {
-        let link = Link::over(vec![self.channel()], credentials).unwrap();
+        let link = FailoverChannel::from_channels(vec![self.channel()], credentials).unwrap();
         let worker = Worker::new(link, engine, options);
         let stop = CancellationToken::new();
         Hired { work: tokio::spawn(worker.run(stop.clone())), stop }

@@ -8,7 +8,7 @@ use longhand_coordinator::store::{
     Action, Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Past, Record,
     Renewal, Result, Run, Seen, Source, SqliteStore, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept,
 };
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use tokio::task::coop::unconstrained;
 
@@ -166,7 +166,7 @@ impl Store for Replica {
         self.call(self.store.counts(run)).await
     }
 
-    async fn report(&self, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+    async fn report(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
         self.call(self.store.report(worker, report)).await
     }
 

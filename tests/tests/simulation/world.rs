@@ -14,8 +14,8 @@ use longhand_coordinator::store::{SqliteStore, Store, Terms};
 use longhand_proto::task::Message;
 use longhand_proto::v1::operator_client::OperatorClient;
 use longhand_proto::{DocumentId, RunId, chance, v1};
-use longhand_worker::client::link::Patience;
-use longhand_worker::client::{Credentials, Link, Worker, WorkerError, WorkerOptions};
+use longhand_worker::client::failover_channel::RetryPolicy;
+use longhand_worker::client::{Credentials, FailoverChannel, Worker, WorkerError, WorkerOptions};
 use longhand_worker::engine::mock::{Faults, MockEngine, MockOptions};
 use turmoil::Sim;
 
@@ -379,7 +379,7 @@ async fn work(witness: &Witness, process: &Arc<Process>, faults: Faults) {
     let engine = Arc::new(MockEngine::new(options));
     let stop = process.begin(Some(Arc::clone(&engine)));
     let replicas = (0..COORDINATORS).map(|host| channel(&host_name(host))).collect();
-    let link = Link::over(replicas, Credentials::default()).unwrap();
+    let link = FailoverChannel::from_channels(replicas, Credentials::default()).unwrap();
     let mut options = WorkerOptions::new(format!("{}-{:x}", process.name, chance::below(1 << 32)).parse().unwrap());
     options.checkpoint_every = Duration::from_secs(2);
     options.wait = Duration::from_secs(5);
@@ -397,8 +397,8 @@ async fn work(witness: &Witness, process: &Arc<Process>, faults: Faults) {
 /// A person who cannot leave the documents alone.
 async fn operate(documents: &[DocumentId], witness: &Witness) {
     let replicas = (0..COORDINATORS).map(|host| channel(&host_name(host))).collect();
-    let link = Link::over(replicas, Credentials::default()).unwrap();
-    let patience = Patience { call: Duration::from_secs(3), give_up: Duration::from_secs(600) };
+    let link = FailoverChannel::from_channels(replicas, Credentials::default()).unwrap();
+    let patience = RetryPolicy { attempt_timeout: Duration::from_secs(3), total_timeout: Duration::from_secs(600) };
     for _ in 0..4 {
         tokio::time::sleep(chance::around(Duration::from_secs(12))).await;
         let (run, document) = (run_id().to_string(), documents[chance::below(documents.len() as u64) as usize]);
@@ -410,7 +410,7 @@ async fn operate(documents: &[DocumentId], witness: &Witness) {
                     let request = request.clone();
                     async move { OperatorClient::new(wire).cancel(request).await }
                 };
-                link.repeat("cancel", patience, call).await.map(drop)
+                link.call_with_retry("cancel", patience, call).await.map(drop)
             }
             1 => {
                 let which = v1::requeue_request::Which::Document(document.to_string());
@@ -419,7 +419,7 @@ async fn operate(documents: &[DocumentId], witness: &Witness) {
                     let request = request.clone();
                     async move { OperatorClient::new(wire).requeue(request).await }
                 };
-                link.repeat("requeue", patience, call).await.map(drop)
+                link.call_with_retry("requeue", patience, call).await.map(drop)
             }
             _ => {
                 for paused in [true, false] {
@@ -428,7 +428,7 @@ async fn operate(documents: &[DocumentId], witness: &Witness) {
                         let request = request.clone();
                         async move { OperatorClient::new(wire).pause(request).await }
                     };
-                    if let Err(error) = link.repeat("pause", patience, call).await {
+                    if let Err(error) = link.call_with_retry("pause", patience, call).await {
                         witness.breach(format!("the run cannot be paused: {:?}", error.status()));
                     }
                     tokio::time::sleep(chance::up_to(Duration::from_secs(10))).await;

@@ -1,32 +1,21 @@
-//! A worker's numbers for Prometheus. Names and labels are a promise to dashboards and alerts: add, do not rename.
+//! A worker's metrics for Prometheus. Names and labels are an interface of dashboards and alerts: add, do not rename.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use longhand_proto::clock;
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::watch;
 
-use super::WorkerReport;
+use super::report::WorkerSnapshot;
 use crate::engine::Engine;
 
-/// What a worker is at, as its loop sees it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Status {
-    pub report: WorkerReport,
-    /// Documents in hand.
-    pub held: u32,
-    /// Since when the coordinator has not got anything of the document that waits longest.
-    pub unsaved_since: Option<Instant>,
-}
-
-/// Reads a worker's numbers whenever they are asked for.
+/// A worker's metrics, read when they are scraped.
 pub struct Metrics {
     registry: Registry,
     engine: Arc<dyn Engine>,
-    status: watch::Receiver<Status>,
+    snapshot: watch::Receiver<WorkerSnapshot>,
     attempts: IntCounterVec,
     continued: IntCounter,
     held: IntGauge,
@@ -46,24 +35,24 @@ pub struct Metrics {
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").field("status", &*self.status.borrow()).finish_non_exhaustive()
+        f.debug_struct("Metrics").field("snapshot", &*self.snapshot.borrow()).finish_non_exhaustive()
     }
 }
 
 impl Metrics {
-    /// Documents in hand.
+    /// Documents held.
     pub fn held(&self) -> u32 {
-        self.status.borrow().held
+        self.snapshot.borrow().held
     }
 
-    pub(super) fn new(engine: Arc<dyn Engine>, status: watch::Receiver<Status>) -> Self {
-        match Self::register(engine, status) {
+    pub(super) fn new(engine: Arc<dyn Engine>, snapshot: watch::Receiver<WorkerSnapshot>) -> Self {
+        match Self::register(engine, snapshot) {
             Ok(metrics) => metrics,
-            Err(error) => unreachable!("names of metrics are fixed, valid and used once: {error}"),
+            Err(error) => unreachable!("metric names are fixed, valid and unique: {error}"),
         }
     }
 
-    fn register(engine: Arc<dyn Engine>, status: watch::Receiver<Status>) -> prometheus::Result<Self> {
+    fn register(engine: Arc<dyn Engine>, snapshot: watch::Receiver<WorkerSnapshot>) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| {
             let it = IntCounter::new(name, help)?;
@@ -74,36 +63,36 @@ impl Metrics {
             registry.register(Box::new(it.clone())).map(|()| it)
         };
         let attempts = IntCounterVec::new(
-            Opts::new("longhand_worker_attempts_total", "Attempts of this worker that ended, by end."),
+            Opts::new("longhand_worker_attempts_total", "Attempts of this worker that ended, by outcome."),
             &["end"],
         )?;
         registry.register(Box::new(attempts.clone()))?;
         let checkpoint_age = Gauge::new(
             "longhand_worker_checkpoint_age_seconds",
-            "Longest time for which a document in hand has not been handed in: what a crash now would cost.",
+            "Age of the oldest unsaved checkpoint among the documents held: what a crash now would cost.",
         )?;
         registry.register(Box::new(checkpoint_age.clone()))?;
         let step_seconds = Counter::new("longhand_engine_step_seconds_total", "Time that the device spent on steps.")?;
         registry.register(Box::new(step_seconds.clone()))?;
         Ok(Self {
             engine,
-            status,
+            snapshot,
             attempts,
             checkpoint_age,
             step_seconds,
             continued: counter(
                 "longhand_worker_continued_total",
-                "Tasks begun as the continuation of the one before on the same slot.",
+                "Tasks started as the continuation of the previous one on the same slot.",
             )?,
-            held: gauge("longhand_worker_documents", "Documents in hand.")?,
+            held: gauge("longhand_worker_documents", "Documents held.")?,
             slots: gauge("longhand_worker_slots", "Documents that can be written at the same time.")?,
-            running: gauge("longhand_engine_batch_size", "Sequences decoded together now.")?,
-            waiting: gauge("longhand_engine_waiting", "Sequences that wait for memory.")?,
-            kv_blocks: gauge("longhand_engine_kv_blocks", "Blocks of memory for keys and values.")?,
-            kv_blocks_used: gauge("longhand_engine_kv_blocks_used", "Blocks that are in use.")?,
+            running: gauge("longhand_engine_batch_size", "Sequences in the current batch.")?,
+            waiting: gauge("longhand_engine_waiting", "Sequences waiting for KV memory.")?,
+            kv_blocks: gauge("longhand_engine_kv_blocks", "KV cache blocks.")?,
+            kv_blocks_used: gauge("longhand_engine_kv_blocks_used", "KV cache blocks in use.")?,
             preemptions: counter(
                 "longhand_engine_preemptions_total",
-                "Sequences put back because memory ran out; they are computed anew.",
+                "Sequences preempted because KV memory ran out; they are recomputed.",
             )?,
             steps: counter("longhand_engine_steps_total", "Steps of the device.")?,
             prompt: counter("longhand_engine_prompt_tokens_total", "Prompt tokens, cached ones included.")?,
@@ -115,8 +104,8 @@ impl Metrics {
 
     /// All series as they are now.
     pub fn gather(&self) -> Vec<MetricFamily> {
-        let Status { report, held, unsaved_since } = *self.status.borrow();
-        let to = |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
+        let WorkerSnapshot { report, held, unsaved_since } = *self.snapshot.borrow();
+        let raise_to = |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
         let ends = [
             ("completed", report.completed),
             ("error", report.failed),
@@ -124,9 +113,9 @@ impl Metrics {
             ("lost", report.lost),
         ];
         for (end, total) in ends {
-            to(&self.attempts.with_label_values(&[end]), total);
+            raise_to(&self.attempts.with_label_values(&[end]), total);
         }
-        to(&self.continued, report.continued);
+        raise_to(&self.continued, report.continued);
         self.held.set(held.into());
         self.slots.set(self.engine.slots().into());
         let age = unsaved_since.map_or(0.0, |since| clock::now().duration_since(since).as_secs_f64());
@@ -137,12 +126,12 @@ impl Metrics {
         self.waiting.set(stats.waiting.into());
         self.kv_blocks.set(stats.kv_blocks.into());
         self.kv_blocks_used.set(stats.kv_blocks_used.into());
-        to(&self.preemptions, stats.preemptions);
-        to(&self.steps, stats.steps);
+        raise_to(&self.preemptions, stats.preemptions);
+        raise_to(&self.steps, stats.steps);
         self.step_seconds.inc_by((stats.step_time.as_secs_f64() - self.step_seconds.get()).max(0.0));
-        to(&self.prompt, stats.prompt_tokens);
-        to(&self.cached, stats.cached_tokens);
-        to(&self.generated, stats.generated_tokens);
+        raise_to(&self.prompt, stats.prompt_tokens);
+        raise_to(&self.cached, stats.cached_tokens);
+        raise_to(&self.generated, stats.generated_tokens);
         self.registry.gather()
     }
 }

@@ -40,7 +40,7 @@ use self::forward::{ALIKE_ROWS, Forward};
 use self::gpu::{Gpu, GpuError, Graph, Staging};
 use self::packet::{Capacity, Full, Packet, Shape, Style, Wishes};
 use self::weights::{FromModel, Origin, Random, WeightError, Weights};
-use crate::device::{Ahead, Device, DeviceError, SampleParams, StepBatch};
+use crate::device::{Device, DeviceError, PipelinedDevice, SampleParams, StepBatch};
 use crate::model::{Model, ModelConfig, ModelError};
 
 pub use self::kernels::kv::KvFormat;
@@ -282,7 +282,7 @@ impl Device for CudaDevice {
 
     fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
         self.launch(batch)?;
-        self.choose(&batch.wishes())?;
+        self.sample(&batch.sample_params())?;
         self.collect(sampled)
     }
 
@@ -294,12 +294,12 @@ impl Device for CudaDevice {
         Ok(self.forward.all_logits(&*self.gpu, batch.tokens.len(), |rows| fit(deterministic, rows))?)
     }
 
-    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+    fn pipelined(&mut self) -> Option<&mut dyn PipelinedDevice> {
         Some(self)
     }
 }
 
-impl Ahead for CudaDevice {
+impl PipelinedDevice for CudaDevice {
     fn launch(&mut self, batch: &StepBatch) -> Result<(), DeviceError> {
         self.check(batch, self.chosen)?;
         let shape = self.bring(batch)?;
@@ -316,7 +316,7 @@ impl Ahead for CudaDevice {
         Ok(())
     }
 
-    fn choose(&mut self, wanted: &[(usize, &SampleParams)]) -> Result<(), DeviceError> {
+    fn sample(&mut self, wanted: &[(usize, &SampleParams)]) -> Result<(), DeviceError> {
         self.chosen = wanted.len();
         if !wanted.is_empty() {
             let rows: Vec<(u32, &SampleParams)> =

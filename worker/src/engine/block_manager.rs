@@ -1,53 +1,28 @@
-//! Who holds which block of the KV pool, and what finished blocks hold, so that a prompt which begins like an earlier
-//! one starts where that one's blocks end.
+//! Which sequence holds which block of the KV pool, and the prefix cache: what full blocks contain, so that a prompt which
+//! begins like an earlier one starts where that one's blocks end.
 //!
 //! ```text
-//!            grow / adopt                    release, last holder
+//!         grow / share_prefix                release, last holder
 //!   free ───────────────────▶ held (refs ≥ 1) ───────────────────▶ free, contents kept, least recently used first out
 //! ```
 
 use std::collections::HashMap;
 
-use super::reuse::Reuse;
+use super::block_hash::BlockHash;
+use super::ideal_prefix_cache::IdealPrefixCache;
 use crate::device::{BLOCK_TOKENS, BlockId};
 
-/// Names a block's tokens and all tokens before them: 128 bits, so that equal means equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct BlockHash([u8; 16]);
-
-impl BlockHash {
-    /// Hash of a full block whose predecessor is `parent`; the first block's parent is the default.
-    pub fn chain(parent: Self, tokens: &[u32]) -> Self {
-        debug_assert_eq!(tokens.len(), BLOCK_TOKENS, "only full blocks have a hash");
-        let mut bytes = [0; 16 + BLOCK_TOKENS * 4];
-        bytes[..16].copy_from_slice(&parent.0);
-        for (slot, token) in bytes[16..].chunks_exact_mut(4).zip(tokens) {
-            slot.copy_from_slice(&token.to_le_bytes());
-        }
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
-        Self(hash)
-    }
-
-    /// Appends the hashes of the full blocks of `tokens` that `hashes` lacks.
-    pub fn extend(hashes: &mut Vec<Self>, tokens: &[u32]) {
-        for block in tokens.chunks_exact(BLOCK_TOKENS).skip(hashes.len()) {
-            let parent = hashes.last().copied().unwrap_or_default();
-            hashes.push(Self::chain(parent, block));
-        }
-    }
-}
-
-/// The blocks of one sequence, in order. Not `Clone`: it is given back once, by value.
+/// The blocks of one sequence, in order. Not `Clone`: it is released once, by value.
 #[derive(Debug, Default)]
 #[must_use = "blocks that are not released are lost"]
 pub struct BlockTable {
     blocks: Vec<BlockId>,
-    /// Leading blocks whose contents were adopted or sealed.
-    sealed: usize,
+    /// Leading blocks that were shared or published.
+    published: usize,
 }
 
 impl BlockTable {
+    /// `blocks()[p / BLOCK_TOKENS]` holds position `p`.
     pub fn blocks(&self) -> &[BlockId] {
         &self.blocks
     }
@@ -64,7 +39,7 @@ const NIL: BlockId = BlockId::MAX;
 #[derive(Debug, Clone)]
 struct Block {
     refs: u32,
-    /// What it holds, if other sequences may find it.
+    /// Its contents, if other sequences may share it.
     hash: Option<BlockHash>,
     /// Neighbours in the free list; meaningless while held.
     prev: BlockId,
@@ -80,10 +55,11 @@ pub struct BlockManager {
     head: BlockId,
     tail: BlockId,
     free: usize,
-    ever: Reuse,
+    ideal_cache: IdealPrefixCache,
 }
 
 impl BlockManager {
+    /// A pool of `blocks` free blocks.
     pub fn new(blocks: usize) -> Self {
         let mut manager = Self {
             blocks: vec![Block { refs: 0, hash: None, prev: NIL, next: NIL }; blocks],
@@ -91,12 +67,13 @@ impl BlockManager {
             head: NIL,
             tail: NIL,
             free: 0,
-            ever: Reuse::default(),
+            ideal_cache: IdealPrefixCache::default(),
         };
         (0..blocks as BlockId).for_each(|id| manager.push_back(id));
         manager
     }
 
+    /// Blocks of the pool.
     pub fn total(&self) -> usize {
         self.blocks.len()
     }
@@ -106,27 +83,27 @@ impl BlockManager {
         self.free
     }
 
-    /// Leading blocks of a sequence of `tokens` tokens that the pool holds. At least one token is left to compute, as
+    /// Number of leading blocks of a sequence of `tokens` tokens that the pool holds. At least one token is left to compute, as
     /// the next token's logits come from the last one.
-    pub fn cached(&self, hashes: &[BlockHash], tokens: usize) -> usize {
+    pub fn cached_blocks(&self, hashes: &[BlockHash], tokens: usize) -> usize {
         let most = tokens.saturating_sub(1) / BLOCK_TOKENS;
         hashes.iter().take(most).take_while(|hash| self.by_hash.contains_key(hash)).count()
     }
 
-    /// Leading tokens that the pool would hold, had it never given a block away.
-    pub(crate) fn reusable(&self, hashes: &[BlockHash], tokens: usize) -> usize {
-        self.ever.reusable(hashes, tokens)
+    /// Leading tokens that the pool would hold, had no block ever been overwritten.
+    pub(crate) fn reusable_tokens(&self, hashes: &[BlockHash], tokens: usize) -> usize {
+        self.ideal_cache.reusable_tokens(hashes, tokens)
     }
 
-    /// Blocks that would leave the free list if a sequence adopted its first `cached` blocks and grew to `tokens`.
-    pub fn cost(&self, hashes: &[BlockHash], cached: usize, tokens: usize) -> usize {
-        let adopted = hashes[..cached].iter().filter_map(|hash| self.by_hash.get(hash));
-        let revived = adopted.filter(|id| self.blocks[**id as usize].refs == 0).count();
+    /// Blocks that would leave the free list if a sequence shared its first `cached` blocks and grew to `tokens`.
+    pub fn blocks_needed(&self, hashes: &[BlockHash], cached: usize, tokens: usize) -> usize {
+        let shared = hashes[..cached].iter().filter_map(|hash| self.by_hash.get(hash));
+        let revived = shared.filter(|id| self.blocks[**id as usize].refs == 0).count();
         tokens.div_ceil(BLOCK_TOKENS) - cached + revived
     }
 
-    /// A table that begins with the first `cached` blocks of a sequence; see [`BlockManager::cached`].
-    pub fn adopt(&mut self, hashes: &[BlockHash], cached: usize) -> BlockTable {
+    /// A table that begins with the first `cached` blocks of a sequence; see [`BlockManager::cached_blocks`].
+    pub fn share_prefix(&mut self, hashes: &[BlockHash], cached: usize) -> BlockTable {
         let mut table = BlockTable::default();
         for hash in &hashes[..cached] {
             let Some(&id) = self.by_hash.get(hash) else { break };
@@ -136,7 +113,7 @@ impl BlockManager {
             self.blocks[id as usize].refs += 1;
             table.blocks.push(id);
         }
-        table.sealed = table.blocks.len();
+        table.published = table.blocks.len();
         table
     }
 
@@ -159,21 +136,21 @@ impl BlockManager {
         true
     }
 
-    /// Lets other sequences find the table's first `hashes.len()` blocks, whose keys and values are all computed.
-    pub fn seal(&mut self, table: &mut BlockTable, hashes: &[BlockHash]) {
-        self.ever.record(hashes.get(table.sealed..).unwrap_or_default());
-        for (hash, &id) in hashes.iter().zip(&table.blocks).skip(table.sealed) {
-            // Another sequence may have computed the same tokens at the same time: its block stays the known one.
+    /// Lets other sequences share the table's first `hashes.len()` blocks, whose keys and values are all computed.
+    pub fn publish_blocks(&mut self, table: &mut BlockTable, hashes: &[BlockHash]) {
+        self.ideal_cache.record(hashes.get(table.published..).unwrap_or_default());
+        for (hash, &id) in hashes.iter().zip(&table.blocks).skip(table.published) {
+            // Another sequence may have computed the same tokens at the same time: its block stays the published one.
             self.by_hash.entry(*hash).or_insert_with(|| {
                 self.blocks[id as usize].hash = Some(*hash);
                 id
             });
         }
-        table.sealed = table.sealed.max(hashes.len().min(table.blocks.len()));
+        table.published = table.published.max(hashes.len().min(table.blocks.len()));
     }
 
-    /// Gives a sequence's blocks back. The end of a sequence is forgotten before its beginning, which more sequences
-    /// share; what nobody can find is reused first.
+    /// Releases a sequence's blocks. The end of a sequence is overwritten before its beginning, which more sequences
+    /// share; unpublished blocks are reused first.
     pub fn release(&mut self, mut table: BlockTable) {
         for id in std::mem::take(&mut table.blocks).into_iter().rev() {
             let block = &mut self.blocks[id as usize];

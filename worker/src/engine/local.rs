@@ -6,7 +6,7 @@
 //!                           ▼        │
 //!                         grammar threads
 //! ```
-//! All queues are bounded by the places for tasks, so none of these threads ever waits for a full one.
+//! All queues are bounded by the permits for tasks, so none of these threads ever blocks on a full one.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,25 +18,26 @@ use futures::future::BoxFuture;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Task};
 use tokio::sync::{Semaphore, watch};
 
-use super::codec::Codec;
-use super::core::{Core, Ended, Message, Question};
-use super::grammar::Grammars;
+use super::engine_loop::{EngineLoop, LoopExit, Message};
+use super::event_sender::{EventSender, engine_dead};
+use super::grammar::GrammarCompiler;
+use super::grammar_request::GrammarRequest;
 use super::model_runner::ModelRunner;
-use super::outlet::{Outlet, engine_dead};
-use super::prepare::{Limits, Preparer, Request, pool_tokens};
+use super::preparer::{Limits, Preparer, Request, pool_tokens};
 use super::scheduler::Scheduler;
-use super::watch::Watch;
+use super::task_timer::TaskTimer;
+use super::tokenizer_adapter::TokenizerAdapter;
 use super::{Engine, EngineStats, Generation};
 use crate::device::Device;
 
-/// What an operator may set.
+/// Limits of a local engine.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Sequences decoded at the same time.
     pub max_sequences: usize,
-    /// Tasks that may wait beyond those; more are refused as overloaded.
+    /// Tasks that may wait beyond those; more are rejected as overloaded.
     pub max_waiting: usize,
-    /// Threads that ask grammars.
+    /// Threads that compute grammar masks.
     pub grammar_threads: usize,
     /// Tokens of prompt and text together, if fewer than the model holds.
     pub context: Option<u32>,
@@ -52,10 +53,13 @@ impl Default for EngineOptions {
 /// An engine that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The device's KV pool is empty.
     #[error("the device has no KV blocks; give it more KV memory")]
     NoBlocks,
-    #[error("the model's tokenizer cannot be used for grammars: {0}")]
+    /// Its vocabulary does not fit the grammar library.
+    #[error("the model's tokenizer is not supported by grammars: {0}")]
     Tokenizer(String),
+    /// The operating system started no thread.
     #[error("cannot start the engine's thread {name}: {source}")]
     Thread { name: &'static str, source: std::io::Error },
 }
@@ -65,67 +69,74 @@ pub enum StartError {
 pub struct LocalEngine {
     model: ModelInfo,
     slots: u32,
-    places: Arc<Semaphore>,
+    queue_permits: Arc<Semaphore>,
     /// None while being dropped: the preparer ends when it is gone.
     requests: Option<SyncSender<Request>>,
-    inbox: SyncSender<Message>,
+    messages: SyncSender<Message>,
     stats: watch::Receiver<EngineStats>,
-    death: watch::Receiver<Option<String>>,
+    failure: watch::Receiver<Option<String>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl LocalEngine {
-    /// Takes the device and starts the threads. Hashes the model's weights if nobody has yet.
-    pub fn start(model: Arc<dyn Codec>, device: Box<dyn Device>, options: &EngineOptions) -> Result<Self, StartError> {
+    /// Takes the device and starts the threads. Hashes the model's weights if that has not been done yet.
+    ///
+    /// # Errors
+    /// The device or the tokenizer cannot be used, or a thread cannot be started.
+    pub fn start(
+        model: Arc<dyn TokenizerAdapter>,
+        device: Box<dyn Device>,
+        options: &EngineOptions,
+    ) -> Result<Self, StartError> {
         let (blocks, vocab) = (device.kv_blocks(), device.vocab());
         if blocks == 0 {
             return Err(StartError::NoBlocks);
         }
-        let info = describe(&*model, &*device, options);
+        let info = model_info(&*model, &*device, options);
         let limits = Limits { context: info.context as usize, pool: pool_tokens(blocks) };
         let grammars =
-            Grammars::new(&model.tok_env(), vocab).map_err(|error| StartError::Tokenizer(error.to_string()))?;
+            GrammarCompiler::new(&model.tok_env(), vocab).map_err(|error| StartError::Tokenizer(error.to_string()))?;
         let eos = model.eos().to_vec();
-        let never = (0..vocab as u32).filter(|token| model.is_special(*token) && !eos.contains(token)).collect();
+        let suppressed = (0..vocab as u32).filter(|token| model.is_special(*token) && !eos.contains(token)).collect();
 
-        let room = options.max_sequences.max(1) + options.max_waiting;
-        let (requests, requested) = sync_channel(room);
+        let queue_capacity = options.max_sequences.max(1) + options.max_waiting;
+        let (requests, task_requests) = sync_channel(queue_capacity);
         // Each task has at most one message under way, and one more tells the thread to stop.
-        let (inbox, messages) = sync_channel(room + 1);
-        let (questions, asked) = sync_channel(room);
-        let (published, stats) = watch::channel(EngineStats::default());
-        let (died, death) = watch::channel(None);
+        let (messages, inbox) = sync_channel(queue_capacity + 1);
+        let (grammar_requests, grammar_receiver) = sync_channel(queue_capacity);
+        let (stats_sender, stats) = watch::channel(EngineStats::default());
+        let (failure_sender, failure) = watch::channel(None);
 
-        let core = Core {
-            codec: Arc::clone(&model),
-            runner: ModelRunner::new(device, never, eos),
+        let engine_loop = EngineLoop {
+            tokenizer: Arc::clone(&model),
+            runner: ModelRunner::new(device, suppressed, eos),
             scheduler: Scheduler::new(blocks, options.max_sequences),
             limits,
-            inbox: messages,
-            questions,
-            asked: 0,
-            flight: None,
+            messages: inbox,
+            grammar_requests,
+            awaiting_grammar: 0,
+            in_flight: None,
             stats: EngineStats { kv_blocks: blocks as u32, ..EngineStats::default() },
-            published,
+            stats_sender,
         };
         let mut engine = Self {
             slots: slots(options.max_sequences, limits),
             model: info,
-            places: Arc::new(Semaphore::new(room)),
+            queue_permits: Arc::new(Semaphore::new(queue_capacity)),
             requests: Some(requests),
-            inbox,
+            messages,
             stats,
-            death,
+            failure,
             threads: Vec::new(),
         };
-        engine.spawn("device", move || drive(core, &died))?;
+        engine.spawn("device", move || run_device_thread(engine_loop, &failure_sender))?;
         let preparer = Preparer::new(model, grammars, limits);
-        let inbox = engine.inbox.clone();
-        engine.spawn("prepare", move || prepare(preparer, &requested, &inbox))?;
-        let asked = Arc::new(Mutex::new(asked));
+        let messages = engine.messages.clone();
+        engine.spawn("prepare", move || run_prepare_thread(preparer, &task_requests, &messages))?;
+        let grammar_receiver = Arc::new(Mutex::new(grammar_receiver));
         for _ in 0..options.grammar_threads.max(1) {
-            let (asked, inbox) = (Arc::clone(&asked), engine.inbox.clone());
-            engine.spawn("grammar", move || answer(&asked, &inbox))?;
+            let (requests, messages) = (Arc::clone(&grammar_receiver), engine.messages.clone());
+            engine.spawn("grammar", move || run_grammar_thread(&requests, &messages))?;
         }
         Ok(engine)
     }
@@ -136,8 +147,8 @@ impl LocalEngine {
         Ok(())
     }
 
-    fn death(&self) -> Option<String> {
-        self.death.borrow().clone()
+    fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
     }
 }
 
@@ -151,19 +162,19 @@ impl Engine for LocalEngine {
     }
 
     fn start(&self, task: Task, resume: Option<Checkpoint>) -> Generation {
-        let (outlet, generation) = Outlet::open();
-        if let Some(error) = self.death() {
-            outlet.failed(engine_dead(&error));
+        let (events, generation) = EventSender::open();
+        if let Some(error) = self.failure() {
+            events.failed(engine_dead(&error));
             return generation;
         }
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let (Ok(place), Some(requests)) = (place, &self.requests) else {
-            outlet.failed(overloaded());
+        let queue_permit = Arc::clone(&self.queue_permits).try_acquire_owned();
+        let (Ok(queue_permit), Some(requests)) = (queue_permit, &self.requests) else {
+            events.failed(overloaded());
             return generation;
         };
-        let watch = Watch::start(&task);
-        // A request that is not taken answers for itself as it is dropped.
-        drop(requests.try_send(Request { task, resume, outlet, watch, place }));
+        let timer = TaskTimer::start(&task);
+        // A request that is not accepted sends its own failure as it is dropped.
+        drop(requests.try_send(Request { task, resume, events, timer, queue_permit }));
         generation
     }
 
@@ -172,9 +183,9 @@ impl Engine for LocalEngine {
     }
 
     fn dead(&self) -> BoxFuture<'_, String> {
-        let mut death = self.death.clone();
+        let mut failure = self.failure.clone();
         async move {
-            match death.wait_for(Option::is_some).await {
+            match failure.wait_for(Option::is_some).await {
                 Ok(error) => error.clone().unwrap_or_default(),
                 Err(_) => "the device thread ended".to_owned(),
             }
@@ -187,7 +198,7 @@ impl Drop for LocalEngine {
     fn drop(&mut self) {
         self.requests = None;
         // It fails only if the device thread has ended already.
-        drop(self.inbox.send(Message::Stop));
+        drop(self.messages.send(Message::Stop));
         for thread in self.threads.drain(..) {
             // A thread that panicked has been reported by `dead`.
             drop(thread.join());
@@ -195,7 +206,7 @@ impl Drop for LocalEngine {
     }
 }
 
-fn describe(model: &dyn Codec, device: &dyn Device, options: &EngineOptions) -> ModelInfo {
+fn model_info(model: &dyn TokenizerAdapter, device: &dyn Device, options: &EngineOptions) -> ModelInfo {
     let info = model.info();
     ModelInfo {
         engine: format!("longhand {}", longhand_proto::build()),
@@ -205,13 +216,13 @@ fn describe(model: &dyn Codec, device: &dyn Device, options: &EngineOptions) -> 
     }
 }
 
-/// Tokens that few documents are longer than: 10,000 words. A model that holds more is not kept waiting for such; where many
-/// come at once, preemption makes room.
-const LONG: usize = 16_384;
+/// Tokens that few documents exceed: 10,000 words. Slots are not reduced for a longer context; if many long documents come
+/// at once, preemption frees blocks.
+const LONG_DOCUMENT_TOKENS: usize = 16_384;
 
-/// Documents that fit into the pool at once: prompts grow from nothing to the context, half of it on average.
+/// Documents that fit into the pool at once: a sequence grows from nothing to the context, half of it on average.
 fn slots(max_sequences: usize, limits: Limits) -> u32 {
-    let fit = limits.pool / limits.context.min(LONG).div_ceil(2).max(1);
+    let fit = limits.pool / limits.context.min(LONG_DOCUMENT_TOKENS).div_ceil(2).max(1);
     fit.clamp(1, max_sequences.max(1)) as u32
 }
 
@@ -223,39 +234,39 @@ fn overloaded() -> Failure {
     }
 }
 
-/// The device thread. However it ends, `died` says so, and every task is answered.
-fn drive(mut core: Core, died: &watch::Sender<Option<String>>) {
-    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| core.run()));
-    let error = match ended {
-        Ok(Ended::Stopped) => "the engine was shut down".to_owned(),
-        Ok(Ended::Lost(error)) => error,
+/// The device thread. However it ends, `failure` tells why, and every task gets its last event.
+fn run_device_thread(mut engine_loop: EngineLoop, failure_sender: &watch::Sender<Option<String>>) {
+    let exit = std::panic::catch_unwind(AssertUnwindSafe(|| engine_loop.run()));
+    let error = match exit {
+        Ok(LoopExit::Stopped) => "the engine was shut down".to_owned(),
+        Ok(LoopExit::DeviceLost(error)) => error,
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
             format!("the device thread panicked: {}", text.unwrap_or_default())
         }
     };
-    died.send_replace(Some(error));
+    failure_sender.send_replace(Some(error));
 }
 
-/// The preparer's thread: one, so that tasks stay in order of arrival.
-fn prepare(mut preparer: Preparer, requested: &Receiver<Request>, inbox: &SyncSender<Message>) {
-    for request in requested {
-        // If the device thread is gone, the sequence answers for itself as it is dropped.
+/// The preparer's thread: a single one, so that tasks stay in order of arrival.
+fn run_prepare_thread(mut preparer: Preparer, task_requests: &Receiver<Request>, messages: &SyncSender<Message>) {
+    for request in task_requests {
+        // If the device thread is gone, the sequence sends its own failure as it is dropped.
         if let Some(prepared) = preparer.prepare(request)
-            && inbox.send(Message::Start(prepared)).is_err()
+            && messages.send(Message::Start(prepared)).is_err()
         {
             return;
         }
     }
 }
 
-/// A grammar thread. A lock around the receiver, as several threads take from one queue.
-fn answer(asked: &Mutex<Receiver<Question>>, inbox: &SyncSender<Message>) {
+/// A grammar thread. A lock around the receiver, as several threads receive from one queue.
+fn run_grammar_thread(requests: &Mutex<Receiver<GrammarRequest>>, messages: &SyncSender<Message>) {
     loop {
-        let question = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(question) = question else { return };
-        if inbox.send(Message::Answer(question.answer())).is_err() {
+        let request = requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(request) = request else { return };
+        if messages.send(Message::Grammar(request.respond())).is_err() {
             return;
         }
     }

@@ -1,9 +1,9 @@
-//! The test double of an engine: writes well-formed plans and sections of the asked length at once or at a set rate,
-//! the same text for the same task, and fails in the ways a real engine fails, when told to.
+//! The test double of an engine: generates well-formed plans and sections of the requested length at once or at a set
+//! rate, the same text for the same task, and fails in the ways a real engine fails, as configured.
 
 mod text;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,28 +12,34 @@ use futures::future::BoxFuture;
 use longhand_proto::task::{Checkpoint, Failure, FinishReason, ModelInfo, Output, Task, TaskKind, Usage};
 use tokio::sync::{Notify, mpsc};
 
-use super::block_manager::BlockHash;
-use super::reuse::Reuse;
-use super::watch::Watch;
+use super::block_hash::BlockHash;
+use super::ideal_prefix_cache::IdealPrefixCache;
+use super::task_counters::TaskCounters;
+use super::task_timer::TaskTimer;
 use super::{Engine, EngineStats, Event, Generation};
 
-/// Events that may wait for a slow reader before the writer waits for it.
-const EVENTS: usize = 16;
+/// Events that may be queued for a slow reader before the task blocks on it.
+const CHANNEL_CAPACITY: usize = 16;
 /// Tokens in one event when the rate is unlimited.
-const BURST: usize = 64;
+const UNLIMITED_CHUNK: usize = 64;
 
-/// What the double writes, how fast, and how often it fails.
+/// The reason that a killed double gives.
+const INJECTED_DEATH: &str = "the mock engine was killed by an injected fault";
+
+/// What the double generates, how fast, and how often it fails.
 #[derive(Debug, Clone)]
 pub struct MockOptions {
     /// Name of its model.
     pub model: String,
+    /// Tasks that it offers to run at the same time.
     pub slots: u32,
-    /// Tokens per second of each task; 0 writes at once.
+    /// Tokens per second of each task; 0 is unlimited.
     pub tokens_per_second: f64,
-    /// Words written for each word asked.
+    /// Words generated for each word requested.
     pub words_ratio: f32,
-    /// Tokens of prompt and text together: words, and Chinese characters. More than that is refused.
+    /// Tokens of prompt and text together: words, and Chinese characters. A task that needs more is rejected.
     pub context: u32,
+    /// How often it fails.
     pub faults: Faults,
 }
 
@@ -50,20 +56,20 @@ impl Default for MockOptions {
     }
 }
 
-/// Probabilities, 0 to 1, of each way to fail; drawn from the task and its attempt, so a failure repeats exactly.
+/// Probabilities, 0 to 1, of each failure; drawn from the task and its attempt, so a failure is reproducible.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Faults {
     /// Ends with an error of class `mock_error` halfway through.
     pub error: f64,
-    /// Writes a plan that is none.
+    /// Generates a plan that cannot be parsed.
     pub bad_plan: f64,
     /// Ends a section halfway with finish reason `length`.
     pub truncated: f64,
-    /// Ends a section with a unit repeated many times, with finish reason `repetition`.
+    /// Ends a section in a loop, with finish reason `repetition`.
     pub repetition: f64,
-    /// Writes half and then nothing more, for ever.
+    /// Generates half and then nothing more, for ever.
     pub stall: f64,
-    /// Dies as a whole when it has started this many tasks.
+    /// The engine dies when it has started this many tasks.
     pub die_after: Option<u32>,
 }
 
@@ -80,12 +86,9 @@ struct Shared {
     dead: AtomicBool,
     died: Notify,
     started: AtomicU32,
-    running: AtomicU32,
-    prompt: AtomicU64,
-    cached: AtomicU64,
-    generated: AtomicU64,
-    /// A lock, as every task's future looks up and records; held for a few look-ups.
-    reuse: Mutex<Reuse>,
+    counters: TaskCounters,
+    /// A lock, as every task's future reads and records; held for a few look-ups.
+    prefix_cache: Mutex<IdealPrefixCache>,
 }
 
 impl MockEngine {
@@ -103,7 +106,7 @@ impl MockEngine {
         Self { model, options, shared: Arc::default() }
     }
 
-    /// Dies as a device that is lost: running tasks fail with class `engine_dead`, [`Engine::dead`] resolves.
+    /// Fails like a lost device: running tasks fail with class `engine_dead`, [`Engine::dead`] resolves.
     pub fn kill(&self) {
         self.shared.die();
     }
@@ -135,23 +138,23 @@ impl Engine for MockEngine {
     }
 
     fn start(&self, task: Task, resume: Option<Checkpoint>) -> Generation {
-        let (events, receiver) = mpsc::channel(EVENTS);
+        let (events, receiver) = mpsc::channel(CHANNEL_CAPACITY);
         let started = self.shared.started.fetch_add(1, Ordering::AcqRel) + 1;
         if self.options.faults.die_after.is_some_and(|limit| started > limit) {
             self.shared.die();
         }
         let (shared, options) = (Arc::clone(&self.shared), self.options.clone());
         drop(tokio::spawn(async move {
-            shared.running.fetch_add(1, Ordering::Relaxed);
-            let written = tokio::select! {
-                biased;
-                () = events.closed() => Ok(()),
-                () = shared.wait_dead() => Err(dead()),
-                result = write(&shared, &options, &task, resume, &events) => result,
+            let task = async {
+                tokio::select! {
+                    biased;
+                    () = events.closed() => Ok(()),
+                    () = shared.wait_dead() => Err(dead()),
+                    result = run_task(&shared, &options, &task, resume, &events) => result,
+                }
             };
-            shared.running.fetch_sub(1, Ordering::Relaxed);
-            if let Err(failure) = written {
-                // Nobody listens: the task was cancelled.
+            if let Err(failure) = shared.counters.running(task).await {
+                // A closed channel means that the task was cancelled.
                 drop(events.send(Event::Failed(failure)).await);
             }
         }));
@@ -159,34 +162,26 @@ impl Engine for MockEngine {
     }
 
     fn stats(&self) -> EngineStats {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        EngineStats {
-            running: self.shared.running.load(Ordering::Relaxed),
-            prompt_tokens: load(&self.shared.prompt),
-            cached_tokens: load(&self.shared.cached),
-            reusable_tokens: load(&self.shared.cached),
-            generated_tokens: load(&self.shared.generated),
-            ..EngineStats::default()
-        }
+        self.shared.counters.stats()
     }
 
     fn dead(&self) -> BoxFuture<'_, String> {
         async {
             self.shared.wait_dead().await;
-            "the mock engine was told to die".to_owned()
+            INJECTED_DEATH.to_owned()
         }
         .boxed()
     }
 }
 
 fn dead() -> Failure {
-    Failure { class: "engine_dead".into(), message: "the mock engine was told to die".into(), permanent: false }
+    Failure { class: "engine_dead".into(), message: INJECTED_DEATH.into(), permanent: false }
 }
 
 /// How a task ends: drawn once, from the task and its attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Well,
+enum MockOutcome {
+    Success,
     Error,
     BadPlan,
     Truncated,
@@ -194,38 +189,38 @@ enum Fate {
     Stall,
 }
 
-fn fate(faults: &Faults, task: &Task) -> Fate {
-    let mut random = text::Random::of(task, task.attempt);
+fn draw_outcome(faults: &Faults, task: &Task) -> MockOutcome {
+    let mut random = text::SplitMix64::of(task, task.attempt);
     let (plan, section) = (task.kind == TaskKind::Plan, task.kind == TaskKind::Section);
     [
-        (faults.error, Fate::Error),
-        (faults.stall, Fate::Stall),
-        (if plan { faults.bad_plan } else { 0.0 }, Fate::BadPlan),
-        (if section { faults.truncated } else { 0.0 }, Fate::Truncated),
-        (if section { faults.repetition } else { 0.0 }, Fate::Repetition),
+        (faults.error, MockOutcome::Error),
+        (faults.stall, MockOutcome::Stall),
+        (if plan { faults.bad_plan } else { 0.0 }, MockOutcome::BadPlan),
+        (if section { faults.truncated } else { 0.0 }, MockOutcome::Truncated),
+        (if section { faults.repetition } else { 0.0 }, MockOutcome::Repetition),
     ]
     .into_iter()
     .find(|(probability, _)| random.unit() < *probability)
-    .map_or(Fate::Well, |(_, fate)| fate)
+    .map_or(MockOutcome::Success, |(_, outcome)| outcome)
 }
 
-async fn write(
+async fn run_task(
     shared: &Shared,
     options: &MockOptions,
     task: &Task,
     resume: Option<Checkpoint>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), Failure> {
-    let mut watch = Watch::start(task);
-    let fate = fate(&options.faults, task);
-    let taken = resume.filter(|it| it.tokenizer_hash == "mock").map(|it| it.tokens).unwrap_or_default();
-    // As with a real engine, the text follows from the task and its seed: an attempt that takes over the checkpoint of a
-    // lost one goes on with the same text, and so does one that has to begin anew.
-    let whole = text::write(task, options.words_ratio);
-    let tokens = tokens_of(&whole);
-    let resumed = if tokens.starts_with(&taken) { taken.len() } else { 0 };
+    let mut timer = TaskTimer::start(task);
+    let outcome = draw_outcome(&options.faults, task);
+    let resumed_tokens = resume.filter(|it| it.tokenizer_hash == "mock").map(|it| it.tokens).unwrap_or_default();
+    // As with a real engine, the text follows from the task and its seed: an attempt that resumes the checkpoint of a lost
+    // one continues the same text, and so does one that restarts.
+    let full_text = text::generate(task, options.words_ratio);
+    let tokens = tokens_of(&full_text);
+    let resumed = if tokens.starts_with(&resumed_tokens) { resumed_tokens.len() } else { 0 };
 
-    let prompt: Vec<u32> = task.messages.iter().flat_map(|it| text::pieces(&it.content)).map(text::token_of).collect();
+    let prompt: Vec<u32> = task.messages.iter().flat_map(|it| text::words(&it.content)).map(text::token_of).collect();
     if prompt.len() + tokens.len() > options.context as usize {
         let (prompt, text, context) = (prompt.len(), tokens.len(), options.context);
         let message = format!("the prompt has {prompt} tokens and its text {text}, but the context holds {context}");
@@ -233,27 +228,27 @@ async fn write(
     }
     let mut hashes = Vec::new();
     BlockHash::extend(&mut hashes, &prompt);
-    let cached = shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).reusable(&hashes, prompt.len());
-    shared.prompt.fetch_add(prompt.len() as u64, Ordering::Relaxed);
-    shared.cached.fetch_add(cached as u64, Ordering::Relaxed);
+    let cached =
+        shared.prefix_cache.lock().unwrap_or_else(PoisonError::into_inner).reusable_tokens(&hashes, prompt.len());
+    shared.counters.add(&Usage { prompt: prompt.len() as u32, cached: cached as u32, ..Usage::default() });
 
-    watch.prefill(cached, prompt.len() - cached);
-    watch.decode();
-    let end = match fate {
-        Fate::Well | Fate::BadPlan | Fate::Repetition => tokens.len(),
-        Fate::Error | Fate::Stall | Fate::Truncated => tokens.len() / 2,
+    timer.start_prefill(cached, prompt.len() - cached);
+    timer.start_decode();
+    let end = match outcome {
+        MockOutcome::Success | MockOutcome::BadPlan | MockOutcome::Repetition => tokens.len(),
+        MockOutcome::Error | MockOutcome::Stall | MockOutcome::Truncated => tokens.len() / 2,
     };
-    emit(shared, options, &tokens[..end.max(resumed)], resumed, events, &mut watch).await;
-    let (text, finish_reason) = match fate {
-        Fate::Error => {
-            let message = "the mock engine was told to fail".into();
+    emit(shared, options, &tokens[..end.max(resumed)], resumed, events, &mut timer).await;
+    let (text, finish_reason) = match outcome {
+        MockOutcome::Error => {
+            let message = "injected mock engine error".into();
             return Err(Failure { class: "mock_error".into(), message, permanent: false });
         }
-        Fate::Stall => return std::future::pending().await,
-        Fate::Well => (whole, FinishReason::Stop),
-        Fate::BadPlan => ("I am sorry, here is an outline instead of a plan.".to_owned(), FinishReason::Stop),
-        Fate::Truncated => (text::pieces(&whole).take(end).collect(), FinishReason::Length),
-        Fate::Repetition => (whole + &" and over again".repeat(40), FinishReason::Repetition),
+        MockOutcome::Stall => return std::future::pending().await,
+        MockOutcome::Success => (full_text, FinishReason::Stop),
+        MockOutcome::BadPlan => ("I am sorry, here is an outline instead of a plan.".to_owned(), FinishReason::Stop),
+        MockOutcome::Truncated => (text::words(&full_text).take(end).collect(), FinishReason::Length),
+        MockOutcome::Repetition => (full_text + &" and over again".repeat(40), FinishReason::Repetition),
     };
     let generated = end.max(resumed) as u32;
     let usage = Usage {
@@ -263,16 +258,16 @@ async fn write(
         generated,
         resumed: resumed as u32,
     };
-    let timings = watch.end(finish_reason.as_str());
-    shared.reuse.lock().unwrap_or_else(PoisonError::into_inner).record(&hashes);
+    let timings = timer.end(finish_reason.as_str());
+    shared.prefix_cache.lock().unwrap_or_else(PoisonError::into_inner).record(&hashes);
     // A closed channel means that the task was cancelled.
     drop(events.send(Event::Done(Output { text, finish_reason, usage, timings })).await);
     Ok(())
 }
 
-/// The text as the tokens of the double: one for every word or Chinese character.
+/// The tokens of a text: one for every word or Chinese character.
 fn tokens_of(text: &str) -> Vec<u32> {
-    text::pieces(text).map(text::token_of).collect()
+    text::words(text).map(text::token_of).collect()
 }
 
 async fn emit(
@@ -281,20 +276,20 @@ async fn emit(
     tokens: &[u32],
     resumed: usize,
     events: &mpsc::Sender<Event>,
-    watch: &mut Watch,
+    timer: &mut TaskTimer,
 ) {
-    let (taken, new) = tokens.split_at(resumed);
-    if !taken.is_empty() && events.send(Event::Tokens(taken.to_vec())).await.is_err() {
+    let (resumed_tokens, new) = tokens.split_at(resumed);
+    if !resumed_tokens.is_empty() && events.send(Event::Tokens(resumed_tokens.to_vec())).await.is_err() {
         return;
     }
-    let burst = if options.tokens_per_second > 0.0 { 1 } else { BURST };
-    for piece in new.chunks(burst) {
+    let chunk = if options.tokens_per_second > 0.0 { 1 } else { UNLIMITED_CHUNK };
+    for tokens in new.chunks(chunk) {
         if options.tokens_per_second > 0.0 {
-            tokio::time::sleep(Duration::from_secs_f64(piece.len() as f64 / options.tokens_per_second)).await;
+            tokio::time::sleep(Duration::from_secs_f64(tokens.len() as f64 / options.tokens_per_second)).await;
         }
-        shared.generated.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        watch.wrote(piece.len());
-        if events.send(Event::Tokens(piece.to_vec())).await.is_err() {
+        shared.counters.add(&Usage { generated: tokens.len() as u32, ..Usage::default() });
+        timer.on_tokens(tokens.len());
+        if events.send(Event::Tokens(tokens.to_vec())).await.is_err() {
             return;
         }
     }

@@ -1,24 +1,27 @@
-//! The decoding engine, in five nouns: sequence, scheduler, block manager, model runner, sampler. One OS thread owns
-//! the device; everything else talks to it over bounded channels.
+//! The decoding engine: sequence, scheduler, block manager, model runner, sampler. One OS thread owns the device;
+//! everything else talks to it over bounded channels.
 
+pub mod block_hash;
 pub mod block_manager;
-pub mod codec;
-mod core;
-mod draft;
+mod engine_loop;
+mod event_sender;
+mod generation_state;
 mod grammar;
+mod grammar_request;
+mod ideal_prefix_cache;
 pub mod local;
 pub mod mock;
 mod model_runner;
 pub mod openai;
-mod outlet;
-mod prepare;
-mod repeat;
-mod reuse;
+mod preparer;
+mod repetition;
 pub mod sampler;
 mod scheduler;
 mod sequence;
-mod text;
-mod watch;
+mod task_counters;
+mod task_timer;
+mod text_buffer;
+pub mod tokenizer_adapter;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -26,52 +29,66 @@ use std::time::Duration;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Output, Task};
 use tokio::sync::mpsc;
 
-/// What a worker asks to be written: the local engine, an OpenAI-compatible server, or the test double.
+/// What a worker decodes with: the local engine, an OpenAI-compatible server, or the test double.
 pub trait Engine: Send + Sync + Debug {
+    /// The model, for the records.
     fn model(&self) -> &ModelInfo;
 
     /// Documents that can be decoded at the same time without waiting for memory.
     fn slots(&self) -> u32;
 
-    /// Queues a task. Never blocks. Dropping the returned value cancels it. What the engine does shows below the
-    /// span that the task names.
+    /// Queues a task. Never blocks. Dropping the returned value cancels it. The engine's spans are children of the span
+    /// that the task names.
     fn start(&self, task: Task, resume: Option<Checkpoint>) -> Generation;
 
     /// Totals since the start.
     fn stats(&self) -> EngineStats;
 
-    /// Resolves when the engine can write no more (its device failed, its thread died); never while it is well.
+    /// Resolves, with the reason, when the engine can decode no more (its device failed, its thread died).
     fn dead(&self) -> futures::future::BoxFuture<'_, String>;
 }
 
-/// A task that is being written. Tokens come as they are made; the last event is `Done` or `Failed`.
+/// A task under way. Tokens come as they are generated; the last event is `Done` or `Failed`.
 #[derive(Debug)]
 pub struct Generation {
+    /// The task's events, in order. Dropping the receiver cancels the task.
     pub events: mpsc::Receiver<Event>,
 }
 
+/// What happens to a task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// New tokens since the last event (also those taken over from a checkpoint, first).
+    /// New tokens since the last event (also those resumed from a checkpoint, first).
     Tokens(Vec<u32>),
+    /// The task's text; the last event.
     Done(Output),
-    /// An error is never a text.
+    /// Why there is no text; the last event. An error is never sent as a text.
     Failed(Failure),
 }
 
 /// Totals of an engine since its start, and its state now.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct EngineStats {
+    /// Sequences in the current batch.
     pub running: u32,
+    /// Sequences waiting for memory.
     pub waiting: u32,
+    /// Steps of the device.
     pub steps: u64,
     /// Time spent on them.
     pub step_time: Duration,
+    /// Sequences preempted because KV memory ran out.
     pub preemptions: u64,
+    /// KV blocks in use now.
     pub kv_blocks_used: u32,
+    /// KV blocks of the pool; 0 where the engine has none of its own.
     pub kv_blocks: u32,
+    /// Prompt tokens, cached ones included.
     pub prompt_tokens: u64,
+    /// Prompt tokens found in the prefix cache.
     pub cached_tokens: u64,
+    /// Prompt tokens that the prefix cache of an unlimited pool would have held.
     pub reusable_tokens: u64,
+    /// Tokens generated.
     pub generated_tokens: u64,
 }

@@ -1,18 +1,18 @@
-//! An engine that lives elsewhere: any server that speaks OpenAI's chat completions, such as vLLM, SGLang or llama.cpp.
+//! A remote engine: any server with OpenAI's chat completions API, such as vLLM, SGLang or llama.cpp.
 //!
-//! Texts are streamed, so that length control, loop stop and progress work as with a model of our own. What goes wrong
-//! between here and the server is never the document's fault: a request that was refused for want of room, or cut, is
-//! made again, and a server that gives nobody any text for long is a dead engine. There are no checkpoints: a server
-//! cannot be made to go on in the middle of a text, so a task that was lost is written anew.
+//! Texts are streamed, so that length control, loop detection and progress work as with a local model. A failure of the
+//! server or the connection is not the document's error: a request that was rejected for overload, or interrupted, is
+//! retried, and a server from which no task gets text for long is a dead engine. There are no checkpoints: a server cannot
+//! continue in the middle of a text, so a lost task is restarted.
 
-mod body;
+mod concurrency_limit;
 mod gbnf;
-mod pace;
+mod request_body;
+mod request_error;
 mod server;
-mod stream;
+mod stream_reader;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -22,18 +22,21 @@ use longhand_proto::{chance, trace};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::watch::Watch;
+use super::event_sender::engine_dead;
+use super::task_counters::TaskCounters;
+use super::task_timer::TaskTimer;
 use super::{Engine, EngineStats, Event, Generation};
-use pace::Gate;
+use concurrency_limit::ConcurrencyLimiter;
+use request_error::RequestError;
+use server::Server;
 pub use server::{OpenAiError, OpenAiOptions};
-use server::{Server, Trouble};
 
-/// Events that may wait for a slow reader before the stream waits for it.
-const EVENTS: usize = 64;
-/// Times that the connection of one task may break before the task counts as failed.
-const CUTS: u32 = 5;
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LAST_WAIT: Duration = Duration::from_secs(30);
+/// Events that may be queued for a slow reader before the stream blocks on it.
+const CHANNEL_CAPACITY: usize = 64;
+/// Interruptions of one task after which it fails.
+const MAX_INTERRUPTIONS: u32 = 5;
+const MIN_BACKOFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -44,35 +47,29 @@ pub struct OpenAiEngine {
 #[derive(Debug)]
 struct Shared {
     server: Server,
-    gate: Gate,
-    /// Time without any text after which a task, or the server itself, is given up.
-    patience: Duration,
-    heard: watch::Sender<Instant>,
+    limiter: ConcurrencyLimiter,
+    /// Time without any text after which a task fails, or the engine, if no task gets text.
+    idle_timeout: Duration,
+    last_delta: watch::Sender<Instant>,
     dead: watch::Sender<Option<String>>,
-    running: AtomicU32,
-    prompt: AtomicU64,
-    cached: AtomicU64,
-    generated: AtomicU64,
+    counters: TaskCounters,
 }
 
 impl OpenAiEngine {
-    /// Asks the server what it is and which models it has.
+    /// Asks the server for its models. Waits while it loads one.
     ///
     /// # Errors
-    /// It does not answer, wants another key, or has not the model.
+    /// It does not respond, rejects the key, or does not have the model.
     pub async fn connect(options: OpenAiOptions) -> Result<Self, OpenAiError> {
-        let (slots, patience) = (options.slots.max(1), options.patience);
+        let (slots, idle_timeout) = (options.slots.max(1), options.idle_timeout);
         let server = Server::connect(options).await?;
         let shared = Shared {
             server,
-            gate: Gate::new(slots),
-            patience,
-            heard: watch::Sender::new(Instant::now()),
+            limiter: ConcurrencyLimiter::new(slots),
+            idle_timeout,
+            last_delta: watch::Sender::new(Instant::now()),
             dead: watch::Sender::new(None),
-            running: AtomicU32::new(0),
-            prompt: AtomicU64::new(0),
-            cached: AtomicU64::new(0),
-            generated: AtomicU64::new(0),
+            counters: TaskCounters::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -83,24 +80,24 @@ impl Engine for OpenAiEngine {
         self.shared.server.model()
     }
 
-    /// As many as the server took lately: a document that waits here would be taken for one that is stuck.
+    /// As many as the server accepted lately: a document that waits here would make no progress.
     fn slots(&self) -> u32 {
-        self.shared.gate.limit()
+        self.shared.limiter.limit()
     }
 
     fn start(&self, task: Task, _resume: Option<Checkpoint>) -> Generation {
-        let (events, receiver) = mpsc::channel(EVENTS);
+        let (events, receiver) = mpsc::channel(CHANNEL_CAPACITY);
         let shared = Arc::clone(&self.shared);
         drop(tokio::spawn(async move {
-            shared.running.fetch_add(1, Ordering::Relaxed);
-            let end = tokio::select! {
-                biased;
-                () = events.closed() => None,
-                reason = shared.death() => Some(Event::Failed(engine_dead(reason))),
-                end = shared.write(&task, &events) => Some(end.map_or_else(Event::Failed, Event::Done)),
+            let run = async {
+                tokio::select! {
+                    biased;
+                    () = events.closed() => None,
+                    reason = shared.wait_dead() => Some(Event::Failed(engine_dead(&reason))),
+                    end = shared.run_task(&task, &events) => Some(end.map_or_else(Event::Failed, Event::Done)),
+                }
             };
-            shared.running.fetch_sub(1, Ordering::Relaxed);
-            if let Some(end) = end {
+            if let Some(end) = shared.counters.running(run).await {
                 // A closed channel means that the task was cancelled.
                 drop(events.send(end).await);
             }
@@ -109,108 +106,88 @@ impl Engine for OpenAiEngine {
     }
 
     fn stats(&self) -> EngineStats {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        EngineStats {
-            running: self.shared.running.load(Ordering::Relaxed),
-            prompt_tokens: load(&self.shared.prompt),
-            cached_tokens: load(&self.shared.cached),
-            reusable_tokens: load(&self.shared.cached),
-            generated_tokens: load(&self.shared.generated),
-            ..EngineStats::default()
-        }
+        self.shared.counters.stats()
     }
 
     fn dead(&self) -> BoxFuture<'_, String> {
-        self.shared.death().boxed()
+        self.shared.wait_dead().boxed()
     }
 }
 
 impl Shared {
-    /// Asks until there is an answer that is one.
-    async fn write(&self, task: &Task, events: &mpsc::Sender<Event>) -> Result<Output, Failure> {
-        let began = Instant::now();
-        let (mut cuts, mut wait) = (0, FIRST_WAIT);
-        let mut watch = Watch::start(task);
+    /// Sends requests until there is a text or a final failure.
+    async fn run_task(&self, task: &Task, events: &mpsc::Sender<Event>) -> Result<Output, Failure> {
+        let queued = Instant::now();
+        let (mut interruptions, mut backoff) = (0, MIN_BACKOFF);
+        let mut timer = TaskTimer::start(task);
         loop {
-            let entry = self.gate.enter().await;
-            let asked = Instant::now();
-            // What the server found in its cache it says at the end, if at all.
-            watch.prefill(0, 0);
-            let heard = |pieces| {
-                self.heard.send_replace(Instant::now());
-                watch.decode();
-                watch.wrote(pieces);
+            let permit = self.limiter.acquire().await;
+            let sent = Instant::now();
+            // The server reports its cache hits at the end, if at all.
+            timer.start_prefill(0, 0);
+            let on_deltas = |deltas| {
+                self.last_delta.send_replace(Instant::now());
+                timer.start_decode();
+                timer.on_tokens(deltas);
             };
-            let trouble = match self.server.ask(task, events, heard).await {
-                Ok(answer) => {
-                    entry.well();
-                    self.count(&answer.usage);
-                    watch.end(answer.finish_reason.as_str());
-                    let queue_ms = asked.duration_since(began).as_millis() as u64;
-                    let timings = Timings { queue_ms, ..answer.timings };
-                    return Ok(Output { timings, ..answer });
+            let error = match self.server.complete(task, events, on_deltas).await {
+                Ok(output) => {
+                    permit.on_success();
+                    self.counters.add(&output.usage);
+                    timer.end(output.finish_reason.as_str());
+                    let queue_ms = sent.duration_since(queued).as_millis() as u64;
+                    let timings = Timings { queue_ms, ..output.timings };
+                    return Ok(Output { timings, ..output });
                 }
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            let message = match trouble {
-                Trouble::Refused(failure) => {
-                    watch.end(&failure.class);
+            let message = match error {
+                RequestError::Rejected(failure) => {
+                    timer.end(&failure.class);
                     return Err(failure);
                 }
-                Trouble::Denied(reason) => return Err(self.die(reason)),
-                Trouble::Busy { retry_after, message } => {
-                    entry.busy(retry_after);
+                RequestError::Denied(reason) => return Err(self.die(reason)),
+                RequestError::Overloaded { retry_after, message } => {
+                    permit.on_overload(retry_after);
                     message
                 }
-                Trouble::Cut(message) => {
-                    cuts += 1;
+                RequestError::Interrupted(message) => {
+                    interruptions += 1;
                     message
                 }
             };
             tracing::debug!(
                 run = %task.run, document = %task.document, trace_id = trace::id_of(&task.traceparent), message,
-                "the server gave no text; it is asked again"
+                "request failed; retrying"
             );
             let now = Instant::now();
-            if now.duration_since(*self.heard.borrow()) > self.patience {
-                let (url, seconds) = (self.server.url(), self.patience.as_secs());
-                return Err(self.die(format!("{url} gave no text for {seconds} s: {message}")));
+            if now.duration_since(*self.last_delta.borrow()) > self.idle_timeout {
+                let (url, seconds) = (self.server.url(), self.idle_timeout.as_secs());
+                return Err(self.die(format!("no text from {url} for {seconds} s: {message}")));
             }
-            if now.duration_since(began) > self.patience || cuts > CUTS {
+            if now.duration_since(queued) > self.idle_timeout || interruptions > MAX_INTERRUPTIONS {
                 return Err(Failure { class: "server_error".into(), message, permanent: false });
             }
-            drop(entry);
-            tokio::time::sleep(chance::around(wait)).await;
-            wait = (wait * 2).min(LAST_WAIT);
+            drop(permit);
+            tokio::time::sleep(chance::around(backoff)).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
-    fn count(&self, usage: &longhand_proto::task::Usage) {
-        for (total, number) in
-            [(&self.prompt, usage.prompt), (&self.cached, usage.cached), (&self.generated, usage.generated)]
-        {
-            total.fetch_add(u64::from(number), Ordering::Relaxed);
-        }
-    }
-
-    async fn death(&self) -> String {
+    async fn wait_dead(&self) -> String {
         let mut dead = self.dead.subscribe();
-        // Cannot fail: the other end lives in `self`.
+        // Cannot fail: the sender lives in `self`.
         let reason = dead.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
         reason.unwrap_or_default()
     }
 
-    /// Ends the engine: all documents go back unharmed, and the worker ends.
+    /// Ends the engine: all leases are released, and the worker ends.
     fn die(&self, reason: String) -> Failure {
         self.dead.send_if_modified(|dead| {
             let first = dead.is_none();
             dead.get_or_insert_with(|| reason.clone());
             first
         });
-        engine_dead(reason)
+        engine_dead(&reason)
     }
-}
-
-fn engine_dead(reason: String) -> Failure {
-    Failure { class: "engine_dead".into(), message: reason, permanent: false }
 }

@@ -1,12 +1,12 @@
-//! Who computes what in the next step: decode rows first, then chunks of prompts, first come first served, under the
-//! device's token budget. When blocks run out the latest sequence gives its blocks back and is computed again later.
+//! What the next step computes: decode rows first, then prefill chunks, first come first served, within the device's
+//! token budget. When blocks run out the latest sequence is preempted: its blocks are released and recomputed later.
 //!
 //! ```text
-//!   push ──▶ waiting ──admit──▶ running ──take──▶ (ended)
+//!   push ──▶ waiting ──admit──▶ running ──remove──▶ (ended)
 //!               ▲                  │
 //!               └─────preempt──────┘
 //! ```
-//! Both lists are in order of arrival, and whoever runs came before all who wait.
+//! Both lists are in order of arrival, and every running sequence arrived before all waiting ones.
 
 use std::collections::VecDeque;
 
@@ -23,6 +23,7 @@ pub(crate) struct Row {
     pub(crate) len: usize,
 }
 
+/// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     waiting: VecDeque<Sequence>,
@@ -30,7 +31,7 @@ pub(crate) struct Scheduler {
     pub(crate) blocks: BlockManager,
     max_sequences: usize,
     pub(crate) preemptions: u64,
-    /// Sequences that were admitted for the first time since the last look, by id.
+    /// Ids of the sequences admitted since the last [`Scheduler::take_admitted`].
     admitted: Vec<u64>,
 }
 
@@ -38,8 +39,8 @@ pub(crate) struct Scheduler {
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) rows: Vec<Row>,
-    /// Sequences that need more blocks than the pool has, even alone; their own blocks are given back.
-    pub(crate) too_big: Vec<Sequence>,
+    /// Sequences that need more blocks than the pool has, even alone; their blocks are released.
+    pub(crate) oversized: Vec<Sequence>,
 }
 
 impl Scheduler {
@@ -54,7 +55,7 @@ impl Scheduler {
         }
     }
 
-    /// Queues a sequence that came after all others.
+    /// Queues a sequence that arrived after all others.
     pub(crate) fn push(&mut self, sequence: Sequence) {
         self.waiting.push_back(sequence);
     }
@@ -67,8 +68,8 @@ impl Scheduler {
         self.running.iter_mut().chain(&mut self.waiting).find(|sequence| sequence.id == id)
     }
 
-    /// Takes a sequence out; its blocks are given back.
-    pub(crate) fn take(&mut self, id: u64) -> Option<Sequence> {
+    /// Removes a sequence; its blocks are released.
+    pub(crate) fn remove(&mut self, id: u64) -> Option<Sequence> {
         if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
             let mut sequence = self.running.remove(at);
             self.free(&mut sequence);
@@ -78,11 +79,11 @@ impl Scheduler {
         self.waiting.remove(at)
     }
 
-    /// Takes out all sequences that `gone` picks; their blocks are given back.
-    pub(crate) fn take_if(&mut self, gone: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
-        let ids = self.running.iter().chain(&self.waiting).filter(|it| gone(it)).map(|it| it.id);
+    /// Removes all sequences that `picks` selects; their blocks are released.
+    pub(crate) fn remove_if(&mut self, picks: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
+        let ids = self.running.iter().chain(&self.waiting).filter(|it| picks(it)).map(|it| it.id);
         let ids: Vec<u64> = ids.collect();
-        ids.into_iter().filter_map(|id| self.take(id)).collect()
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// Decides the next step of at most `budget` tokens.
@@ -94,13 +95,13 @@ impl Scheduler {
             let mut index = 0;
             while index < self.running.len() && left > 0 {
                 let sequence = &self.running[index];
-                let pending = sequence.pending();
-                if !sequence.asked() && (pending == 1) == decode {
-                    let len = pending.min(left);
-                    // Nobody gives way to a token that may end its text.
-                    let room = match sequence.coming {
+                let uncomputed = sequence.uncomputed();
+                if !sequence.awaiting_grammar() && (uncomputed == 1) == decode {
+                    let len = uncomputed.min(left);
+                    // No sequence is preempted for a token that may end its text.
+                    let room = match sequence.pending_token {
                         Some(_) => self.grow(index, len),
-                        None => self.secure(index, len, &mut plan, &mut left),
+                        None => self.reserve_or_preempt(index, len, &mut plan, &mut left),
                     };
                     if room {
                         plan.rows.push(Row { index, len });
@@ -110,11 +111,11 @@ impl Scheduler {
                 index += 1;
             }
         }
-        // What was just taken from a sequence is not given to a later one.
+        // Blocks just taken from a preempted sequence are not given to a later one.
         while left > 0 && self.preemptions == preemptions && self.admit(&mut plan) {
             let index = self.running.len() - 1;
-            let len = self.running[index].pending().min(left);
-            if self.secure(index, len, &mut plan, &mut left) {
+            let len = self.running[index].uncomputed().min(left);
+            if self.reserve_or_preempt(index, len, &mut plan, &mut left) {
                 plan.rows.push(Row { index, len });
                 left -= len;
             }
@@ -122,9 +123,9 @@ impl Scheduler {
         plan
     }
 
-    /// Makes room for `len` more tokens of a running sequence, taking blocks from later ones; false if it had to give
-    /// way itself.
-    fn secure(&mut self, index: usize, len: usize, plan: &mut Plan, left: &mut usize) -> bool {
+    /// Reserves blocks for `len` more tokens of a running sequence, preempting later ones; false if it was preempted
+    /// itself.
+    fn reserve_or_preempt(&mut self, index: usize, len: usize, plan: &mut Plan, left: &mut usize) -> bool {
         loop {
             if self.grow(index, len) {
                 return true;
@@ -136,7 +137,7 @@ impl Scheduler {
             }
             self.free(&mut victim);
             if last == 0 {
-                plan.too_big.push(victim);
+                plan.oversized.push(victim);
                 return false;
             }
             self.preemptions += 1;
@@ -147,35 +148,35 @@ impl Scheduler {
         }
     }
 
-    /// Makes room for `len` more tokens of a running sequence, if there is any.
+    /// Reserves blocks for `len` more tokens of a running sequence; false if there are too few.
     fn grow(&mut self, index: usize, len: usize) -> bool {
         let sequence = &mut self.running[index];
         self.blocks.grow(&mut sequence.table, sequence.computed + len)
     }
 
-    /// Moves the first waiting sequence to the running ones, if there is room for all its tokens and one more.
+    /// Moves the first waiting sequence to the running ones, if there are blocks for all its tokens and one more.
     fn admit(&mut self, plan: &mut Plan) -> bool {
         if self.running.len() >= self.max_sequences {
             return false;
         }
         let Some(first) = self.waiting.front() else { return false };
-        if first.asked() {
+        if first.awaiting_grammar() {
             return false;
         }
         let tokens = first.tokens.len();
         if (tokens + 1).div_ceil(BLOCK_TOKENS) > self.blocks.total() {
-            plan.too_big.extend(self.waiting.pop_front());
+            plan.oversized.extend(self.waiting.pop_front());
             return self.admit(plan);
         }
-        let cached = self.blocks.cached(&first.hashes, tokens);
-        // One block more for each running sequence: else the newcomer is sent back at the next full block.
-        let need = self.blocks.cost(&first.hashes, cached, tokens + 1) + self.running.len();
+        let cached = self.blocks.cached_blocks(&first.hashes, tokens);
+        // One block more for each running sequence: otherwise it would be preempted at the next full block.
+        let need = self.blocks.blocks_needed(&first.hashes, cached, tokens + 1) + self.running.len();
         if need > self.blocks.free() {
             return false;
         }
         let Some(mut sequence) = self.waiting.pop_front() else { return false };
-        sequence.reusable = self.blocks.reusable(&sequence.hashes, tokens);
-        sequence.table = self.blocks.adopt(&sequence.hashes, cached);
+        sequence.reusable = self.blocks.reusable_tokens(&sequence.hashes, tokens);
+        sequence.table = self.blocks.share_prefix(&sequence.hashes, cached);
         sequence.computed = cached * BLOCK_TOKENS;
         self.admitted.push(sequence.id);
         self.running.push(sequence);
@@ -183,27 +184,27 @@ impl Scheduler {
     }
 
     /// Ids of the sequences admitted since the last call.
-    pub(crate) fn admitted(&mut self) -> Vec<u64> {
+    pub(crate) fn take_admitted(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.admitted)
     }
 
-    /// Books the tokens that a step has computed: full blocks can be found by others from now on.
-    pub(crate) fn computed(&mut self, row: Row) {
+    /// Records the tokens that a step has computed: other sequences can share the full blocks from now on.
+    pub(crate) fn record_computed(&mut self, row: Row) {
         self.running[row.index].computed += row.len;
-        self.seal_at(row.index);
+        self.publish_blocks_at(row.index);
     }
 
-    /// Lets others find the full blocks of a sequence that still runs: all that was booked is in the pool.
-    pub(crate) fn seal(&mut self, id: u64) {
+    /// Lets other sequences share the full blocks of a running one: all its computed tokens are in the pool.
+    pub(crate) fn publish_blocks(&mut self, id: u64) {
         if let Some(index) = self.running.iter().position(|sequence| sequence.id == id) {
-            self.seal_at(index);
+            self.publish_blocks_at(index);
         }
     }
 
-    fn seal_at(&mut self, index: usize) {
+    fn publish_blocks_at(&mut self, index: usize) {
         let sequence = &mut self.running[index];
         let full = sequence.computed / BLOCK_TOKENS;
-        self.blocks.seal(&mut sequence.table, &sequence.hashes[..full]);
+        self.blocks.publish_blocks(&mut sequence.table, &sequence.hashes[..full]);
     }
 
     fn free(&mut self, sequence: &mut Sequence) {

@@ -1,5 +1,5 @@
-//! The engine over the CUDA device, its kernels run by the processor: prefix cache, chunks, preemption, grammar, checkpoints,
-//! company and being a step ahead change no text in the deterministic mode.
+//! The engine over the CUDA device, its kernels run on the host: prefix cache, chunks, preemption, grammar, checkpoints,
+//! other sequences and pipelining change no text in the deterministic mode.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use longhand_worker::model::Model;
 
 use crate::tasks::{Seen, assert_same, read, task, write};
 
-/// Over a GPU that lags as far behind as it can.
+/// Over a GPU that defers all work for as long as it may.
 fn engine(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> LocalEngine {
     start(model, Box::new(device(model, blocks, max_batch_tokens)))
 }
@@ -39,11 +39,11 @@ fn device(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> CudaDev
     CudaDevice::load(Box::new(gpu), model, &options).unwrap()
 }
 
-/// The same device, of which each step is waited for.
+/// The same device without its pipelined interface.
 #[derive(Debug)]
-struct StepByStep(CudaDevice);
+struct Synchronous(CudaDevice);
 
-impl Device for StepByStep {
+impl Device for Synchronous {
     fn name(&self) -> String {
         self.0.name()
     }
@@ -87,17 +87,17 @@ fn tasks() -> Vec<Task> {
 }
 
 #[tokio::test]
-async fn a_text_is_the_same_on_the_cuda_device_whatever_happens_around_it() {
+async fn a_text_is_the_same_on_the_cuda_device_under_any_schedule() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/llama");
     let (model, tasks) = (Arc::new(Model::open(&folder).unwrap()), tasks());
-    let plain = start(&model, Box::new(StepByStep(device(&model, 64, 128))));
+    let plain = start(&model, Box::new(Synchronous(device(&model, 64, 128))));
     let roomy = engine(&model, 64, 128);
-    let (mut want, mut ahead) = (Vec::new(), Vec::new());
+    let (mut want, mut pipelined) = (Vec::new(), Vec::new());
     for task in &tasks {
         want.push(read(plain.start(task.clone(), None)).await);
-        ahead.push(read(roomy.start(task.clone(), None)).await);
+        pipelined.push(read(roomy.start(task.clone(), None)).await);
     }
-    assert_same(&ahead, &want, "a step ahead");
+    assert_same(&pipelined, &want, "pipelined");
     assert!(want.iter().all(|seen| seen.tokens.len() >= 5), "texts too short to tell anything: {want:?}");
     assert!(want[..2].iter().all(|seen| seen.tokens.len() > BLOCK_TOKENS), "{want:?}");
     assert!(want[3].output().text.ends_with('!'), "{want:?}");

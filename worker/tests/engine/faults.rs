@@ -1,4 +1,4 @@
-//! What a reader learns when something breaks, and what is given back.
+//! What a reader is told when something fails, and what is released.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use futures::FutureExt;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::engine::{Engine, Event};
 
-use crate::fake::{Bytes, Fault, HashDevice};
+use crate::hash_device::{Bytes, Fault, HashDevice};
 use crate::invariance::engine;
 use crate::tasks::{length, read, task, write};
 
@@ -15,16 +15,16 @@ fn start(device: HashDevice, options: &EngineOptions) -> LocalEngine {
 }
 
 #[tokio::test]
-async fn a_lost_device_fails_every_task_and_the_engine_says_so() {
-    for (fault, ahead) in [
+async fn a_lost_device_fails_every_task_and_the_engine_reports_it() {
+    for (fault, pipelined) in [
         (Fault::Lost { step: 5 }, false),
         (Fault::Lost { step: 5 }, true),
         (Fault::Panic { step: 5 }, false),
         (Fault::Panic { step: 5 }, true),
     ] {
         let options = EngineOptions { max_sequences: 2, ..EngineOptions::default() };
-        let engine = start(HashDevice::new(64, 64).fault(fault).ahead(ahead), &options);
-        assert!(engine.dead().now_or_never().is_none(), "it is well until then");
+        let engine = start(HashDevice::new(64, 64).fault(fault).with_pipeline(pipelined), &options);
+        assert!(engine.dead().now_or_never().is_none(), "it is alive until then");
         let tasks: Vec<_> = (0..4).map(|n| task(n, "Write.")).collect();
         for seen in write(&engine, &tasks).await {
             assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("engine_dead", false));
@@ -37,9 +37,9 @@ async fn a_lost_device_fails_every_task_and_the_engine_says_so() {
 }
 
 #[tokio::test]
-async fn a_step_that_cannot_be_done_fails_its_tasks_only() {
-    for ahead in [false, true] {
-        let device = HashDevice::new(64, 64).fault(Fault::Step { step: 5 }).ahead(ahead);
+async fn a_failed_step_fails_its_tasks_only() {
+    for pipelined in [false, true] {
+        let device = HashDevice::new(64, 64).fault(Fault::Step { step: 5 }).with_pipeline(pipelined);
         let engine = start(device, &EngineOptions::default());
         let seen = read(engine.start(task(1, "Write."), None)).await;
         assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("step_failed", false));
@@ -49,7 +49,7 @@ async fn a_step_that_cannot_be_done_fails_its_tasks_only() {
 }
 
 #[tokio::test]
-async fn a_dropped_generation_gives_its_blocks_back() {
+async fn a_dropped_generation_releases_its_blocks() {
     let (device, gate) = HashDevice::new(64, 64).gated();
     let engine = start(device, &EngineOptions::default());
     let mut long = task(1, "Write.");
@@ -59,16 +59,16 @@ async fn a_dropped_generation_gives_its_blocks_back() {
     assert!(matches!(generation.events.recv().await, Some(Event::Tokens(_))));
     drop(generation);
     drop(gate);
-    // Whatever comes next sees it gone.
+    // The next task finds it gone.
     let next = read(engine.start(task(2, "Write."), None)).await;
     assert!(next.end.is_ok());
     let stats = engine.stats();
     assert_eq!((stats.running, stats.kv_blocks_used), (0, 0));
-    assert!(stats.generated_tokens < 900, "the long text was not written to its end");
+    assert!(stats.generated_tokens < 900, "the long text was cancelled");
 }
 
 #[tokio::test]
-async fn a_full_queue_is_an_answer_and_not_a_wait() {
+async fn a_full_queue_rejects_at_once() {
     let (device, gate) = HashDevice::new(64, 64).gated();
     let engine = start(device, &EngineOptions { max_sequences: 1, max_waiting: 2, ..EngineOptions::default() });
     let taken: Vec<_> = (0..3).map(|n| engine.start(task(n, "Write."), None)).collect();
@@ -82,7 +82,7 @@ async fn a_full_queue_is_an_answer_and_not_a_wait() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_loses_nothing_and_holds_nobody_up() {
+async fn a_slow_reader_loses_nothing_and_does_not_block_others() {
     let engine = engine(64, 64);
     let slow = engine.start(task(1, "Write."), None);
     let quick = read(engine.start(task(2, "Write."), None)).await;
@@ -92,7 +92,7 @@ async fn a_slow_reader_loses_nothing_and_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn dropping_the_engine_answers_its_tasks() {
+async fn dropping_the_engine_sends_a_last_event_to_its_tasks() {
     let (device, gate) = HashDevice::new(64, 64).gated();
     let engine = start(device, &EngineOptions::default());
     let generation = engine.start(task(1, "Write."), None);
@@ -100,6 +100,6 @@ async fn dropping_the_engine_answers_its_tasks() {
     drop(gate);
     drop(engine);
     let seen = read(generation).await;
-    // It may have been quick enough to end; it never just stops.
+    // It may have completed before; it never ends without a last event.
     assert!(seen.end.is_ok() || seen.failure().class == "engine_dead");
 }

@@ -1,4 +1,4 @@
-//! Texts that belong to a grammar.
+//! Texts constrained by a grammar.
 
 use longhand_proto::task::{Constraint, FinishReason};
 use longhand_worker::engine::Engine;
@@ -6,7 +6,7 @@ use longhand_worker::engine::Engine;
 use crate::invariance::engine;
 use crate::tasks::{read, task, write};
 
-/// A plan's grammar in small: numbered lines with word counts.
+/// A reduced grammar of plans: numbered lines with word counts.
 const PLAN: &str = r#"
 start: first second?
 first: "Paragraph 1 - Main Point: " POINT " - Word Count: " WORDS " words"
@@ -31,7 +31,7 @@ fn is_plan(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_text_belongs_to_its_grammar() {
+async fn every_text_matches_its_grammar() {
     let engine = engine(512, 128);
     let tasks: Vec<_> = (0..24)
         .map(|n| {
@@ -51,7 +51,7 @@ async fn every_text_belongs_to_its_grammar() {
 }
 
 #[tokio::test]
-async fn what_a_grammar_forces_is_not_asked_of_the_model() {
+async fn forced_tokens_are_not_sampled() {
     let engine = engine(512, 128);
     let mut task = task(1, "Plan.");
     (task.constraint, task.max_tokens) = (Some(Constraint::Lark(PLAN.into())), 400);
@@ -73,7 +73,7 @@ async fn a_json_schema_is_followed() {
 }
 
 #[tokio::test]
-async fn a_grammar_that_is_none_fails_its_task_for_good() {
+async fn an_invalid_grammar_fails_its_task_permanently() {
     let engine = engine(64, 64);
     for bad in
         [Constraint::Lark("start: ((".into()), Constraint::JsonSchema("{".into()), Constraint::Lark(String::new())]

@@ -1,4 +1,4 @@
-//! A text depends on its task alone: not on company, cache, chunks, preemption, or on being interrupted.
+//! A text depends on its task alone: not on other sequences, the prefix cache, chunks, preemption, or interruption.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use longhand_proto::task::{Constraint, Task};
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 
-use crate::fake::{Bytes, HashDevice};
+use crate::hash_device::{Bytes, HashDevice};
 use crate::tasks::{Seen, assert_same, length, read, task, write};
 
 pub(crate) fn engine(blocks: usize, budget: usize) -> LocalEngine {
@@ -18,9 +18,9 @@ fn start(device: HashDevice) -> LocalEngine {
     LocalEngine::start(Arc::new(Bytes::new(4096)), Box::new(device), &EngineOptions::default()).unwrap()
 }
 
-/// One whose device runs steps, and one whose device is a step ahead of the tokens.
+/// One with a synchronous device, and one with a pipelined device.
 fn engines(blocks: usize, budget: usize) -> [LocalEngine; 2] {
-    [false, true].map(|ahead| start(HashDevice::new(blocks, budget).ahead(ahead)))
+    [false, true].map(|pipelined| start(HashDevice::new(blocks, budget).with_pipeline(pipelined)))
 }
 
 /// Sixteen tasks with prompts of many lengths, half of which share a beginning.
@@ -38,7 +38,7 @@ fn tasks() -> Vec<Task> {
         .collect()
 }
 
-/// Each task written by an engine of its own.
+/// Each task run by an engine of its own.
 async fn alone(tasks: &[Task]) -> Vec<Seen> {
     let mut seen = Vec::new();
     for task in tasks {
@@ -48,7 +48,7 @@ async fn alone(tasks: &[Task]) -> Vec<Seen> {
 }
 
 #[tokio::test]
-async fn company_does_not_change_a_text() {
+async fn other_sequences_in_the_batch_do_not_change_a_text() {
     let tasks = tasks();
     let want = alone(&tasks).await;
     assert!(want.iter().map(|seen| seen.tokens.len()).sum::<usize>() > 300, "texts too short to tell anything");
@@ -59,7 +59,7 @@ async fn company_does_not_change_a_text() {
 }
 
 #[tokio::test]
-async fn cached_beginnings_do_not_change_a_text() {
+async fn cached_prefixes_do_not_change_a_text() {
     let tasks = tasks();
     let want = alone(&tasks).await;
     for engine in engines(256, 256) {
@@ -71,7 +71,7 @@ async fn cached_beginnings_do_not_change_a_text() {
 }
 
 #[tokio::test]
-async fn chunks_of_a_prompt_do_not_change_a_text() {
+async fn prefill_chunks_do_not_change_a_text() {
     let tasks = tasks();
     let want = alone(&tasks).await;
     for budget in [1, 5, 23] {
@@ -94,7 +94,7 @@ async fn preemption_does_not_change_a_text() {
 }
 
 #[tokio::test]
-async fn a_text_goes_on_from_any_checkpoint_as_if_nothing_had_happened() {
+async fn a_text_resumed_from_any_checkpoint_equals_the_uninterrupted_one() {
     let tasks: Vec<_> = tasks().into_iter().take(7).collect();
     let want = alone(&tasks).await;
     for engine in engines(256, 64) {
@@ -109,25 +109,25 @@ async fn a_text_goes_on_from_any_checkpoint_as_if_nothing_had_happened() {
     }
 }
 
-/// Under length control, too: words are counted while the next step's layers run. So are grammars asked, but they may be
-/// late.
+/// Under length control, too: words are counted while the next step's layers run. Grammar responses may be late, so
+/// constrained tasks are left out.
 #[tokio::test]
-async fn every_token_is_taken_up_before_anybody_knows_it() {
+async fn every_token_is_computed_while_it_is_still_deferred() {
     let mut all = 0;
     for task in tasks().iter().filter(|task| task.constraint.is_none()) {
-        let device = HashDevice::new(64, 64).ahead(true);
-        let unknown = device.unknown();
+        let device = HashDevice::new(64, 64).with_pipeline(true);
+        let deferred = device.deferred();
         let seen = read(start(device).start(task.clone(), None)).await;
-        let (unknown, written) = (unknown.load(Ordering::Relaxed), seen.output().usage.generated as usize);
-        // The end of a text is chosen, too, and not written.
-        assert!((written..=written + 1).contains(&unknown), "{unknown} of {written} tokens");
+        let (deferred, written) = (deferred.load(Ordering::Relaxed), seen.output().usage.generated as usize);
+        // The end-of-text token is sampled, too, but is no part of the text.
+        assert!((written..=written + 1).contains(&deferred), "{deferred} of {written} tokens");
         all += written;
     }
     assert!(all > 100, "texts too short to tell anything: {all} tokens");
 }
 
 #[tokio::test]
-async fn a_checkpoint_of_another_tokenizer_or_grammar_is_thrown_away() {
+async fn a_checkpoint_of_another_tokenizer_or_grammar_is_discarded() {
     let mut task = task(1, "Write.");
     task.constraint = Some(Constraint::Lark("start: /[a-f ]{5,30}/ \".\"".into()));
     let engine = engine(64, 64);

@@ -1,15 +1,15 @@
-//! The engine: what a text may not depend on, what it must obey, and how it ends.
+//! The engine: what a text does not depend on, its limits and grammar, and how it ends.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod bounds;
 mod cuda;
-mod fake;
 mod faults;
 mod grammar;
+mod hash_device;
 mod invariance;
+mod length_control;
 mod mock;
 mod openai;
-mod real;
-mod reuse;
-mod spans;
+mod prefix_cache;
+mod small_model;
 mod tasks;
+mod trace_spans;

@@ -17,7 +17,7 @@ fn faulty(faults: Faults) -> MockEngine {
 }
 
 #[tokio::test]
-async fn a_plan_has_the_asked_words_in_the_asked_language() {
+async fn a_plan_has_the_requested_words_in_the_requested_language() {
     let mut task = task(
         1,
         "Plan an essay about the sea. Each paragraph has 200 to 3000 words. The whole text has about 2,400 words.",
@@ -38,7 +38,7 @@ async fn a_plan_has_the_asked_words_in_the_asked_language() {
 }
 
 #[tokio::test]
-async fn a_section_has_exactly_the_asked_words_and_does_not_repeat_itself() {
+async fn a_section_has_exactly_the_requested_words_and_does_not_repeat_itself() {
     for (prompt, words) in [("Write 450 words.", 450), ("请写下这个段落，字数：320字。", 320)] {
         let mut task = task(1, prompt);
         let by_prompt = read(mock().start(task.clone(), None)).await;
@@ -77,7 +77,7 @@ async fn a_task_resumed_by_another_attempt_gives_the_uninterrupted_text() {
 }
 
 #[tokio::test]
-async fn it_fails_in_every_way_it_is_told_to() {
+async fn it_fails_in_every_way_that_is_configured() {
     let section = task(1, "Write 200 words.");
     let mut plan = section.clone();
     plan.kind = TaskKind::Plan;
@@ -94,7 +94,7 @@ async fn it_fails_in_every_way_it_is_told_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_stalls_and_dies_when_told_to() {
+async fn it_stalls_and_dies_as_configured() {
     let stalling = faulty(Faults { stall: 1.0, ..Faults::default() });
     let mut generation = stalling.start(task(1, "Write 200 words."), None);
     let mut tokens = 0;

@@ -1,4 +1,4 @@
-//! Tasks for tests, and what became of them.
+//! Tasks for tests, and their results.
 
 use longhand_proto::DocumentId;
 use longhand_proto::task::{Checkpoint, Failure, LengthControl, Message, Output, Sampling, Task, TaskKind};
@@ -37,7 +37,7 @@ pub(crate) fn length(target_words: u32) -> LengthControl {
     LengthControl { target_words, floor: 0.9, bias: 1.0, ceiling: 1.15, hard: 1.5 }
 }
 
-/// All that a reader of a generation sees.
+/// Everything that a reader of a generation sees.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) tokens: Vec<u32>,

@@ -1,6 +1,6 @@
 //! What a person does, through whichever port: done, counted, told to workers that wait, and written down with who and when.
 
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, RunId, WorkerId};
 
 use super::{Coordinator, Who};
@@ -66,7 +66,7 @@ impl Coordinator {
 
     /// Keeps what a worker says of itself; true if it is asked to drain. That it cannot be kept is no reason for the worker
     /// to lose its leases.
-    pub(super) async fn heard(&self, worker: &WorkerId, report: &Vitals) -> bool {
+    pub(super) async fn heard(&self, worker: &WorkerId, report: &WorkerStatus) -> bool {
         self.store().report(worker, report).await.unwrap_or_else(|error| {
             tracing::warn!(%worker, %error, "what a worker says of itself could not be kept");
             false

@@ -103,7 +103,7 @@ fn provenance_licence_and_moderation_go_with_the_row() {
     assert_eq!(row["metadata"]["source"]["licence"], "mit");
     assert_eq!((row.get("language"), &row["length"], &row["metadata"]["k"]), (None, &json!(700), &json!(1)));
     // What was written is what `run` reads.
-    let read: Vec<_> = instruction::read(case.out()).unwrap().map(Result::unwrap).collect();
+    let read: Vec<_> = input::read(case.out()).unwrap().map(Result::unwrap).collect();
     assert_eq!((read[0].required_words, read[0].language), (Some(700), Language::En));
 }
 
@@ -219,7 +219,7 @@ fn the_output_is_compressed_if_its_name_says_so() {
         let out = case.dir.path().join(name);
         import(std::slice::from_ref(&source), &out, &Options::default()).unwrap();
         assert_ne!(std::fs::read(&out).unwrap()[0], b'{', "{name}");
-        let texts: Vec<_> = instruction::read(&out).unwrap().map(|row| row.unwrap().text()).collect();
+        let texts: Vec<_> = input::read(&out).unwrap().map(|row| row.unwrap().text()).collect();
         assert_eq!(texts, ["one", "two"], "{name}");
     }
 }
@@ -231,6 +231,6 @@ fn several_sources_become_one_file() {
     let sources = [case.file("a.jsonl", rows(0)), case.file("b.jsonl", rows(5_000))];
     let report = import(&sources, &case.out(), &Options::default()).unwrap();
     assert_eq!((report.read, report.written), (10_000, 10_000));
-    let last = instruction::read(case.out()).unwrap().last().unwrap().unwrap();
+    let last = input::read(case.out()).unwrap().last().unwrap().unwrap();
     assert_eq!((last.text().as_str(), &last.metadata["source"]["file"]), ("row 9999", &json!("b.jsonl")));
 }

@@ -111,8 +111,8 @@ fn what_was_chosen_is_read_again_as_it_was() {
     });
     let case = Case::new(std::slice::from_ref(&row));
     case.select(&Options::default());
-    let mut before = instruction::read(case.path("in.jsonl")).unwrap();
-    let mut after = instruction::read(case.path("out.jsonl")).unwrap();
+    let mut before = input::read(case.path("in.jsonl")).unwrap();
+    let mut after = input::read(case.path("out.jsonl")).unwrap();
     assert_eq!(before.next().unwrap().unwrap(), after.next().unwrap().unwrap());
 }
 

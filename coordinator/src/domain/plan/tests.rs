@@ -6,6 +6,7 @@ use llguidance::{Matcher, ParserFactory};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::language::Language;
 use crate::domain::plan::Step;
 use crate::domain::recipe::PlanRules;
 

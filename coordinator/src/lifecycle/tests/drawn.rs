@@ -1,6 +1,8 @@
 //! Texts to draw on: where they stand in the prompts, and what a section remembers of them.
 
 use super::*;
+use crate::domain::instruction::Context;
+use crate::lifecycle::Applied;
 
 fn with_context() -> Document {
     let text = |what: &str| format!("{what} stands in the old records of the town. ").repeat(60);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::judge;
 use crate::domain::recipe::Method;
+use crate::lifecycle::{Applied, Outcome};
 
 fn recipe(votes: u32, min: f64) -> Recipe {
     let mut recipe = Recipe { filters: lenient(), ..Recipe::builtin() };

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::lifecycle::{Applied, Outcome};
 
 #[derive(Debug, Clone)]
 enum Event {

@@ -1,6 +1,8 @@
 //! Documents longer than the model's window.
 
 use super::*;
+use crate::domain::plan::{Plan, Step};
+use crate::lifecycle::Applied;
 
 /// Sections have 30 words: two are shown, and summaries leave at least one.
 fn recipe() -> Recipe {

@@ -17,7 +17,7 @@ mod start;
 mod step;
 
 use async_trait::async_trait;
-use longhand_proto::task::{Checkpoint, Vitals};
+use longhand_proto::task::{Checkpoint, WorkerStatus};
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use redis::{FromRedisValue, Value};
 
@@ -394,7 +394,7 @@ impl Store for RedisStore {
         Ok(counts)
     }
 
-    async fn report(&self, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+    async fn report(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
         people::report(&self.client, worker, report).await
     }
 

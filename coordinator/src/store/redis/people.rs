@@ -1,6 +1,6 @@
 //! What people look at and do: workers as they last spoke, and the actions of a run.
 
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use longhand_proto::{RunId, WorkerId};
 
 use super::client::{Client, key};
@@ -12,7 +12,7 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| StoreError::Other(format!("what is said by hand: {error}")))
 }
 
-pub(super) async fn report(client: &Client, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+pub(super) async fn report(client: &Client, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
     let mut call = client.step_of_workers(&step::REPORT);
     call.arg(worker.as_str()).arg(json(report)?).arg(FORGET_MS);
     client.invoke(&call).await

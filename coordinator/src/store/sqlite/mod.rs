@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Mutex;
@@ -259,7 +259,7 @@ impl Store for SqliteStore {
         self.read(move |tx| Ok(document::counts(tx, key(tx, &run)?)?)).await
     }
 
-    async fn report(&self, worker: &WorkerId, report: &Vitals) -> Result<bool> {
+    async fn report(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
         let (worker, report) = (worker.clone(), report.clone());
         self.write(move |tx, now| Ok(people::report(tx, &worker, &report, now)?)).await
     }

@@ -1,14 +1,14 @@
 //! What people look at and do: workers as they last spoke, and the actions of a run.
 
 use longhand_proto::WorkerId;
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 use rusqlite::{OptionalExtension, Result, Transaction};
 
 use super::row::{self, int};
 use crate::store::{ACTIONS, Action, FORGET_MS, Seen};
 
 /// True if the worker is asked to drain.
-pub(super) fn report(tx: &Transaction<'_>, worker: &WorkerId, report: &Vitals, now: u64) -> Result<bool> {
+pub(super) fn report(tx: &Transaction<'_>, worker: &WorkerId, report: &WorkerStatus, now: u64) -> Result<bool> {
     forget(tx, now)?;
     tx.prepare_cached(
         "INSERT INTO worker (id, report, seen_ms) VALUES (?1, ?2, ?3)

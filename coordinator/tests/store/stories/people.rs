@@ -1,7 +1,7 @@
 //! What people look at and do.
 
 use longhand_coordinator::store::{ACTIONS, Action, Deed, FORGET_MS, StoreError};
-use longhand_proto::task::Vitals;
+use longhand_proto::task::WorkerStatus;
 
 use crate::bench::*;
 
@@ -11,8 +11,8 @@ on_every_store!(
     what_was_done_by_hand_is_kept_and_the_oldest_goes,
 );
 
-fn report(held: u32) -> Vitals {
-    Vitals { version: "1".into(), slots: 8, held, tokens_per_second: 12.5, ..Vitals::default() }
+fn report(held: u32) -> WorkerStatus {
+    WorkerStatus { version: "1".into(), slots: 8, held, tokens_per_second: 12.5, ..WorkerStatus::default() }
 }
 
 fn action(number: u64) -> Action {

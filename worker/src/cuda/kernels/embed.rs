@@ -3,12 +3,12 @@
 use super::EMBED;
 use super::check::{Chance, CheckError, Checked, near};
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
-use crate::device::CHOSEN;
+use crate::device::DEFERRED_TOKEN;
 
 /// `x[row] = table[token of row]`; NaN for an id that the table does not have.
 #[derive(Debug, Clone, Copy)]
 pub struct Embed {
-    /// u32 `[rows]`: ids, or [`CHOSEN`] and an index into `sampled`.
+    /// u32 `[rows]`: ids, or [`DEFERRED_TOKEN`] and an index into `sampled`.
     pub tokens: Ptr,
     /// u32: ids that the step before chose; null if no token asks for them.
     pub sampled: Ptr,
@@ -48,7 +48,7 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
         let mut tokens: Vec<u32> = ids
             .iter()
             .enumerate()
-            .map(|(row, id)| if row % 3 == 2 { CHOSEN | (row % 8) as u32 } else { *id })
+            .map(|(row, id)| if row % 3 == 2 { DEFERRED_TOKEN | (row % 8) as u32 } else { *id })
             .collect();
         let missing = rows > 1;
         if missing {

@@ -14,13 +14,13 @@ fn tokens(seed: u32, len: usize) -> Vec<u32> {
     (0..len as u32).map(|i| seed * 1000 + i).collect()
 }
 
-/// Computes a whole sequence and gives it back.
+/// Computes a whole sequence and releases it.
 fn visit(manager: &mut BlockManager, tokens: &[u32]) -> Vec<BlockId> {
     let hashes = hashes(tokens);
-    let cached = manager.cached(&hashes, tokens.len());
-    let mut table = manager.adopt(&hashes, cached);
+    let cached = manager.cached_blocks(&hashes, tokens.len());
+    let mut table = manager.share_prefix(&hashes, cached);
     assert!(manager.grow(&mut table, tokens.len()));
-    manager.seal(&mut table, &hashes);
+    manager.publish_blocks(&mut table, &hashes);
     let blocks = table.blocks().to_vec();
     manager.release(table);
     blocks
@@ -35,8 +35,8 @@ fn a_prompt_that_begins_like_an_earlier_one_starts_where_its_blocks_end() {
     let mut second = first[..40].to_vec();
     second.extend(tokens(2, 30));
     let hashes = hashes(&second);
-    assert_eq!(manager.cached(&hashes, second.len()), 2, "two full blocks are equal");
-    let table = manager.adopt(&hashes, 2);
+    assert_eq!(manager.cached_blocks(&hashes, second.len()), 2, "two full blocks are equal");
+    let table = manager.share_prefix(&hashes, 2);
     assert_eq!(table.blocks(), &blocks[..2]);
     manager.release(table);
     assert_eq!(manager.free(), 8);
@@ -47,8 +47,8 @@ fn at_least_one_token_is_left_to_compute() {
     let mut manager = BlockManager::new(8);
     let text = tokens(1, 32);
     visit(&mut manager, &text);
-    assert_eq!(manager.cached(&hashes(&text), 32), 1);
-    assert_eq!(manager.cached(&hashes(&text), 33), 2);
+    assert_eq!(manager.cached_blocks(&hashes(&text), 32), 1);
+    assert_eq!(manager.cached_blocks(&hashes(&text), 33), 2);
 }
 
 #[test]
@@ -67,12 +67,12 @@ fn the_least_recently_used_contents_go_first_and_a_beginning_outlives_its_end() 
     visit(&mut manager, &new);
     // One block more: the end of the older sequence is overwritten, all else stays.
     visit(&mut manager, &tokens(3, 16));
-    assert_eq!(manager.cached(&hashes(&old), 99), 1);
-    assert_eq!(manager.cached(&hashes(&new), 99), 2);
+    assert_eq!(manager.cached_blocks(&hashes(&old), 99), 1);
+    assert_eq!(manager.cached_blocks(&hashes(&new), 99), 2);
     visit(&mut manager, &old);
-    // Using it made it young: now the block of the third sequence or the end of the second goes.
+    // It is recently used now: the block of the third sequence or the end of the second is overwritten.
     visit(&mut manager, &tokens(4, 16));
-    assert_eq!(manager.cached(&hashes(&old), 99), 2);
+    assert_eq!(manager.cached_blocks(&hashes(&old), 99), 2);
 }
 
 #[test]
@@ -93,14 +93,14 @@ fn a_block_in_use_is_shared_and_survives_until_its_last_holder() {
     let hashes = hashes(&text);
     let mut first = BlockTable::default();
     assert!(manager.grow(&mut first, 33));
-    manager.seal(&mut first, &hashes);
-    let second = manager.adopt(&hashes, 2);
+    manager.publish_blocks(&mut first, &hashes);
+    let second = manager.share_prefix(&hashes, 2);
     assert_eq!(manager.free(), 0);
     manager.release(first);
     assert_eq!(manager.free(), 1, "two blocks are still held");
-    assert_eq!(manager.cost(&hashes, 2, 33), 1, "held blocks cost nothing");
+    assert_eq!(manager.blocks_needed(&hashes, 2, 33), 1, "held blocks cost nothing");
     manager.release(second);
-    assert_eq!(manager.cost(&hashes, 2, 33), 3, "kept blocks leave the free list");
+    assert_eq!(manager.blocks_needed(&hashes, 2, 33), 3, "kept blocks leave the free list");
 }
 
 #[derive(Debug, Clone)]
@@ -132,11 +132,19 @@ fn shared(text: u32, len: usize) -> Vec<u32> {
     (0..len as u32).map(|i| if i >= 24 * text { text * 10_000 + i } else { i }).collect()
 }
 
+/// No held block is overwritten.
+fn assert_holds(table: &BlockTable, tokens: &[u32], written: &HashMap<BlockId, Vec<u32>>) {
+    for (i, id) in table.blocks().iter().enumerate() {
+        let end = ((i + 1) * BLOCK_TOKENS).min(tokens.len());
+        assert_eq!(&written[id][..end], &tokens[..end], "a held block is overwritten");
+    }
+}
+
 proptest! {
-    /// Plays sequences against a pool that remembers what was written where: a hit must hold the very tokens, no block
-    /// has two owners that disagree, and all blocks come back.
+    /// Runs sequences against a model of the pool's contents: a cache hit holds the same tokens, no held block is
+    /// overwritten, and all blocks are released.
     #[test]
-    fn blocks_are_neither_lost_nor_given_twice_nor_mistaken(ops in prop::collection::vec(op(), 1..80)) {
+    fn blocks_are_neither_lost_nor_allocated_twice_nor_confused(ops in prop::collection::vec(op(), 1..80)) {
         const POOL: usize = 12;
         let mut manager = BlockManager::new(POOL);
         // Contents of the pool, as a device would have them: all tokens up to the end of the block.
@@ -147,19 +155,19 @@ proptest! {
                 Op::Start { text, len } => {
                     let tokens = shared(text, len);
                     let hashes = hashes(&tokens);
-                    let cached = manager.cached(&hashes, len);
-                    let cost = manager.cost(&hashes, cached, len);
+                    let cached = manager.cached_blocks(&hashes, len);
+                    let needed = manager.blocks_needed(&hashes, cached, len);
                     let free = manager.free();
-                    let mut table = manager.adopt(&hashes, cached);
+                    let mut table = manager.share_prefix(&hashes, cached);
                     for (i, id) in table.blocks().iter().enumerate() {
                         prop_assert_eq!(&written[id], &tokens[..(i + 1) * BLOCK_TOKENS], "a hit is equal");
                     }
                     if manager.grow(&mut table, len) {
-                        prop_assert_eq!(free - manager.free(), cost);
+                        prop_assert_eq!(free - manager.free(), needed);
                         for (i, id) in table.blocks().iter().enumerate().skip(cached) {
                             written.insert(*id, tokens[..((i + 1) * BLOCK_TOKENS).min(len)].to_vec());
                         }
-                        manager.seal(&mut table, &hashes);
+                        manager.publish_blocks(&mut table, &hashes);
                         live.push((tokens, table));
                     } else {
                         manager.release(table);
@@ -174,7 +182,7 @@ proptest! {
                         for (i, id) in table.blocks().iter().enumerate().skip(old / BLOCK_TOKENS) {
                             written.insert(*id, tokens[..((i + 1) * BLOCK_TOKENS).min(tokens.len())].to_vec());
                         }
-                        manager.seal(table, &hashes(tokens));
+                        manager.publish_blocks(table, &hashes(tokens));
                     }
                 }
                 Op::End { at } => {
@@ -184,10 +192,7 @@ proptest! {
                 }
             }
             for (tokens, table) in &live {
-                for (i, id) in table.blocks().iter().enumerate() {
-                    let end = ((i + 1) * BLOCK_TOKENS).min(tokens.len());
-                    prop_assert_eq!(&written[id][..end], &tokens[..end], "a held block is overwritten");
-                }
+                assert_holds(table, tokens, &written);
             }
             let held: HashSet<BlockId> = live.iter().flat_map(|(_, table)| table.blocks().to_vec()).collect();
             prop_assert_eq!(held.len() + manager.free(), POOL);

@@ -1,5 +1,5 @@
-//! What the double writes: sentences of common words drawn by seed, so varied that repetition filters stay silent,
-//! with exactly the asked number of words.
+//! The texts of the double: sentences of common words drawn by seed, varied enough to pass repetition filters, with exactly
+//! the requested number of words.
 
 use longhand_proto::task::{Constraint, Task, TaskKind};
 
@@ -37,9 +37,9 @@ const HANZI: &str = "天地人山水风云雨雪花草树木春夏秋冬日月�
 
 /// A stream of pseudo-random numbers (splitmix64).
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(super) struct SplitMix64(u64);
 
-impl Random {
+impl SplitMix64 {
     /// The same stream for the same task and purpose.
     pub(super) fn of(task: &Task, purpose: u32) -> Self {
         let mut hash = blake3::Hasher::new();
@@ -75,29 +75,29 @@ impl Random {
 }
 
 /// Cuts a text into words, each with the white space before it, and single Chinese characters.
-pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let word = rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len());
-        let mut chars = rest[word..].char_indices();
+        let space = rest.find(|c: char| !c.is_whitespace()).unwrap_or(rest.len());
+        let mut chars = rest[space..].char_indices();
         let end = match chars.next() {
             Some((_, c)) if is_han(c) => c.len_utf8(),
-            Some(_) => chars.find(|(_, c)| c.is_whitespace() || is_han(*c)).map_or(rest.len() - word, |(i, _)| i),
+            Some(_) => chars.find(|(_, c)| c.is_whitespace() || is_han(*c)).map_or(rest.len() - space, |(i, _)| i),
             None => 0,
         };
-        let (piece, left) = rest.split_at(word + end);
+        let (next, left) = rest.split_at(space + end);
         rest = left;
-        Some(piece)
+        Some(next)
     })
 }
 
-/// The token of a piece of text.
-pub(super) fn token_of(piece: &str) -> u32 {
+/// The token of a word or character.
+pub(super) fn token_of(word: &str) -> u32 {
     let mut start = [0; 4];
-    start.copy_from_slice(&blake3::hash(piece.as_bytes()).as_bytes()[..4]);
+    start.copy_from_slice(&blake3::hash(word.as_bytes()).as_bytes()[..4]);
     u32::from_le_bytes(start) >> 1
 }
 
@@ -106,9 +106,9 @@ fn is_han(c: char) -> bool {
 }
 
 /// The text that answers `task`: another seed is another text, another attempt is not.
-pub(super) fn write(task: &Task, ratio: f32) -> String {
-    // Fates are drawn for attempts, which count from 1.
-    let mut random = Random::of(task, 0);
+pub(super) fn generate(task: &Task, ratio: f32) -> String {
+    // Outcomes are drawn for attempts, which count from 1.
+    let mut random = SplitMix64::of(task, 0);
     let prompt = task.messages.last().map_or("", |it| it.content.as_str());
     let chinese = prompt.chars().filter(|c| is_han(*c)).count() * 4 > prompt.chars().count();
     match task.kind {
@@ -121,7 +121,7 @@ pub(super) fn write(task: &Task, ratio: f32) -> String {
             let words = (asked.unwrap_or(STEP_WORDS) as f32 * ratio).round() as usize;
             prose(&mut random, words.max(1), chinese, main_point(prompt))
         }
-        // A question.
+        // A yes-or-no question.
         TaskKind::Judge if matches!(task.constraint, Some(Constraint::Lark(_))) => random.pick("yes no").to_owned(),
         TaskKind::Judge => {
             let names = ["Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth", "Reading Experience"];
@@ -152,7 +152,7 @@ fn numbers(prompt: &str) -> impl Iterator<Item = u32> {
     })
 }
 
-fn plan(random: &mut Random, words: u32, chinese: bool) -> String {
+fn plan(random: &mut SplitMix64, words: u32, chinese: bool) -> String {
     let steps = (words.div_ceil(STEP_WORDS)).clamp(1, 50);
     let each = words.div_ceil(steps).clamp(200, 1_000);
     let lines = (1..=steps).map(|n| {
@@ -167,7 +167,7 @@ fn plan(random: &mut Random, words: u32, chinese: bool) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The main point that the prompt names last: a section is on its step's subject.
+/// The main point that the prompt names last: the subject of the section's step.
 fn main_point(prompt: &str) -> &str {
     let after = |label: &str| prompt.rfind(label).map(|at| &prompt[at + label.len()..]);
     let point = after("main point: ").or_else(|| after("主要内容：")).unwrap_or_default();
@@ -175,7 +175,7 @@ fn main_point(prompt: &str) -> &str {
 }
 
 /// Begins with `opening`, if it has the words for it.
-fn prose(random: &mut Random, words: usize, chinese: bool, opening: &str) -> String {
+fn prose(random: &mut SplitMix64, words: usize, chinese: bool, opening: &str) -> String {
     let mut text = String::new();
     let (mut left, mut sentences) = (words, 0);
     let length = longhand_proto::words::count(opening);
@@ -185,7 +185,7 @@ fn prose(random: &mut Random, words: usize, chinese: bool, opening: &str) -> Str
     }
     while left > 0 {
         let mut take = (8 + random.below(9)).min(left);
-        // No crumb for the last sentence.
+        // The last sentence has at least four words.
         if left - take < 4 {
             take = left;
         }
@@ -207,7 +207,7 @@ fn prose(random: &mut Random, words: usize, chinese: bool, opening: &str) -> Str
 }
 
 /// A sentence of exactly `words` words.
-fn sentence(random: &mut Random, words: usize) -> String {
+fn sentence(random: &mut SplitMix64, words: usize) -> String {
     let order = [DETERMINERS, ADJECTIVES, NOUNS, ADVERBS, VERBS, DETERMINERS, NOUNS, LINKS];
     let mut text = String::new();
     for at in 0..words {
@@ -226,7 +226,7 @@ fn sentence(random: &mut Random, words: usize) -> String {
 }
 
 /// `words` Chinese characters, with a comma after every few.
-fn han(random: &mut Random, words: usize) -> String {
+fn han(random: &mut SplitMix64, words: usize) -> String {
     let pool: Vec<char> = HANZI.chars().filter(|c| is_han(*c)).collect();
     let mut text = String::new();
     for at in 0..words {

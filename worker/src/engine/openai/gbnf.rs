@@ -1,20 +1,19 @@
-//! Grammars in the notation that servers share: rules that are split into characters, with no terminals of their own.
-//! llama.cpp calls it GBNF; SGLang and vLLM read it as well.
+//! Grammars in GBNF, the notation of llama.cpp: character-level rules, without terminals. SGLang and vLLM read it too.
 
 use std::fmt::Write;
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The twin of a grammar in the part of Lark that our own grammars use: rules of strings, names, groups and `?`,
-/// terminals that are one regular expression. None for anything else.
-pub(super) fn of_lark(lark: &str) -> Option<String> {
+/// Translates the part of Lark that our own grammars use: rules of strings, names, groups and `?`, terminals that are one
+/// regular expression. None for anything else.
+pub(super) fn from_lark(lark: &str) -> Option<String> {
     let mut text = String::new();
     for line in lark.lines().filter(|line| !line.trim().is_empty()) {
         let (name, body) = line.split_once(':')?;
         let body = body.trim();
         let body = match body.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
-            Some(pattern) => of_pattern(pattern)?,
-            None => of_rule(body)?,
+            Some(pattern) => from_pattern(pattern)?,
+            None => from_rule(body)?,
         };
         writeln!(text, "{} ::= {body}", rule_name(name.trim())).ok()?;
     }
@@ -25,7 +24,7 @@ fn rule_name(name: &str) -> String {
     if name == "start" { "root".to_owned() } else { name.to_lowercase().replace('_', "-") }
 }
 
-fn of_rule(body: &str) -> Option<String> {
+fn from_rule(body: &str) -> Option<String> {
     let mut text = String::new();
     let mut chars = body.chars().peekable();
     while let Some(c) = chars.next() {
@@ -35,7 +34,7 @@ fn of_rule(body: &str) -> Option<String> {
                 loop {
                     match chars.next()? {
                         '"' => break,
-                        '\\' => text.push_str(&code(escaped(chars.next()?)?)),
+                        '\\' => text.push_str(&escape_code(escaped(chars.next()?)?)),
                         c => literal(&mut text, c),
                     }
                 }
@@ -55,12 +54,12 @@ fn of_rule(body: &str) -> Option<String> {
     Some(text)
 }
 
-fn of_pattern(pattern: &str) -> Option<String> {
+fn from_pattern(pattern: &str) -> Option<String> {
     let mut text = String::new();
     let mut chars = pattern.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            '[' => class(&mut text, &mut chars)?,
+            '[' => character_class(&mut text, &mut chars)?,
             '(' | ')' | '|' => {
                 text.push(' ');
                 text.push(c);
@@ -85,8 +84,8 @@ fn of_pattern(pattern: &str) -> Option<String> {
     Some(text.trim_start().to_owned())
 }
 
-/// A set of characters, the opening bracket read already.
-fn class(text: &mut String, chars: &mut Peekable<Chars<'_>>) -> Option<()> {
+/// A character class, after its opening bracket.
+fn character_class(text: &mut String, chars: &mut Peekable<Chars<'_>>) -> Option<()> {
     text.push_str(" [");
     if chars.next_if_eq(&'^').is_some() {
         text.push('^');
@@ -95,13 +94,13 @@ fn class(text: &mut String, chars: &mut Peekable<Chars<'_>>) -> Option<()> {
         match chars.next()? {
             ']' => break,
             '\\' => match chars.next()? {
-                's' => [' ', '\t', '\n', '\r'].into_iter().for_each(|c| text.push_str(&code(c))),
-                c => text.push_str(&code(escaped(c)?)),
+                's' => [' ', '\t', '\n', '\r'].into_iter().for_each(|c| text.push_str(&escape_code(c))),
+                c => text.push_str(&escape_code(escaped(c)?)),
             },
             // Between two characters a range; at the end itself.
             '-' if chars.peek() != Some(&']') => text.push('-'),
             c if c.is_ascii_alphanumeric() => text.push(c),
-            c => text.push_str(&code(c)),
+            c => text.push_str(&escape_code(c)),
         }
     }
     text.push(']');
@@ -122,12 +121,12 @@ fn literal(text: &mut String, c: char) {
     match c {
         ' ' => text.push(' '),
         c if c.is_alphanumeric() || (c.is_ascii_punctuation() && !matches!(c, '"' | '\\')) => text.push(c),
-        c => text.push_str(&code(c)),
+        c => text.push_str(&escape_code(c)),
     }
 }
 
-/// A character by its number, which means the same in every reader.
-fn code(c: char) -> String {
+/// A character by its code point, which every parser reads in the same way.
+fn escape_code(c: char) -> String {
     match u32::from(c) {
         number @ 0..=0xff => format!("\\x{number:02X}"),
         number @ 0x100..=0xffff => format!("\\u{number:04X}"),
@@ -140,18 +139,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_and_patterns_are_carried_over() {
+    fn rules_and_patterns_are_translated() {
         let lark = "start: line1\nREST: /[A-Z\\s](x\\-|[^\\n。]){2,3}([2-9][0-9]{2}|1000)段?/\nline1: \"No. 1：\" REST (\"\\n\" line1)?\n";
         let want = "root ::= line1\n\
                     rest ::= [A-Z\\x20\\x09\\x0A\\x0D] ( \"x\" \"-\" | [^\\x0A\\u3002] ){2,3} ( [2-9] [0-9]{2} | \"1\" \"0\" \"0\" \"0\" ) \"段\"?\n\
                     line1 ::= \"No. 1\\uFF1A\" rest (\"\\x0A\" line1)?\n";
-        assert_eq!(of_lark(lark).unwrap(), want);
+        assert_eq!(from_lark(lark).unwrap(), want);
     }
 
     #[test]
-    fn what_has_no_twin_is_left_to_the_coordinator() {
+    fn what_has_no_equivalent_is_left_to_the_coordinator() {
         for lark in ["start: /a.b/", "start: a ~ 3", "start: /\\d/", "no rule"] {
-            assert_eq!(of_lark(lark), None, "{lark}");
+            assert_eq!(from_lark(lark), None, "{lark}");
         }
     }
 }

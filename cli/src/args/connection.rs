@@ -1,0 +1,86 @@
+//! How a command reaches its coordinator: addresses, certificates, token.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use longhand_command::exit::{Failure, Result};
+use longhand_coordinator::control::rpc::{Role, Tokens};
+use longhand_coordinator::http::Pem;
+use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};
+
+use super::file::read;
+
+/// The coordinator, and how to authenticate.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Coordinator")]
+pub(crate) struct ConnectionArgs {
+    /// URL of the coordinator; several replicas separated by commas
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LONGHAND_COORDINATOR",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7070"
+    )]
+    pub(crate) coordinator: Vec<String>,
+
+    /// File with the token to authenticate with; only its owner may have access to it
+    #[arg(long, value_name = "FILE", env = "LONGHAND_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// CA certificate (PEM) to verify the coordinator with [default: the system's]
+    #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_CA")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// Client certificate (PEM), if the coordinator requires one
+    #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_CERT", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Private key of the client certificate (PEM)
+    #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_KEY", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+impl ConnectionArgs {
+    /// A channel to the coordinators. Nothing is sent before the first call.
+    pub(crate) fn open(&self) -> Result<FailoverChannel> {
+        let ca = self.tls_ca.as_deref().map(read).transpose()?;
+        let credentials = match &self.token_file {
+            Some(path) => Credentials::with_token(&token(path)?).map_err(Failure::refused)?,
+            None => Credentials::default(),
+        };
+        FailoverChannel::open(&self.coordinator, &Tls { ca, identity: self.identity()? }, credentials).map_err(Failure::refused)
+    }
+
+    /// The worker's own token, which callers of its HTTP port must present.
+    pub(crate) fn tokens(&self) -> Result<Option<Tokens>> {
+        let token = self.token_file.as_deref().map(token).transpose()?;
+        Ok(token.map(|token| Tokens::one(Role::Worker, &token)))
+    }
+
+    /// The client certificate, as server certificate of the worker's HTTP port.
+    pub(crate) fn pem(&self) -> Result<Option<Pem>> {
+        Ok(self.identity()?.map(|(certificate, key)| Pem { certificate, key, client_ca: None }))
+    }
+
+    /// Certificate and key, as PEM texts.
+    fn identity(&self) -> Result<Option<(String, String)>> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Ok(Some((read(certificate)?, read(key)?))),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The token in a file. The error does not show the content.
+fn token(path: &Path) -> Result<String> {
+    let text = read(path)?;
+    let mut words = text.split_whitespace();
+    match (words.next(), words.next()) {
+        (Some(token), None) => Ok(token.to_owned()),
+        _ => Err(Failure::refused(format!(
+            "{}: expected one token and nothing else; the coordinator's token file, which lists roles, is not for clients",
+            path.display()
+        ))),
+    }
+}

@@ -1,0 +1,133 @@
+//! The ports that this program opens, and who may connect.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use longhand_command::exit::{Failure, Result};
+use longhand_coordinator::control::rpc::{Access, Tokens};
+use longhand_coordinator::http::{Pem, TraceUrl};
+use tokio::net::TcpListener;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+use super::file::read;
+
+/// Default address of the dashboard; if it is in use, a free port is taken.
+const HTTP: &str = "127.0.0.1:7080";
+
+/// The dashboard's port.
+#[derive(Debug, Args)]
+pub(crate) struct HttpArgs {
+    /// Address of the dashboard and of /metrics; `off` for none [default: 127.0.0.1:7080, or a free port if it is in use]
+    #[arg(long = "http", value_name = "HOST:PORT", env = "LONGHAND_HTTP")]
+    pub(crate) address: Option<String>,
+
+    /// URL that the dashboard links traces to, such as http://localhost:16686/trace/{trace}
+    #[arg(long, value_name = "URL", env = "LONGHAND_TRACE_URL")]
+    pub(crate) trace_url: Option<TraceUrl>,
+}
+
+/// Certificates and tokens of the ports.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Access")]
+pub(crate) struct AccessArgs {
+    /// Server certificate (PEM): listen with TLS
+    #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the server certificate (PEM)
+    #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// CA certificate (PEM) that all client certificates must be signed by
+    #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_CLIENT_CA", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// File of tokens, one per line: `worker TOKEN` or `operator TOKEN`, optionally followed by an expiry time and the
+    /// holder's name
+    #[arg(long, value_name = "FILE", env = "LONGHAND_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Listen on addresses beyond this machine without TLS or without tokens
+    #[arg(long, env = "LONGHAND_INSECURE")]
+    insecure: bool,
+}
+
+/// Certificates and tokens, as read from their files.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListenConfig {
+    pub(crate) tokens: Option<Tokens>,
+    pub(crate) pem: Option<Pem>,
+    pub(crate) insecure: bool,
+}
+
+impl AccessArgs {
+    /// Reads the files.
+    pub(crate) fn config(&self) -> Result<ListenConfig> {
+        let tokens = self.token_file.as_deref().map(Tokens::read).transpose().map_err(Failure::refused)?;
+        let pem = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Pem {
+                certificate: read(certificate)?,
+                key: read(key)?,
+                client_ca: self.tls_client_ca.as_deref().map(read).transpose()?,
+            }),
+            _ => None,
+        };
+        Ok(ListenConfig { tokens, pem, insecure: self.insecure })
+    }
+}
+
+impl ListenConfig {
+    /// `https` with a certificate, otherwise `http`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.pem.is_some() { "https" } else { "http" }
+    }
+
+    /// Certificates and tokens for the gRPC port.
+    pub(crate) fn access(&self) -> Access {
+        let tls = self.pem.as_ref().map(|pem| {
+            let tls = ServerTlsConfig::new().identity(Identity::from_pem(&pem.certificate, &pem.key));
+            match &pem.client_ca {
+                Some(ca) => tls.client_ca_root(Certificate::from_pem(ca)),
+                None => tls,
+            }
+        });
+        Access { tokens: self.tokens.clone(), tls }
+    }
+
+    /// Opens a port; one that is reachable from other machines needs TLS and tokens, or `insecure`. `flag` is the argument
+    /// that gave the address.
+    pub(crate) async fn open(&self, flag: &str, address: &str) -> Result<TcpListener> {
+        let invalid =
+            |e| Failure::refused(format!("{flag} {address}: {e}; expected HOST:PORT, such as 127.0.0.1:7070"));
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(invalid)?.collect();
+        let reachable = addresses.iter().any(|address| !address.ip().is_loopback());
+        if reachable && !self.insecure {
+            let missing = match (self.pem.is_some(), self.tokens.is_some()) {
+                (true, true) => None,
+                (true, false) => Some("--token-file"),
+                (false, true) => Some("--tls-cert and --tls-key"),
+                (false, false) => Some("--tls-cert, --tls-key and --token-file"),
+            };
+            if let Some(missing) = missing {
+                return Err(Failure::refused(format!(
+                    "{flag} {address} is reachable from other machines: add {missing}, listen on 127.0.0.1, or add \
+                     --insecure if the network is trusted"
+                )));
+            }
+        }
+        TcpListener::bind(addresses.as_slice()).await.map_err(invalid)
+    }
+
+    /// Opens the HTTP port: the given one; without one, the default or else a free port; none for `off`.
+    pub(crate) async fn open_http(&self, address: Option<&str>) -> Result<Option<TcpListener>> {
+        match address {
+            Some("off") => Ok(None),
+            Some(address) => self.open("--http", address).await.map(Some),
+            None => match TcpListener::bind(HTTP).await {
+                Ok(listener) => Ok(Some(listener)),
+                Err(_) => self.open("--http", "127.0.0.1:0").await.map(Some),
+            },
+        }
+    }
+}

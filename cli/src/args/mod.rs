@@ -1,0 +1,9 @@
+//! Arguments that several commands share. This module depends on no other one of the program.
+
+pub(crate) mod connection;
+pub(crate) mod engine;
+pub(crate) mod file;
+pub(crate) mod lease;
+pub(crate) mod listen;
+pub(crate) mod log_format;
+pub(crate) mod store;

@@ -1,0 +1,213 @@
+//! `longhand documents` and `longhand show`.
+
+use clap::Args;
+use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::output::{self, grouped, table};
+use longhand_coordinator::domain::document::{Document, Progress, Verdict, assemble};
+use longhand_coordinator::store::{Attempt, Past};
+use longhand_proto::{DocumentId, RunId, v1};
+use serde_json::{Value, json};
+
+use super::client::{OperatorClient, grpc};
+use super::timeline::timeline;
+use crate::args::connection::ConnectionArgs;
+
+/// Documents per call.
+const PAGE: u32 = 256;
+
+/// The documents to list.
+#[derive(Debug, Args)]
+pub(crate) struct DocumentsArgs {
+    /// Name of the run
+    run: RunId,
+
+    /// List only documents in this state: ready, leased, delayed, accepted, rejected, failed or cancelled
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+
+    /// List only documents with this rule or error class; needs --state
+    #[arg(long, value_name = "REASON", requires = "state")]
+    reason: Option<String>,
+
+    /// Maximum number of documents to list
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    limit: u32,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
+
+    /// Print JSON, one object per document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The document to show.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Name of the run
+    run: RunId,
+
+    /// Id of the document, as listed by `longhand documents`
+    document: DocumentId,
+
+    /// Print only the text
+    #[arg(long, conflicts_with = "json")]
+    text: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Lists the documents of a run.
+pub(super) async fn documents(args: &DocumentsArgs) -> Result<Code> {
+    let client = OperatorClient::open(&args.connection)?;
+    let mut rows = vec![["document", "row", "state", "reason", "sections", "words"].map(str::to_owned).to_vec()];
+    let (mut left, mut after) = (args.limit, None);
+    while left > 0 {
+        let request = v1::ListDocumentsRequest {
+            run: args.run.to_string(),
+            state: args.state.clone().unwrap_or_default(),
+            reason: args.reason.clone().unwrap_or_default(),
+            after,
+            limit: left.min(PAGE),
+            whole: false,
+        };
+        let list = |wire| {
+            let request = request.clone();
+            async move { grpc(wire).list_documents(request).await }
+        };
+        let reply = client.call("documents", list).await?;
+        left -= (reply.documents.len() as u32).min(left);
+        for document in &reply.documents {
+            if args.json {
+                output::json(&summary(document))?;
+            } else {
+                rows.push(row(document));
+            }
+        }
+        after = reply.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if !args.json {
+        output::line(if rows.len() == 1 { "no documents".to_owned() } else { table(&rows) }.trim_end())?;
+        if after.is_some() {
+            eprintln!("more documents exist: raise --limit, or filter with --state");
+        }
+    }
+    Ok(Code::Ok)
+}
+
+fn row(document: &v1::Document) -> Vec<String> {
+    vec![
+        document.id.clone(),
+        document.instruction_id.clone(),
+        document.state.clone(),
+        document.reason.clone(),
+        format!("{} of {}", document.sections, document.steps),
+        grouped(document.words),
+    ]
+}
+
+fn summary(document: &v1::Document) -> Value {
+    json!({
+        "document": document.id, "run": document.run, "instruction_id": document.instruction_id,
+        "state": document.state, "reason": document.reason, "sections": document.sections, "steps": document.steps,
+        "words": document.words, "errors": document.errors, "losses": document.losses,
+        "releases": document.releases, "worker": document.worker, "checkpoint_tokens": document.checkpoint_tokens,
+    })
+}
+
+/// Shows one document.
+pub(super) async fn show(args: &ShowArgs) -> Result<Code> {
+    let client = OperatorClient::open(&args.connection)?;
+    let request = v1::GetDocumentRequest { run: args.run.to_string(), document: args.document.to_string() };
+    let get = |wire| {
+        let request = request.clone();
+        async move { grpc(wire).get_document(request).await }
+    };
+    let wire = client.call("show", get).await?;
+    let attempts: Vec<Attempt> = wire.attempts.iter().map(|json| read(json)).collect::<Result<_>>()?;
+    let history: Vec<Past> = wire.history.iter().map(|json| read(json)).collect::<Result<_>>()?;
+    if args.json {
+        let mut fields = summary(&wire);
+        // A body that this version cannot parse is printed as it is.
+        fields["body"] = serde_json::from_str(&wire.body).unwrap_or_else(|_| json!(wire.body));
+        fields["attempts"] = json!(attempts);
+        fields["history"] = json!(history);
+        fields["left_out"] = json!(wire.left_out);
+        output::json(&fields)?;
+        return Ok(Code::Ok);
+    }
+    let document: Document = read(&wire.body)?;
+    if args.text {
+        output::line(&assemble(document.sections()))?;
+        return Ok(Code::Ok);
+    }
+    output::line(&text(&wire, &document, &attempts, &history))?;
+    Ok(Code::Ok)
+}
+
+fn read<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|e| {
+        Failure::refused(format!(
+            "cannot parse the coordinator's response: {e}; use the same version of longhand as the coordinator"
+        ))
+    })
+}
+
+fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history: &[Past]) -> String {
+    let reason = if wire.reason.is_empty() { String::new() } else { format!(" ({})", wire.reason) };
+    let mut text = format!(
+        "document {} of run {}: {}{reason}, {} of {} sections, {} words\n",
+        wire.id,
+        wire.run,
+        wire.state,
+        wire.sections,
+        wire.steps,
+        grouped(wire.words)
+    );
+    if !wire.worker.is_empty() {
+        text.push_str(&format!("in progress on {}, {} tokens checkpointed\n", wire.worker, wire.checkpoint_tokens));
+    }
+    if let Progress::Failed { message, .. } = &document.progress {
+        text.push_str(&format!("{message}\n"));
+    }
+    if let Progress::Finished { verdict: Verdict::Rejected { rule, value, threshold, detail }, .. } = &document.progress
+    {
+        text.push_str(&format!("{rule}: value {value:.3}, threshold {threshold:.3}: {detail}\n"));
+    }
+    text.push_str(&format!("\n--- instruction ---\n{}\n", document.instruction.text()));
+    if let Some(plan) = document.plan() {
+        text.push_str("\n--- plan ---\n");
+        for (step, number) in plan.steps.iter().zip(1..) {
+            text.push_str(&format!("{number}. {} ({} words)\n", step.main_point, step.words));
+        }
+    }
+    let trace = document.trace_id();
+    let trace = if trace.is_empty() { String::new() } else { format!(", trace {trace}") };
+    text.push_str(&format!("\n--- attempts{trace} ---\n"));
+    if wire.left_out > 0 {
+        text.push_str(&format!(
+            "{} older attempts and revisions are omitted: the response would be too large\n",
+            wire.left_out
+        ));
+    }
+    text.push_str(&timeline(attempts));
+    for revision in history {
+        let sections = serde_json::from_str::<Document>(&revision.body).map_or(0, |document| document.sections().len());
+        text.push_str(&format!(
+            "\n--- before requeueing (version {}) ---\n{} {}, {sections} sections; use --json to see them\n",
+            revision.version,
+            revision.state.as_str(),
+            revision.reason
+        ));
+    }
+    text.push_str(&format!("\n--- text ---\n{}", assemble(document.sections())));
+    text
+}

@@ -1,0 +1,102 @@
+//! `longhand status`, and the counts of a run for other commands.
+
+use clap::Args;
+use longhand_command::exit::{Code, Result};
+use longhand_command::output::{self, grouped, table};
+use longhand_proto::{RunId, v1};
+use serde_json::{Value, json};
+
+use super::client::{OperatorClient, grpc};
+use crate::args::connection::ConnectionArgs;
+
+/// The run to show.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Name of the run [default: all]
+    run: Option<RunId>,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
+
+    /// Print JSON, one object per run
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Prints the counts of one run or of all.
+pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
+    let client = OperatorClient::open(&args.connection)?;
+    let runs = match &args.run {
+        Some(run) => vec![fetch(&client, run).await?],
+        None => {
+            let list = |wire| async move { grpc(wire).list_runs(v1::ListRunsRequest {}).await };
+            client.call("list runs", list).await?.runs
+        }
+    };
+    if args.json {
+        return runs.iter().try_for_each(|run| output::json(&fields(run))).map(|()| Code::Ok);
+    }
+    let words =
+        ["run", "total", "accepted", "rejected", "failed", "cancelled", "in progress", "waiting", "delayed", ""];
+    let mut rows = vec![words.map(str::to_owned).to_vec()];
+    for run in &runs {
+        let c = run.counts.unwrap_or_default();
+        let numbers = [total(&c), c.accepted, c.rejected, c.failed, c.cancelled, c.leased, c.ready, c.delayed];
+        let mut row = vec![run.id.clone()];
+        row.extend(numbers.map(grouped));
+        row.push(if run.paused { "paused".to_owned() } else { String::new() });
+        rows.push(row);
+    }
+    output::line(if runs.is_empty() { "no runs".to_owned() } else { table(&rows) }.trim_end())?;
+    Ok(Code::Ok)
+}
+
+/// The state of one run.
+pub(super) async fn fetch(client: &OperatorClient, run: &RunId) -> Result<v1::Run> {
+    let get = |wire| {
+        let request = v1::GetRunRequest { run: run.to_string() };
+        async move { grpc(wire).get_run(request).await }
+    };
+    client.call("status", get).await
+}
+
+/// Documents that have not ended.
+pub(super) const fn unfinished(counts: &v1::Counts) -> u64 {
+    counts.ready + counts.leased + counts.delayed
+}
+
+/// All documents.
+pub(super) const fn total(counts: &v1::Counts) -> u64 {
+    unfinished(counts) + counts.accepted + counts.rejected + counts.failed + counts.cancelled
+}
+
+/// The counts on one line.
+pub(super) fn line(counts: &v1::Counts, paused: bool) -> String {
+    let ended = total(counts) - unfinished(counts);
+    let paused = if paused { ", paused" } else { "" };
+    format!(
+        "{} of {} ended: {} accepted, {} rejected, {} failed, {} cancelled; {} in progress, {} waiting{paused}",
+        grouped(ended),
+        grouped(total(counts)),
+        grouped(counts.accepted),
+        grouped(counts.rejected),
+        grouped(counts.failed),
+        grouped(counts.cancelled),
+        grouped(counts.leased),
+        grouped(counts.ready + counts.delayed),
+    )
+}
+
+/// The run as JSON.
+pub(super) fn fields(run: &v1::Run) -> Value {
+    let c = run.counts.unwrap_or_default();
+    let terms = run.terms.clone().unwrap_or_default();
+    json!({
+        "run": run.id, "paused": run.paused, "created_ms": run.created_ms, "recipe_hash": run.recipe_hash,
+        "seed": run.seed, "priority": terms.priority, "model": terms.model, "judge": terms.judge, "max_open": terms.max_open,
+        "counts": {
+            "total": total(&c), "ready": c.ready, "leased": c.leased, "delayed": c.delayed, "accepted": c.accepted,
+            "rejected": c.rejected, "failed": c.failed, "cancelled": c.cancelled,
+        },
+    })
+}

@@ -1,0 +1,62 @@
+//! The summary at the end of a run: results, speed, and where the files are.
+
+use std::path::Path;
+
+use longhand_command::exit::Code;
+use longhand_command::output::{duration, grouped, table};
+use longhand_coordinator::corpus::{RunTiming, Stats};
+
+/// The table printed after the last document.
+pub(crate) fn text(stats: &Stats, timing: RunTiming, dir: &Path) -> String {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let documents = &stats.documents;
+    let mut rows = vec![
+        row("documents", grouped(documents.total())),
+        row("  accepted", grouped(documents.accepted)),
+        row("  rejected", grouped(documents.rejected)),
+    ];
+    rows.extend(stats.rejected.iter().map(|(rule, number)| row(&format!("    by {rule}"), grouped(*number))));
+    rows.push(row("  failed", grouped(documents.failed)));
+    rows.extend(stats.failed.iter().map(|(class, number)| row(&format!("    {class}"), grouped(*number))));
+    if documents.cancelled > 0 {
+        rows.push(row("  cancelled", grouped(documents.cancelled)));
+    }
+    rows.push(row("words accepted", grouped(stats.words.sum)));
+    rows.push(row("  mean per document", grouped(stats.words.mean.round() as u64)));
+    if let Some(score) = stats.score_length {
+        rows.push(row("length score S_l, mean", format!("{score:.1}")));
+    }
+    if let Some(score) = stats.score_quality {
+        rows.push(row("quality score S_q, mean", format!("{score:.1}")));
+    }
+    if stats.votes_unread > 0 {
+        rows.push(row("  unparsable votes", grouped(stats.votes_unread)));
+    }
+    rows.push(row("tokens generated", grouped(stats.tokens.generated)));
+    if let Some(speed) = timing.tokens_per_second {
+        rows.push(row("  per second", grouped(speed.round() as u64)));
+    }
+    if let Some(reuse) = stats.prefix_reuse {
+        rows.push(row("prefix reuse, of ideal", format!("{:.1} %", reuse * 100.0)));
+    }
+    rows.push(row("time", duration(timing.ended_ms.saturating_sub(timing.started_ms) / 1000)));
+
+    let at = |name: &str| dir.join(name).display().to_string();
+    let mut files = vec![row("corpus", at("data/"))];
+    if documents.rejected > 0 {
+        files.push(row("rejected", at("rejected.jsonl")));
+    }
+    if documents.failed > 0 {
+        files.push(row("failed", at("failed.jsonl")));
+    }
+    files.push(row("stats", at("stats.json")));
+    // Paths are left-aligned, unlike the numbers.
+    let files: String = files.iter().map(|row| format!("{:<9} {}\n", row[0], row[1])).collect();
+    format!("\n{}\n{}", table(&rows), files.trim_end())
+}
+
+/// Success if every document was accepted or rejected, and at least one was accepted.
+pub(crate) fn code(stats: &Stats) -> Code {
+    let documents = &stats.documents;
+    if documents.failed + documents.cancelled == 0 && documents.accepted > 0 { Code::Ok } else { Code::Partial }
+}

@@ -1,0 +1,197 @@
+//! `longhand coordinator`: assigns tasks to workers, and keeps the state of all runs in a store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::store_url::redact;
+use longhand_coordinator::corpus::{Archive, StorageLocation};
+use longhand_coordinator::http::HttpConfig;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::http::HttpServer;
+use crate::args::lease::LEASE_SECONDS;
+use crate::args::listen::{AccessArgs, HttpArgs};
+use crate::args::store::StoreArgs;
+use crate::display::Display;
+use crate::signals::Signals;
+
+const HELP: &str = "\
+Examples:
+  longhand coordinator --store redis://127.0.0.1/0
+  longhand coordinator --store sqlite:longhand.sqlite --listen 127.0.0.1:7071
+  longhand coordinator --store redis://db/0 --listen 0.0.0.0:7070 --token-file tokens --tls-cert cert.pem --tls-key key.pem
+
+Any number of coordinators may share one store; each may be stopped or killed at any time. Use Redis 7 or Valkey 8 for a
+fleet, and SQLite for one machine. Redis URLs:
+  redis://USER:PASSWORD@HOST:PORT/DB
+  redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB     Sentinels and the service they monitor
+  redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT                 some nodes of a cluster
+USER:PASSWORD@ and /DB are optional; use rediss instead of redis for TLS. Set a URL with a password in LONGHAND_STORE:
+command lines are visible to other users of the machine.
+
+Each line of the token file is `worker TOKEN` or `operator TOKEN`, optionally followed by an expiry time such as
+2027-01-31T00:00:00Z and by the name of the holder, which the audit log shows. Workers and operators use a file with their
+own token only.
+
+Addresses beyond this machine need TLS and tokens, or --insecure.
+
+Exit codes:
+  0    stopped by a signal
+  1    the listener failed
+  2    nothing was started: invalid arguments, unusable store, address in use, invalid certificate or token file";
+
+/// Store, port and limits of a coordinator.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct CoordinatorArgs {
+    /// Store for runs and documents: redis://HOST:PORT/DB, redis+sentinel://, redis+cluster:// or sqlite:PATH
+    #[arg(long, value_name = "URL", env = "LONGHAND_STORE", hide_env_values = true)]
+    store: String,
+
+    /// Address to listen on; port 0 for a free port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070", env = "LONGHAND_LISTEN")]
+    listen: String,
+
+    #[command(flatten)]
+    access_to_store: StoreArgs,
+
+    /// Time after which the documents of an unresponsive worker are reassigned
+    #[arg(long, value_name = "SECONDS", default_value_t = LEASE_SECONDS, env = "LONGHAND_LEASE_SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    lease_seconds: u64,
+
+    /// Time after which a document is reassigned if its worker renews the lease but generates no token
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, env = "LONGHAND_NO_PROGRESS_SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    no_progress_seconds: u64,
+
+    /// Number of lost leases on one task after which a document fails as poison
+    #[arg(long, value_name = "N", default_value_t = 3, env = "LONGHAND_MAX_LOSSES",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_losses: u32,
+
+    /// Concurrent calls; four times as many may wait, further calls are rejected with retry-after
+    #[arg(long, value_name = "N", default_value_t = 256, env = "LONGHAND_MAX_CALLS",
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    max_calls: u32,
+
+    /// Average calls per second of one connection; further calls are rejected with retry-after
+    #[arg(long, value_name = "N", default_value_t = 1_000, env = "LONGHAND_CALLS_PER_SECOND",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    calls_per_second: u32,
+
+    /// Also archive accepted documents outside the store: in a folder, or at s3://BUCKET/PREFIX, gs:// or az://.
+    /// Coordinators may share one archive
+    #[arg(long, value_name = "LOCATION", env = "LONGHAND_ARCHIVE")]
+    archive: Option<String>,
+
+    /// Time between two shards of the archive: what is at most lost if the store loses its data
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, env = "LONGHAND_ARCHIVE_SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    archive_seconds: u64,
+
+    #[command(flatten)]
+    http: HttpArgs,
+
+    /// Include prompts and texts in traces
+    #[arg(long, env = "LONGHAND_TRACE_CONTENT")]
+    trace_content: bool,
+
+    #[command(flatten)]
+    access: AccessArgs,
+
+    /// Print events to stdout, one JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl CoordinatorArgs {
+    fn service_options(&self, archive: Option<Arc<Archive>>) -> ServiceOptions {
+        ServiceOptions {
+            lease: Duration::from_secs(self.lease_seconds),
+            max_calls: self.max_calls as usize,
+            trace_content: self.trace_content,
+            archive,
+            calls_per_second: self.calls_per_second,
+            ..ServiceOptions::default()
+        }
+    }
+
+    fn sweeper_options(&self) -> SweeperOptions {
+        SweeperOptions {
+            every: SweeperOptions::default().every.min(Duration::from_secs(self.lease_seconds) / 3),
+            max_losses: self.max_losses,
+            no_progress: Duration::from_secs(self.no_progress_seconds),
+            ..SweeperOptions::default()
+        }
+    }
+}
+
+/// Serves until a signal.
+pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
+    let listen = args.access.config()?;
+    let listener = listen.open("--listen", &args.listen).await?;
+    let http = listen.open_http(args.http.address.as_deref()).await?;
+    let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
+    let store = args.access_to_store.open(&args.store).await?;
+
+    let archive = args.archive.as_deref().map(StorageLocation::open).transpose().map_err(Failure::refused)?;
+    let archive = archive.map(|place| Arc::new(Archive::open(place)));
+    let coordinator = Coordinator::new(store, args.service_options(archive.clone()));
+    let stop = CancellationToken::new();
+    let mut signals = Signals::listen()?;
+    let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), args.sweeper_options(), stop.clone()));
+    let archiver = archive.map(|archive| {
+        let (store, every) = (Arc::clone(coordinator.store()), Duration::from_secs(args.archive_seconds));
+        let stop = stop.clone();
+        tokio::spawn(async move { archive.run(store.as_ref(), every, stop).await })
+    });
+
+    let display = Display::new(args.json, false);
+    let url = format!("{}://{address}", listen.scheme());
+    let access = listen.access();
+    let stopping = CancellationToken::new();
+    let trace_url = args.http.trace_url.clone();
+    let site = HttpConfig {
+        coordinator: Some(coordinator.clone()),
+        stopping: stopping.clone(),
+        trace_url,
+        ..HttpConfig::default()
+    };
+    let http = http.map(|listener| HttpServer::start(listener, listen, site)).transpose()?;
+    let dashboard = http.as_ref().map(|http| http.url.clone());
+    let mut text = format!("coordinator at {url}, store {}", redact(&args.store));
+    if let Some(dashboard) = &dashboard {
+        text.push_str(&format!("\ndashboard at {dashboard}"));
+    }
+    let fields = json!({
+        "address": address, "url": url, "store": redact(&args.store), "lease_s": args.lease_seconds,
+        "dashboard": dashboard,
+    });
+    display.event("listening", &text, fields)?;
+
+    let shutdown = async {
+        signals.next().await;
+        signals.exit_on_next();
+        stopping.cancel();
+    };
+    let served = service::serve_with(listener, coordinator, access, shutdown).await;
+    stop.cancel();
+    if let Some(http) = http {
+        http.stop().await;
+    }
+    if let Err(error) = sweeper.await {
+        tracing::warn!(%error, "the sweeper crashed");
+    }
+    if let Some(archiver) = archiver
+        && let Err(error) = archiver.await
+    {
+        tracing::warn!(%error, "the archiver crashed");
+    }
+    served.map_err(|e| Failure::stopped(format!("the coordinator failed: {e}")))?;
+    display.event("stopped", "stopped; workers continue with another replica, or when this one is back", json!({}))?;
+    Ok(Code::Ok)
+}

@@ -1,0 +1,46 @@
+//! The HTTP server of a process: dashboard, API, health and metrics.
+
+use std::sync::Arc;
+
+use longhand_command::exit::{Failure, Result};
+use longhand_coordinator::http::{self, HttpConfig};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::listen::ListenConfig;
+use crate::telemetry::span_queue::DROP_COUNTERS;
+
+/// A running HTTP server.
+#[derive(Debug)]
+pub(crate) struct HttpServer {
+    pub(crate) url: String,
+    server: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl HttpServer {
+    /// Serves `site` with the certificate and tokens of `config`, and adds the process's own metrics to it.
+    pub(crate) fn start(listener: TcpListener, config: ListenConfig, mut site: HttpConfig) -> Result<Self> {
+        let address = listener.local_addr().map_err(|e| Failure::refused(format!("--http: {e}")))?;
+        let url = format!("{}://{address}", config.scheme());
+        site.tokens = config.tokens;
+        site.metric_sources.push(Arc::new(|| DROP_COUNTERS.gather()));
+        let stop = CancellationToken::new();
+        let served = http::serve(listener, site, config.pem, stop.clone());
+        let server = tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the HTTP server failed");
+            }
+        });
+        Ok(Self { url, server, stop })
+    }
+
+    /// Stops the server and waits for it.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.server.await {
+            tracing::warn!(%error, "the HTTP server crashed");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Downloads of models: which files, resuming, checksums, and offline use.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path as Route, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::program::{Ended, longhand};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const CONFIG: &str = "{\"hidden_size\": 1}";
+/// `git hash-object` of it.
+const CONFIG_BLOB: &str = "2a79f0a1846d76b2872e239537a9052443108d55";
+
+/// A hub with one model, whose large file is cut off in its middle the first time.
+#[derive(Clone)]
+struct Hub {
+    weights: Bytes,
+    sha256: String,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Hub {
+    async fn start(sha256: Option<&str>) -> (Self, String) {
+        let weights: Bytes = (0..600_000_u32).flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>().into();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &weights);
+        let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hub = Self { weights, sha256: sha256.unwrap_or(&digest).to_owned(), asked: Arc::default() };
+        let router = Router::new()
+            .route("/api/models/{organisation}/{name}/revision/{revision}", get(list))
+            .route("/{organisation}/{name}/resolve/{commit}/{file}", get(file))
+            .with_state(hub.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (hub, url)
+    }
+}
+
+async fn list(
+    State(hub): State<Hub>,
+    Route((_, name, _)): Route<(String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    match &*name {
+        "tiny" => axum::Json(json!({ "sha": COMMIT, "siblings": [
+            { "rfilename": "README.md", "size": 3, "blobId": "x" },
+            { "rfilename": "config.json", "size": CONFIG.len(), "blobId": CONFIG_BLOB },
+            { "rfilename": "model.safetensors", "size": hub.weights.len(), "blobId": "y",
+              "lfs": { "sha256": hub.sha256, "size": hub.weights.len() } },
+        ]}))
+        .into_response(),
+        "gated" if headers.get("authorization").is_none() => StatusCode::UNAUTHORIZED.into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn file(
+    State(hub): State<Hub>,
+    Route((_, _, _, name)): Route<(String, String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    if name == "config.json" {
+        return CONFIG.into_response();
+    }
+    let from = headers.get("range").map(|range| {
+        let range = range.to_str().unwrap().strip_prefix("bytes=").unwrap();
+        range.strip_suffix('-').unwrap().parse::<usize>().unwrap()
+    });
+    let whole = hub.weights.slice(from.unwrap_or(0)..);
+    let status = if from.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    if hub.asked.fetch_add(1, Ordering::SeqCst) == 0 {
+        let cut = whole.slice(..whole.len() / 2);
+        let stream = futures::stream::iter([Ok(cut), Err(std::io::Error::other("cut"))]);
+        return (status, Body::from_stream(stream)).into_response();
+    }
+    (status, [("content-length", whole.len().to_string())], whole).into_response()
+}
+
+async fn pull(home: &Path, endpoint: &str, args: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let mut command = longhand();
+    command.args(["model", "pull"]).args(args).env("HF_HOME", home).env("HF_ENDPOINT", endpoint);
+    command.env_remove("HF_TOKEN").env_remove("HF_HUB_OFFLINE").envs(environment.iter().copied());
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap().into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_complete_after_an_interruption_and_found_offline() {
+    let (hub, url) = Hub::start(None).await;
+    let home = tempfile::tempdir().unwrap();
+    let pulled = pull(home.path(), &url, &["org/tiny"], &[]).await;
+    assert_eq!(pulled.code, Some(0), "{}", pulled.stderr);
+    let folder = Path::new(pulled.stdout.trim()).to_owned();
+    assert!(folder.ends_with(format!("hub/models--org--tiny/snapshots/{COMMIT}")), "{folder:?}");
+    assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), hub.weights);
+    assert_eq!(hub.asked.load(Ordering::SeqCst), 2, "it went on from the middle");
+    assert!(!folder.join("README.md").exists(), "the engine reads no such file");
+
+    let again = pull(home.path(), &url, &["org/tiny"], &[]).await;
+    assert_eq!((again.code, again.stdout), (Some(0), pulled.stdout.clone()));
+    assert_eq!(hub.asked.load(Ordering::SeqCst), 2, "what is there is not fetched again");
+
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let kept = pull(home.path(), "http://127.0.0.1:1", &["org/tiny"], &offline).await;
+    assert_eq!((kept.code, kept.stdout), (Some(0), pulled.stdout));
+    let missing = pull(home.path(), "http://127.0.0.1:1", &["org/other"], &offline).await;
+    assert_eq!(missing.code, Some(2));
+    assert!(missing.stderr.contains("HF_HUB_OFFLINE"), "{}", missing.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_a_wrong_checksum_is_deleted() {
+    let (_, url) = Hub::start(Some(&"0".repeat(64))).await;
+    let home = tempfile::tempdir().unwrap();
+    let pulled =
+        pull(home.path(), &url, &["org/tiny", "--output", home.path().join("out").to_str().unwrap()], &[]).await;
+    assert_eq!(pulled.code, Some(1), "{}", pulled.stdout);
+    assert!(pulled.stderr.contains("SHA-256"), "{}", pulled.stderr);
+    let left: Vec<_> = std::fs::read_dir(home.path().join("out")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, ["config.json"], "nothing half is left under its name");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_download_is_reported_with_a_remedy() {
+    let (_, url) = Hub::start(None).await;
+    let home = tempfile::tempdir().unwrap();
+    for (args, code, word) in [
+        (&["org/gated"][..], 2, "HF_TOKEN"),
+        (&["org/none"], 2, "check the name"),
+        (&["none"], 2, "ORGANISATION/NAME"),
+        (&["org/tiny", "--file", "model.gguf"], 2, "model.safetensors"),
+        (&["http://127.0.0.1:1/model.gguf"], 2, "--output"),
+    ] {
+        let pulled = pull(home.path(), &url, args, &[]).await;
+        assert_eq!(pulled.code, Some(code), "{args:?}: {}", pulled.stderr);
+        assert!(pulled.stderr.contains(word), "{args:?}: {}", pulled.stderr);
+    }
+    let gone = pull(home.path(), "http://127.0.0.1:1", &["org/tiny"], &[]).await;
+    assert_eq!(gone.code, Some(1));
+    assert!(gone.stderr.contains("Without a network"), "{}", gone.stderr);
+}

@@ -1,0 +1,72 @@
+//! The sending half of a generation. It never blocks on the reader, and it always sends a last event: dropped without
+//! one, it reports that the engine died.
+
+use longhand_proto::task::{Failure, Output};
+use tokio::sync::mpsc;
+
+use super::{Event, Generation};
+
+/// Events that may be queued for a slow reader; tokens beyond them are joined into one event.
+const CHANNEL_CAPACITY: usize = 16;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct EventSender {
+    events: mpsc::Sender<Event>,
+    /// Capacity for the last tokens and the last event, so that neither ever blocks; empty once used.
+    reserved: Vec<mpsc::OwnedPermit<Event>>,
+    unsent: Vec<u32>,
+}
+
+impl EventSender {
+    pub(crate) fn open() -> (Self, Generation) {
+        let (events, receiver) = mpsc::channel(CHANNEL_CAPACITY);
+        let reserved = (0..2).filter_map(|_| events.clone().try_reserve_owned().ok()).collect();
+        (Self { events, reserved, unsent: Vec::new() }, Generation { events: receiver })
+    }
+
+    /// True if the receiver is gone.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    pub(crate) fn tokens(&mut self, tokens: &[u32]) {
+        self.unsent.extend_from_slice(tokens);
+        if self.unsent.is_empty() {
+            return;
+        }
+        match self.events.try_send(Event::Tokens(std::mem::take(&mut self.unsent))) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(Event::Tokens(back))) => self.unsent = back,
+            // Cancelled: the sequence is dropped before the next step.
+            Err(mpsc::error::TrySendError::Full(_) | mpsc::error::TrySendError::Closed(_)) => {}
+        }
+    }
+
+    pub(crate) fn done(mut self, output: Output) {
+        self.finish(Event::Done(output));
+    }
+
+    pub(crate) fn failed(mut self, failure: Failure) {
+        self.finish(Event::Failed(failure));
+    }
+
+    fn finish(&mut self, event: Event) {
+        let (Some(last), Some(tokens)) = (self.reserved.pop(), self.reserved.pop()) else { return };
+        if !self.unsent.is_empty() {
+            tokens.send(Event::Tokens(std::mem::take(&mut self.unsent)));
+        }
+        last.send(event);
+    }
+}
+
+impl Drop for EventSender {
+    fn drop(&mut self) {
+        self.finish(Event::Failed(engine_dead("the engine stopped while this task was running")));
+    }
+}
+
+/// The failure of every task of an engine that has stopped.
+pub(crate) fn engine_dead(message: &str) -> Failure {
+    Failure { class: "engine_dead".into(), message: message.into(), permanent: false }
+}
