@@ -13,7 +13,7 @@ use longhand_coordinator::domain::language::Language;
 use longhand_coordinator::domain::plan::{Plan, Step};
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::http::{self, Site};
+use longhand_coordinator::http::{self, HttpConfig};
 use longhand_coordinator::store::{self, CompareAndSwap, NewDocument, RedisOptions, RunPolicy, Store};
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::{RunId, clock, rng};
@@ -95,7 +95,7 @@ impl DashboardBench {
         fill(store.as_ref(), &id, self.documents).await.map_err(Failure::stopped)?;
         let coordinator = Coordinator::new(store, ServiceOptions::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::stopped)?;
-        let site = Site { coordinator: Some(coordinator), ..Site::default() };
+        let site = HttpConfig { coordinator: Some(coordinator), ..HttpConfig::default() };
         let url = format!("http://{}", listener.local_addr().map_err(Failure::stopped)?);
         let stop = CancellationToken::new();
         let server = tokio::spawn(http::serve(listener, site, None, stop.clone()));

@@ -19,7 +19,7 @@ use longhand_coordinator::control::trace;
 use longhand_coordinator::dataset::input;
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::http::Site;
+use longhand_coordinator::http::HttpConfig;
 use longhand_coordinator::store::{Commit, Filter, Next, RunPolicy, Store};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
@@ -98,7 +98,7 @@ async fn start(
     let pipeline = Pipeline::start(store, engine, options).await?;
     let http = match http {
         Some(listener) => {
-            let site = Site { trace_url: args.http.trace_url.clone(), ..pipeline.site() };
+            let site = HttpConfig { trace_url: args.http.trace_url.clone(), ..pipeline.site() };
             let http = HttpServer::start(listener, listen, site)?;
             let text = format!("dashboard at {}", http.url);
             run_loop.display().event("dashboard", &text, json!({ "url": http.url }))?;

@@ -71,13 +71,13 @@ impl Pipeline {
     }
 
     /// What the HTTP server shows.
-    pub(crate) fn site(&self) -> Site {
+    pub(crate) fn site(&self) -> HttpConfig {
         let metrics = Arc::clone(&self.metrics);
-        Site {
+        HttpConfig {
             coordinator: Some(self.coordinator.clone()),
-            inside: Some(self.id.clone()),
-            numbers: vec![Arc::new(move || metrics.gather())],
-            ..Site::default()
+            embedded_worker: Some(self.id.clone()),
+            metric_sources: vec![Arc::new(move || metrics.gather())],
+            ..HttpConfig::default()
         }
     }
 

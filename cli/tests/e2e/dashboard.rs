@@ -96,10 +96,10 @@ fn a_foreign_origin_changes_nothing_and_invalid_requests_are_explained() {
     assert_eq!(pages.get("/api/runs")["runs"][0]["counts"]["ready"], 1);
 
     for (path, body, status, part) in [
-        ("/api/runs/ships/requeue", json!({}), 400, "want one of"),
+        ("/api/runs/ships/requeue", json!({}), 400, "expected either"),
         ("/api/runs/ships/requeue", json!({ "document": "00", "from_section": 0 }), 400, "counted from 1"),
         ("/api/runs/ships/requeue", json!({ "filter": {} }), 400, "dry_run"),
-        ("/api/runs/ships/requeue", json!({ "filter": {}, "from_section": 1 }), 400, "want one of"),
+        ("/api/runs/ships/requeue", json!({ "filter": {}, "from_section": 1 }), 400, "expected either"),
         ("/api/workers/nobody/drain", json!({}), 404, "nobody"),
         ("/api/runs/ships/requeue", json!({ "document": "xyz" }), 400, "xyz"),
         ("/api/runs/boats/pause", json!({ "paused": true }), 404, "boats"),
@@ -137,7 +137,7 @@ fn confirmed_documents_are_requeued_and_later_changes_are_not() {
     let left = pages.get("/api/runs/ships/documents?state=cancelled");
     assert_eq!((&left["total"], &left["items"][0]["name"]), (&json!(1), &json!("row-7")));
     let action = &pages.get("/api/runs/ships")["actions"][0];
-    assert_eq!((&action["documents"], &action["about"]), (&json!(4), &json!("all that are cancelled")));
+    assert_eq!((&action["documents"], &action["about"]), (&json!(4), &json!("all cancelled")));
     // The same by a command, in the same audit log.
     fleet.ask(&["cancel", "ships"]);
     let action = &pages.get("/api/runs/ships")["actions"][0];

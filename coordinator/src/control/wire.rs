@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::domain::document::Document;
 use crate::domain::instruction::{BadRow, Instruction};
-use crate::store::{Attempt, Counts, Revision, Record, Run, RunPolicy};
+use crate::store::{Attempt, Counts, Record, Revision, Run, RunPolicy};
 
 const INSTRUCTION: &str = "row.instruction";
 const BODY: &str = "document.body";

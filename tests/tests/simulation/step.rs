@@ -1,7 +1,7 @@
 //! A call to the store as the checker sees it, and its line in the history.
 
 use longhand_coordinator::store::{
-    Commit, Committed, LeaseQuery, Lookup, Record, Renewal, Result, CompareAndSwap, Swapped, SweepLimits, Swept,
+    Commit, Committed, CompareAndSwap, LeaseQuery, Lookup, Record, Renewal, Result, Swapped, SweepLimits, Swept,
 };
 use longhand_proto::LeaseId;
 

@@ -13,10 +13,10 @@ use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use tokio::task::coop::unconstrained;
 
+use super::invariant_checker::InvariantChecker;
 use super::mutation::Mutation;
 use super::process::{LostMessage, Process};
 use super::step::Step;
-use super::invariant_checker::InvariantChecker;
 
 #[derive(Debug)]
 pub(crate) struct StoreProxy {

@@ -12,7 +12,7 @@ use super::recent_leases::RecentLeases;
 use super::run_cache::{RunCache, RunContext};
 use crate::control::metrics::Metrics;
 use crate::corpus::Archive;
-use crate::run_stats::Catalogues;
+use crate::run_stats::RunStatsCache;
 use crate::store::{Result, Store, StoreError};
 
 /// How a coordinator serves its store.
@@ -70,7 +70,7 @@ pub(super) struct Inner {
     run_cache: RunCache,
     metrics: Metrics,
     changes: watch::Sender<u64>,
-    run_stats: Catalogues,
+    run_stats: RunStatsCache,
     store_health: watch::Sender<Option<String>>,
     /// Runs that disappeared from the store. A lock, as sweeper and calls use it; held for one look-up.
     lost_runs: std::sync::Mutex<BTreeSet<RunId>>,
@@ -95,7 +95,7 @@ impl Coordinator {
             run_cache: RunCache::default(),
             metrics: Metrics::new(),
             changes: watch::Sender::new(0),
-            run_stats: Catalogues::default(),
+            run_stats: RunStatsCache::default(),
             store_health: watch::Sender::new(None),
             lost_runs: std::sync::Mutex::default(),
         };
@@ -108,7 +108,7 @@ impl Coordinator {
     }
 
     /// Statistics of the runs that somebody watches.
-    pub(crate) fn run_stats(&self) -> &Catalogues {
+    pub(crate) fn run_stats(&self) -> &RunStatsCache {
         &self.inner.run_stats
     }
 

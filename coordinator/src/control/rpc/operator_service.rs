@@ -13,7 +13,7 @@ use crate::control::wire;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::{State, UnknownWord};
 use crate::run_stats::figures;
-use crate::store::{Filter, Record, Run, StoreError, RunPolicy};
+use crate::store::{Filter, Record, Run, RunPolicy, StoreError};
 
 /// Most documents of one page, and bytes after which a page ends early.
 const PAGE: u32 = 256;

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use longhand_proto::RunId;
 
 use crate::domain::recipe::Recipe;
-use crate::store::{Result, Store, StoreError, RunPolicy};
+use crate::store::{Result, RunPolicy, Store, StoreError};
 
 /// What of a run decides its tasks.
 #[derive(Debug)]

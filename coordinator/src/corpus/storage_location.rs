@@ -1,4 +1,4 @@
-//! Where a corpus lies when that may be far away: a folder, or a URL of an object store (`s3://`, `gs://`, `az://`).
+//! Where a corpus is stored: a folder, or a prefix in an object store (`s3://`, `gs://`, `az://`).
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -14,105 +14,109 @@ use url::Url;
 use super::{CorpusError, Result, blocking};
 use crate::files::atomic;
 
-/// Environment variables that say how to get in, as the clouds' own tools read them.
-const SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+/// Prefixes of environment variables with credentials and settings, as the clouds' own tools read them.
+const SETTING_PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
-/// Clouds are spoken to with the one implementation of TLS that this program has.
+/// The TLS implementation for object stores: the only one in this program.
 static TLS: LazyLock<()> = LazyLock::new(|| {
-    // Somebody else may have chosen before: then theirs serves.
+    // An error means that one is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
 });
 
-/// A place for files that are whole or not there.
+/// A folder or an object store prefix. Files are written whole or not at all.
 #[derive(Clone)]
-pub struct Place {
-    store: Store,
+pub struct StorageLocation {
+    backend: Backend,
     name: String,
 }
 
 #[derive(Clone)]
-enum Store {
+enum Backend {
     Folder(PathBuf),
-    /// And the prefix of all names.
+    /// With the prefix of all names.
     Objects(Arc<dyn ObjectStore>, Path),
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for StorageLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Place").field(&self.name).finish()
+        f.debug_tuple("StorageLocation").field(&self.name).finish()
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StorageLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
 }
 
-impl Place {
-    /// True for what [`Self::open`] takes as a URL.
+impl StorageLocation {
+    /// True if [`Self::open`] reads the text as a URL.
     pub fn is_url(text: &str) -> bool {
         text.contains("://")
     }
 
-    /// A URL, or a folder, which is made.
+    /// Opens a URL, or a folder, which is created.
+    ///
+    /// # Errors
+    /// The URL is invalid or of an unknown scheme, or the folder cannot be created.
     pub fn open(text: &str) -> Result<Self> {
         let name = text.trim_end_matches('/').to_owned();
         if !Self::is_url(text) {
             atomic::make_folder(FilePath::new(text))?;
-            return Ok(Self { store: Store::Folder(text.into()), name });
+            return Ok(Self { backend: Backend::Folder(text.into()), name });
         }
         LazyLock::force(&TLS);
-        let refused = |problem: String| CorpusError::Place {
+        let invalid = |problem: String| CorpusError::Storage {
             name: text.to_owned(),
             problem: format!(
-                "{problem}; want s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or a folder"
+                "{problem}; expected s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or a folder"
             ),
         };
-        let url = Url::parse(text).map_err(|error| refused(error.to_string()))?;
-        let settings = std::env::vars().filter(|(name, _)| SETTINGS.iter().any(|prefix| name.starts_with(prefix)));
-        let (store, root) = object_store::parse_url_opts(&url, settings).map_err(|error| refused(error.to_string()))?;
-        Ok(Self { store: Store::Objects(store.into(), root), name })
+        let url = Url::parse(text).map_err(|error| invalid(error.to_string()))?;
+        let settings =
+            std::env::vars().filter(|(name, _)| SETTING_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
+        let (store, root) = object_store::parse_url_opts(&url, settings).map_err(|error| invalid(error.to_string()))?;
+        Ok(Self { backend: Backend::Objects(store.into(), root), name })
     }
 
-    /// Writes a file, whole and durably.
+    /// Writes a file durably.
     pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
-        match &self.store {
-            Store::Folder(folder) => {
+        match &self.backend {
+            Backend::Folder(folder) => {
                 let path = folder.join(name);
                 blocking(move || write(&path, &bytes)).await
             }
-            Store::Objects(store, root) => {
+            Backend::Objects(store, root) => {
                 let put = store.put(&below(root, name), PutPayload::from(bytes)).await;
-                put.map(drop).map_err(|error| self.fault(name, &error))
+                put.map(drop).map_err(|error| self.error(name, &error))
             }
         }
     }
 
-    /// Copies a file there; a large one in parts, which become a file together.
+    /// Copies a local file; a large one by multipart upload.
     pub(super) async fn upload(&self, name: &str, from: &FilePath) -> Result<()> {
-        match &self.store {
-            Store::Folder(_) => {
+        match &self.backend {
+            Backend::Folder(_) => {
                 let from = from.to_owned();
                 let bytes = blocking(move || std::fs::read(&from).map_err(|error| CorpusError::io(&from, error)));
                 self.put(name, bytes.await?).await
             }
-            Store::Objects(store, root) => {
+            Backend::Objects(store, root) => {
                 let mut file = tokio::fs::File::open(from).await.map_err(|error| CorpusError::io(from, error))?;
                 let mut out = BufWriter::new(Arc::clone(store), below(root, name));
                 let copied = async {
                     tokio::io::copy(&mut file, &mut out).await?;
                     out.shutdown().await
                 };
-                copied.await.map_err(|error| self.fault(name, &error))
+                copied.await.map_err(|error| self.error(name, &error))
             }
         }
     }
 
-    /// None if it is not there.
+    /// Reads a file; none if it does not exist.
     pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        match &self.store {
-            Store::Folder(folder) => {
+        match &self.backend {
+            Backend::Folder(folder) => {
                 let path = folder.join(name);
                 blocking(move || match std::fs::read(&path) {
                     Ok(bytes) => Ok(Some(bytes)),
@@ -121,32 +125,31 @@ impl Place {
                 })
                 .await
             }
-            Store::Objects(store, root) => {
+            Backend::Objects(store, root) => {
                 let found = async { store.get(&below(root, name)).await?.bytes().await };
                 match found.await {
                     Ok(bytes) => Ok(Some(bytes.to_vec())),
                     Err(object_store::Error::NotFound { .. }) => Ok(None),
-                    Err(error) => Err(self.fault(name, &error)),
+                    Err(error) => Err(self.error(name, &error)),
                 }
             }
         }
     }
 
-    /// Names of the files below a folder, relative to the root, sorted. Of a folder of this machine only those that
-    /// stand in it directly.
+    /// Names of the files below `folder`, relative to the root, sorted. In a local folder not recursive.
     pub(super) async fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let mut names: Vec<String> = match &self.store {
-            Store::Folder(root) => {
+        let mut names: Vec<String> = match &self.backend {
+            Backend::Folder(root) => {
                 let path = root.join(folder);
                 let found = blocking(move || Ok(atomic::names(&path)?)).await?;
-                let whole = found.into_iter().filter(|(name, _)| !name.ends_with(atomic::TEMPORARY));
-                whole.map(|(name, _)| format!("{folder}/{name}").trim_start_matches('/').to_owned()).collect()
+                let complete = found.into_iter().filter(|(name, _)| !name.ends_with(atomic::TEMPORARY));
+                complete.map(|(name, _)| format!("{folder}/{name}").trim_start_matches('/').to_owned()).collect()
             }
-            Store::Objects(store, root) => {
+            Backend::Objects(store, root) => {
                 let prefix = below(root, folder);
                 let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
                 let found: Vec<ObjectMeta> =
-                    store.list(prefix.as_ref()).try_collect().await.map_err(|error| self.fault(folder, &error))?;
+                    store.list(prefix.as_ref()).try_collect().await.map_err(|error| self.error(folder, &error))?;
                 let relative = found.iter().filter_map(|meta| meta.location.prefix_match(root));
                 relative.map(|parts| Path::from_iter(parts).to_string()).collect()
             }
@@ -155,21 +158,22 @@ impl Place {
         Ok(names)
     }
 
+    /// Deletes a file if it exists.
     pub(super) async fn remove(&self, name: &str) -> Result<()> {
-        match &self.store {
-            Store::Folder(folder) => {
+        match &self.backend {
+            Backend::Folder(folder) => {
                 let path = folder.join(name);
                 blocking(move || Ok(atomic::remove(&path)?)).await
             }
-            Store::Objects(store, root) => match store.delete(&below(root, name)).await {
+            Backend::Objects(store, root) => match store.delete(&below(root, name)).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(self.fault(name, &error)),
+                Err(error) => Err(self.error(name, &error)),
             },
         }
     }
 
-    fn fault(&self, name: &str, error: &dyn fmt::Display) -> CorpusError {
-        CorpusError::Place { name: format!("{}/{name}", self.name), problem: error.to_string() }
+    fn error(&self, name: &str, error: &dyn fmt::Display) -> CorpusError {
+        CorpusError::Storage { name: format!("{}/{name}", self.name), problem: error.to_string() }
     }
 }
 

@@ -1,28 +1,28 @@
-//! Puts a finished export in the place of the one before. Renaming `export.new` to `export.ready` is the point of no
-//! return: before it a crash leaves the old export, after it the next start finishes the new one.
+//! Replaces an export by a finished new one. Renaming `export.new` to `export.ready` is the commit point: a crash before it
+//! leaves the old export, after it the next start completes the new one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CorpusError, Result, STATE};
+use super::{CorpusError, Result, STATE_FOLDER};
 use crate::files::atomic;
 
-/// The folder of data files, exchanged as a whole: files of two exports never stand side by side.
+/// The folder of data files, replaced as a whole: files of two exports are never mixed.
 pub(super) const DATA: &str = "data";
 
 fn new(dir: &Path) -> PathBuf {
-    dir.join(STATE).join("export.new")
+    dir.join(STATE_FOLDER).join("export.new")
 }
 
 fn ready(dir: &Path) -> PathBuf {
-    dir.join(STATE).join("export.ready")
+    dir.join(STATE_FOLDER).join("export.ready")
 }
 
 fn old(dir: &Path) -> PathBuf {
-    dir.join(STATE).join("export.old")
+    dir.join(STATE_FOLDER).join("export.old")
 }
 
-/// An empty folder to write an export to.
+/// Creates the empty folder that an export is written to.
 pub(super) fn begin(dir: &Path) -> Result<PathBuf> {
     check_data(dir)?;
     resume(dir)?;
@@ -31,27 +31,27 @@ pub(super) fn begin(dir: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The folder of [`begin`] is whole and durable: it becomes the export.
+/// Makes the folder of [`begin`], which is complete, the export.
 pub(super) fn commit(dir: &Path) -> Result<()> {
     stage(dir)?;
     resume(dir)
 }
 
-/// The point of no return.
+/// Makes the new export durable, then passes the commit point.
 pub(super) fn stage(dir: &Path) -> Result<()> {
     let (new, ready) = (new(dir), ready(dir));
     atomic::sync_folder(&new.join(DATA))?;
     atomic::sync_folder(&new)?;
     fs::rename(&new, &ready).map_err(|error| CorpusError::io(&ready, error))?;
-    Ok(atomic::sync_folder(&dir.join(STATE))?)
+    Ok(atomic::sync_folder(&dir.join(STATE_FOLDER))?)
 }
 
-/// Gives back the space of an export that failed.
+/// Removes an export that failed.
 pub(super) fn abandon(dir: &Path) -> Result<()> {
     Ok(atomic::remove(&new(dir))?)
 }
 
-/// Finishes an export that was ready, clears away one that was not.
+/// Completes an export that passed the commit point, removes one that did not.
 pub(super) fn resume(dir: &Path) -> Result<()> {
     atomic::remove(&new(dir))?;
     let ready = ready(dir);
@@ -74,13 +74,13 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|error| CorpusError::io(to, error))
 }
 
-/// The whole folder is exchanged, so it may hold nothing of the user's.
+/// The whole folder is replaced, so it may hold no file of the user.
 fn check_data(dir: &Path) -> Result<()> {
     for (name, path) in atomic::names(&dir.join(DATA))? {
-        let ours = ["train-", "validation-"].iter().any(|split| name.starts_with(split))
+        let is_export = ["train-", "validation-"].iter().any(|split| name.starts_with(split))
             && [".jsonl", ".parquet"].iter().any(|ending| name.ends_with(ending));
-        if !ours {
-            return Err(CorpusError::Foreign { path });
+        if !is_export {
+            return Err(CorpusError::UnexpectedFile { path });
         }
     }
     Ok(())

@@ -1,10 +1,10 @@
-//! `rejected.jsonl` and `failed.jsonl`: every document that is not in the corpus, and why.
+//! Rows of `rejected.jsonl` and `failed.jsonl`: every document that is not in the corpus, and why.
 
 use longhand_proto::{DocumentId, WorkerId};
 use serde::Serialize;
 
 use super::record::count;
-use super::{Judged, SectionRecord};
+use super::{JudgeRecord, SectionRecord, plural};
 use crate::domain::document::{Document, Progress, Verdict};
 use crate::domain::instruction::Instruction;
 use crate::domain::judge;
@@ -13,11 +13,12 @@ use crate::domain::plan::{Plan, Step};
 use crate::store::{Attempt, AttemptEnd, Record};
 use crate::text::filter::score_length;
 
+/// A document that a rule rejected.
 #[derive(Debug, Serialize)]
 pub(super) struct Rejected<'a> {
     id: DocumentId,
     #[serde(flatten)]
-    instruction: Asked<'a>,
+    instruction: InstructionRow<'a>,
     candidate: u32,
     rule: &'a str,
     value: f64,
@@ -27,16 +28,17 @@ pub(super) struct Rejected<'a> {
     response_length: u32,
     score_length: Option<f64>,
     score_quality: Option<f64>,
-    judge: Option<Judged>,
+    judge: Option<JudgeRecord>,
     plan: &'a [Step],
     sections: Vec<SectionRecord>,
 }
 
+/// A document that could not be finished.
 #[derive(Debug, Serialize)]
 pub(super) struct Failed<'a> {
     id: DocumentId,
     #[serde(flatten)]
-    instruction: Asked<'a>,
+    instruction: InstructionRow<'a>,
     candidate: u32,
     class: &'a str,
     message: String,
@@ -46,9 +48,9 @@ pub(super) struct Failed<'a> {
     sections: Vec<SectionRecord>,
 }
 
-/// What was asked, and where it stands in the input.
+/// The instruction and its place in the input.
 #[derive(Debug, Serialize)]
-struct Asked<'a> {
+struct InstructionRow<'a> {
     instruction_id: Option<&'a str>,
     /// Line of the input file, from 1.
     line: u64,
@@ -65,7 +67,7 @@ struct AttemptRow<'a> {
     detail: &'a serde_json::Value,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> InstructionRow<'a> {
     fn of(instruction: &'a Instruction) -> Self {
         Self {
             instruction_id: instruction.id.as_deref(),
@@ -93,7 +95,7 @@ impl<'a> Rejected<'a> {
         let response_length = count(text);
         Some(Self {
             id: document.id,
-            instruction: Asked::of(&document.instruction),
+            instruction: InstructionRow::of(&document.instruction),
             candidate: document.candidate,
             rule,
             value: *value,
@@ -103,7 +105,7 @@ impl<'a> Rejected<'a> {
             response_length,
             score_length: length.map(|required| score_length(required, response_length)),
             score_quality: judge::score_quality(votes),
-            judge: Judged::of(votes),
+            judge: JudgeRecord::of(votes),
             plan: &plan.steps,
             sections: sections.iter().map(SectionRecord::of).collect(),
         })
@@ -111,7 +113,7 @@ impl<'a> Rejected<'a> {
 }
 
 impl<'a> Failed<'a> {
-    /// The store alone knows of a document that failed by its lost leases.
+    /// A document that failed by lost leases has no message of its own: only the store knows of it.
     pub(super) fn of(stored: &'a Record, document: &'a Document, attempts: &'a [Attempt]) -> Self {
         let message = match &document.progress {
             Progress::Failed { message, .. } => message.clone(),
@@ -122,12 +124,15 @@ impl<'a> Failed<'a> {
             | Progress::Finished { .. }
             | Progress::Cancelled { .. } => {
                 let losses = attempts.iter().filter(|attempt| attempt.end == AttemptEnd::Lost).count();
-                format!("{losses} leases of it ran out: each time the worker died, hung or lost its connection")
+                format!(
+                    "lease expired {}: the worker crashed, hung or lost its connection",
+                    plural(losses as u64, "time")
+                )
             }
         };
         Self {
             id: document.id,
-            instruction: Asked::of(&document.instruction),
+            instruction: InstructionRow::of(&document.instruction),
             candidate: document.candidate,
             class: &stored.reason,
             message,

@@ -1,4 +1,4 @@
-//! A store that holds finished documents only: what the corpus asks of one, with a store's doubts built in.
+//! An in-memory store with the part of the interface that the corpus uses.
 
 use std::sync::Mutex;
 
@@ -10,21 +10,21 @@ use crate::domain::state::State;
 use crate::store::{Attempt, Filter, Page, Record, Result, Run, Source, StoreError};
 
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct MemorySource {
     pub(super) records: Mutex<Vec<Record>>,
     pub(super) attempts: Mutex<Vec<(DocumentId, Attempt)>>,
-    /// The next mark does not arrive: the process dies, or the store is out of reach.
-    pub(super) deaf: Mutex<bool>,
+    /// Makes the next `mark_flushed` fail, as after a crash or without a connection.
+    pub(super) fail_next_mark: Mutex<bool>,
 }
 
-impl Shelf {
+impl MemorySource {
     pub(super) fn of(documents: &[Document]) -> Self {
-        let shelf = Self::default();
-        documents.iter().for_each(|document| shelf.put(document));
-        shelf
+        let source = Self::default();
+        documents.iter().for_each(|document| source.put(document));
+        source
     }
 
-    /// Adds a document, or replaces it as a requeue and another writing would.
+    /// Adds a document, or replaces it as a requeue would.
     pub(super) fn put(&self, document: &Document) {
         let (state, reason) = match &document.progress {
             Progress::Finished { verdict: Verdict::Accepted, .. } => (State::Accepted, String::new()),
@@ -65,7 +65,7 @@ impl Shelf {
 }
 
 #[async_trait]
-impl Source for Shelf {
+impl Source for MemorySource {
     async fn run(&self, _: &RunId) -> Result<Option<Run>> {
         Ok(Some(super::run()))
     }
@@ -77,7 +77,7 @@ impl Source for Shelf {
     }
 
     async fn mark_flushed(&self, _: &RunId, documents: &[DocumentId]) -> Result<Vec<DocumentId>> {
-        if std::mem::take(&mut *self.deaf.lock().unwrap()) {
+        if std::mem::take(&mut *self.fail_next_mark.lock().unwrap()) {
             return Err(StoreError::Unreachable("connection reset".into()));
         }
         let mut records = self.records.lock().unwrap();

@@ -1,4 +1,4 @@
-//! One document as a list shows it, and which of them somebody wants to see.
+//! One document as a list shows it, and the filter of such a list.
 
 use std::fmt;
 
@@ -12,23 +12,24 @@ use crate::domain::state::State;
 use crate::store::{Attempt, AttemptEnd, Record};
 use crate::text::filter::score_length;
 
-/// Characters of an instruction or an error in a list. A search looks no further.
-const TITLE: usize = 200;
-/// What a lost lease is called among the classes of errors.
+/// Most characters of an instruction or an error in a list; a search covers these.
+const MAX_TITLE_CHARS: usize = 200;
+/// Error class of a lost lease.
 const LOST: &str = "lost";
 
+/// A document without its texts. Field names are those of the HTTP API.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Line {
+pub(crate) struct DocumentSummary {
     pub(crate) id: DocumentId,
     #[serde(skip)]
-    pub(crate) mark: u64,
+    pub(crate) change_seq: u64,
     /// The row's own id.
     pub(crate) name: String,
     /// The beginning of the instruction.
     pub(crate) title: String,
     pub(crate) state: State,
     pub(crate) reason: String,
-    /// Error or verdict in words; of a document in work the last error.
+    /// Message of the error or verdict; of an unfinished document the last error.
     pub(crate) message: String,
     pub(crate) worker: String,
     pub(crate) words: u32,
@@ -37,22 +38,26 @@ pub(crate) struct Line {
     pub(crate) sections: u32,
     pub(crate) steps: u32,
     pub(crate) attempts: u32,
-    /// Classes of the attempts that brought nothing, `lost` among them; each once.
+    /// Error classes of failed attempts, `lost` among them; sorted, each once.
     pub(crate) faults: Vec<String>,
-    /// How many attempts that were.
+    /// Number of failed attempts.
     pub(crate) tries: u32,
+    /// Duration of all attempts.
     pub(crate) spent_ms: u64,
+    /// Begin of the first attempt.
     pub(crate) begun_ms: Option<u64>,
     pub(crate) changed_ms: u64,
-    /// Tokens generated for it, and those whose text is still there.
+    /// Tokens generated in all attempts.
     pub(crate) generated: u64,
+    /// Tokens of the texts that the document still holds.
     pub(crate) kept: u64,
-    /// All that a search looks at, in lower case.
+    /// The text that a search covers, in lower case.
     #[serde(skip)]
     search: String,
 }
 
-impl Line {
+impl DocumentSummary {
+    /// Summarises a stored document and its attempts. Of a body that cannot be read, the record's own fields remain.
     pub(crate) fn of(record: &Record, attempts: &[Attempt]) -> Self {
         let document: Option<Document> = record.document().ok();
         let document = document.as_ref();
@@ -62,7 +67,7 @@ impl Line {
             let planned = document.plan().map(|plan| plan.steps.iter().map(|step| step.words).sum());
             document.instruction.required_words.or(planned)
         });
-        let failed = || attempts.iter().filter_map(|attempt| fault(attempt).map(|class| (attempt, class)));
+        let failed = || attempts.iter().filter_map(|attempt| error_class(attempt).map(|class| (attempt, class)));
         let mut faults: Vec<String> = failed().map(|(_, class)| class.to_owned()).collect();
         faults.sort_unstable();
         faults.dedup();
@@ -78,16 +83,16 @@ impl Line {
             ) => last().unwrap_or_default(),
             Some(Progress::Finished { .. } | Progress::Cancelled { .. }) | None => "",
         };
-        let planned = attempts.iter().rfind(|attempt| is_plan(attempt) && fault(attempt).is_none());
+        let planned = attempts.iter().rfind(|attempt| is_plan(attempt) && error_class(attempt).is_none());
         let plan = document.and_then(Document::plan);
         let name = document.and_then(|it| it.instruction.id.clone()).unwrap_or_default();
-        let title = document.map_or_else(String::new, |it| short(&it.instruction.text()));
-        let message = short(message);
+        let title = document.map_or_else(String::new, |it| truncated(&it.instruction.text()));
+        let message = truncated(message);
         let search = format!("{name}\n{title}\n{message}").to_lowercase();
         let written: u64 = sections.iter().map(|section| u64::from(section.usage.generated)).sum();
         Self {
             id: record.id,
-            mark: record.change_seq,
+            change_seq: record.change_seq,
             name,
             title,
             state: record.state,
@@ -117,26 +122,26 @@ impl Line {
         }
     }
 
-    /// It ended, and there is a row to write from.
-    pub(crate) fn may_be_requeued(&self) -> bool {
+    /// True if it is in a terminal state and its input row was valid.
+    pub(crate) fn can_requeue(&self) -> bool {
         self.state.is_terminal() && self.reason != BAD_ROW
     }
 
-    /// Sections that a requeue writes anew: an end by error or by hand keeps what is there.
-    pub(crate) fn redone(&self) -> u64 {
-        let anew = matches!(self.state, State::Accepted | State::Rejected);
-        u64::from(if anew { self.sections } else { 0 })
+    /// Number of sections that a requeue rewrites. A failed or cancelled document keeps its sections.
+    pub(crate) fn sections_rewritten(&self) -> u64 {
+        let rewritten = matches!(self.state, State::Accepted | State::Rejected);
+        u64::from(if rewritten { self.sections } else { 0 })
     }
 }
 
-/// Tokens that this attempt added: those of a checkpoint that it took over belong to it too, as the attempt that left them
-/// could not tell of them.
+/// Tokens that this attempt added. Those of a checkpoint that it resumed are included: the attempt that left them did not
+/// report them.
 pub(crate) fn generated(attempt: &Attempt) -> u64 {
     attempt.detail.pointer("/usage/generated").and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// Why an attempt brought nothing; none for one that did, or that was given back.
-pub(crate) fn fault(attempt: &Attempt) -> Option<&str> {
+/// Error class of a failed attempt; none for one that completed or was released.
+pub(crate) fn error_class(attempt: &Attempt) -> Option<&str> {
     match attempt.end {
         AttemptEnd::Completed | AttemptEnd::Released => None,
         AttemptEnd::Lost => Some(LOST),
@@ -148,72 +153,73 @@ fn is_plan(attempt: &Attempt) -> bool {
     attempt.detail.get("kind").and_then(Value::as_str) == Some(TaskKind::Plan.as_str())
 }
 
-fn short(text: &str) -> String {
-    match text.char_indices().nth(TITLE) {
+fn truncated(text: &str) -> String {
+    match text.char_indices().nth(MAX_TITLE_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-/// What a list shows. Empty fields select all.
+/// What a list shows. Empty fields match all documents.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(crate) struct Filter {
+pub(crate) struct DocumentFilter {
     pub(crate) state: Option<State>,
     /// Rule of rejected, error class of failed documents.
     pub(crate) reason: String,
-    /// Class of any attempt that brought nothing.
+    /// Error class of any failed attempt.
     pub(crate) error: String,
     pub(crate) worker: String,
-    /// Part of the row's id, of the instruction's beginning or of the error; or the beginning of the document's id.
+    /// Part of the row's id, of the start of the instruction or of the error; or the start of the document's id.
     pub(crate) q: String,
-    /// Words.
+    /// Least number of words.
     pub(crate) min: Option<u32>,
+    /// Greatest number of words.
     pub(crate) max: Option<u32>,
 }
 
-impl Filter {
-    /// With its texts as they are compared.
-    pub(crate) fn ready(mut self) -> Self {
+impl DocumentFilter {
+    /// With the search text trimmed and in lower case.
+    pub(crate) fn normalized(mut self) -> Self {
         self.q = self.q.trim().to_lowercase();
         self
     }
 
-    /// Asked of a filter that is [`Filter::ready`].
-    pub(crate) fn fits(&self, line: &Line) -> bool {
-        self.state.is_none_or(|state| line.state == state)
-            && (self.reason.is_empty() || line.reason == self.reason)
-            && (self.error.is_empty() || line.faults.contains(&self.error))
-            && (self.worker.is_empty() || line.worker == self.worker)
-            && self.min.is_none_or(|min| line.words >= min)
-            && self.max.is_none_or(|max| line.words <= max)
-            && (self.q.is_empty() || line.search.contains(&self.q) || self.names(line))
+    /// True if the document is selected. Call it on a [`DocumentFilter::normalized`] filter.
+    pub(crate) fn matches(&self, document: &DocumentSummary) -> bool {
+        self.state.is_none_or(|state| document.state == state)
+            && (self.reason.is_empty() || document.reason == self.reason)
+            && (self.error.is_empty() || document.faults.contains(&self.error))
+            && (self.worker.is_empty() || document.worker == self.worker)
+            && self.min.is_none_or(|min| document.words >= min)
+            && self.max.is_none_or(|max| document.words <= max)
+            && (self.q.is_empty() || document.search.contains(&self.q) || self.matches_id(document))
     }
 
-    /// A few digits would name documents by chance.
-    fn names(&self, line: &Line) -> bool {
-        let digits = self.q.len() >= 6 && self.q.bytes().all(|byte| byte.is_ascii_hexdigit());
-        digits && line.id.to_string().starts_with(&self.q)
+    /// Fewer than six digits would match documents by chance.
+    fn matches_id(&self, document: &DocumentSummary) -> bool {
+        let is_prefix = self.q.len() >= 6 && self.q.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_prefix && document.id.to_string().starts_with(&self.q)
     }
 }
 
-/// For the diary of what was done by hand.
-impl fmt::Display for Filter {
+/// For the audit log.
+impl fmt::Display for DocumentFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("all")?;
         if let Some(state) = self.state {
-            write!(f, " that are {}", state.as_str())?;
+            write!(f, " {}", state.as_str())?;
         }
-        for (what, value) in
+        for (name, value) in
             [("cause", &self.reason), ("error", &self.error), ("worker", &self.worker), ("text", &self.q)]
         {
             if !value.is_empty() {
-                write!(f, ", {what} {value}")?;
+                write!(f, ", {name} {value}")?;
             }
         }
-        for (what, value) in [("from", self.min), ("to", self.max)] {
+        for (name, value) in [("at least", self.min), ("at most", self.max)] {
             if let Some(value) = value {
-                write!(f, ", {what} {value} words")?;
+                write!(f, ", {name} {value} words")?;
             }
         }
         Ok(())
@@ -225,10 +231,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_says_in_words_what_it_selects() {
-        assert_eq!(Filter::default().to_string(), "all");
-        let filter =
-            Filter { state: Some(State::Failed), reason: "bad_plan".into(), min: Some(3), ..Filter::default() };
-        assert_eq!(filter.to_string(), "all that are failed, cause bad_plan, from 3 words");
+    fn a_filter_is_displayed_in_words() {
+        assert_eq!(DocumentFilter::default().to_string(), "all");
+        let filter = DocumentFilter {
+            state: Some(State::Failed),
+            reason: "bad_plan".into(),
+            min: Some(3),
+            ..DocumentFilter::default()
+        };
+        assert_eq!(filter.to_string(), "all failed, cause bad_plan, at least 3 words");
     }
 }
