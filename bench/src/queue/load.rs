@@ -7,7 +7,7 @@ use longhand_coordinator::domain::instruction::Instruction;
 use longhand_coordinator::domain::language::Language;
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::lifecycle::{Applied, Outcome};
-use longhand_coordinator::store::{Store, Terms};
+use longhand_coordinator::store::{RunPolicy, Store};
 use longhand_proto::task::{Message, ModelInfo, Output, Task};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
@@ -53,7 +53,7 @@ impl Load {
         let run: RunId = "bench".parse().map_err(Failure::refused)?;
         let mut recipe = Recipe::builtin();
         // An early filter rejects each text: the time of the others is not part of the queue.
-        recipe.filters.min_words = 2 * WORDS;
+        recipe.filters.set(&filter::TOO_SHORT, 2 * WORDS);
         let mut document = Document::new(&run, instruction(0), 0, 7, String::new());
         let plan = step(&mut document, &recipe).await?;
         let planned = body(&document)?;
@@ -68,7 +68,7 @@ impl Load {
     /// Submits all documents as one run.
     pub(super) async fn submit(&self, store: &dyn Store) -> Result<()> {
         let (run, recipe) = (self.run.clone(), self.recipe.clone());
-        let spec = RunSpec { id: run, recipe, seed: 7, candidates: 1, terms: Terms::default() };
+        let spec = RunSpec { id: run, recipe, seed: 7, candidates: 1, policy: RunPolicy::default() };
         let rows = (0..self.documents).map(instruction).map(Ok);
         submit(store, &spec, rows).await.map_err(Failure::stopped)?;
         Ok(())
@@ -87,8 +87,8 @@ async fn step(document: &mut Document, recipe: &Recipe) -> Result<Output> {
     let output = write(task).await?;
     let (worker, model): (WorkerId, _) = ("bench".parse().map_err(Failure::refused)?, ModelInfo::default());
     match document.apply(recipe, Outcome::Written { output: output.clone(), worker, model }) {
-        Applied::NextTask | Applied::Ended { .. } => Ok(output),
-        Applied::Retry { failure, .. } => Err(Failure::stopped(failure.message)),
+        Transition::NextTask | Transition::Ended { .. } => Ok(output),
+        Transition::Retry { failure, .. } => Err(Failure::stopped(failure.message)),
     }
 }
 

@@ -17,6 +17,7 @@ use longhand_command::output;
 use longhand_coordinator::domain::recipe::{Method, Recipe};
 use longhand_coordinator::files::atomic;
 use longhand_coordinator::store::{self, Filter, RedisOptions};
+use longhand_coordinator::text::filter;
 use serde_json::json;
 
 use crate::args::engine::EngineArgs;
@@ -201,7 +202,7 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
 /// The recipe for an evaluation: no filter rejects anything, and every text is judged.
 fn evaluation_recipe(recipe: &Recipe, method: Method, votes: u32) -> Recipe {
     let mut recipe = Recipe { method, ..recipe.clone() };
-    recipe.filters.max_truncated = MAX_TRUNCATED;
+    recipe.filters.set(&filter::TRUNCATED, MAX_TRUNCATED);
     (recipe.judge.votes, recipe.judge.all, recipe.judge.min) = (votes, true, 0.0);
     recipe
 }
@@ -216,8 +217,8 @@ async fn read(folder: &Path, prompts: &[Prompt]) -> Result<Vec<Case>> {
         loop {
             let page = store.list(&run.id, &Filter::default(), after, PAGE).await.map_err(|e| store_failure(&e))?;
             for record in page.records {
-                let document = serde_json::from_str(&record.body)
-                    .map_err(|e| Failure::stopped(format!("document {}: {e}", record.id)))?;
+                let document =
+                    record.document().map_err(|e| Failure::stopped(format!("document {}: {e}", record.id)))?;
                 let case = Case::of(record.state, &document);
                 found.insert(document.instruction.id.clone().unwrap_or_default(), case);
             }
