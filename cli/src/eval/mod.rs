@@ -109,12 +109,12 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     http: HttpArgs,
 
-    #[command(flatten)]
-    access: AccessArgs,
-
     /// Print events to stdout, one JSON object per line; the report is the last one
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -182,7 +182,7 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
             recipe: None,
             store: None,
             limit: None,
-            access_to_store: StoreArgs::default(),
+            store_access: StoreArgs::default(),
             trace_content: false,
             new_run: false,
             dry_run: false,

@@ -34,12 +34,12 @@ pub(crate) struct DocumentsArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     limit: u32,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print JSON, one object per document
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 /// The document to show.
@@ -55,12 +55,12 @@ pub(crate) struct ShowArgs {
     #[arg(long, conflicts_with = "json")]
     text: bool,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 /// Lists the documents of a run.

@@ -88,12 +88,12 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 fn fraction(text: &str) -> Result<f64, String> {
@@ -157,8 +157,8 @@ async fn from_folder(args: &ExportArgs, from: &Path, output: &Path, options: &Op
     let run = home.identity.run.clone();
     let folder = claim(output, &run, &home.identity.recipe_hash, home.identity.seed)?;
     let url = home.store(args.store.as_deref())?;
-    let options_of_store = RedisOptions { allow_volatile: true, ..RedisOptions::default() };
-    let store = store::open(&url, options_of_store).await.map_err(Failure::refused)?;
+    let store_options = RedisOptions { allow_volatile: true, ..RedisOptions::default() };
+    let store = store::open(&url, store_options).await.map_err(Failure::refused)?;
     let mut corpus = Corpus::open(home.dir(), &run, store.as_ref()).await.map_err(Failure::refused)?;
     let stats = corpus.export_to(store.as_ref(), folder.dir(), options).await.map_err(Failure::stopped)?;
     Ok((folder, stats))

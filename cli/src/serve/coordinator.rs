@@ -55,9 +55,6 @@ pub(crate) struct CoordinatorArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070", env = "LONGHAND_LISTEN")]
     listen: String,
 
-    #[command(flatten)]
-    access_to_store: StoreArgs,
-
     /// Time after which the documents of an unresponsive worker are reassigned
     #[arg(long, value_name = "SECONDS", default_value_t = LEASE_SECONDS, env = "LONGHAND_LEASE_SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -100,12 +97,15 @@ pub(crate) struct CoordinatorArgs {
     #[arg(long, env = "LONGHAND_TRACE_CONTENT")]
     trace_content: bool,
 
-    #[command(flatten)]
-    access: AccessArgs,
-
     /// Print events to stdout, one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    store_access: StoreArgs,
+
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 impl CoordinatorArgs {
@@ -136,7 +136,7 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let listener = listen.open("--listen", &args.listen).await?;
     let http = listen.open_http(args.http.address.as_deref()).await?;
     let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
-    let store = args.access_to_store.open(&args.store).await?;
+    let store = args.store_access.open(&args.store).await?;
 
     let archive = args.archive.as_deref().map(StorageLocation::open).transpose().map_err(Failure::refused)?;
     let archive = archive.map(|place| Arc::new(Archive::open(place)));

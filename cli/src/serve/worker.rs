@@ -39,9 +39,6 @@ Exit codes:
 #[command(after_help = HELP)]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
-
-    #[command(flatten)]
     pub(crate) engine: EngineArgs,
 
     /// Time to submit unfinished texts when stopping
@@ -74,6 +71,9 @@ pub(crate) struct WorkerArgs {
     /// Print events to stdout, one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
 }
 
 impl WorkerArgs {
