@@ -8,7 +8,7 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
     String::from_utf8(std::fs::read(path)?).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
-        let problem = format!("line {line} is not in UTF-8; convert the file with `iconv -t UTF-8`");
+        let problem = format!("line {line} is not in UTF-8, convert the file with `iconv -t UTF-8`");
         io::Error::new(io::ErrorKind::InvalidData, problem)
     })
 }

@@ -296,7 +296,7 @@ fn an_evaluation_that_cannot_be_read_whole_stops_the_selection() {
     let options = Options { against: vec![eval], ..Options::default() };
     let (input, out, dropped) = (case.path("in.jsonl"), case.path("out.jsonl"), case.path("dropped.jsonl"));
     let error = select(&input, &out, &dropped, &options, None).unwrap_err().to_string();
-    assert!(error.contains("eval.jsonl: line 2: ") && error.contains("could not be kept out"), "{error}");
+    assert!(error.contains("eval.jsonl: line 2: ") && error.contains("cannot be excluded"), "{error}");
     assert!(!out.exists() && !dropped.exists(), "nothing half is left");
 }
 
