@@ -56,18 +56,18 @@ impl Packing {
         let at = |share: f64| lengths[((lengths.len() - 1) as f64 * share).round() as usize];
         let fitting = lengths.partition_point(|length| *length <= WINDOW);
         // Number of windows by free tokens.
-        let mut rooms: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut free_windows: BTreeMap<u32, u64> = BTreeMap::new();
         let (mut windows, mut used) = (0u64, 0u64);
         for length in lengths[..fitting].iter().rev() {
-            let room = rooms.range(length..).next().map(|(room, _)| *room);
-            match room {
-                Some(room) => match rooms.get_mut(&room) {
+            let free = free_windows.range(length..).next().map(|(free, _)| *free);
+            match free {
+                Some(free) => match free_windows.get_mut(&free) {
                     Some(count) if *count > 1 => *count -= 1,
-                    _ => drop(rooms.remove(&room)),
+                    _ => drop(free_windows.remove(&free)),
                 },
                 None => windows += 1,
             }
-            *rooms.entry(room.unwrap_or(WINDOW) - length).or_default() += 1;
+            *free_windows.entry(free.unwrap_or(WINDOW) - length).or_default() += 1;
             used += u64::from(*length);
         }
         Some(Self {

@@ -150,7 +150,7 @@ mod tests {
             remedy: "fix it".into(),
             content_hash: line.to_string(),
         };
-        let rows: Vec<Document> = (0..DOCUMENTS).map(|it| Document::bad_row(&run, &row(line))).collect();
+        let rows: Vec<Document> = (0..DOCUMENTS).map(|line| Document::bad_row(&run, &row(line))).collect();
         let new = |row: &Document| NewDocument {
             id: row.id,
             body: serde_json::to_string(row).unwrap(),

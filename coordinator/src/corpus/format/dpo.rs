@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(
             pair(PairCriterion::Both, &unread),
             Some(("Text 2.".into(), "Text 1.".into())),
-            "nobody judged the first"
+            "the first has no valid vote"
         );
         assert_eq!(pair(PairCriterion::Both, &[]), None);
     }

@@ -171,7 +171,7 @@ async fn an_export_that_cannot_be_written_leaves_the_old_one() {
     documents.push(document(9, Language::En, 2));
     source.put(&documents[2]);
     let into = tempfile::tempdir().unwrap();
-    // No room to write to at all: the state folder of the target cannot be made.
+    // The target cannot be written: its state folder cannot be created.
     fs::write(into.path().join(".longhand"), "").unwrap();
     corpus.export_to(&source, into.path(), &Default::default()).await.unwrap_err();
     assert_eq!(exported(dir.path()), old);
@@ -223,14 +223,14 @@ async fn a_requeued_document_is_exported_with_its_last_text_only() {
     corpus.export(&source).await.unwrap();
 
     let Progress::Finished { text, .. } = &mut documents[1].progress else { unreachable!() };
-    *text = "Written anew.".into();
+    *text = "Rewritten.".into();
     documents[1].round = 1;
     source.put(&documents[1]);
     let mut corpus = open(dir.path(), &source).await;
     corpus.export(&source).await.unwrap();
     assert_eq!(exported(dir.path()), once(&documents));
     let lines = fs::read_to_string(dir.path().join("data/train-00000-of-00001.jsonl")).unwrap();
-    assert!(lines.lines().nth(1).unwrap().contains("Written anew."));
+    assert!(lines.lines().nth(1).unwrap().contains("Rewritten."));
 }
 
 #[tokio::test]

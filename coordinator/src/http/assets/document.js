@@ -100,7 +100,7 @@ function timeline(data) {
   }
   if (!all.length) return empty('No attempts yet.');
   const lanes = lanesOf(all);
-  return table(['Task', 'End', 'Timeline (long waits shortened)', '#Duration', '#Tokens', '-#Prompt', '-#Cached', '-Worker'], all.map((attempt, n) => {
+  return table(['Task', 'Outcome', 'Timeline (long waits shortened)', '#Duration', '#Tokens', '-#Prompt', '-#Cached', '-Worker'], all.map((attempt, n) => {
     const { usage, finish_reason, revoked } = attempt.detail, duration = attempt.ended_ms - attempt.granted_ms;
     const title = `${moment(attempt.granted_ms)}, ${span(duration)}`;
     return el('tr', { 'data-key': `attempt ${n}` }, el('td', attempt.what),
