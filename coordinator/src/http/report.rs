@@ -12,7 +12,6 @@ use longhand_proto::DocumentId;
 use super::AppState;
 use super::api::{ApiError, run_id};
 use crate::corpus::{grouped, plural};
-use crate::domain::document::Document;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
 use crate::report::{Report, dashboard_html};
