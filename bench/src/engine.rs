@@ -9,6 +9,7 @@ use longhand_command::output;
 use longhand_proto::clock;
 use longhand_worker::device::{BLOCK_TOKENS, Device};
 use longhand_worker::model::Model;
+use longhand_worker::throughput::ThroughputMeter;
 use serde::Serialize;
 
 use crate::compare::Comparison;
@@ -180,9 +181,10 @@ impl EngineBench {
 }
 
 fn speed(device: &mut dyn Device, shape: Shape) -> Result<Speed> {
-    let mut meter = Meter::new(device, shape.streams, shape.prompt + shape.tokens).map_err(Failure::stopped)?;
+    let mut meter =
+        ThroughputMeter::new(device, shape.streams, shape.prompt + shape.tokens).map_err(Failure::stopped)?;
     // Warm-up: the first step allocates.
-    meter.read(BLOCK_TOKENS.min(shape.prompt)).map_err(Failure::stopped)?;
+    meter.prefill(BLOCK_TOKENS.min(shape.prompt)).map_err(Failure::stopped)?;
     let begin = clock::now();
     meter.prefill(shape.prompt).map_err(Failure::stopped)?;
     let read = begin.elapsed().as_secs_f64();

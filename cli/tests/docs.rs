@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use longhand_coordinator::domain::recipe::Recipe;
-use longhand_coordinator::text::filter::{Bound, NEAR_DUPLICATE, RULES, Rule};
+use longhand_coordinator::domain::rule::{Bound, Rule};
+use longhand_coordinator::text::filter;
 
 /// Info string of a fenced block that is run.
 const RUNNABLE: &str = "sh test";
@@ -89,7 +90,7 @@ fn the_table_of_filters_agrees_with_the_rules() {
         .filter(|line| line.starts_with("| `"))
         .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect())
         .collect();
-    let rules: Vec<&Rule> = RULES.iter().chain([&NEAR_DUPLICATE]).collect();
+    let rules: Vec<&Rule> = filter::all().collect();
     let names = |rows: &[Vec<&str>]| rows.iter().map(|row| row[0].to_owned()).collect::<Vec<_>>();
     assert_eq!(names(&rows), rules.iter().map(|rule| rule.name).collect::<Vec<_>>());
     let builtin: toml::Table = toml::from_str(&Recipe::builtin().to_toml()).unwrap();

@@ -3,10 +3,10 @@
 
 mod fixtures;
 
-use longhand_worker::cpu::reference::{self, Rounding};
 use longhand_worker::cpu::{CpuDevice, CpuOptions};
 use longhand_worker::device::{BLOCK_TOKENS, BlockId, Device, SeqStep, StepBatch};
 use longhand_worker::model::Model;
+use longhand_worker::reference::{self, Rounding};
 use longhand_worker::selftest::distance;
 
 const ISAS: [&str; 5] = ["avx512-amx", "avx512-vnni-bf16", "avx512-vnni", "avx2", "plain"];
@@ -38,7 +38,7 @@ fn best(logits: &[f32]) -> usize {
 }
 
 #[test]
-fn the_slow_twin_agrees_with_transformers_on_every_family_and_type() {
+fn the_reference_agrees_with_transformers_on_every_family_and_type() {
     for name in fixtures::TINY {
         let model = open(name);
         for fixture in fixtures::tiny_reference(name) {

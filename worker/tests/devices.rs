@@ -12,7 +12,7 @@ use longhand_worker::cuda::profile::Profile;
 use longhand_worker::cuda::{self, CudaDevice, CudaOptions, KvFormat, KvMemory, WeightFormat, kernels};
 use longhand_worker::device::{BLOCK_TOKENS, BlockId, Device, DeviceError, RngKey, SampleParams, SeqStep, StepBatch};
 use longhand_worker::model::Model;
-use longhand_worker::selftest::{self, Bounds, Distances, Fault, Known, Way};
+use longhand_worker::selftest::{self, Bounds, CudaMode, Distances, KnownLogits, SelftestError};
 use longhand_worker::throughput::ThroughputMeter;
 
 /// Where a test body runs.
@@ -46,25 +46,25 @@ fn gpu(kind: Kind) -> Box<dyn Gpu> {
     }
 }
 
-fn on_gpu(kind: Kind, model: &Model, way: Way) -> CudaDevice {
-    CudaDevice::load(gpu(kind), model, &way.options()).unwrap()
+fn on_gpu(kind: Kind, model: &Model, mode: CudaMode) -> CudaDevice {
+    CudaDevice::load(gpu(kind), model, &mode.options()).unwrap()
 }
 
-fn device(kind: Kind, model: &Model, way: Way) -> Box<dyn Device> {
+fn device(kind: Kind, model: &Model, mode: CudaMode) -> Box<dyn Device> {
     match kind {
         Kind::Cpu => {
             let (kv_blocks, max_batch_tokens) = (selftest::BLOCKS, selftest::STEP_TOKENS);
             Box::new(CpuDevice::load(model, &CpuOptions { threads: Some(2), kv_blocks, max_batch_tokens }).unwrap())
         }
-        Kind::Host | Kind::Cuda => Box::new(on_gpu(kind, model, way)),
+        Kind::Host | Kind::Cuda => Box::new(on_gpu(kind, model, mode)),
     }
 }
 
-fn bounds(kind: Kind, model: &Model, way: Way) -> Bounds {
-    if kind == Kind::Cpu { Bounds::cpu(model).unwrap() } else { way.bounds(model).unwrap() }
+fn bounds(kind: Kind, model: &Model, mode: CudaMode) -> Bounds {
+    if kind == Kind::Cpu { Bounds::cpu(model).unwrap() } else { mode.bounds(model).unwrap() }
 }
 
-fn assert_within(bounds: Bounds, found: Result<Distances, Fault>, what: &str) {
+fn assert_within(bounds: Bounds, found: Result<Distances, SelftestError>, what: &str) {
     let typical = found.unwrap_or_else(|fault| panic!("{what}: {fault}")).typical();
     assert!(typical < bounds.typical, "{what}: {typical:.4} typically, where {:.4} is allowed", bounds.typical);
 }
@@ -78,24 +78,25 @@ fn every_device_agrees_with_transformers_on_every_family_and_type() {
     for kind in kinds() {
         for name in fixtures::TINY {
             let model = open(name);
-            let known = fixtures::tiny_reference(name).into_iter().map(|it| Known { tokens: it.tokens, rows: it.rows });
-            let known: Vec<Known> = known.collect();
-            let mut device = device(kind, &model, Way::PLAIN);
-            let bounds = bounds(kind, &model, Way::PLAIN);
-            let found = selftest::as_known(&mut *device, &known, bounds.worst);
+            let known =
+                fixtures::tiny_reference(name).into_iter().map(|it| KnownLogits { tokens: it.tokens, rows: it.rows });
+            let known: Vec<KnownLogits> = known.collect();
+            let mut device = device(kind, &model, CudaMode::PLAIN);
+            let bounds = bounds(kind, &model, CudaMode::PLAIN);
+            let found = selftest::compare_known(&mut *device, &known, bounds.worst);
             assert_within(bounds, found, &format!("{name} on {kind:?}"));
         }
     }
 }
 
 #[test]
-fn every_device_follows_the_slow_twin_in_chunks_token_by_token_and_in_company() {
+fn every_device_follows_the_reference_in_chunks_token_by_token_and_in_company() {
     for kind in kinds() {
         for (name, model) in selftest::models().unwrap() {
-            for way in [Way::PLAIN, Way::DETERMINISTIC] {
-                let (bounds, mut device) = (bounds(kind, &model, way), device(kind, &model, way));
+            for mode in [CudaMode::PLAIN, CudaMode::DETERMINISTIC] {
+                let (bounds, mut device) = (bounds(kind, &model, mode), device(kind, &model, mode));
                 let found = selftest::logits(&mut *device, &model, bounds.worst);
-                assert_within(bounds, found, &format!("{name} on {kind:?}{}", way.name));
+                assert_within(bounds, found, &format!("{name} on {kind:?}{}", mode.name));
             }
         }
     }
@@ -107,7 +108,7 @@ fn every_device_chooses_the_tokens_that_the_sampler_chooses() {
         for (name, model) in selftest::models().unwrap() {
             // Recorded steps and launched ones are the same work.
             for graphs in [true, false] {
-                let mut device = device(kind, &model, Way { graphs, ..Way::PLAIN });
+                let mut device = device(kind, &model, CudaMode { graphs, ..CudaMode::PLAIN });
                 let ties = if kind == Kind::Cuda { 3 } else { 0 };
                 if let Err(fault) = selftest::sampling(&mut *device, ties) {
                     panic!("{name} on {kind:?}, graphs {graphs}: {fault}");
@@ -121,12 +122,14 @@ fn every_device_chooses_the_tokens_that_the_sampler_chooses() {
 fn eight_bit_floats_cost_what_their_rounding_does_and_sampling_nothing() {
     for kind in kinds().into_iter().filter(|kind| *kind != Kind::Cpu) {
         for (name, model) in selftest::models().unwrap() {
-            for way in [Way::FP8_KV, Way::FP8_WEIGHTS, Way { deterministic: true, ..Way::FP8_WEIGHTS }] {
-                let (bounds, mut device) = (bounds(kind, &model, way), on_gpu(kind, &model, way));
+            for mode in
+                [CudaMode::FP8_KV, CudaMode::FP8_WEIGHTS, CudaMode { deterministic: true, ..CudaMode::FP8_WEIGHTS }]
+            {
+                let (bounds, mut device) = (bounds(kind, &model, mode), on_gpu(kind, &model, mode));
                 assert_eq!(device.kv_blocks(), selftest::BLOCKS);
                 let found = selftest::logits(&mut device, &model, bounds.worst);
-                println!("{name}{}: {found:?} within {bounds:?}", way.name);
-                assert_within(bounds, found, &format!("{name} on {kind:?}{}", way.name));
+                println!("{name}{}: {found:?} within {bounds:?}", mode.name);
+                assert_within(bounds, found, &format!("{name} on {kind:?}{}", mode.name));
                 selftest::sampling(&mut device, if kind == Kind::Cuda { 3 } else { 0 }).unwrap();
             }
         }
@@ -142,7 +145,7 @@ fn part(start: usize, len: usize, blocks: &[BlockId]) -> SeqStep {
 fn the_deterministic_mode_gives_the_same_bits_whatever_else_runs() {
     for kind in kinds().into_iter().filter(|kind| *kind != Kind::Cpu) {
         let model = open("qwen2");
-        let mut device = on_gpu(kind, &model, Way::DETERMINISTIC);
+        let mut device = on_gpu(kind, &model, CudaMode::DETERMINISTIC);
         let vocab = device.vocab();
         let text = |seed: usize, len: usize| -> Vec<u32> {
             (0..len).map(|i| ((i * 7919 + seed * 104_729 + i * i * 31) % vocab) as u32).collect()
@@ -181,7 +184,7 @@ fn the_deterministic_mode_gives_the_same_bits_whatever_else_runs() {
 #[test]
 fn a_step_that_cannot_be_run_is_refused_and_the_device_lives_on() {
     for kind in kinds() {
-        let mut device = device(kind, &open("q4_0.gguf"), Way::PLAIN);
+        let mut device = device(kind, &open("q4_0.gguf"), CudaMode::PLAIN);
         let mut refused = |tokens: Vec<u32>, sequences: Vec<SeqStep>| match device
             .step(&StepBatch { tokens, sequences }, &mut Vec::new())
         {
@@ -208,7 +211,7 @@ fn a_gpu_writes_what_the_processor_writes() {
     let prompts = fixtures::small_model_prompts();
     let mut texts = Vec::new();
     for kind in [Kind::Cpu, Kind::Cuda] {
-        let mut device = device(kind, &model, Way::PLAIN);
+        let mut device = device(kind, &model, CudaMode::PLAIN);
         texts.push(prompts.iter().map(|prompt| greedy(&mut *device, &prompt.tokens)).collect::<Vec<_>>());
     }
     let same = texts[0].iter().zip(&texts[1]).filter(|(cpu, cuda)| cpu == cuda).count();
@@ -257,8 +260,8 @@ fn a_shape_without_weights_is_measured_kernel_by_kernel() {
         deterministic: false,
         graphs: false,
     };
-    for (weight_format, product) in
-        [(WeightFormat::Bf16, "product 4 x 96 -> 288 "), (WeightFormat::Fp8, "product 16 x 96 -> 320 in fp8")]
+    for (weight_format, gemm) in
+        [(WeightFormat::Bf16, "gemm 4 x 96 -> 288 "), (WeightFormat::Fp8, "gemm 16 x 96 -> 320 in fp8")]
     {
         let options = CudaOptions { weight_format, ..options.clone() };
         let mut device = CudaDevice::random(profile.around(gpu(Kind::Host)), &config, &options).unwrap();
@@ -267,7 +270,7 @@ fn a_shape_without_weights_is_measured_kernel_by_kernel() {
         meter.prefill(30).unwrap();
         meter.decode(30..32).unwrap();
         let table = profile.table(2);
-        for part in ["rms_norm", "prefill_64_bf16", "decode_64_bf16", "sample_choose", product, "copy to the GPU"] {
+        for part in ["rms_norm", "prefill_64_bf16", "decode_64_bf16", "sample_choose", gemm, "copy to the GPU"] {
             assert!(table.contains(part), "no {part} in\n{table}");
         }
     }
@@ -282,7 +285,11 @@ fn the_shapes_to_measure_are_those_of_the_models_they_name() {
     ] {
         let path = fixtures::path("../../../examples/shapes").join(format!("{file}.json"));
         let config = Model::shape(&path).unwrap();
-        assert_eq!((config.layers, config.dim, config.vocab, config.tied), (layers, dim, vocab, tied), "{file}");
+        assert_eq!(
+            (config.layers, config.dim, config.vocab, config.tied_embeddings),
+            (layers, dim, vocab, tied),
+            "{file}"
+        );
         assert_eq!(config.head_dim, 128, "{file}");
     }
 }

@@ -4,7 +4,7 @@
 mod fixtures;
 
 use longhand_proto::task::Message;
-use longhand_worker::model::{DType, Family, Model, RopeScaling, RopeStyle, dequantize};
+use longhand_worker::model::{DType, LayerWeight, Model, RopeScaling, RopeStyle, WeightId, dequantize};
 
 fn user(text: &str) -> Message {
     Message { role: "user".into(), content: text.into() }
@@ -14,17 +14,17 @@ fn user(text: &str) -> Message {
 fn the_small_model_opens_as_what_it_is() {
     let model = Model::open(&fixtures::small_model()).unwrap();
     let config = model.config();
-    assert_eq!((config.family, config.rope_style), (Family::Llama, RopeStyle::Interleaved));
+    assert_eq!((config.family, config.layer.rope_style), ("llama", RopeStyle::Interleaved));
     assert_eq!((config.layers, config.dim, config.ffn), (30, 576, 1536));
     assert_eq!((config.heads, config.kv_heads, config.head_dim), (9, 3, 64));
     assert_eq!((config.vocab, config.context, config.rope_base), (49152, 8192, 100_000.0));
-    assert!(config.tied && !config.qkv_bias && !config.qk_norm && config.rope_scaling.is_none());
+    assert!(config.tied_embeddings && !config.layer.qkv_bias && !config.layer.qk_norm && config.rope_scaling.is_none());
 
-    let q = model.tensor("blk.29.attn_q.weight").unwrap();
+    let q = model.tensor(WeightId::Layer(29, LayerWeight::QProj)).unwrap();
     assert_eq!((q.dtype, &q.shape[..], q.data.len()), (DType::Q4_1, &[576, 576][..], 576 * 576 / 32 * 20));
-    assert_eq!(model.tensor("token_embd.weight").unwrap().dtype, DType::Q8_0);
-    let error = model.tensor("output.weight").unwrap_err();
-    assert_eq!(error.to_string(), "no weight is named output.weight");
+    assert_eq!(model.tensor(WeightId::Embedding).unwrap().dtype, DType::Q8_0);
+    let error = model.tensor(WeightId::LmHead).unwrap_err();
+    assert_eq!(error.to_string(), "the model has no weight LmHead");
 
     let tokenizer = model.tokenizer();
     assert_eq!(tokenizer.eos(), [2, 0]);
@@ -77,20 +77,20 @@ fn families_differ_where_they_must() {
     let scaling =
         RopeScaling::Llama3 { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64 };
     assert_eq!(llama3.config().rope_scaling, Some(scaling));
-    assert_eq!((llama3.config().layers, llama3.config().tied), (2, false));
-    assert_eq!(llama3.tensor("output.weight").unwrap().shape, [288, 96]);
+    assert_eq!((llama3.config().layers, llama3.config().tied_embeddings), (2, false));
+    assert_eq!(llama3.tensor(WeightId::LmHead).unwrap().shape, [288, 96]);
     assert!(matches!(&open("llama3-q5_1.gguf").config().rope_scaling, Some(RopeScaling::Factors(f)) if f.len() == 16));
     assert_eq!(open("llama-linear").config().rope_scaling, Some(RopeScaling::Linear { factor: 2.0 }));
     assert_eq!(open("mistral").config().context, 256, "the sliding window caps the context");
     for name in ["qwen2", "qwen2-q4_1.gguf"] {
         let model = open(name);
-        assert!(model.config().qkv_bias && model.config().rope_style == RopeStyle::Half, "{name}");
-        assert_eq!(model.tensor("blk.0.attn_k.bias").unwrap().shape, [32], "{name}");
+        assert!(model.config().layer.qkv_bias && model.config().layer.rope_style == RopeStyle::Half, "{name}");
+        assert_eq!(model.tensor(WeightId::Layer(0, LayerWeight::KBias)).unwrap().shape, [32], "{name}");
     }
     for name in ["qwen3", "qwen3-q8_0.gguf"] {
         let model = open(name);
-        assert!(model.config().qk_norm && model.config().head_dim == 64, "{name}");
-        assert_eq!(model.tensor("blk.0.attn_q_norm.weight").unwrap().shape, [64], "{name}");
+        assert!(model.config().layer.qk_norm && model.config().head_dim == 64, "{name}");
+        assert_eq!(model.tensor(WeightId::Layer(0, LayerWeight::QNorm)).unwrap().shape, [64], "{name}");
     }
 }
 

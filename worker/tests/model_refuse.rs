@@ -142,7 +142,7 @@ fn folders_of_other_kinds() {
     says(&refuse(Box::new(config("\"silu\"", "\"gelu\""))), &["hidden_act is \"gelu\""]);
     says(
         &refuse(Box::new(config("\"hidden_size\": 96", "\"hidden_size\": 64"))),
-        &["weight blk.0.attn_k.weight has the shape [32, 96], its configuration asks for [32, 64]"],
+        &["weight model.embed_tokens.weight has the shape [288, 96]: the configuration expects [288, 64]"],
     );
     says(
         &refuse(Box::new(config("{", "{\"quantization_config\":{\"quant_method\":\"gptq\"},"))),

@@ -53,7 +53,7 @@ impl Load {
         let run: RunId = "bench".parse().map_err(Failure::refused)?;
         let mut recipe = Recipe::builtin();
         // An early filter rejects each text: the time of the others is not part of the queue.
-        recipe.filters.min_words = 2 * WORDS;
+        recipe.filters.set(&filter::TOO_SHORT, 2 * WORDS);
         let mut document = Document::new(&run, instruction(0), 0, 7, String::new());
         let plan = step(&mut document, &recipe).await?;
         let planned = body(&document)?;
@@ -87,8 +87,8 @@ async fn step(document: &mut Document, recipe: &Recipe) -> Result<Output> {
     let output = write(task).await?;
     let (worker, model): (WorkerId, _) = ("bench".parse().map_err(Failure::refused)?, ModelInfo::default());
     match document.apply(recipe, Outcome::Written { output: output.clone(), worker, model }) {
-        Applied::NextTask | Applied::Ended { .. } => Ok(output),
-        Applied::Retry { failure, .. } => Err(Failure::stopped(failure.message)),
+        Transition::NextTask | Transition::Ended { .. } => Ok(output),
+        Transition::Retry { failure, .. } => Err(Failure::stopped(failure.message)),
     }
 }
 

@@ -10,7 +10,9 @@ use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped};
-use longhand_coordinator::dataset::select::{Asker, Options, Report, Rules, SelectError, rules, select as select_rows};
+use longhand_coordinator::dataset::select::{
+    IntentModel, Options, Report, Rules, SelectError, rules, select as select_rows,
+};
 use longhand_coordinator::domain::language::Language;
 use longhand_proto::task::{self, Output, Task};
 use longhand_worker::engine::{Engine, Event};
@@ -226,8 +228,8 @@ pub(crate) async fn select(args: &SelectArgs) -> Result<Code> {
             None => select_rows(&input, &out, &dropped, &options, None),
             Some(engine) => {
                 let mut write = |tasks| runtime.block_on(write_all(&engine, tasks));
-                let asker = Asker { model: engine.model().clone(), answers, write: &mut write };
-                select_rows(&input, &out, &dropped, &options, Some(asker))
+                let model = IntentModel { model: engine.model().clone(), answers, write: &mut write };
+                select_rows(&input, &out, &dropped, &options, Some(model))
             }
         }
     };

@@ -17,6 +17,7 @@ use longhand_command::output;
 use longhand_coordinator::domain::recipe::{Method, Recipe};
 use longhand_coordinator::files::atomic;
 use longhand_coordinator::store::{self, Filter, RedisOptions};
+use longhand_coordinator::text::filter;
 use serde_json::json;
 
 use crate::args::engine::EngineArgs;
@@ -108,12 +109,12 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     http: HttpArgs,
 
-    #[command(flatten)]
-    access: AccessArgs,
-
     /// Print events to stdout, one JSON object per line; the report is the last one
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -181,7 +182,7 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
             recipe: None,
             store: None,
             limit: None,
-            access_to_store: StoreArgs::default(),
+            store_access: StoreArgs::default(),
             trace_content: false,
             new_run: false,
             dry_run: false,
@@ -201,7 +202,7 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
 /// The recipe for an evaluation: no filter rejects anything, and every text is judged.
 fn evaluation_recipe(recipe: &Recipe, method: Method, votes: u32) -> Recipe {
     let mut recipe = Recipe { method, ..recipe.clone() };
-    recipe.filters.max_truncated = MAX_TRUNCATED;
+    recipe.filters.set(&filter::TRUNCATED, MAX_TRUNCATED);
     (recipe.judge.votes, recipe.judge.all, recipe.judge.min) = (votes, true, 0.0);
     recipe
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use longhand_command::exit::Failure;
+use longhand_coordinator::control::wire;
 use longhand_coordinator::store::{
     self, Attempt, Counters, Filter, Page, Record, Run, RunPolicy, Source, State, StoreError,
 };
@@ -120,8 +121,7 @@ fn unreachable(failure: Failure) -> StoreError {
 fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
     let invalid =
         |what: &dyn fmt::Display| StoreError::Other(format!("cannot parse the coordinator's response: {what}"));
-    let attempts = document.attempts.iter().map(|json| serde_json::from_str(json).map_err(|e| invalid(&e)));
-    let attempts = attempts.collect::<store::Result<_>>()?;
+    let attempts = wire::attempts_from_wire(&document).map_err(|e| invalid(&e))?;
     let record = Record {
         id: document.id.parse().map_err(|e| invalid(&e))?,
         run: document.run.parse().map_err(|e| invalid(&e))?,

@@ -78,7 +78,7 @@ fn expect(ended: &Ended, code: i32, words: &[&str]) {
 #[test]
 fn an_empty_or_missing_file_is_rejected_before_anything_starts() {
     let case = Case::new("");
-    expect(&case.run(&[]), 2, &["in.jsonl", "no rows", "want one JSON object"]);
+    expect(&case.run(&[]), 2, &["in.jsonl", "no rows", "expected one JSON object"]);
     expect(&case.validate(), 2, &["in.jsonl", "no rows"]);
     assert!(!case.out().exists());
     fs::remove_file(&case.input).unwrap();
@@ -155,9 +155,9 @@ fn an_unknown_or_invalid_recipe_key_is_reported_with_its_line() {
     let recipe = case.file("r.toml", "name = \"x\"\n\n[section]\nflor = 0.9\n");
     expect(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:4", "section.flor", "section.floor"]);
     let recipe = case.file("r.toml", "[plan]\nmax_steps = 0\n");
-    expect(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "plan.max_steps", "want"]);
+    expect(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "plan.max_steps", "expected"]);
     let recipe = case.file("r.toml", "[filters]\nmin_words = 10\nmax_similarity = 1.5\n");
-    let words = ["r.toml:3", "`filters.max_similarity` is 1.5", "want 0.5 to 1"];
+    let words = ["r.toml:3", "`filters.max_similarity` is 1.5", "expected 0.5 to 1"];
     expect(&case.run(&["--recipe", recipe.to_str().unwrap()]), 2, &words);
     expect(&case.run(&["--recipe", "nowhere.toml"]), 2, &["nowhere.toml"]);
     assert!(!case.out().exists());
@@ -173,7 +173,7 @@ fn a_report_with_an_invalid_recipe_is_rejected() {
     expect(&report(&[]), 0, &["report.html"]);
     let before = case.read("report.html");
     let recipe = case.file("r.toml", "[filters]\nmax_residue = 4000000000\n");
-    expect(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "filters.max_residue", "want 0 to"]);
+    expect(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml:2", "filters.max_residue", "expected 0 to"]);
     fs::write(&recipe, b"name = \"caf\xe9\"\n").unwrap();
     expect(&report(&["--recipe", recipe.to_str().unwrap()]), 2, &["r.toml", "line 1 is not in UTF-8", "iconv"]);
     assert_eq!(case.read("report.html"), before);

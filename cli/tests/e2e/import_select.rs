@@ -23,7 +23,7 @@ fn a_data_set_is_imported_and_selected_into_a_valid_input() {
 
     let imported = run(["import", &path("chats.json"), "-o", &path("in.jsonl"), "--licence", "odc-by"]);
     assert_eq!(imported.code, Some(3), "{}{}", imported.stdout, imported.stderr);
-    assert!(imported.stdout.contains("chats.json:5") && imported.stdout.contains("no turn is the user's"));
+    assert!(imported.stdout.contains("chats.json:5") && imported.stdout.contains("no turn has the role `user`"));
 
     let args = ["select", &path("in.jsonl"), "-o", &path("out.jsonl"), "--quota", "en=3000", "--json"];
     let selected = run(args);

@@ -1,8 +1,8 @@
-//! What a user would lose: a document, or the trust that each stands in the corpus once.
+//! Each accepted document is in the corpus exactly once.
 
 mod crash;
 mod exported;
-mod shelf;
+mod memory_source;
 
 use longhand_proto::task::{FinishReason, Message, ModelInfo, Timings, Usage};
 use longhand_proto::{DocumentId, RunId};

@@ -20,9 +20,9 @@ pub use format::Format;
 use format::Shape;
 
 /// Rows without any known column, at the beginning of a file, after which it is taken for something else.
-const PATIENCE: u64 = 100;
+const MAX_UNRECOGNISED_ROWS: u64 = 100;
 /// Most bad rows that are kept with their messages; all are counted.
-const KEPT_BAD_ROWS: usize = 1000;
+const MAX_REPORTED_BAD_ROWS: usize = 1000;
 
 /// Which turn of the user's is the instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +39,7 @@ pub enum Turn {
 pub struct Options {
     /// None: told by the first rows.
     pub format: Option<Format>,
+    /// Which turn becomes the instruction.
     pub turn: Turn,
     /// Keep the turns before the chosen one, a system turn too.
     pub history: bool,
@@ -51,8 +52,11 @@ pub struct Options {
 /// What became of the rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Report {
+    /// Rows that were read.
     pub read: u64,
+    /// Rows that were written as instructions.
     pub written: u64,
+    /// Rows that could not be read.
     pub bad: u64,
     /// The first bad rows.
     #[serde(serialize_with = "crate::dataset::input::as_texts")]
@@ -78,13 +82,13 @@ pub fn import(sources: &[PathBuf], out: &Path, options: &Options) -> Result<Repo
     let mut output = Output::create(out)?;
     let mut report = Report::default();
     for source in sources {
-        one(source, &mut output, options, &mut report)?;
+        import_file(source, &mut output, options, &mut report)?;
     }
     output.finish()?;
     Ok(report)
 }
 
-fn one(path: &Path, output: &mut Output, options: &Options, report: &mut Report) -> Result<(), ImportError> {
+fn import_file(path: &Path, output: &mut Output, options: &Options, report: &mut Report) -> Result<(), ImportError> {
     let mut rows = Rows::open(path)?;
     let mut shape: Option<Shape> = None;
     let mut unknown = None;
@@ -96,7 +100,7 @@ fn one(path: &Path, output: &mut Output, options: &Options, report: &mut Report)
             Ok(bytes) => source::object(&bytes)
                 .and_then(|object| {
                     if shape.is_none() {
-                        shape = Shape::tell(options.format.as_ref(), &object);
+                        shape = Shape::detect(options.format.as_ref(), &object);
                     }
                     match &shape {
                         Some(shape) => source::row(&object, shape, options, path, rows.line()),
@@ -115,12 +119,12 @@ fn one(path: &Path, output: &mut Output, options: &Options, report: &mut Report)
             }
             Err(bad) => {
                 report.bad += 1;
-                if report.bad_rows.len() < KEPT_BAD_ROWS {
+                if report.bad_rows.len() < MAX_REPORTED_BAD_ROWS {
                     report.bad_rows.push(bad);
                 }
             }
         }
-        if shape.is_none() && report.read - before >= PATIENCE {
+        if shape.is_none() && report.read - before >= MAX_UNRECOGNISED_ROWS {
             break;
         }
     }

@@ -1,21 +1,21 @@
 //! Chooses the instructions worth writing: language, length and intent, rule lists, duplicates, quotas.
 //!
-//! Two passes over the input. The first judges every row in the order of [`STAGES`] and remembers a few bytes of each that
+//! Two passes over the input. The first evaluates every row in the order of [`ROW_RULES`] and remembers a few bytes of each that
 //! passes; then the quotas choose among those; the second writes the chosen ones in the order of the input. What is left
 //! out is listed with rule and value. Memory grows by about 400 bytes for each row that passes, for the search for near
 //! duplicates, and by its words where topics are asked for; texts are never held.
 
 mod intent;
+mod options;
 mod quota;
+mod row_rules;
 pub mod rules;
-mod stage;
 #[cfg(test)]
 mod tests;
 mod topic;
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -23,20 +23,21 @@ use serde_json::Value;
 use crate::dataset::input::{InputError, Output, Row, Rows, row};
 use crate::domain::instruction::Instruction;
 use crate::domain::language::Language;
-use crate::files::FileError;
 use crate::text::similarity::{Index, Signature};
 
-pub use intent::{Asked, Asker};
+pub use intent::{AnswerCounts, IntentModel};
+pub use options::{Options, SelectError};
 pub use rules::{RuleError, Rules};
 
-use intent::Questions;
-use stage::{Dropped, Intent, Judged, Passed};
+use intent::IntentAnswers;
+use quota::Candidate;
+use row_rules::{Dropped, Intent, Passed, RowResult};
 
-/// Rows that are judged at a time: enough to keep all cores busy, few enough to hold.
+/// Rows that are evaluated at a time: enough to keep all cores busy, few enough to hold.
 const BATCH: usize = 2048;
 
 /// The rules that drop a row, in the order in which they are asked.
-pub const STAGES: [&str; 11] = [
+pub const ROW_RULES: [&str; 11] = [
     "bad_row",
     "language",
     "toxic",
@@ -54,91 +55,29 @@ const INTENT: &str = "intent";
 /// The rule that leaves out what no quota has room for.
 pub const QUOTA: &str = "quota";
 
-/// What is wanted.
-#[derive(Debug, Clone)]
-pub struct Options {
-    pub languages: Vec<Language>,
-    /// Words that a stated length may ask for.
-    pub length: RangeInclusive<u32>,
-    /// Leave out rows that state no length.
-    pub require_length: bool,
-    /// Keep rows that ask for a short answer too.
-    pub any_intent: bool,
-    pub rules: Rules,
-    /// Least similarity of near duplicates.
-    pub similarity: f64,
-    /// Files whose instructions must not be among the chosen: an evaluation's.
-    pub against: Vec<PathBuf>,
-    /// Most rows of each language; one that is not named has no bound.
-    pub quotas: HashMap<Language, u64>,
-    /// Topics among which each quota is shared evenly; 0 draws from all rows alike.
-    pub topics: usize,
-    /// Decides which rows fill a quota.
-    pub seed: u64,
-    /// Threads that judge rows.
-    pub threads: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            languages: vec![Language::En, Language::Zh],
-            length: 1..=1_000_000,
-            require_length: false,
-            any_intent: false,
-            rules: Rules::built_in(),
-            similarity: 0.8,
-            against: Vec::new(),
-            quotas: HashMap::new(),
-            topics: 0,
-            seed: 0,
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        }
-    }
-}
-
 /// Counts of rows, stage by stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
+    /// Rows that were read.
     pub read: u64,
-    /// Rows left out by each rule of [`STAGES`] and by the quota, in that order.
+    /// Rows left out by each rule of [`ROW_RULES`] and by the quota, in that order.
     pub dropped: Vec<(&'static str, u64)>,
+    /// Rows that were chosen.
     pub kept: u64,
+    /// Chosen rows in English.
     pub english: u64,
+    /// Chosen rows in Chinese.
     pub chinese: u64,
     /// Kept rows that state a length, ask for a long text in other words (or do by a model's word), and of which neither
     /// the rules nor a model can tell.
     pub stated: u64,
+    /// Kept rows that ask for a long text in other words, or do by what a model says.
     pub long: u64,
+    /// Kept rows of which neither the rules nor a model can tell.
     pub unknown: u64,
     /// What a model said of the rows of which the rules cannot tell; none if none was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub asked: Option<Asked>,
-}
-
-/// Why nothing was selected.
-#[derive(Debug, thiserror::Error)]
-pub enum SelectError {
-    #[error(transparent)]
-    Input(#[from] InputError),
-    #[error(transparent)]
-    Output(#[from] FileError),
-    #[error("{}: the file changed while it was read; run the same command again", path.display())]
-    Changed { path: PathBuf },
-    #[error("the model can answer no more: {0}; the same command goes on with the answers that there are")]
-    Model(String),
-}
-
-/// A row that passed every rule, until the quotas choose.
-#[derive(Debug, Clone)]
-struct Candidate {
-    line: u64,
-    language: Language,
-    intent: Intent,
-    /// Random, and the same for the same content and seed.
-    key: u64,
-    /// Hashes of its words, where topics are asked for.
-    words: Box<[u32]>,
+    pub asked: Option<AnswerCounts>,
 }
 
 /// A row of `dropped.jsonl`.
@@ -162,26 +101,28 @@ pub fn select<'a>(
     out: &Path,
     dropped: &Path,
     options: &'a Options,
-    asker: Option<Asker<'a>>,
+    intent_model: Option<IntentModel<'a>>,
 ) -> Result<Report, SelectError> {
     let (mut kept, dropped) = (Output::create(out)?, Output::create(dropped)?);
-    let mut sieve = Sieve::new(input, dropped, options, asker)?;
-    sieve.first_pass()?;
-    let Sieve { candidates, mut dropped, mut counts, read, questions, .. } = sieve;
-    let lots = quota::draw(&candidates, &options.quotas, options.topics);
+    let mut selection = Selection::new(input, dropped, options, intent_model)?;
+    selection.first_pass()?;
+    let Selection { candidates, mut dropped, mut counts, read, questions, .. } = selection;
+    let decisions = quota::draw(&candidates, &options.quotas, options.topics);
 
     let mut report = Report { read, asked: questions.map(|questions| questions.asked), ..Report::default() };
     let mut rows = Rows::open(input)?;
-    let mut next = candidates.iter().zip(&lots).peekable();
+    let mut next = candidates.iter().zip(&decisions).peekable();
     while let Some(read) = rows.next() {
-        let Some((candidate, lot)) = next.next_if(|(candidate, _)| candidate.line == rows.line()) else { continue };
+        let Some((candidate, decision)) = next.next_if(|(candidate, _)| candidate.line == rows.line()) else {
+            continue;
+        };
         let changed = || SelectError::Changed { path: input.to_owned() };
         let bytes = read.map_err(|_| changed())?;
         let mut instruction = row::parse(&bytes, rows.line()).map_err(|_| changed())?;
         instruction.language = candidate.language;
-        if lot.left_out {
+        if decision.left_out {
             let limit = options.quotas.get(&candidate.language).copied().unwrap_or(u64::MAX);
-            let topic = lot.topic.map_or_else(String::new, |topic| format!("; this one is of topic {topic}"));
+            let topic = decision.topic.map_or_else(String::new, |topic| format!("; this one is of topic {topic}"));
             let drop = Dropped::new(QUOTA, limit, format!("{limit} rows are enough{topic}"));
             write_dropped(&mut dropped, input, &instruction, rows.line(), &drop)?;
             *counts.entry(QUOTA).or_default() += 1;
@@ -203,14 +144,14 @@ pub fn select<'a>(
         return Err(SelectError::Changed { path: input.to_owned() });
     }
     report.dropped =
-        STAGES.into_iter().chain([QUOTA]).map(|rule| (rule, counts.get(rule).copied().unwrap_or(0))).collect();
+        ROW_RULES.into_iter().chain([QUOTA]).map(|rule| (rule, counts.get(rule).copied().unwrap_or(0))).collect();
     dropped.finish()?;
     kept.finish()?;
     Ok(report)
 }
 
 /// The first pass.
-struct Sieve<'a> {
+struct Selection<'a> {
     options: &'a Options,
     input: &'a Path,
     rows: Rows,
@@ -221,24 +162,24 @@ struct Sieve<'a> {
     lines: Vec<u64>,
     /// Texts that must not be chosen, with their places.
     against: Index,
-    places: Vec<(usize, u64)>,
+    against_rows: Vec<(usize, u64)>,
     candidates: Vec<Candidate>,
     /// Those of this batch, with their instructions, until their intent is settled.
     batch: Vec<(Candidate, Instruction)>,
-    questions: Option<Questions<'a>>,
+    questions: Option<IntentAnswers<'a>>,
     dropped: Output,
     counts: HashMap<&'static str, u64>,
     read: u64,
 }
 
-impl<'a> Sieve<'a> {
+impl<'a> Selection<'a> {
     fn new(
         input: &'a Path,
         dropped: Output,
         options: &'a Options,
-        asker: Option<Asker<'a>>,
+        intent_model: Option<IntentModel<'a>>,
     ) -> Result<Self, SelectError> {
-        let mut sieve = Self {
+        let mut selection = Self {
             options,
             input,
             rows: Rows::of_instructions(input)?,
@@ -246,10 +187,10 @@ impl<'a> Sieve<'a> {
             near: Index::new(options.similarity),
             lines: Vec::new(),
             against: Index::new(options.similarity),
-            places: Vec::new(),
+            against_rows: Vec::new(),
             candidates: Vec::new(),
             batch: Vec::new(),
-            questions: asker.map(Questions::new).transpose()?,
+            questions: intent_model.map(IntentAnswers::new).transpose()?,
             dropped,
             counts: HashMap::new(),
             read: 0,
@@ -260,13 +201,13 @@ impl<'a> Sieve<'a> {
                 let instruction = instruction.map_err(|bad| InputError::Format {
                     path: path.clone(),
                     problem: format!("line {}: {}", bad.line, bad.problem),
-                    remedy: "mend the row: what it asks could not be kept out",
+                    remedy: "fix the row, then rerun: it cannot be excluded while it cannot be read",
                 })?;
-                sieve.against.insert(&Signature::of(&instruction.text()));
-                sieve.places.push((file, instruction.line));
+                selection.against.insert(&Signature::of(&instruction.text()));
+                selection.against_rows.push((file, instruction.line));
             }
         }
-        Ok(sieve)
+        Ok(selection)
     }
 
     fn first_pass(&mut self) -> Result<(), SelectError> {
@@ -280,14 +221,14 @@ impl<'a> Sieve<'a> {
             if batch.is_empty() {
                 break;
             }
-            for (line, judged) in judge_all(batch, self.options) {
-                match judged {
-                    Judged::Bad(drop) => self.drop_bad(line, &drop)?,
-                    Judged::Dropped(instruction, drop) => self.drop(&instruction, line, &drop)?,
-                    Judged::Passed(passed) => self.compare(line, *passed)?,
+            for (line, result) in evaluate_rows(batch, self.options) {
+                match result {
+                    RowResult::Bad(drop) => self.drop_bad(line, &drop)?,
+                    RowResult::Dropped(instruction, drop) => self.drop(&instruction, line, &drop)?,
+                    RowResult::Passed(passed) => self.compare(line, *passed)?,
                 }
             }
-            self.settle()?;
+            self.resolve_intent()?;
         }
         if self.read == 0 {
             return Err(InputError::Empty { path: self.input.to_owned() }.into());
@@ -304,7 +245,7 @@ impl<'a> Sieve<'a> {
         }
         self.exact.insert(exact, line);
         if let Some(found) = self.against.nearest(&signature) {
-            let (file, at) = self.places[found.text as usize];
+            let (file, at) = self.against_rows[found.text as usize];
             let detail = format!("{}:{at}", self.options.against[file].display());
             return self.drop(&instruction, line, &Dropped::new("contaminated", rounded(found.similarity), detail));
         }
@@ -326,7 +267,7 @@ impl<'a> Sieve<'a> {
     }
 
     /// Makes candidates of the batch; of those of which the rules cannot tell, of what a model calls long.
-    fn settle(&mut self) -> Result<(), SelectError> {
+    fn resolve_intent(&mut self) -> Result<(), SelectError> {
         let batch = std::mem::take(&mut self.batch);
         let mut answers = Vec::new().into_iter();
         if let Some(questions) = &mut self.questions {
@@ -339,7 +280,7 @@ impl<'a> Sieve<'a> {
                 match answers.next().flatten() {
                     Some(true) => row.intent = Intent::Long,
                     Some(false) => {
-                        let model = self.questions.as_ref().map_or("", Questions::model);
+                        let model = self.questions.as_ref().map_or("", IntentAnswers::model);
                         let drop = Dropped::new(INTENT, "no", format!("{model}: asks for a short answer"));
                         self.drop(&instruction, row.line, &drop)?;
                         continue;
@@ -384,7 +325,7 @@ fn rounded(similarity: f64) -> f64 {
 type Read = (u64, Result<Vec<u8>, crate::domain::instruction::BadRow>);
 
 /// Judges rows side by side, and gives them back in order.
-fn judge_all(batch: Vec<Read>, options: &Options) -> Vec<(u64, Judged)> {
+fn evaluate_rows(batch: Vec<Read>, options: &Options) -> Vec<(u64, RowResult)> {
     let share = batch.len().div_ceil(options.threads.max(1));
     let mut batch = batch.into_iter();
     std::thread::scope(|scope| {
@@ -394,7 +335,7 @@ fn judge_all(batch: Vec<Read>, options: &Options) -> Vec<(u64, Judged)> {
             if part.is_empty() {
                 break;
             }
-            threads.push(scope.spawn(move || part.into_iter().map(|row| judge(row, options)).collect::<Vec<_>>()));
+            threads.push(scope.spawn(move || part.into_iter().map(|row| evaluate(row, options)).collect::<Vec<_>>()));
         }
         let joined =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -402,14 +343,14 @@ fn judge_all(batch: Vec<Read>, options: &Options) -> Vec<(u64, Judged)> {
     })
 }
 
-fn judge((line, read): Read, options: &Options) -> (u64, Judged) {
-    let bad = |problem: String, key: &str| Judged::Bad(Dropped::new("bad_row", key, problem));
-    let judged = match read {
+fn evaluate((line, read): Read, options: &Options) -> (u64, RowResult) {
+    let bad = |problem: String, key: &str| RowResult::Bad(Dropped::new("bad_row", key, problem));
+    let result = match read {
         Err(row) => bad(row.problem, &row.key),
         Ok(bytes) => match row::parse(&bytes, line) {
             Err(fault) => bad(format!("{}; {}", fault.problem, fault.remedy), &fault.key),
-            Ok(instruction) => stage::judge(instruction, options),
+            Ok(instruction) => row_rules::evaluate(instruction, options),
         },
     };
-    (line, judged)
+    (line, result)
 }

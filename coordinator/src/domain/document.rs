@@ -1,8 +1,8 @@
 //! The document: an instruction, how far the work on it is, and what was written. What a finished task makes of it stands
 //! in [`crate::lifecycle`].
 
-use longhand_proto::task::{FinishReason, ModelInfo, TaskKind, Timings, Usage};
-use longhand_proto::{DocumentId, RunId, WorkerId};
+use longhand_proto::task::{ModelInfo, TaskKind, Usage};
+use longhand_proto::{DocumentId, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::instruction::{BadRow, Instruction, is_default};
@@ -12,37 +12,7 @@ use super::plan::Plan;
 use super::recipe::Method;
 use super::seed;
 
-/// The text written for one step, with where it came from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Section {
-    /// As written, cleaned of identifiers and artefacts.
-    pub text: String,
-    pub target_words: u32,
-    pub words: u32,
-    pub finish_reason: FinishReason,
-    /// Number of the try that wrote it: 1 plus the errors of the task before it.
-    pub attempt: u32,
-    pub worker: WorkerId,
-    pub usage: Usage,
-    pub timings: Timings,
-    pub seed: u64,
-    /// Trace id of the document, 32 hex digits, or empty.
-    pub trace_id: String,
-    /// Ids of the context texts that its prompt held.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub context: Vec<String>,
-}
-
-/// What the first sections say, in short: stands in prompts in their place.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    pub text: String,
-    /// Number of the sections that it covers.
-    pub sections: u32,
-    pub worker: WorkerId,
-    pub usage: Usage,
-    pub seed: u64,
-}
+pub use super::section::{Assembled, Section, Summary, assemble};
 
 /// What the filters say of an assembled document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,16 +30,6 @@ pub enum Verdict {
     },
 }
 
-/// The parts of an assembled document that filters and exports look at.
-#[derive(Debug, Clone, Copy)]
-pub struct Assembled<'a> {
-    pub instruction: &'a Instruction,
-    pub plan: &'a Plan,
-    pub sections: &'a [Section],
-    /// Sections joined by blank lines.
-    pub text: &'a str,
-}
-
 /// Where a document stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -84,8 +44,8 @@ pub enum Progress {
         plan: Plan,
         sections: Vec<Section>,
         /// The sections after that step, where only that one is written anew; else empty.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        kept: Vec<Section>,
+        #[serde(rename = "kept", default, skip_serializing_if = "Vec::is_empty")]
+        tail_sections: Vec<Section>,
     },
     /// Steps are left, and more is written than a prompt is to show: waits for a summary of the oldest part.
     Summarising {
@@ -121,15 +81,35 @@ pub enum Progress {
     },
 }
 
+impl Progress {
+    /// The plan and the sections written so far, for a move to another state.
+    pub(crate) fn into_text(self) -> (Option<Plan>, Vec<Section>) {
+        match self {
+            Self::Planning { .. } => (None, Vec::new()),
+            Self::Writing { plan, sections, .. }
+            | Self::Summarising { plan, sections }
+            | Self::Judging { plan, sections, .. }
+            | Self::Finished { plan, sections, .. } => (Some(plan), sections),
+            Self::Failed { plan, sections, .. } | Self::Cancelled { plan, sections } => (plan, sections),
+        }
+    }
+}
+
 /// The work on one instruction, or on one of the candidates of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Document {
+    /// Derived from run, instruction and candidate.
     pub id: DocumentId,
+    /// The run that it belongs to.
     pub run: RunId,
+    /// Number of the candidate, from 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub candidate: u32,
+    /// Seed that its tasks' seeds are made of.
     pub seed: u64,
+    /// What is asked for.
     pub instruction: Instruction,
+    /// Where it stands.
     pub progress: Progress,
     /// Summaries of what is written, each covering more than the one before.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -174,8 +154,8 @@ impl Document {
     ) -> Self {
         let mut document = Self::new(run, instruction, candidate, seed, traceparent);
         if method == Method::Direct {
-            let plan = Plan::whole(document.instruction.required_words.unwrap_or(0));
-            document.progress = Progress::Writing { plan, sections: Vec::new(), kept: Vec::new() };
+            let plan = Plan::single_piece(document.instruction.required_words.unwrap_or(0));
+            document.progress = Progress::Writing { plan, sections: Vec::new(), tail_sections: Vec::new() };
         }
         document
     }
@@ -283,11 +263,6 @@ impl Document {
     pub fn trace_id(&self) -> String {
         longhand_proto::trace::id_of(&self.traceparent)
     }
-}
-
-/// The text of a document: its sections, a blank line between them.
-pub fn assemble(sections: &[Section]) -> String {
-    sections.iter().map(|section| section.text.as_str()).collect::<Vec<_>>().join("\n\n")
 }
 
 /// Adds the tokens of one attempt to a sum.

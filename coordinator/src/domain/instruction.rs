@@ -15,6 +15,7 @@ pub struct Instruction {
     pub id: Option<String>,
     /// The conversation as it goes into the corpus; the last turn is the user's.
     pub messages: Vec<Message>,
+    /// Language of the text to write.
     pub language: Language,
     /// Words asked for: the row's `length` or what the text states.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -22,6 +23,7 @@ pub struct Instruction {
     /// Texts to draw on, with ids.
     #[serde(default, skip_serializing_if = "is_default")]
     pub context: Vec<Context>,
+    /// The row's own metadata; it goes into the corpus as it is.
     #[serde(default, skip_serializing_if = "is_default")]
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Line in the input file from 1.
@@ -61,9 +63,12 @@ impl Instruction {
     }
 }
 
+/// A text to draw on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
+    /// Named in the records of sections that were shown the text.
     pub id: String,
+    /// The text itself.
     pub text: String,
 }
 
@@ -71,6 +76,7 @@ pub struct Context {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{line}: {}{problem}; {remedy}", file.display(), key_prefix(key))]
 pub struct BadRow {
+    /// The input file.
     pub file: PathBuf,
     /// From 1. In a Parquet file or a JSON list the number of the row.
     pub line: u64,

@@ -10,11 +10,17 @@ use serde_json::json;
 /// What a text is judged by, in the order in which the judge is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scores<T = u8> {
+    /// To the instruction.
     pub relevance: T,
+    /// Of facts.
     pub accuracy: T,
+    /// Of the whole.
     pub coherence: T,
+    /// Of the language.
     pub clarity: T,
+    /// Of the content.
     pub breadth_and_depth: T,
+    /// For the reader.
     pub reading_experience: T,
 }
 
@@ -59,9 +65,13 @@ pub struct Vote {
     pub attempt: u32,
     /// None if no worker answered.
     pub worker: Option<WorkerId>,
+    /// Name of the model that answered; empty if none did.
     pub model: String,
+    /// Hash of its weights; empty if none answered.
     pub weights_hash: String,
+    /// Seed of the task.
     pub seed: u64,
+    /// Tokens of the attempt.
     pub usage: Usage,
 }
 
@@ -70,9 +80,9 @@ pub struct Vote {
 pub enum VerdictError {
     #[error("the answer holds no JSON object: {0:?}")]
     NoObject(String),
-    #[error("the answer does not say {dimension:?}")]
+    #[error("the answer has no {dimension:?}")]
     Missing { dimension: &'static str },
-    #[error("{dimension:?} is {mark}; want a whole number from {WORST} to {BEST}")]
+    #[error("{dimension:?} is {mark}; expected a whole number from {WORST} to {BEST}")]
     Mark { dimension: &'static str, mark: String },
 }
 
@@ -182,10 +192,10 @@ mod tests {
         let says = |text: &str| parse(text).unwrap_err().to_string();
         assert_eq!(says("A fine text, 5 of 5."), "the answer holds no JSON object: \"A fine text, 5 of 5.\"");
         assert_eq!(says(&answer([5; 6])[..14]), r#"the answer holds no JSON object: "{\"Relevance\": ""#, "cut short");
-        assert_eq!(says("{\"Relevance\": 5}"), "the answer does not say \"Accuracy\"");
+        assert_eq!(says("{\"Relevance\": 5}"), "the answer has no \"Accuracy\"");
         for mark in ["0", "6", "4.5", "-1", "\"5\"", "null", "4294967300"] {
             let text = answer([5; 6]).replace("\"Clarity\": 5", &format!("\"Clarity\": {mark}"));
-            assert_eq!(says(&text), format!("\"Clarity\" is {mark}; want a whole number from 1 to 5"));
+            assert_eq!(says(&text), format!("\"Clarity\" is {mark}; expected a whole number from 1 to 5"));
         }
     }
 

@@ -6,5 +6,7 @@ pub mod judge;
 pub mod language;
 pub mod plan;
 pub mod recipe;
+pub mod rule;
+pub mod section;
 pub(crate) mod seed;
 pub mod state;

@@ -21,6 +21,7 @@ pub enum State {
 }
 
 impl State {
+    /// All states.
     pub const ALL: [Self; 7] =
         [Self::Ready, Self::Leased, Self::Delayed, Self::Accepted, Self::Rejected, Self::Failed, Self::Cancelled];
 
@@ -29,6 +30,7 @@ impl State {
         matches!(self, Self::Accepted | Self::Rejected | Self::Failed | Self::Cancelled)
     }
 
+    /// The name used in stores, messages and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -42,9 +44,9 @@ impl State {
     }
 }
 
-/// A word that is none of those it could be.
+/// A name that is not one of the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{word:?} is no {kind}")]
+#[error("unknown {kind} {word:?}")]
 pub struct UnknownWord {
     pub(crate) kind: &'static str,
     pub(crate) word: String,

@@ -22,6 +22,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// Begins a file; it gets its name in [`Pending::commit`].
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(TEMPORARY);

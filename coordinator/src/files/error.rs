@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Why a file could not be read or written. No half file stands under a final name in any case.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    #[error("no space left to write {}; free some and run the same command again: nothing is lost", path.display())]
+    #[error("no space left to write {}; free some space, then rerun the same command: nothing is lost", path.display())]
     Full { path: PathBuf },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },

@@ -15,8 +15,8 @@
 //!            └──────┴───── requeue, from any end but a bad row ────────────────────────┴──────────────┘
 //! ```
 //!
-//! The moves stand in one place, `may_move` in `apply.rs`. A lost or released lease is no move at all: the
-//! store gives the same task, with its checkpoint, to the next worker.
+//! The legal moves stand in one place, `is_valid_transition` in `transition.rs`; debug builds check every move against it. A
+//! lost or released lease is no move at all: the store gives the same task, with its checkpoint, to the next worker.
 //!
 //! # What an error does
 //! Each of these adds one to [`Document::errors`] and is tried again until the recipe's `retry.max_errors` is reached:
@@ -38,10 +38,12 @@
 //! writes another text, while a task resumed from a checkpoint after a lost lease goes on with the same random numbers.
 
 mod apply;
+mod restart;
 mod rolling;
 mod task;
 #[cfg(test)]
 mod tests;
+mod transition;
 
 pub(crate) use apply::SCORE_QUALITY;
-pub use apply::{Applied, Outcome, Refused};
+pub use transition::{NotAllowed, Outcome, Transition};

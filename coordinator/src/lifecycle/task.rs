@@ -1,6 +1,6 @@
 //! What a worker is asked to do next: a pure function of the document and the recipe.
 
-use longhand_proto::task::{Constraint, LengthControl, Message, Sampling, Task, TaskKind};
+use longhand_proto::task::{Constraint, LengthControl, Message, Task, TaskKind};
 
 use crate::domain::document::{Document, Progress, Section};
 use crate::domain::plan::Plan;
@@ -8,12 +8,12 @@ use crate::domain::recipe::{PromptError, Recipe};
 use crate::domain::{judge, seed};
 use crate::text::prompt;
 
-/// Room for a short section: marks, headings and names cost tokens that no word count sees.
-const LEAST_SECTION_TOKENS: u32 = 64;
+/// Room for a short section: punctuation, headings and names cost tokens that no word count sees.
+const MIN_SECTION_TOKENS: u32 = 64;
 /// Most tokens of a text that is written in one piece; a model's window is mostly less.
-const WHOLE_TOKENS: u32 = 32_768;
+const SINGLE_PIECE_MAX_TOKENS: u32 = 32_768;
 /// A text so many times as long as was asked for has a length score of 0: to write on would change nothing.
-const WHOLE_EXCESS: u32 = 4;
+const MAX_LENGTH_RATIO: u32 = 4;
 /// A summary may be shorter than it was asked to be, down to this share.
 const SUMMARY_FLOOR: f32 = 0.5;
 
@@ -26,7 +26,7 @@ impl Document {
     pub fn next_task(&self, recipe: &Recipe) -> Result<Option<Task>, PromptError> {
         match &self.progress {
             Progress::Planning { repair } => self.plan_task(recipe, repair.as_deref()).map(Some),
-            Progress::Writing { plan, .. } if plan.is_whole() => Ok(Some(self.whole_task(recipe))),
+            Progress::Writing { plan, .. } if plan.is_single_piece() => Ok(Some(self.single_piece_task(recipe))),
             Progress::Writing { plan, sections, .. } => self.section_task(recipe, plan, sections).map(Some),
             Progress::Summarising { plan, sections } => self.summary_task(recipe, plan, sections).map(Some),
             Progress::Judging { sections, votes, .. } => self.judge_task(recipe, sections, votes.len()).map(Some),
@@ -42,14 +42,14 @@ impl Document {
         Ok(Task {
             constraint: rules.grammar.then(grammar),
             max_tokens: rules.max_tokens,
-            ..self.task(TaskKind::Plan, 0, prompt, rules.sampling)
+            ..self.task(TaskKind::Plan, 0, prompt, recipe)
         })
     }
 
     fn section_task(&self, recipe: &Recipe, plan: &Plan, sections: &[Section]) -> Result<Task, PromptError> {
         let rules = &recipe.section;
         let target_words = plan.steps[sections.len()].words;
-        let (summary, shown) = self.view(sections);
+        let (summary, shown) = self.visible(sections);
         let summary = summary.map(|summary| summary.text.as_str());
         let prompt = prompt::section(recipe, &self.instruction, plan, (summary, shown), sections.len())?;
         let length = || LengthControl {
@@ -61,35 +61,35 @@ impl Document {
         };
         Ok(Task {
             length: rules.length_control.then(length),
-            max_tokens: most_tokens(recipe, target_words),
-            ..self.task(TaskKind::Section, sections.len() as u32, prompt, rules.sampling)
+            max_tokens: max_tokens(recipe, target_words),
+            ..self.task(TaskKind::Section, sections.len() as u32, prompt, recipe)
         })
     }
 
     /// The instruction as it is, to be answered at the length that the model chooses.
-    fn whole_task(&self, recipe: &Recipe) -> Task {
+    fn single_piece_task(&self, recipe: &Recipe) -> Task {
         Task {
             messages: self.instruction.messages.clone(),
             max_tokens: match self.instruction.required_words {
-                Some(words) => most_tokens(recipe, words.saturating_mul(WHOLE_EXCESS)).min(WHOLE_TOKENS),
-                None => WHOLE_TOKENS,
+                Some(words) => max_tokens(recipe, words.saturating_mul(MAX_LENGTH_RATIO)).min(SINGLE_PIECE_MAX_TOKENS),
+                None => SINGLE_PIECE_MAX_TOKENS,
             },
-            ..self.task(TaskKind::Section, 0, String::new(), recipe.section.sampling)
+            ..self.task(TaskKind::Section, 0, String::new(), recipe)
         }
     }
 
     fn summary_task(&self, recipe: &Recipe, plan: &Plan, sections: &[Section]) -> Result<Task, PromptError> {
         let (rules, target_words) = (&recipe.section, recipe.rolling.summary_words);
-        let until = self.to_cover(recipe, sections).unwrap_or(sections.len());
-        let (summary, older) = self.view(&sections[..until]);
+        let until = self.sections_to_summarise(recipe, sections).unwrap_or(sections.len());
+        let (summary, older) = self.visible(&sections[..until]);
         let summary = summary.map(|summary| summary.text.as_str());
         let prompt = prompt::summary(recipe, &self.instruction, plan, (summary, older))?;
         let length =
             || LengthControl { target_words, floor: SUMMARY_FLOOR, bias: rules.bias, ceiling: 1.0, hard: rules.hard };
         Ok(Task {
             length: rules.length_control.then(length),
-            max_tokens: most_tokens(recipe, target_words),
-            ..self.task(TaskKind::Summary, self.summaries.len() as u32, prompt, rules.sampling)
+            max_tokens: max_tokens(recipe, target_words),
+            ..self.task(TaskKind::Summary, self.summaries.len() as u32, prompt, recipe)
         })
     }
 
@@ -99,12 +99,12 @@ impl Document {
         Ok(Task {
             constraint: Some(Constraint::JsonSchema(judge::schema())),
             max_tokens: rules.max_tokens,
-            ..self.task(TaskKind::Judge, vote as u32, prompt, rules.sampling)
+            ..self.task(TaskKind::Judge, vote as u32, prompt, recipe)
         })
     }
 
     /// What all tasks of a document share.
-    fn task(&self, kind: TaskKind, section: u32, prompt: String, sampling: Sampling) -> Task {
+    fn task(&self, kind: TaskKind, section: u32, prompt: String, recipe: &Recipe) -> Task {
         Task {
             run: self.run.clone(),
             document: self.id,
@@ -112,7 +112,7 @@ impl Document {
             section,
             attempt: self.errors + 1,
             messages: vec![Message { role: "user".into(), content: prompt }],
-            sampling,
+            sampling: *recipe.sampling(kind),
             length: None,
             constraint: None,
             max_tokens: 0,
@@ -128,7 +128,7 @@ impl Document {
 }
 
 /// Bound on the tokens of a text of so many words.
-fn most_tokens(recipe: &Recipe, words: u32) -> u32 {
+fn max_tokens(recipe: &Recipe, words: u32) -> u32 {
     let tokens = (f64::from(words) * f64::from(recipe.section.max_tokens_per_word)).ceil() as u32;
-    tokens.max(LEAST_SECTION_TOKENS)
+    tokens.max(MIN_SECTION_TOKENS)
 }

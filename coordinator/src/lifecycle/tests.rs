@@ -2,6 +2,7 @@
 
 mod drawn;
 mod judging;
+mod kinds;
 mod random;
 mod rolling;
 
@@ -10,13 +11,15 @@ use longhand_proto::task::{
 };
 use longhand_proto::{RunId, WorkerId};
 
+use super::{Outcome, Transition};
 use crate::domain::document::*;
 use crate::domain::instruction::{BadRow, Context, Instruction};
 use crate::domain::language::Language;
 use crate::domain::plan::{self, Plan, Step};
 use crate::domain::recipe::Recipe;
+use crate::domain::rule::Filters;
 use crate::domain::state::State;
-use crate::lifecycle::{Applied, Outcome};
+use crate::text::filter;
 
 fn run() -> RunId {
     "demo".parse().unwrap()
@@ -99,7 +102,7 @@ fn prompt(document: &Document) -> String {
 /// A document that writes a plan of this many steps and has none of them yet.
 fn planned(steps: usize) -> Document {
     let mut document = document();
-    assert_eq!(document.apply(&Recipe::builtin(), good(&plan_text(steps))), Applied::NextTask);
+    assert_eq!(document.apply(&Recipe::builtin(), good(&plan_text(steps))), Transition::NextTask);
     document
 }
 
@@ -109,7 +112,7 @@ fn a_document_goes_from_plan_through_its_sections_to_a_verdict() {
     let mut document = document();
     assert_eq!((task(&document).kind, task(&document).section), (TaskKind::Plan, 0));
     assert!(matches!(task(&document).constraint, Some(Constraint::Lark(_))));
-    assert_eq!(document.apply(&recipe, good(&plan_text(3))), Applied::NextTask);
+    assert_eq!(document.apply(&recipe, good(&plan_text(3))), Transition::NextTask);
     for step in 0..3 {
         let task = task(&document);
         assert_eq!((task.kind, task.section), (TaskKind::Section, step));
@@ -118,7 +121,7 @@ fn a_document_goes_from_plan_through_its_sections_to_a_verdict() {
         assert_eq!(task.max_tokens, (200 + step) * 4);
         assert_eq!(task.traceparent, document.traceparent);
         let applied = document.apply(&recipe, good(&prose(u64::from(step))));
-        assert_eq!(applied == Applied::NextTask, step < 2, "{applied:?}");
+        assert_eq!(applied == Transition::NextTask, step < 2, "{applied:?}");
     }
     assert_eq!(document.next_task(&recipe).unwrap(), None);
     let Progress::Finished { sections, text, .. } = &document.progress else { panic!("{document:?}") };
@@ -133,22 +136,18 @@ fn a_document_goes_from_plan_through_its_sections_to_a_verdict() {
     let recipe = Recipe { filters: lenient(), ..recipe };
     let mut document = planned(1);
     let applied = document.apply(&recipe, good(&prose(7)));
-    assert_eq!(applied, Applied::Ended { state: State::Accepted, reason: String::new() });
+    assert_eq!(applied, Transition::Ended { state: State::Accepted, reason: String::new() });
 }
 
 /// Filters that take all texts of [`prose`].
-fn lenient() -> crate::domain::recipe::Filters {
-    crate::domain::recipe::Filters {
-        min_words: 0,
-        min_score_length: 0.0,
-        refusal: false,
-        max_repetition_within: 1.0,
-        max_repetition_between: 1.0,
-        leftover_identifiers: false,
-        max_section_error: 100.0,
-        min_plan_coverage: 0.0,
-        ..crate::domain::recipe::Filters::default()
+fn lenient() -> Filters {
+    let off = ["min_words", "min_score_length", "refusal", "max_repetition_within", "max_repetition_between"];
+    let more = ["leftover_identifiers", "max_section_error", "min_plan_coverage"];
+    let mut filters = Filters::default();
+    for rule in filter::all().filter(|rule| off.contains(&rule.key) || more.contains(&rule.key)) {
+        filters.set(rule, rule.off);
     }
+    filters
 }
 
 #[test]
@@ -174,7 +173,7 @@ fn each_prompt_begins_with_the_one_before_up_to_the_end_of_its_text() {
                 assert_eq!(now[..shared], before[..shared], "the prefix must not change");
             }
             before = Some((now, last_text));
-            if let Applied::Retry { .. } = document.apply(&Recipe::builtin(), good(&prose(step as u64))) {
+            if let Transition::Retry { .. } = document.apply(&Recipe::builtin(), good(&prose(step as u64))) {
                 panic!("a good section was refused");
             }
         }
@@ -189,11 +188,11 @@ fn a_lost_lease_resumes_with_the_same_task_and_an_error_changes_the_seed() {
     let revived: Document = serde_json::from_str(&serde_json::to_string(&document).unwrap()).unwrap();
     assert_eq!(task(&revived), first, "the stored document gives the same task on any machine");
     let applied = document.apply(&recipe, failure("engine", false));
-    assert!(matches!(applied, Applied::Retry { errors: 1, .. }));
+    assert!(matches!(applied, Transition::Retry { errors: 1, .. }));
     let second = task(&document);
     assert_ne!(second.seed, first.seed);
     assert_eq!((second.attempt, &second.messages), (2, &first.messages));
-    assert_eq!(document.apply(&recipe, good(&prose(1))), Applied::NextTask);
+    assert_eq!(document.apply(&recipe, good(&prose(1))), Transition::NextTask);
     assert_eq!(document.errors, 0, "a new task begins without errors");
     assert_eq!((document.sections()[0].seed, document.sections()[0].attempt), (second.seed, 2));
     let seeds = [first.seed, second.seed, task(&document).seed, task(&self::document()).seed];
@@ -217,15 +216,15 @@ fn a_bad_plan_is_repaired_once_with_the_error_named() {
     let recipe = Recipe::builtin();
     let mut document = document();
     let applied = document.apply(&recipe, good("Sure! Here is a plan."));
-    let Applied::Retry { errors: 1, failure } = applied else { panic!("{applied:?}") };
+    let Transition::Retry { errors: 1, failure } = applied else { panic!("{applied:?}") };
     assert_eq!(failure.class, "bad_plan");
     assert!(prompt(&document).contains("line 1 is \"Sure! Here is a plan.\""));
     let mut second = document.clone();
-    assert_eq!(second.apply(&recipe, good(&plan_text(2))), Applied::NextTask);
+    assert_eq!(second.apply(&recipe, good(&plan_text(2))), Transition::NextTask);
     let ended = document.apply(&recipe, written(&plan_text(2), FinishReason::Length));
     assert_eq!(
         ended,
-        Applied::Ended { state: State::Failed, reason: "bad_plan".into() },
+        Transition::Ended { state: State::Failed, reason: "bad_plan".into() },
         "a plan that was cut is no plan"
     );
 }
@@ -236,14 +235,14 @@ fn a_plan_that_falls_into_a_loop_is_tried_as_often_as_a_section() {
     let mut document = document();
     for errors in 1..recipe.retry.max_errors {
         let applied = document.apply(&recipe, written("1. one\n1. one", FinishReason::Repetition));
-        let Applied::Retry { errors: counted, .. } = applied else { panic!("{applied:?}") };
+        let Transition::Retry { errors: counted, .. } = applied else { panic!("{applied:?}") };
         assert_eq!(counted, errors);
         assert!(prompt(&document).contains("fell into a loop"));
     }
     let mut again = document.clone();
-    assert_eq!(again.apply(&recipe, good(&plan_text(2))), Applied::NextTask);
+    assert_eq!(again.apply(&recipe, good(&plan_text(2))), Transition::NextTask);
     let ended = document.apply(&recipe, written("1. one\n1. one", FinishReason::Repetition));
-    assert_eq!(ended, Applied::Ended { state: State::Failed, reason: "bad_plan".into() });
+    assert_eq!(ended, Transition::Ended { state: State::Failed, reason: "bad_plan".into() });
 }
 
 #[test]
@@ -251,11 +250,11 @@ fn budgets_are_scaled_to_the_length_and_one_out_of_reach_fails_at_once() {
     let recipe = Recipe::builtin();
     let mut document = Document::new(&run(), instruction(Some(2000)), 0, 1, String::new());
     assert!(prompt(&document).contains("about 2000 words. Write 5 to 8 lines."));
-    assert_eq!(document.apply(&recipe, good(&plan_text(5))), Applied::NextTask);
+    assert_eq!(document.apply(&recipe, good(&plan_text(5))), Transition::NextTask);
     assert_eq!(document.plan().unwrap().words(), 2100);
     let mut document = Document::new(&run(), instruction(Some(90_000)), 0, 1, String::new());
     let ended = document.apply(&recipe, good(&plan_text(5)));
-    assert_eq!(ended, Applied::Ended { state: State::Failed, reason: "length_unreachable".into() });
+    assert_eq!(ended, Transition::Ended { state: State::Failed, reason: "length_unreachable".into() });
 }
 
 #[test]
@@ -264,15 +263,15 @@ fn an_empty_or_looping_section_is_tried_again_and_then_fails_with_what_was_writt
     for (bad, class) in [(good(" \n "), "empty_section"), (written("la la la", FinishReason::Repetition), "repetition")]
     {
         let mut document = planned(3);
-        assert_eq!(document.apply(&recipe, good(&prose(1))), Applied::NextTask);
+        assert_eq!(document.apply(&recipe, good(&prose(1))), Transition::NextTask);
         for errors in 1..recipe.retry.max_errors {
             let applied = document.apply(&recipe, bad.clone());
             assert!(
-                matches!(&applied, Applied::Retry { errors: n, failure } if *n == errors && failure.class == class)
+                matches!(&applied, Transition::Retry { errors: n, failure } if *n == errors && failure.class == class)
             );
         }
         let ended = document.apply(&recipe, bad);
-        assert_eq!(ended, Applied::Ended { state: State::Failed, reason: class.into() });
+        assert_eq!(ended, Transition::Ended { state: State::Failed, reason: class.into() });
         let Progress::Failed { message, plan, sections, .. } = &document.progress else { panic!() };
         assert!(message.starts_with("section 2 of 3: "), "{message}");
         assert_eq!((plan.as_ref().unwrap().steps.len(), sections.len()), (3, 1));
@@ -284,18 +283,18 @@ fn a_section_cut_on_every_try_is_kept_only_as_far_as_the_recipe_allows() {
     let cut = || written(&prose(5), FinishReason::Length);
     for allowed in [0, 1] {
         let mut recipe = Recipe::builtin();
-        recipe.filters.max_truncated = allowed;
+        recipe.filters.set(&filter::TRUNCATED, allowed);
         let mut document = planned(3);
         for _ in 1..recipe.retry.max_errors {
-            assert!(matches!(document.apply(&recipe, cut()), Applied::Retry { .. }));
+            assert!(matches!(document.apply(&recipe, cut()), Transition::Retry { .. }));
         }
         let last = document.apply(&recipe, cut());
         assert_eq!(document.sections()[0].finish_reason, FinishReason::Length);
         if allowed == 1 {
-            assert_eq!(last, Applied::NextTask);
+            assert_eq!(last, Transition::NextTask);
             continue;
         }
-        assert_eq!(last, Applied::Ended { state: State::Rejected, reason: "truncated".into() });
+        assert_eq!(last, Transition::Ended { state: State::Rejected, reason: "truncated".into() });
         let Progress::Finished { verdict: Verdict::Rejected { value, threshold, .. }, .. } = document.progress else {
             panic!()
         };
@@ -307,7 +306,7 @@ fn a_section_cut_on_every_try_is_kept_only_as_far_as_the_recipe_allows() {
 fn a_permanent_error_ends_the_document_at_once() {
     let mut document = planned(2);
     let ended = document.apply(&Recipe::builtin(), failure("context_too_small", true));
-    assert_eq!(ended, Applied::Ended { state: State::Failed, reason: "context_too_small".into() });
+    assert_eq!(ended, Transition::Ended { state: State::Failed, reason: "context_too_small".into() });
     let before = document.clone();
     let again = document.apply(&Recipe::builtin(), good(&prose(1)));
     assert_eq!(again, ended, "an ended document stays as it is");
@@ -337,12 +336,12 @@ fn a_row_that_could_not_be_read_is_a_failed_document_with_a_stable_id() {
 fn cancel_and_requeue_keep_what_was_written() {
     let recipe = Recipe::builtin();
     let mut document = planned(3);
-    assert_eq!(document.apply(&recipe, good(&prose(1))), Applied::NextTask);
+    assert_eq!(document.apply(&recipe, good(&prose(1))), Transition::NextTask);
     let seed = task(&document).seed;
     assert!(document.requeue(&Recipe::builtin(), None).is_err(), "it is still being written");
-    assert_eq!(document.cancel(), Ok(Applied::Ended { state: State::Cancelled, reason: String::new() }));
+    assert_eq!(document.cancel(), Ok(Transition::Ended { state: State::Cancelled, reason: String::new() }));
     assert!(document.cancel().is_err());
-    assert_eq!(document.requeue(&Recipe::builtin(), None), Ok(Applied::NextTask));
+    assert_eq!(document.requeue(&Recipe::builtin(), None), Ok(Transition::NextTask));
     assert_eq!((task(&document).section, document.round), (1, 1));
     assert_ne!(task(&document).seed, seed, "another round writes another text");
     for step in 1..3 {
@@ -351,8 +350,8 @@ fn cancel_and_requeue_keep_what_was_written() {
     assert!(document.ended().is_some());
     assert!(document.clone().requeue(&Recipe::builtin(), Some(3)).is_err(), "there is no fourth section");
     let mut from_two = document.clone();
-    assert_eq!(from_two.requeue(&Recipe::builtin(), Some(2)), Ok(Applied::NextTask));
+    assert_eq!(from_two.requeue(&Recipe::builtin(), Some(2)), Ok(Transition::NextTask));
     assert_eq!((from_two.sections().len(), task(&from_two).section), (2, 2));
-    assert_eq!(document.requeue(&Recipe::builtin(), None), Ok(Applied::NextTask));
+    assert_eq!(document.requeue(&Recipe::builtin(), None), Ok(Transition::NextTask));
     assert_eq!(task(&document).kind, TaskKind::Plan, "a finished document is planned anew");
 }

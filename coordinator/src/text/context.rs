@@ -13,12 +13,13 @@ use crate::domain::instruction::{Context, Instruction};
 use crate::domain::recipe::ContextRules;
 use crate::text::shingles;
 
-/// A text that is cut to less than this says nothing any more.
-const LEAST_TOKENS: u64 = 32;
+/// An excerpt shorter than this says nothing.
+const MIN_EXCERPT_TOKENS: u64 = 32;
 
 /// A context text as a prompt shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown<'a> {
+pub struct Excerpt<'a> {
+    /// The id of the text in the instruction.
     pub id: &'a str,
     /// Cut at the end where the budget is.
     pub text: Cow<'a, str>,
@@ -26,32 +27,32 @@ pub struct Shown<'a> {
 
 /// The texts of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Choice<'a> {
+pub struct ContextSelection<'a> {
     /// The same for all steps.
-    pub always: Vec<Shown<'a>>,
+    pub always: Vec<Excerpt<'a>>,
     /// For this step only.
-    pub near: Vec<Shown<'a>>,
+    pub near: Vec<Excerpt<'a>>,
 }
 
-impl Choice<'_> {
+impl ContextSelection<'_> {
     /// Ids of all of them.
     pub fn ids(&self) -> Vec<String> {
-        self.always.iter().chain(&self.near).map(|shown| shown.id.to_owned()).collect()
+        self.always.iter().chain(&self.near).map(|excerpt| excerpt.id.to_owned()).collect()
     }
 }
 
 /// What a step's prompt shows.
-pub fn for_step<'a>(rules: &ContextRules, instruction: &'a Instruction, main_point: &str) -> Choice<'a> {
+pub fn for_step<'a>(rules: &ContextRules, instruction: &'a Instruction, main_point: &str) -> ContextSelection<'a> {
     if fits(rules, instruction) {
-        return Choice { always: whole(&instruction.context), near: Vec::new() };
+        return ContextSelection { always: whole(&instruction.context), near: Vec::new() };
     }
     // The step decides; the request only where the step's words occur nowhere.
     let near = nearest(rules, &instruction.context, &[main_point, &instruction.text()]);
-    Choice { always: Vec::new(), near }
+    ContextSelection { always: Vec::new(), near }
 }
 
 /// What the plan's prompt shows.
-pub fn for_plan<'a>(rules: &ContextRules, instruction: &'a Instruction) -> Vec<Shown<'a>> {
+pub fn for_plan<'a>(rules: &ContextRules, instruction: &'a Instruction) -> Vec<Excerpt<'a>> {
     if fits(rules, instruction) {
         return whole(&instruction.context);
     }
@@ -63,28 +64,28 @@ fn fits(rules: &ContextRules, instruction: &Instruction) -> bool {
     tokens <= u64::from(rules.max_tokens)
 }
 
-fn whole(context: &[Context]) -> Vec<Shown<'_>> {
-    context.iter().map(|item| Shown { id: &item.id, text: Cow::Borrowed(&item.text) }).collect()
+fn whole(context: &[Context]) -> Vec<Excerpt<'_>> {
+    context.iter().map(|item| Excerpt { id: &item.id, text: Cow::Borrowed(&item.text) }).collect()
 }
 
 /// Those nearest to the first query, then to the next, as far as the budget goes. The last one may be cut; a text that
 /// is too long for what is left makes room for a shorter one behind it only where cutting it would leave nothing.
-fn nearest<'a>(rules: &ContextRules, context: &'a [Context], queries: &[&str]) -> Vec<Shown<'a>> {
+fn nearest<'a>(rules: &ContextRules, context: &'a [Context], queries: &[&str]) -> Vec<Excerpt<'a>> {
     let mut room = u64::from(rules.max_tokens);
-    let mut shown = Vec::new();
+    let mut excerpts = Vec::new();
     for item in ranked(context, queries) {
         let tokens = shingles::tokens(&item.text);
         if tokens <= room {
             room -= tokens;
-            shown.push(Shown { id: &item.id, text: Cow::Borrowed(&item.text) });
-        } else if room >= LEAST_TOKENS
+            excerpts.push(Excerpt { id: &item.id, text: Cow::Borrowed(&item.text) });
+        } else if room >= MIN_EXCERPT_TOKENS
             && let Some(text) = cut(&item.text, room)
         {
             room = 0;
-            shown.push(Shown { id: &item.id, text: Cow::Owned(text) });
+            excerpts.push(Excerpt { id: &item.id, text: Cow::Owned(text) });
         }
     }
-    shown
+    excerpts
 }
 
 /// In the order of relevance by BM25 to the first query that tells them apart, the others behind; equal ones in the order
@@ -177,12 +178,12 @@ mod tests {
     #[test]
     fn all_that_fit_stand_in_every_prompt_in_their_order() {
         let instruction = instruction(&[("b", "The quay."), ("a", "The light.")], Language::En);
-        let choice = for_step(&ContextRules { max_tokens: 100 }, &instruction, "the light at night");
-        assert_eq!(choice.ids(), ["b", "a"]);
-        assert!(choice.near.is_empty());
+        let selection = for_step(&ContextRules { max_tokens: 100 }, &instruction, "the light at night");
+        assert_eq!(selection.ids(), ["b", "a"]);
+        assert!(selection.near.is_empty());
         assert_eq!(for_plan(&ContextRules { max_tokens: 100 }, &instruction).len(), 2);
         let none = for_step(&ContextRules { max_tokens: 0 }, &instruction, "the light at night");
-        assert_eq!(none, Choice::default());
+        assert_eq!(none, ContextSelection::default());
     }
 
     #[test]
@@ -201,8 +202,8 @@ mod tests {
         ] {
             assert_eq!(for_step(&rules, &instruction, point).ids()[0], id, "{point}");
         }
-        let choice = for_step(&ContextRules { max_tokens: 100 }, &instruction, "the lighthouse");
-        let [only] = choice.near.as_slice() else { panic!("{choice:?}") };
+        let selection = for_step(&ContextRules { max_tokens: 100 }, &instruction, "the lighthouse");
+        let [only] = selection.near.as_slice() else { panic!("{selection:?}") };
         assert!(shingles::tokens(&only.text) <= 100 && only.text.ends_with("trims the lamp."), "cut at a sentence end");
     }
 

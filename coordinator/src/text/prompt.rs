@@ -12,7 +12,7 @@ use crate::domain::judge;
 use crate::domain::language::Language;
 use crate::domain::plan::{self, Plan, suitable_steps};
 use crate::domain::recipe::{PromptError, Recipe};
-use crate::text::context::{self, Choice, Shown};
+use crate::text::context::{self, ContextSelection, Excerpt};
 
 /// Steps of template work after which rendering is given up: far more than a prompt of a million words needs.
 const FUEL: u64 = 5_000_000;
@@ -52,7 +52,7 @@ pub fn section(
         Language::Zh => ("templates.section_zh", &recipe.templates.section_zh),
     };
     let step = &plan.steps[written];
-    let Choice { always, near } = context::for_step(&recipe.context, instruction, &step.main_point);
+    let ContextSelection { always, near } = context::for_step(&recipe.context, instruction, &step.main_point);
     let values = context! {
         instruction => instruction.text(),
         context => references(&always),
@@ -106,7 +106,7 @@ pub fn judge(recipe: &Recipe, instruction: &Instruction, sections: &[Section]) -
     render(name, template, values)
 }
 
-fn references(shown: &[Shown<'_>]) -> Vec<Value> {
+fn references(shown: &[Excerpt<'_>]) -> Vec<Value> {
     shown.iter().map(|item| context! { id => item.id, text => item.text.as_ref() }).collect()
 }
 

@@ -1,18 +1,47 @@
 //! Recipes from files and from stores, their templates tried.
 
-use std::path::Path;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
 
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
+use toml::de::{DeTable, DeValue};
 
-use super::prompt;
+use super::{filter, prompt};
 use crate::domain::document::Section;
 use crate::domain::instruction::{Context, Instruction};
 use crate::domain::language::Language;
 use crate::domain::plan::{Plan, Step};
-use crate::domain::recipe::{Recipe, RecipeError};
+use crate::domain::recipe::{
+    self, ContextRules, JudgeRules, Method, PlanRules, Recipe, RecipeError, Retry, Rolling, SectionRules, Templates,
+};
+use crate::domain::rule::{Filters, ThresholdError};
 use crate::files::text;
 
+impl Default for Recipe {
+    fn default() -> Self {
+        Self::builtin()
+    }
+}
+
 impl Recipe {
+    /// The recipe that is used when none is named.
+    pub fn builtin() -> Self {
+        Self {
+            name: "longwriter".into(),
+            method: Method::default(),
+            templates: Templates::default(),
+            plan: PlanRules::default(),
+            section: SectionRules::default(),
+            context: ContextRules::default(),
+            rolling: Rolling::default(),
+            filters: Filters::default(),
+            judge: JudgeRules::default(),
+            retry: Retry::default(),
+        }
+    }
+
     /// Reads a recipe file and the templates that it names.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, RecipeError> {
         let path = path.as_ref();
@@ -29,6 +58,54 @@ impl Recipe {
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
         let recipe = Self::parse(text, "(stored)", None)?;
         trial(&recipe)?;
+        Ok(recipe)
+    }
+
+    /// `folder`: where templates that are named by a path lie; none refuses them. The templates
+    /// are not rendered here.
+    ///
+    /// # Errors
+    /// Names the file, the line and the key at fault.
+    fn parse(text: &str, file: &str, folder: Option<&Path>) -> Result<Self, RecipeError> {
+        let source = Source { text, file };
+        let tree = DeTable::parse(text).map_err(|error| source.syntax(&error))?;
+        let known = toml::Table::try_from(Self::default()).map_err(|error| RecipeError::Syntax {
+            file: file.into(),
+            line: 0,
+            problem: error.to_string(),
+        })?;
+        source.known_keys(tree.get_ref(), &known, "")?;
+        let mut recipe: Self = toml::from_str(text).map_err(|error| source.syntax(&error))?;
+        let out_of_range = |(key, value, expected): (String, String, String)| {
+            let line = source.line_of(tree.get_ref(), &key);
+            RecipeError::OutOfRange { file: file.into(), line, key, value, expected }
+        };
+        if tree.get_ref().contains_key("filters") {
+            let filters = filter::filters(&recipe.filters, folder.is_none());
+            recipe.filters = filters.map_err(|ThresholdError { key, value, expected }| {
+                out_of_range((format!("filters.{key}"), value, expected))
+            })?;
+        }
+        recipe::ranges(&recipe).map_err(out_of_range)?;
+        for (key, template) in recipe.templates.by_key() {
+            if !template.contains('\n') {
+                let path: PathBuf = folder.unwrap_or(Path::new("")).join(template.as_str());
+                let read = match folder {
+                    Some(_) => text::read(&path).map_err(|error| error.to_string()),
+                    None => Err("a stored recipe holds the texts themselves".to_owned()),
+                };
+                *template = read.map_err(|problem| RecipeError::Template {
+                    file: file.into(),
+                    line: source.line_of(tree.get_ref(), key),
+                    key: key.into(),
+                    path: path.display().to_string(),
+                    problem,
+                })?;
+                if !template.ends_with('\n') {
+                    template.push('\n');
+                }
+            }
+        }
         Ok(recipe)
     }
 }
@@ -82,4 +159,76 @@ fn trial_section() -> Section {
         trace_id: String::new(),
         context: Vec::new(),
     }
+}
+
+/// The text being read, to tell lines.
+struct Source<'a> {
+    text: &'a str,
+    file: &'a str,
+}
+
+impl Source<'_> {
+    fn line_at(&self, offset: usize) -> usize {
+        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> RecipeError {
+        let line = error.span().map_or(1, |span| self.line_at(span.start));
+        RecipeError::Syntax { file: self.file.into(), line, problem: error.message().into() }
+    }
+
+    /// Fails at the first key that `known` does not have.
+    fn known_keys(&self, table: &DeTable<'_>, known: &toml::Table, at: &str) -> Result<(), RecipeError> {
+        for (key, value) in table {
+            let name: &str = key.get_ref();
+            let path = if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+            let Some(known_value) = known.get(name) else {
+                return Err(RecipeError::UnknownKey {
+                    file: self.file.into(),
+                    line: self.line_at(key.span().start),
+                    key: path,
+                    nearest: nearest(name, at, known),
+                });
+            };
+            if let (DeValue::Table(table), toml::Value::Table(known)) = (value.get_ref(), known_value) {
+                self.known_keys(table, known, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Line of the value with this dotted key, or of the nearest table around it; 1 if nothing of it is in the file.
+    fn line_of(&self, table: &DeTable<'_>, key: &str) -> usize {
+        let mut table = table;
+        let mut line = 1;
+        for name in key.split('.') {
+            let Some((found, value)) = table.iter().find(|(found, _)| found.get_ref() == name) else { break };
+            line = self.line_at(found.span().start);
+            let DeValue::Table(inner) = value.get_ref() else { break };
+            table = inner;
+        }
+        line
+    }
+}
+
+/// The known key beside `name` that is spelled most like it.
+fn nearest(name: &str, at: &str, known: &toml::Table) -> String {
+    let best = known.keys().min_by_key(|candidate| edits(name, candidate)).map_or("", String::as_str);
+    if at.is_empty() { best.to_owned() } else { format!("{at}.{best}") }
+}
+
+/// Letters to insert, delete or replace to get from one word to the other.
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let replace = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
 }

@@ -1,57 +1,55 @@
-//! What texts are compared by, in filters and in the search for duplicates: words (single characters where a script writes
-//! no spaces), their runs, sentences.
-
-use std::collections::HashSet;
+//! Shingles: what texts are compared by, in filters and in the search for duplicates. A word is a run of letters and digits,
+//! or one character of a script that is written without spaces; a shingle is a run of words.
 
 use crate::domain::language::Language;
 
-/// Length of a compared run. Five English words and eight Chinese characters say about as much; in ordinary prose of a
-/// section's length hardly any run of them occurs twice.
-const fn n(language: Language) -> usize {
+/// Words of a shingle. Five English words and eight Chinese characters say about as much; in ordinary prose of a
+/// section's length hardly any shingle occurs twice.
+const fn shingle_length(language: Language) -> usize {
     match language {
         Language::En => 5,
         Language::Zh => 8,
     }
 }
 
-/// True for scripts written without spaces, where one character is one unit.
+/// True for scripts written without spaces, where one character is one word.
 pub(crate) const fn is_ideograph(c: char) -> bool {
     matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}'
         | '\u{20000}'..='\u{3134f}')
 }
 
-/// Hashes of the units of `text` in order, blind to case, spaces and punctuation. The same in every process.
-pub(crate) fn units(text: &str) -> Vec<u64> {
-    let mut units = Vec::with_capacity(text.len() / 5);
+/// Hashes of the words of `text` in order, blind to case, spaces and punctuation. The same in every process.
+pub(crate) fn word_hashes(text: &str) -> Vec<u64> {
+    let mut words = Vec::with_capacity(text.len() / 5);
     let mut word: Option<u64> = None;
     for c in text.chars() {
         if c.is_ascii_alphanumeric() {
             word = Some(step(word.unwrap_or(BASIS), u64::from(c.to_ascii_lowercase())));
         } else if c.is_ascii() {
             if c != '\'' {
-                units.extend(word.take().map(mix));
+                words.extend(word.take().map(mix));
             }
         } else if is_ideograph(c) {
-            units.extend(word.take().map(mix));
-            units.push(mix(step(BASIS, c.into())));
+            words.extend(word.take().map(mix));
+            words.push(mix(step(BASIS, c.into())));
         } else if c.is_alphanumeric() {
             word = Some(c.to_lowercase().fold(word.unwrap_or(BASIS), |word, c| step(word, c.into())));
         } else if c != '’' {
-            units.extend(word.take().map(mix));
+            words.extend(word.take().map(mix));
         }
     }
-    units.extend(word.map(mix));
-    units
+    words.extend(word.map(mix));
+    words
 }
 
-/// One number for each run of `n` units, in order.
-pub(crate) fn runs(units: &[u64], n: usize) -> impl Iterator<Item = u64> {
-    units.windows(n).map(|run| mix(run.iter().fold(BASIS, |hash, unit| step(hash, *unit))))
+/// One hash for each run of `n` words, in order.
+pub(crate) fn shingles(words: &[u64], n: usize) -> impl Iterator<Item = u64> {
+    words.windows(n).map(|run| mix(run.iter().fold(BASIS, |hash, word| step(hash, *word))))
 }
 
-/// Number of units of `text`.
-pub(crate) fn count(text: &str) -> usize {
-    units(text).len()
+/// Number of words of `text`.
+pub(crate) fn word_count(text: &str) -> usize {
+    word_hashes(text).len()
 }
 
 /// Tokens of a text under a usual byte-pair tokenizer, estimated: one a Chinese character, one for four of other characters.
@@ -63,18 +61,12 @@ pub(crate) fn tokens(text: &str) -> u64 {
 
 /// One number for a text, blind to case, spaces and punctuation.
 pub(crate) fn fingerprint(text: &str) -> u64 {
-    mix(units(text).into_iter().fold(BASIS, step))
+    mix(word_hashes(text).into_iter().fold(BASIS, step))
 }
 
-/// Hashes of all runs of `n` units, in order.
+/// Hashes of all shingles of the length that suits the language, in order.
 pub(crate) fn ngrams(text: &str, language: Language) -> Vec<u64> {
-    runs(&units(text), n(language)).collect()
-}
-
-/// Share of `items` that `seen` holds already or that came before among them. All items are added to `seen`.
-pub(crate) fn share_seen(items: &[u64], seen: &mut HashSet<u64>) -> f64 {
-    let repeated = items.iter().filter(|item| !seen.insert(**item)).count();
-    if items.is_empty() { 0.0 } else { repeated as f64 / items.len() as f64 }
+    shingles(&word_hashes(text), shingle_length(language)).collect()
 }
 
 /// The sentences of `text`, none empty; a line end ends a sentence too. Their ends keep punctuation and closing quotes.
@@ -101,7 +93,7 @@ fn sentence_end(line: &str) -> usize {
         if !ideographic && !matches!(c, '.' | '!' | '?') {
             continue;
         }
-        while chars.next_if(|(_, c)| is_end(*c)).is_some() {}
+        while chars.next_if(|(_, c)| is_sentence_end(*c)).is_some() {}
         match chars.peek() {
             None => break,
             Some((at, next)) if ideographic || next.is_whitespace() => return *at,
@@ -112,7 +104,7 @@ fn sentence_end(line: &str) -> usize {
 }
 
 /// What may follow the mark that ends a sentence.
-pub(crate) const fn is_end(c: char) -> bool {
+pub(crate) const fn is_sentence_end(c: char) -> bool {
     matches!(
         c,
         '.' | '!'
@@ -167,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_a_word_or_an_ideograph() {
-        assert_eq!(count("Don't stop, it's 1999!"), 4);
-        assert_eq!(count("使用GPT模型"), 5);
+    fn an_ideograph_counts_as_a_word() {
+        assert_eq!(word_count("Don't stop, it's 1999!"), 4);
+        assert_eq!(word_count("使用GPT模型"), 5);
         assert_eq!(fingerprint("The  SHIP, sank."), fingerprint("the ship sank"));
         assert_ne!(fingerprint("the ship sank"), fingerprint("the ship sailed"));
     }

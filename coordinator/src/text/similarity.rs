@@ -1,10 +1,10 @@
 //! Finds texts that say nearly the same: MinHash with locality-sensitive hashing, then a comparison.
 //!
-//! A text is the set of its runs of five units (words; single characters where a script writes no spaces), blind to
-//! case and punctuation. Two texts are as similar as the share of runs that they have in common (Jaccard). To compare
+//! A text is the set of its shingles of five words (single characters where a script writes no spaces), blind to
+//! case and punctuation. Two texts are as similar as the share of shingles that they have in common (Jaccard). To compare
 //! each text with all others would take for ever, so [`Signature`] holds 96 minima of hashes of the set: two texts agree
 //! in each with the probability of their similarity. The minima are cut into bands, and only texts that agree in a whole
-//! band are compared, by their sketches: exactly up to 128 runs, by a sample of 128 runs beyond.
+//! band are compared, by their sketches: exactly up to 128 shingles, by a sample of 128 beyond.
 //!
 //! The width of a band follows the threshold: the widest one by which a pair at the threshold meets with a probability
 //! of 0.99 or more. At 0.8 that is 16 bands of 6; a pair at 0.9 is then missed once in a hundred thousand.
@@ -16,13 +16,13 @@ mod table;
 mod tests;
 
 use minhash::{LANES, minima};
-use sketch::{Shelf, similarity, sketch};
+use sketch::{SketchStore, similarity, sketch};
 use table::Table;
 
 use crate::text::shingles;
 
-/// Units of one run.
-const RUN: usize = 5;
+/// Words of a shingle.
+const SHINGLE_WORDS: usize = 5;
 /// Probability with which a pair at the threshold must meet in a band.
 const RECALL: f64 = 0.99;
 
@@ -34,18 +34,19 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// The signature of a text.
     pub fn of(text: &str) -> Self {
-        let units = shingles::units(text);
-        // A text of fewer units is one run; of none, it is what it is.
-        let mut runs: Vec<u32> = match units.len() {
+        let words = shingles::word_hashes(text);
+        // A text of fewer words is one shingle; of none, it is what it is.
+        let mut shingles: Vec<u32> = match words.len() {
             0 => {
                 vec![blake3::hash(text.trim().as_bytes()).as_bytes()[..4].iter().fold(0, |n, b| n << 8 | u32::from(*b))]
             }
-            few => shingles::runs(&units, few.min(RUN)).map(|run| run as u32).collect(),
+            few => shingles::shingles(&words, few.min(SHINGLE_WORDS)).map(|shingle| shingle as u32).collect(),
         };
-        let minima = minima(&runs);
-        sketch(&mut runs);
-        Self { minima, sketch: runs }
+        let minima = minima(&shingles);
+        sketch(&mut shingles);
+        Self { minima, sketch: shingles }
     }
 }
 
@@ -65,21 +66,27 @@ pub struct Index {
     /// Minima of one band.
     width: usize,
     bands: Vec<Table>,
-    shelf: Shelf,
+    sketches: SketchStore,
 }
 
 impl Index {
     /// `threshold` is the least similarity at which two texts count as near duplicates, above 0 and up to 1.
     pub fn new(threshold: f64) -> Self {
         let width = width(threshold);
-        Self { threshold, width, bands: (0..LANES / width).map(|_| Table::new()).collect(), shelf: Shelf::default() }
+        Self {
+            threshold,
+            width,
+            bands: (0..LANES / width).map(|_| Table::new()).collect(),
+            sketches: SketchStore::default(),
+        }
     }
 
     /// Number of texts.
     pub fn len(&self) -> usize {
-        self.shelf.len()
+        self.sketches.len()
     }
 
+    /// True if it holds no text.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -88,7 +95,7 @@ impl Index {
     pub fn nearest(&self, text: &Signature) -> Option<Match> {
         let mut best: Option<Match> = None;
         let mut seen: Vec<u32> = Vec::new();
-        for (band, table) in self.tags(text).zip(&self.bands) {
+        for (band, table) in self.band_hashes(text).zip(&self.bands) {
             for id in table.get(band) {
                 if seen.contains(&id) {
                     continue;
@@ -97,7 +104,7 @@ impl Index {
                 if seen.len() < 64 {
                     seen.push(id);
                 }
-                let similarity = similarity(&text.sketch, self.shelf.get(id));
+                let similarity = similarity(&text.sketch, self.sketches.get(id));
                 let found = Match { text: id, similarity };
                 let better = |best: &Match| (similarity, best.text) > (best.similarity, id);
                 if similarity >= self.threshold && best.as_ref().is_none_or(better) {
@@ -110,18 +117,19 @@ impl Index {
 
     /// All texts at or above the threshold.
     pub fn all(&self, text: &Signature) -> Vec<Match> {
-        let mut ids: Vec<u32> = self.tags(text).zip(&self.bands).flat_map(|(tag, table)| table.get(tag)).collect();
+        let mut ids: Vec<u32> =
+            self.band_hashes(text).zip(&self.bands).flat_map(|(tag, table)| table.get(tag)).collect();
         ids.sort_unstable();
         ids.dedup();
         let matches =
-            ids.into_iter().map(|id| Match { text: id, similarity: similarity(&text.sketch, self.shelf.get(id)) });
+            ids.into_iter().map(|id| Match { text: id, similarity: similarity(&text.sketch, self.sketches.get(id)) });
         matches.filter(|found| found.similarity >= self.threshold).collect()
     }
 
     /// Adds a text, and gives its number.
     pub fn insert(&mut self, text: &Signature) -> u32 {
-        let id = self.shelf.add(&text.sketch);
-        let tags: Vec<u32> = self.tags(text).collect();
+        let id = self.sketches.add(&text.sketch);
+        let tags: Vec<u32> = self.band_hashes(text).collect();
         for (tag, table) in tags.into_iter().zip(&mut self.bands) {
             table.insert(tag, id);
         }
@@ -136,7 +144,7 @@ impl Index {
         }
     }
 
-    fn tags<'a>(&self, text: &'a Signature) -> impl Iterator<Item = u32> + use<'a> {
+    fn band_hashes<'a>(&self, text: &'a Signature) -> impl Iterator<Item = u32> + use<'a> {
         text.minima
             .chunks_exact(self.width)
             .map(|band| band.iter().fold(0, |tag, lane| shingles::mix(tag ^ u64::from(*lane)).wrapping_add(1)) as u32)

@@ -29,10 +29,10 @@ impl Cut {
 
     /// Makes a call of which the first reply is lost.
     async fn call<T>(&self, call: impl Future<Output = T>) -> T {
-        let before = self.proxy.cuts();
-        self.proxy.cut_next_answer();
+        let before = self.proxy.dropped_replies();
+        self.proxy.drop_next_reply();
         let answer = call.await;
-        assert_eq!(self.proxy.cuts(), before + 1, "the reply of this call was cut off");
+        assert_eq!(self.proxy.dropped_replies(), before + 1, "the reply of this call was cut off");
         answer
     }
 }
@@ -133,11 +133,11 @@ async fn a_slow_reply_is_waited_for_and_a_dead_connection_is_dropped() {
     assert_eq!(fixture.store.counts(&run).await.unwrap().ready, 1);
     proxy.delay(Duration::ZERO);
 
-    proxy.deaf(true);
+    proxy.set_blackhole(true);
     let begin = tokio::time::Instant::now();
     let error = fixture.store.counts(&run).await.unwrap_err();
     assert!(matches!(&error, StoreError::Unreachable(text) if text.contains("127.0.0.1:")), "{error}");
     assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
-    proxy.deaf(false);
+    proxy.set_blackhole(false);
     assert_eq!(fixture.store.counts(&run).await.unwrap().ready, 1, "the next call takes another connection");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, RedisTls, StoreError, open};
 use longhand_tests::cluster::Cluster;
-use longhand_tests::sentinel::Watched;
+use longhand_tests::sentinel::SentinelSet;
 use longhand_tests::server::{Kind, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
@@ -81,7 +81,7 @@ async fn a_cluster_does_all_that_a_server_does_and_outlives_a_primary() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_lead_to_the_new_primary_and_nothing_acknowledged_is_lost() {
-    let mut watched = Watched::start(PASSWORD);
+    let mut watched = SentinelSet::start(PASSWORD);
     let fixture = Fixture::at(&watched.url(), RedisOptions::default()).await;
     assert!(!format!("{fixture:?}").contains(PASSWORD), "{fixture:?}");
     let run = fixture.run("r", 3).await;
@@ -99,7 +99,7 @@ async fn sentinels_lead_to_the_new_primary_and_nothing_acknowledged_is_lost() {
     assert_eq!(fixture.commit(live, Next::Release).await, Committed::Done(None));
 
     // The old primary comes back and is made a replica: nothing is written there.
-    watched.primary.revive();
+    watched.primary.start_again();
     let (_, lease) = fixture.lease_one().await;
     fixture.end(lease, State::Accepted).await;
     fixture.assert_sound(&run).await;

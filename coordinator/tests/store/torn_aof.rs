@@ -85,7 +85,7 @@ async fn a_server_with_a_torn_file_goes_back_to_a_state_that_was() {
     let mut met = vec![false; snapshots.len()];
     for cut in all.into_iter().rev().step_by(every) {
         fs::write(&file, &whole[..cut]).unwrap();
-        server.revive();
+        server.start_again();
         let now = snapshot(&fixture).await;
         let was = snapshots.iter().position(|snapshot| *snapshot == now);
         let was = was.unwrap_or_else(|| panic!("cut at byte {cut}, the documents were never in this state: {now:#?}"));
@@ -98,7 +98,7 @@ async fn a_server_with_a_torn_file_goes_back_to_a_state_that_was() {
     assert!(met.iter().filter(|met| **met).count() >= 6, "the cuts fell between many steps: {met:?}");
     // With the whole file it continues.
     fs::write(&file, &whole).unwrap();
-    server.revive();
+    server.start_again();
     assert_eq!(snapshot(&fixture).await, snapshots[snapshots.len() - 1]);
     let (_, lease) = fixture.lease_one().await;
     fixture.end(lease, State::Accepted).await;
@@ -117,9 +117,9 @@ async fn half_a_step_that_was_repaired_away_never_comes_back() {
     server.kill();
     let after = fs::metadata(&file).unwrap().len();
     fs::File::options().write(true).open(&file).unwrap().set_len((before + after) / 2).unwrap();
-    assert!(server.mend());
-    assert!(!server.mend(), "once is enough");
-    server.revive();
+    assert!(server.repair_aof());
+    assert!(!server.repair_aof(), "once is enough");
+    server.start_again();
     // No caller was told that it was done.
     fixture.end(lease, State::Accepted).await;
     server.restart();

@@ -8,44 +8,21 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod call;
 mod portable;
 
+pub(crate) use self::call::{Call, QUERIES, SEGMENT, partial_len};
 use super::isa::Isa;
-use super::lanes::{self, LANES, Vector};
-
-pub(crate) const SEGMENT: usize = 256;
-
-/// Queries of one call at most.
-pub(crate) const QUERIES: usize = 16;
-
-/// Floats of a partial result: the weighted values, then greatest score and sum of weights.
-pub(crate) const fn partial_len(width: usize) -> usize {
-    width + LANES
-}
-
-/// One call.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Call<'a> {
-    /// Words of bf16 pairs, scaled by log2(e) / sqrt(head_dim): `[query][width / 2]`.
-    pub(crate) queries: &'a [u32],
-    /// Positions of the segment that each query sees: at least 1 and at most 16 x pieces.
-    pub(crate) visible: &'a [usize],
-    /// The segment's KV pieces, 1 to 16.
-    pub(crate) pieces: &'a [&'a [u32]],
-    /// Padded head width.
-    pub(crate) width: usize,
-    /// Pieces that are read after these: they are fetched meanwhile.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "plain Rust cannot ask"))]
-    pub(crate) ahead: &'a [&'a [u32]],
-}
+use crate::ops::exp2::exp2;
+use crate::ops::vector::{LANES, Vector, max_num};
 
 /// Writes a partial result per query to `out`, [`partial_len`] floats each.
 pub(crate) fn segment(isa: Isa, call: &Call<'_>, out: &mut [f32]) {
     let len = partial_len(call.width);
     let count = call.visible.len();
     assert!((1..=QUERIES).contains(&count) && out.len() >= count * len);
-    assert!((1..=SEGMENT / 16).contains(&call.pieces.len()) && call.width.is_multiple_of(LANES));
-    assert!(call.pieces.iter().all(|piece| piece.len() == super::kv::piece_words(call.width)));
+    assert!((1..=SEGMENT / 16).contains(&call.kv_blocks.len()) && call.width.is_multiple_of(LANES));
+    assert!(call.kv_blocks.iter().all(|kv_block| kv_block.len() == super::kv::kv_block_words(call.width)));
     assert!(call.queries.len() == count * call.width / 2);
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -61,22 +38,20 @@ pub(crate) fn segment(isa: Isa, call: &Call<'_>, out: &mut [f32]) {
 #[inline(always)]
 fn fold_body<V: Vector>(total: &mut [f32], part: &[f32]) {
     let width = total.len() - LANES;
-    let (values, [greatest, weight, ..]) = total.split_at_mut(width) else { unreachable!("a partial result") };
-    let (part_values, [part_greatest, part_weight, ..]) = part.split_at(width) else {
-        unreachable!("a partial result")
-    };
-    let most = lanes::greater(*greatest, *part_greatest);
+    let (values, [row_max, row_sum, ..]) = total.split_at_mut(width) else { unreachable!("a partial result") };
+    let (part_values, [part_max, part_sum, ..]) = part.split_at(width) else { unreachable!("a partial result") };
+    let max = max_num(*row_max, *part_max);
     let mut exponents = [0.0; LANES];
-    (exponents[0], exponents[1]) = (*greatest - most, part_greatest - most);
+    (exponents[0], exponents[1]) = (*row_max - max, part_max - max);
     let mut powers = [0.0; LANES];
-    lanes::exp2(V::load(&exponents)).store(&mut powers);
-    let [keep, add, ..] = powers;
+    exp2(V::load(&exponents)).store(&mut powers);
+    let [rescale, add, ..] = powers;
     for (values, part) in values.chunks_exact_mut(LANES).zip(part_values.chunks_exact(LANES)) {
-        let kept = V::load(values).mul(V::splat(keep));
+        let kept = V::load(values).mul(V::splat(rescale));
         kept.add(V::load(part).mul(V::splat(add))).store(values);
     }
-    *weight = *weight * keep + part_weight * add;
-    *greatest = most;
+    *row_sum = *row_sum * rescale + part_sum * add;
+    *row_max = max;
 }
 
 super::isa::per_isa! {

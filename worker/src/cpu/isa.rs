@@ -68,7 +68,7 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Defines functions that compile an `#[inline(always)]` body, generic over [`super::lanes::Vector`], once per
+/// Defines functions that compile an `#[inline(always)]` body, generic over [`crate::ops::vector::Vector`], once per
 /// instruction set.
 macro_rules! per_isa {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:ident;) => {
@@ -78,12 +78,12 @@ macro_rules! per_isa {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
             fn avx512($($arg: $type),*) {
-                $body::<$crate::cpu::lanes::x86::Zmm>($($arg),*)
+                $body::<$crate::cpu::x86::Zmm>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $type),*) {
-                $body::<$crate::cpu::lanes::x86::Ymms>($($arg),*)
+                $body::<$crate::cpu::x86::Ymms>($($arg),*)
             }
             match isa {
                 #[cfg(target_arch = "x86_64")]
@@ -92,9 +92,75 @@ macro_rules! per_isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 $crate::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
-                $crate::cpu::isa::Isa::Plain => $body::<$crate::cpu::lanes::Lanes>($($arg),*),
+                $crate::cpu::isa::Isa::Plain => $body::<$crate::ops::vector::Lanes>($($arg),*),
             }
         }
     };
 }
 pub(crate) use per_isa;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::test_inputs;
+    use crate::ops::exp2::{exp2, silu};
+    use crate::ops::vector::{LANES, Lanes, Vector};
+
+    /// Every operation on two vectors, one after the other.
+    #[inline(always)]
+    fn all_body<V: Vector>(a: &[f32], b: &[f32], out: &mut Vec<f32>) {
+        let (x, y) = (V::load(a), V::load(b));
+        let vectors = [
+            x.add(y),
+            x.sub(y),
+            x.mul(y),
+            x.div(y),
+            x.min(y),
+            x.max(y),
+            x.select_gt(x, y),
+            exp2(x),
+            silu(x),
+            V::splat(a[3]),
+        ];
+        for vector in vectors {
+            let mut lanes = [0.0; LANES];
+            vector.store(&mut lanes);
+            out.extend(lanes);
+        }
+        out.extend([x.sum(), x.max_abs(y)]);
+        let mut bytes = [0; LANES];
+        out.push(x.store_i8(&mut bytes) as f32);
+        out.extend(bytes.map(f32::from));
+    }
+
+    per_isa! {
+        fn all(a: &[f32], b: &[f32], out: &mut Vec<f32>) = all_body;
+    }
+
+    #[test]
+    fn all_instruction_sets_give_the_same_bits() {
+        let odd =
+            [0.5, 1.5, -2.5, -0.0, 126.5, -127.0, 3.0, 1e-30, -1e-30, 64.0, 0.25, -7.5, 2.5, 100.49, -100.51, 0.0];
+        let others = test_inputs::floats(LANES, 9);
+        for (a, b) in [(&odd[..], &others[..]), (&others, &odd), (&odd, &odd)] {
+            let mut want = Vec::new();
+            all_body::<Lanes>(a, b, &mut want);
+            for isa in Isa::all() {
+                let mut got = Vec::new();
+                all(isa, a, b, &mut got);
+                let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&got), bits(&want), "{isa}: {got:?}, not {want:?}");
+            }
+        }
+        for poison in [f32::NAN, -f32::NAN, f32::INFINITY] {
+            let mut a = odd;
+            a[11] = poison;
+            for isa in Isa::all() {
+                let mut got = Vec::new();
+                all(isa, &a, &odd, &mut got);
+                let max_abs = got[10 * LANES + 1];
+                assert!(!max_abs.is_finite(), "{isa}: {max_abs}");
+            }
+        }
+    }
+}

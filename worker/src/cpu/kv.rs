@@ -1,17 +1,18 @@
 //! The pool of keys and values: bf16, in blocks of 16 positions.
 //!
-//! Of each layer, block and KV head there is one piece: the keys, 16 positions side by side in the lanes and two
+//! Of each layer, block and KV head there is one KV block: the keys, 16 positions side by side in the lanes and two
 //! numbers of the head in each word, `[head_dim / 2][16]`; then the values, the head in the lanes and two positions in
 //! each word, `[8][head_dim]`. So both products of attention run along words, and nothing is added across lanes.
 
 use std::io;
 
 use super::buffer::{Buffer, Shared};
-use super::lanes::{LANES, to_bf16};
 use crate::device::{BLOCK_TOKENS, BlockId};
+use crate::ops::bf16::to_bf16;
+use crate::ops::vector::LANES;
 
-/// Words of one piece for heads of (padded) width `width`.
-pub(crate) const fn piece_words(width: usize) -> usize {
+/// Words of one KV block for heads of (padded) width `width`.
+pub(crate) const fn kv_block_words(width: usize) -> usize {
     BLOCK_TOKENS * width
 }
 
@@ -45,22 +46,22 @@ pub(crate) struct KvPool {
 impl KvPool {
     pub(crate) fn new(layers: usize, blocks: usize, heads: usize, head_dim: usize) -> io::Result<Self> {
         let width = padded(head_dim);
-        let words = (layers * heads * piece_words(width)).saturating_mul(blocks);
+        let words = (layers * heads * kv_block_words(width)).saturating_mul(blocks);
         Ok(Self { blocks, heads, width, words: Buffer::try_new(words)? })
     }
 
-    fn piece_at(&self, layer: usize, block: BlockId, head: usize) -> usize {
-        ((layer * self.blocks + block as usize) * self.heads + head) * piece_words(self.width)
+    fn offset(&self, layer: usize, block: BlockId, head: usize) -> usize {
+        ((layer * self.blocks + block as usize) * self.heads + head) * kv_block_words(self.width)
     }
 
     #[inline]
-    pub(crate) fn piece(&self, layer: usize, block: BlockId, head: usize) -> &[u32] {
-        &self.words[self.piece_at(layer, block, head)..][..piece_words(self.width)]
+    pub(crate) fn kv_block(&self, layer: usize, block: BlockId, head: usize) -> &[u32] {
+        &self.words[self.offset(layer, block, head)..][..kv_block_words(self.width)]
     }
 
     pub(crate) fn writer(&mut self, layer: usize) -> Writer<'_> {
-        let first = self.piece_at(layer, 0, 0);
-        let count = self.piece_at(1, 0, 0);
+        let first = self.offset(layer, 0, 0);
+        let count = self.offset(1, 0, 0);
         Writer { heads: self.heads, width: self.width, words: Shared::new(&mut self.words[first..first + count]) }
     }
 }
@@ -80,10 +81,10 @@ impl Writer<'_> {
     /// No other thread may write this block now.
     #[inline]
     pub(crate) unsafe fn put(&self, block: BlockId, head: usize, slot: usize, key: &[f32], value: &[f32]) {
-        let size = piece_words(self.width);
+        let size = kv_block_words(self.width);
         // SAFETY: the caller vouches for the block.
-        let piece = unsafe { self.words.part((block as usize * self.heads + head) * size, size) };
-        let (keys, values) = piece.split_at_mut(size / 2);
+        let kv_block = unsafe { self.words.part((block as usize * self.heads + head) * size, size) };
+        let (keys, values) = kv_block.split_at_mut(size / 2);
         for (pairs, key) in keys.chunks_exact_mut(BLOCK_TOKENS).zip(key.chunks_exact(2)) {
             pairs[slot] = pair(key[0], key[1]);
         }

@@ -1,7 +1,7 @@
 //! The CPU device: weights repacked at load for the instruction set found at run time, a paged KV pool in bf16, and a
 //! thread pool for work of a few microseconds.
 
-mod acts;
+mod activations;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
@@ -10,17 +10,20 @@ mod buffer;
 mod forward;
 mod isa;
 mod kv;
-pub(crate) mod lanes;
+mod layer_attention;
 mod matmul;
+mod matrix;
 mod norm;
+mod partition;
+mod plan;
 mod pool;
-pub mod reference;
-pub(crate) mod rope;
-mod step;
-mod tile;
+mod projection;
+mod qk_rope;
 #[cfg(test)]
-mod twin;
+mod test_inputs;
 mod weights;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::thread::available_parallelism;
 
@@ -30,9 +33,11 @@ use self::kv::KvPool;
 use self::pool::Pool;
 use self::weights::Weights;
 use crate::device::{BLOCK_TOKENS, Device, DeviceError, StepBatch};
-use crate::engine::sampler::{SampleError, Sampler};
 use crate::model::{Model, ModelConfig, ModelError};
+use crate::ops::sampler::{SampleError, Sampler};
+use crate::ops::vector::LANES;
 
+/// How the device is set up.
 #[derive(Debug, Clone)]
 pub struct CpuOptions {
     /// Threads that decode, the caller's included; none: one per core that this process may use.
@@ -43,22 +48,26 @@ pub struct CpuOptions {
     pub max_batch_tokens: usize,
 }
 
-/// A model that cannot be brought onto this device.
+/// A model that cannot be loaded on this device.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuError {
+    /// A weight cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
-    #[error("cannot start {threads} threads: {source}; ask for fewer with --threads")]
+    /// The system gives no more threads.
+    #[error("cannot start {threads} threads: {source}; use fewer with --threads")]
     Threads { threads: usize, source: std::io::Error },
-    #[error("no memory for {blocks} KV blocks: {source}; ask for fewer")]
+    /// The KV pool does not fit into memory.
+    #[error("no memory for {blocks} KV blocks: {source}; use fewer")]
     Memory { blocks: usize, source: std::io::Error },
+    /// An option has a value that no device can have.
     #[error("{0}")]
     Options(&'static str),
 }
 
 /// Bytes of one block of the KV pool over all layers.
 pub fn kv_block_bytes(config: &ModelConfig) -> usize {
-    config.layers * config.kv_heads * kv::piece_words(kv::padded(config.head_dim)) * size_of::<u32>()
+    config.layers * config.kv_heads * kv::kv_block_words(kv::padded(config.head_dim)) * size_of::<u32>()
 }
 
 /// A [`Device`] on the processor's cores.
@@ -169,4 +178,4 @@ impl Device for CpuDevice {
     }
 }
 
-const _: () = assert!(BLOCK_TOKENS == lanes::LANES, "attention puts the positions of a block in the lanes");
+const _: () = assert!(BLOCK_TOKENS == LANES, "attention puts the positions of a block in the lanes");

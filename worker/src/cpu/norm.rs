@@ -1,8 +1,9 @@
 //! RMS norms, and SiLU times a factor, each ending in the form that the next matrix reads.
 
-use super::acts::Sink;
+use super::activations::Sink;
 use super::isa::per_isa;
-use super::lanes::{self, LANES, Lanes, Vector};
+use crate::ops::exp2::silu;
+use crate::ops::vector::{LANES, Lanes, Vector};
 
 /// `1 / sqrt(mean of squares + eps)`, summed in lanes in a fixed order.
 #[inline(always)]
@@ -45,7 +46,7 @@ fn put_body<V: Vector>(values: &[f32], sink: &Sink<'_>, row: usize) {
 fn silu_put_body<V: Vector>(gate: [&Lanes; 2], up: [&Lanes; 2], sink: &Sink<'_>, row: usize, first: usize) {
     let mut values = [0.0; 2 * LANES];
     for (half, values) in values.chunks_exact_mut(LANES).enumerate() {
-        lanes::silu(V::load(gate[half])).mul(V::load(up[half])).store(values);
+        silu(V::load(gate[half])).mul(V::load(up[half])).store(values);
     }
     // SAFETY: the thread that multiplies these outputs owns them for all rows.
     unsafe { sink.put::<V>(row, first, &values) }
@@ -71,19 +72,19 @@ per_isa! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::acts::{Acts, Forms, GROUP};
+    use crate::cpu::activations::{Activations, Forms, GROUP};
     use crate::cpu::blocks::RUN;
     use crate::cpu::isa::Isa;
-    use crate::cpu::twin;
+    use crate::cpu::test_inputs;
 
     #[test]
     fn norm_and_quantise_follow_the_formula_on_every_instruction_set() {
         for isa in Isa::all() {
             for (rows, dim) in [(1, 32), (3, 576), (513, 96), (9, 100)] {
                 let width = usize::next_multiple_of(dim, RUN);
-                let (x, weight) = (twin::floats(rows * dim, 3), twin::floats(dim, 4));
-                let mut acts = Acts::new(rows, width, Forms { quantised: true, dense: true });
-                let sink = acts.sink();
+                let (x, weight) = (test_inputs::floats(rows * dim, 3), test_inputs::floats(dim, 4));
+                let mut activations = Activations::new(rows, width, Forms { quantised: true, dense: true });
+                let sink = activations.sink();
                 let mut scratch = vec![0.0; width];
                 for row in 0..rows {
                     norm_put(isa, &x[row * dim..][..dim], &weight, 1e-5, &sink, row, &mut scratch);
@@ -94,13 +95,13 @@ mod tests {
                     let (group, lane) = (row / GROUP, row % GROUP);
                     for i in 0..dim {
                         let want = (f64::from(x[i]) / (mean + 1e-5).sqrt() * f64::from(weight[i])) as f32;
-                        let dense = acts.dense[group * width + i][lane];
+                        let dense = activations.dense[group * width + i][lane];
                         assert!((dense - want).abs() < 1e-5 * want.abs().max(0.1), "{isa}: {dense}, not {want}");
-                        let run = &acts.runs[(group * width + i) / RUN];
+                        let run = &activations.runs[(group * width + i) / RUN];
                         let got = f32::from(run.q[lane][i % RUN]) * run.scale[lane];
                         assert!((got - dense).abs() <= 0.501 * run.scale[lane], "{isa}: {got}, not {dense}");
                     }
-                    for run in &acts.runs[group * width / RUN..][..width / RUN] {
+                    for run in &activations.runs[group * width / RUN..][..width / RUN] {
                         let sum: i32 = run.q[lane].iter().map(|q| i32::from(*q)).sum();
                         assert_eq!(run.sum[lane], sum as f32 * run.scale[lane]);
                         let half: i32 = run.q[lane][16..].iter().map(|q| i32::from(*q)).sum();
@@ -115,11 +116,11 @@ mod tests {
     fn a_row_that_is_not_numbers_stays_so() {
         for isa in Isa::all() {
             for poison in [f32::NAN, f32::INFINITY] {
-                let mut acts = Acts::new(1, 64, Forms { quantised: true, dense: false });
+                let mut activations = Activations::new(1, 64, Forms { quantised: true, dense: false });
                 let mut x = vec![1.0; 64];
                 x[40] = poison;
-                put(isa, &x, &acts.sink(), 0);
-                let run = &acts.runs[1];
+                put(isa, &x, &activations.sink(), 0);
+                let run = &activations.runs[1];
                 assert!(!run.scale[0].is_finite(), "{isa}");
             }
         }
@@ -127,15 +128,15 @@ mod tests {
 
     #[test]
     fn silu_times_up_follows_the_formula() {
-        let (gate, up) = (twin::floats(32, 5), twin::floats(32, 6));
+        let (gate, up) = (test_inputs::floats(32, 5), test_inputs::floats(32, 6));
         let halves = |v: &[f32]| [0, LANES].map(|at| <Lanes as Vector>::load(&v[at..]));
         let (gates, ups) = (halves(&gate), halves(&up));
         for isa in Isa::all() {
-            let mut acts = Acts::new(11, 64, Forms { quantised: false, dense: true });
-            silu_put(isa, gates.each_ref(), ups.each_ref(), &acts.sink(), 10, 32);
+            let mut activations = Activations::new(11, 64, Forms { quantised: false, dense: true });
+            silu_put(isa, gates.each_ref(), ups.each_ref(), &activations.sink(), 10, 32);
             for i in 0..32 {
                 let want = gate[i] / (1.0 + (-gate[i]).exp()) * up[i];
-                assert!((acts.dense[64 + 32 + i][2] - want).abs() < 1e-6, "{isa}");
+                assert!((activations.dense[64 + 32 + i][2] - want).abs() < 1e-6, "{isa}");
             }
         }
     }

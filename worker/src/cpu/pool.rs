@@ -1,7 +1,7 @@
 //! Threads for work of a few microseconds: they spin a little for the next job, then park.
 //!
-//! A job is a number of chunks. Each thread has a share of them, consecutive ones, which it takes one by one, so that it
-//! reads memory straight through and finds in its cache what it had there before; then it takes from the shares of
+//! A job is a number of chunks. Each thread has a range of them, consecutive ones, which it takes one by one, so that it
+//! reads memory straight through and finds in its cache what it had there before; then it takes from the work of
 //! others. So a thread that the system has put aside holds up nobody unless it sits on a chunk, and which thread does a
 //! chunk has no influence on the result. The caller takes part.
 
@@ -23,12 +23,12 @@ const INDEX_BITS: u32 = 32;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
-/// What is left of one thread's share: its end in the high half, the next chunk to take in the low half. On a cache line
+/// What is left of one thread's range: its end in the high half, the next chunk to take in the low half. On a cache line
 /// of its own.
 #[repr(align(128))]
-struct Share(AtomicU64);
+struct WorkRange(AtomicU64);
 
-impl Share {
+impl WorkRange {
     fn set(&self, chunks: Range<usize>) {
         self.0.store((chunks.end as u64) << INDEX_BITS | chunks.start as u64, Ordering::SeqCst);
     }
@@ -50,9 +50,10 @@ impl Share {
     }
 }
 
-struct Board {
+/// The current job, and what is known of its threads.
+struct JobState {
     /// One per thread, the caller's first.
-    shares: Vec<Share>,
+    ranges: Vec<WorkRange>,
     /// Of the current job.
     chunks: AtomicUsize,
     /// Valid as long as a chunk of it is taken and not done.
@@ -67,15 +68,15 @@ struct Board {
 }
 
 // SAFETY: `job` is written by the caller only while no chunk is out, and read only by holders of a chunk.
-unsafe impl Sync for Board {}
+unsafe impl Sync for JobState {}
 // SAFETY: the raw job pointer is used as described above.
-unsafe impl Send for Board {}
+unsafe impl Send for JobState {}
 
-impl Board {
+impl JobState {
     /// Takes a chunk of the current job for thread `me` and runs it. False if there is none.
     fn work(&self, me: usize) -> bool {
-        let (before, from_me) = self.shares.split_at(me);
-        let Some(chunk) = from_me.iter().chain(before).find_map(Share::take) else { return false };
+        let (before, from_me) = self.ranges.split_at(me);
+        let Some(chunk) = from_me.iter().chain(before).find_map(WorkRange::take) else { return false };
         // SAFETY: we hold a chunk that is not done, so the caller waits in `run`: it neither replaces the job nor
         // leaves the frame that the closure lives in.
         let job = unsafe { (*self.job.get()).map(|job| &*job) };
@@ -94,13 +95,13 @@ impl Board {
     }
 
     fn has_work(&self) -> bool {
-        !self.shares.iter().all(Share::is_empty)
+        !self.ranges.iter().all(WorkRange::is_empty)
     }
 
     fn serve(&self, me: usize) {
-        let mut turn = Turn::new();
+        let mut timer = YieldTimer::new();
         while !self.stop.load(Ordering::Acquire) {
-            turn.yield_if_due();
+            timer.yield_if_due();
             let mut spins = 0;
             while !self.work(me) {
                 spins += 1;
@@ -121,9 +122,9 @@ impl Board {
 
 /// Gives the processor to others now and then, while no chunk is held. The system would else do so at a time of its own,
 /// mostly in the middle of a chunk, for which everybody waits until the thread's next turn.
-struct Turn(Instant);
+struct YieldTimer(Instant);
 
-impl Turn {
+impl YieldTimer {
     /// Shorter than what the system lets a thread run before another one.
     const LENGTH: Duration = Duration::from_micros(500);
 
@@ -140,13 +141,13 @@ impl Turn {
 }
 
 /// The chunks that a thread does unless others are faster.
-pub(crate) fn share_of(chunks: usize, thread: usize, threads: usize) -> Range<usize> {
+pub(crate) fn work_range(chunks: usize, thread: usize, threads: usize) -> Range<usize> {
     chunks * thread / threads..chunks * (thread + 1) / threads
 }
 
 /// A fixed set of threads; dropped, it ends them.
 pub(crate) struct Pool {
-    board: Arc<Board>,
+    state: Arc<JobState>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -159,8 +160,8 @@ impl fmt::Debug for Pool {
 impl Pool {
     /// `threads` counts the caller, so 1 starts none.
     pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
-        let board = Arc::new(Board {
-            shares: (0..threads).map(|_| Share(AtomicU64::new(0))).collect(),
+        let state = Arc::new(JobState {
+            ranges: (0..threads).map(|_| WorkRange(AtomicU64::new(0))).collect(),
             chunks: AtomicUsize::new(0),
             job: UnsafeCell::new(None),
             done: AtomicUsize::new(0),
@@ -170,10 +171,10 @@ impl Pool {
             sleepers: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
-        let mut pool = Self { board, workers: Vec::new() };
+        let mut pool = Self { state, workers: Vec::new() };
         for index in 1..threads {
-            let board = Arc::clone(&pool.board);
-            pool.workers.push(thread::Builder::new().name(format!("cpu-{index}")).spawn(move || board.serve(index))?);
+            let state = Arc::clone(&pool.state);
+            pool.workers.push(thread::Builder::new().name(format!("cpu-{index}")).spawn(move || state.serve(index))?);
         }
         Ok(pool)
     }
@@ -189,52 +190,52 @@ impl Pool {
             return;
         }
         assert!(chunks < 1 << 31, "{chunks} chunks");
-        let board = &*self.board;
+        let state = &*self.state;
         // SAFETY: only the lifetime is erased. No chunk is out (the last `run` waited for all), so nobody reads `job`
         // now, and this frame is not left before all chunks of it are done.
         unsafe {
-            *board.job.get() =
+            *state.job.get() =
                 Some(std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(std::ptr::from_ref(job)));
         }
-        board.done.store(0, Ordering::Relaxed);
-        board.chunks.store(chunks, Ordering::Relaxed);
-        for (thread, share) in board.shares.iter().enumerate() {
-            share.set(share_of(chunks, thread, board.shares.len()));
+        state.done.store(0, Ordering::Relaxed);
+        state.chunks.store(chunks, Ordering::Relaxed);
+        for (thread, range) in state.ranges.iter().enumerate() {
+            range.set(work_range(chunks, thread, state.ranges.len()));
         }
-        // Pairs with the sleeper's increment: either we see it asleep or it sees the shares.
+        // Pairs with the sleeper's increment: either we see it asleep or it sees the work.
         fence(Ordering::SeqCst);
-        if board.sleepers.load(Ordering::SeqCst) > 0 {
+        if state.sleepers.load(Ordering::SeqCst) > 0 {
             self.workers.iter().for_each(|worker| worker.thread().unpark());
         }
-        while board.work(0) {}
+        while state.work(0) {}
         self.wait(chunks);
-        let panic = board.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let panic = state.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
     }
 
     fn wait(&self, chunks: usize) {
-        let board = &*self.board;
-        let is_done = || board.done.load(Ordering::SeqCst) == chunks;
+        let state = &*self.state;
+        let is_done = || state.done.load(Ordering::SeqCst) == chunks;
         for _ in 0..SPINS {
             if is_done() {
                 return;
             }
             std::hint::spin_loop();
         }
-        *board.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
-        board.caller_parked.store(true, Ordering::SeqCst);
+        *state.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
+        state.caller_parked.store(true, Ordering::SeqCst);
         while !is_done() {
             thread::park();
         }
-        board.caller_parked.store(false, Ordering::SeqCst);
+        state.caller_parked.store(false, Ordering::SeqCst);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.board.stop.store(true, Ordering::SeqCst);
+        self.state.stop.store(true, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker catches the panics of its jobs, so it cannot have died of one.

@@ -1,21 +1,22 @@
 //! All weights of a model, repacked.
 
-use super::acts::Forms;
+use super::activations::Forms;
+use super::matrix::Matrix;
 use super::pool::Pool;
-use super::tile::Matrix;
-use crate::model::{Model, ModelError, dequantize};
+use crate::model::LayerWeight::*;
+use crate::model::{LayerSpec, Model, ModelError, WeightId};
 
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) attn_norm: Vec<f32>,
     /// Queries, keys, values.
     pub(crate) qkv: [Matrix; 3],
-    /// Empty where the family has none.
+    /// Empty where the layer has none.
     pub(crate) biases: [Vec<f32>; 3],
-    /// Of each head's query and key; empty where the family has none.
-    pub(crate) head_norms: [Vec<f32>; 2],
+    /// Of each head's query and key; empty where the layer has none.
+    pub(crate) qk_norms: [Vec<f32>; 2],
     pub(crate) output: Matrix,
-    pub(crate) ffn_norm: Vec<f32>,
+    pub(crate) mlp_norm: Vec<f32>,
     pub(crate) gate: Matrix,
     pub(crate) up: Matrix,
     pub(crate) down: Matrix,
@@ -27,50 +28,45 @@ pub(crate) struct Weights {
     pub(crate) layers: Vec<Layer>,
     pub(crate) output_norm: Vec<f32>,
     /// None if it is the embedding.
-    head: Option<Matrix>,
+    lm_head: Option<Matrix>,
 }
 
 impl Weights {
+    /// Repacks all weights for the kernels.
     pub(crate) fn load(model: &Model, pool: &mut Pool) -> Result<Self, ModelError> {
         let config = model.config();
-        let mut layers = Vec::with_capacity(config.layers);
-        for index in 0..config.layers {
-            let name = |part: &str| format!("blk.{index}.{part}");
-            let mut matrix = |part: &str| packed(model, &name(&format!("{part}.weight")), pool);
-            let qkv = [matrix("attn_q")?, matrix("attn_k")?, matrix("attn_v")?];
-            let (output, gate) = (matrix("attn_output")?, matrix("ffn_gate")?);
-            let (up, down) = (matrix("ffn_up")?, matrix("ffn_down")?);
-            let vector = |part: &str, present: bool| match present {
-                true => floats(model, &name(part)),
-                false => Ok(Vec::new()),
-            };
-            let bias = config.qkv_bias;
-            layers.push(Layer {
-                attn_norm: vector("attn_norm.weight", true)?,
-                qkv,
-                biases: [vector("attn_q.bias", bias)?, vector("attn_k.bias", bias)?, vector("attn_v.bias", bias)?],
-                head_norms: [
-                    vector("attn_q_norm.weight", config.qk_norm)?,
-                    vector("attn_k_norm.weight", config.qk_norm)?,
-                ],
-                output,
-                ffn_norm: vector("ffn_norm.weight", true)?,
-                gate,
-                up,
-                down,
-            });
-        }
-        let head = if config.tied { None } else { Some(packed(model, "output.weight", pool)?) };
+        let layers = (0..config.layers).map(|index| Layer::load(model, index, pool)).collect::<Result<_, _>>()?;
+        let lm_head = if config.tied_embeddings { None } else { Some(packed(model, WeightId::LmHead, pool)?) };
         Ok(Self {
-            embedding: packed(model, "token_embd.weight", pool)?,
+            embedding: packed(model, WeightId::Embedding, pool)?,
             layers,
-            output_norm: floats(model, "output_norm.weight")?,
-            head,
+            output_norm: model.floats(WeightId::OutputNorm)?,
+            lm_head,
         })
     }
 
-    pub(crate) fn head(&self) -> &Matrix {
-        self.head.as_ref().unwrap_or(&self.embedding)
+    pub(crate) fn lm_head(&self) -> &Matrix {
+        self.lm_head.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+impl Layer {
+    fn load(model: &Model, index: usize, pool: &mut Pool) -> Result<Self, ModelError> {
+        let LayerSpec { qkv_bias, qk_norm, .. } = model.config().layer;
+        let mut matrix = |weight| packed(model, WeightId::Layer(index, weight), pool);
+        let vector = |weight| model.floats(WeightId::Layer(index, weight));
+        let vector_if = |present, weight| if present { vector(weight) } else { Ok(Vec::new()) };
+        Ok(Self {
+            attn_norm: vector(AttnNorm)?,
+            qkv: [matrix(QProj)?, matrix(KProj)?, matrix(VProj)?],
+            biases: [vector_if(qkv_bias, QBias)?, vector_if(qkv_bias, KBias)?, vector_if(qkv_bias, VBias)?],
+            qk_norms: [vector_if(qk_norm, QNorm)?, vector_if(qk_norm, KNorm)?],
+            output: matrix(OProj)?,
+            mlp_norm: vector(MlpNorm)?,
+            gate: matrix(GateProj)?,
+            up: matrix(UpProj)?,
+            down: matrix(DownProj)?,
+        })
     }
 }
 
@@ -82,14 +78,6 @@ pub(crate) fn forms<'a>(matrices: impl IntoIterator<Item = &'a Matrix>) -> Forms
     })
 }
 
-fn packed(model: &Model, name: &str, pool: &mut Pool) -> Result<Matrix, ModelError> {
-    Ok(Matrix::pack(&model.tensor(name)?, pool))
-}
-
-/// A norm or a bias.
-pub(crate) fn floats(model: &Model, name: &str) -> Result<Vec<f32>, ModelError> {
-    let tensor = model.tensor(name)?;
-    let mut out = vec![0.0; tensor.shape.iter().product()];
-    dequantize(tensor.dtype, tensor.data, &mut out).map_err(|_| ModelError::NoSuchWeight(name.to_owned()))?;
-    Ok(out)
+fn packed(model: &Model, weight: WeightId, pool: &mut Pool) -> Result<Matrix, ModelError> {
+    Ok(Matrix::pack(&model.tensor(weight)?, pool))
 }

@@ -4,7 +4,8 @@ use half::bf16;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::gpu::{Buffer, FP8_GPU, Factors, Gpu, GpuError, Into, Product, Ptr, bytes_of, bytes_of_mut};
+use super::capacity::Capacity;
+use super::gpu::{Buffer, Epilogue, FP8_GPU, Gemm, Gpu, GpuError, OperandType, Ptr, bytes_of, bytes_of_mut};
 use super::kernels::decode::{self, Decode};
 use super::kernels::embed::Embed;
 use super::kernels::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
@@ -14,14 +15,14 @@ use super::kernels::quantise::{QuantiseRows, Rescale};
 use super::kernels::rope::{Angles, Rope};
 use super::kernels::sample::{self, Sample};
 use super::kernels::silu::SiluMul;
-use super::packet::{Capacity, Packet, Shape, Style, Wishes};
+use super::sampling_inputs::SamplingInputs;
+use super::step_inputs::{BatchLayout, GraphKey, StepInputs};
 use super::weights::{Layer, Matrix, WeightFormat, Weights};
-use crate::cpu::rope;
 use crate::model::{ModelConfig, RopeStyle};
 
 /// Rows that are multiplied together where results must not depend on company: by one plan, whatever the batch. Up to
 /// here a product is bound by its weights, so decoding loses nothing; prompts read the weights more often than they need.
-pub(super) const ALIKE_ROWS: usize = 128;
+pub(super) const DETERMINISTIC_ROWS: usize = 128;
 
 /// Products of eight-bit floats have a multiple of this in rows, as they have in outputs and inputs: NVIDIA's documentation
 /// asks for it, and the tensor cores compute no fewer.
@@ -43,23 +44,23 @@ pub(super) struct Scratch {
     attended: Buffer<bf16>,
     /// Results of parts of a context, before they are folded.
     partial: Buffer<f32>,
-    /// Their greatest scores and sums of weights.
-    peaks: Buffer<f32>,
+    /// Their row maxima and row sums.
+    softmax_stats: Buffer<f32>,
     /// `[rows][gate + up]`
-    both: Buffer<bf16>,
+    gate_up: Buffer<bf16>,
     /// `[rows][ffn]`
     hidden: Buffer<bf16>,
     /// What is multiplied with fp8 weights, `[rows][the widest]`, its scales, `[rows]`, and the sums of the products. Empty
     /// where weights are bf16.
-    eights: Buffer<u8>,
+    fp8_rows: Buffer<u8>,
     row_scales: Buffer<f32>,
     sums: Buffer<f32>,
     /// `[samples][vocab]`
     logits: Buffer<f32>,
     /// The greatest of each chunk of logits, `[samples][chunks][2]`.
-    greatest: Buffer<f32>,
-    /// Ids, or what was wrong: `[samples]`, and room for what fills up the last part of them.
-    chosen: Buffer<u32>,
+    logit_peaks: Buffer<f32>,
+    /// Ids, or error codes: `[samples]`, and room for padding.
+    sampled: Buffer<u32>,
 }
 
 /// Weights, the pool of keys and values, and what steps need.
@@ -70,49 +71,51 @@ pub(super) struct Forward {
     scratch: Scratch,
     /// Of each pair of a head.
     frequencies: Buffer<f32>,
-    /// Of one layer after the other; empty until it is taken.
+    /// Of one layer after the other; none until it is allocated.
     pool: Option<Buffer<u8>>,
     blocks: usize,
     kv: KvShape,
     multiprocessors: u32,
     capacity: Capacity,
-    style: Style,
+    layout: BatchLayout,
 }
 
-/// What of a model's shape or weights the kernels, or a GPU of this compute capability, cannot do.
-pub(super) fn fault(config: &ModelConfig, weights: WeightFormat, capability: (u32, u32)) -> Option<String> {
+/// Why the kernels, or a GPU of this compute capability, cannot run a model of this shape; none if they can.
+pub(super) fn unsupported(config: &ModelConfig, weights: WeightFormat, capability: (u32, u32)) -> Option<String> {
     if weights == WeightFormat::Fp8 && capability < FP8_GPU {
         let ((major, minor), (need, point)) = (capability, FP8_GPU);
         return Some(format!(
             "fp8 weights need a GPU of compute capability {need}.{point} or newer (Ada, Hopper), this one has \
-             {major}.{minor}: leave out --weight-dtype fp8"
+             {major}.{minor}; leave out --weight-dtype fp8"
         ));
     }
     if !HEAD_DIMS.contains(&config.head_dim) {
         let (head_dim, widths) = (config.head_dim, HEAD_DIMS);
         return Some(format!(
-            "heads of {head_dim} numbers are not supported on a GPU, only of {widths:?}: say --device cpu"
+            "heads of width {head_dim} are not supported on a GPU, only of {widths:?}; use --device cpu"
         ));
     }
-    let (group, most) = (config.heads / config.kv_heads, Span::QUERIES);
-    if group > most {
+    let (group, max) = (config.heads / config.kv_heads, Span::QUERIES);
+    if group > max {
         return Some(format!(
-            "{group} query heads to a key-value head are more than the {most} that a GPU takes: say --device cpu"
+            "{group} query heads to a key-value head exceed the {max} that the GPU kernels support; use --device cpu"
         ));
     }
-    if config.vocab > sample::MOST_VOCAB {
-        let (vocab, most) = (config.vocab, sample::MOST_VOCAB);
+    if config.vocab > sample::MAX_VOCAB {
+        let (vocab, max) = (config.vocab, sample::MAX_VOCAB);
         return Some(format!(
-            "a vocabulary of {vocab} is more than the {most} that a GPU samples from: say --device cpu"
+            "a vocabulary of {vocab} tokens exceeds the {max} that the GPU kernels support; use --device cpu"
         ));
     }
     let (unit, remedy) = match weights {
-        WeightFormat::Bf16 => (8, "say --device cpu"),
+        WeightFormat::Bf16 => (8, "use --device cpu"),
         WeightFormat::Fp8 => (16, "leave out --weight-dtype fp8"),
     };
     let sizes = [("width", config.dim), ("feed-forward width", config.ffn)];
-    let odd = sizes.into_iter().find(|(_, size)| size % unit != 0);
-    odd.map(|(name, size)| format!("the model's {name} {size} is no multiple of {unit}, as a GPU needs it: {remedy}"))
+    let uneven = sizes.into_iter().find(|(_, size)| size % unit != 0);
+    uneven.map(|(name, size)| {
+        format!("the model's {name} {size} is not a multiple of {unit}, which the GPU kernels require; {remedy}")
+    })
 }
 
 /// The most numbers of a row on their way into a product, and out of it, where weights are fp8.
@@ -141,13 +144,13 @@ impl Forward {
         config: ModelConfig,
         weights: Weights,
         capacity: Capacity,
-        style: Style,
+        layout: BatchLayout,
         (weight_format, kv_format): (WeightFormat, KvFormat),
     ) -> Result<Self, GpuError> {
         let Capacity { rows, sequences, vocab, .. } = capacity;
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let (widest_in, widest_out) = widest(&config, weight_format);
-        let multiprocessors = gpu.about().multiprocessors;
+        let multiprocessors = gpu.properties().multiprocessors;
         let splits = |singles| decode::splits(multiprocessors, singles, config.heads, config.kv_heads);
         let parts = (1..=sequences).map(|singles| singles * splits(singles)).max().unwrap_or(0) * config.heads;
         let scratch = Scratch {
@@ -158,19 +161,19 @@ impl Forward {
             queries: Buffer::new(gpu, rows * q)?,
             attended: Buffer::new(gpu, rows * q)?,
             partial: Buffer::new(gpu, parts * config.head_dim)?,
-            peaks: Buffer::new(gpu, parts * 2)?,
-            both: Buffer::new(gpu, rows * 2 * config.ffn)?,
+            softmax_stats: Buffer::new(gpu, parts * 2)?,
+            gate_up: Buffer::new(gpu, rows * 2 * config.ffn)?,
             hidden: Buffer::new(gpu, rows * config.ffn)?,
-            eights: Buffer::new(gpu, rows.next_multiple_of(FP8_ROWS) * widest_in)?,
+            fp8_rows: Buffer::new(gpu, rows.next_multiple_of(FP8_ROWS) * widest_in)?,
             row_scales: Buffer::new(gpu, rows)?,
             sums: Buffer::new(gpu, rows.next_multiple_of(FP8_ROWS) * widest_out)?,
             logits: Buffer::new(gpu, sequences * vocab)?,
-            greatest: Buffer::new(gpu, sequences * sample::chunks(vocab) * 2)?,
-            chosen: Buffer::new(gpu, 2 * sequences)?,
+            logit_peaks: Buffer::new(gpu, sequences * sample::chunks(vocab) * 2)?,
+            sampled: Buffer::new(gpu, 2 * sequences)?,
         };
-        let frequencies = Buffer::from_slice(gpu, &rope::frequencies(&config))?;
+        let frequencies = Buffer::from_slice(gpu, &config.rope_frequencies())?;
         let kv = KvShape { kv_heads: config.kv_heads, head_dim: config.head_dim, format: kv_format };
-        Ok(Self { config, weights, scratch, frequencies, pool: None, blocks: 0, kv, multiprocessors, capacity, style })
+        Ok(Self { config, weights, scratch, frequencies, pool: None, blocks: 0, kv, multiprocessors, capacity, layout })
     }
 
     pub(super) fn vocab(&self) -> usize {
@@ -190,66 +193,72 @@ impl Forward {
         self.config.layers * self.kv.block_bytes()
     }
 
-    pub(super) fn take_pool(&mut self, gpu: &dyn Gpu, blocks: usize) -> Result<(), GpuError> {
+    pub(super) fn allocate_kv(&mut self, gpu: &dyn Gpu, blocks: usize) -> Result<(), GpuError> {
         self.pool = Some(Buffer::new(gpu, blocks * self.block_bytes())?);
         self.blocks = blocks;
         Ok(())
     }
 
-    /// Does each product once, in all sizes, so that the ways of doing it are timed before anybody waits: on numbers of
-    /// chance, as products of zeros are faster than any other.
-    pub(super) fn try_products(&self, gpu: &dyn Gpu, fit: impl Fn(usize) -> usize) -> Result<(), GpuError> {
-        let mut chance = SmallRng::seed_from_u64(2);
+    /// Does each matrix product once, in all sizes, so that its algorithms are timed before anybody waits: on random numbers,
+    /// as products of zeros are faster than any other.
+    pub(super) fn autotune(&self, gpu: &dyn Gpu, padded: impl Fn(usize) -> usize) -> Result<(), GpuError> {
+        let mut rng = SmallRng::seed_from_u64(2);
         for input in [&self.scratch.normed, &self.scratch.attended, &self.scratch.hidden] {
-            let numbers: Vec<bf16> = (0..input.len()).map(|_| bf16::from_f32(chance.random_range(-1.0..1.0))).collect();
+            let numbers: Vec<bf16> = (0..input.len()).map(|_| bf16::from_f32(rng.random_range(-1.0..1.0))).collect();
             gpu.write(input.ptr(), bytes_of(&numbers))?;
         }
         let mut rows = 1;
         while rows <= self.capacity.rows {
-            let size = fit(rows);
+            let size = padded(rows);
             if let Some(layer) = self.weights.layers.first() {
-                self.project(gpu, layer, size)?;
-                self.put_back(gpu, layer, size)?;
-                self.widen(gpu, layer, size)?;
-                self.narrow(gpu, layer, size)?;
+                self.qkv_proj(gpu, layer, size)?;
+                self.o_proj(gpu, layer, size)?;
+                self.gate_up_proj(gpu, layer, size)?;
+                self.down_proj(gpu, layer, size)?;
             }
             if size <= self.capacity.sequences {
-                self.score(gpu, size)?;
+                self.lm_head(gpu, size)?;
             }
             rows = size + 1;
         }
         gpu.synchronize()
     }
 
-    /// Chooses tokens from what the layers left, as the wishes on their way say: the first of them is number `first`.
-    pub(super) fn choose(&self, gpu: &dyn Gpu, wishes: &Wishes, count: usize, first: usize) -> Result<(), GpuError> {
-        self.norm(gpu, self.scratch.x.ptr(), wishes.rows(), &self.weights.output_norm, count)?;
-        self.score(gpu, count)?;
+    /// Samples tokens from what the layers left, as `sampling` says; the first of them is number `first`.
+    pub(super) fn sample(
+        &self,
+        gpu: &dyn Gpu,
+        sampling: &SamplingInputs,
+        count: usize,
+        first: usize,
+    ) -> Result<(), GpuError> {
+        self.norm(gpu, self.scratch.x.ptr(), sampling.rows(), &self.weights.output_norm, count)?;
+        self.lm_head(gpu, count)?;
         Sample {
             logits: self.scratch.logits.ptr(),
-            rows: wishes.choices(),
-            biases: wishes.lists(),
-            penalised: wishes.lists(),
-            masks: wishes.lists(),
-            peaks: self.scratch.greatest.ptr(),
-            tokens: self.scratch.chosen.at(first),
+            rows: sampling.choices(),
+            biases: sampling.lists(),
+            penalised: sampling.lists(),
+            masks: sampling.lists(),
+            peaks: self.scratch.logit_peaks.ptr(),
+            tokens: self.scratch.sampled.at(first),
             count,
             vocab: self.config.vocab,
         }
         .launch(gpu)
     }
 
-    /// Where tokens are left that were chosen.
-    pub(super) fn chosen(&self) -> Ptr {
-        self.scratch.chosen.ptr()
+    /// Where sampled tokens are left.
+    pub(super) fn sampled(&self) -> Ptr {
+        self.scratch.sampled.ptr()
     }
 
     /// The layers of a step. The residual stream is left in `x`.
-    pub(super) fn layers(&self, gpu: &dyn Gpu, packet: &Packet, shape: Shape) -> Result<(), GpuError> {
+    pub(super) fn layers(&self, gpu: &dyn Gpu, inputs: &StepInputs, shape: GraphKey) -> Result<(), GpuError> {
         let Self { config, scratch, .. } = self;
         Embed {
-            tokens: packet.tokens(),
-            sampled: self.chosen(),
+            tokens: inputs.tokens(),
+            sampled: self.sampled(),
             table: self.weights.embedding.ptr(),
             x: scratch.x.ptr(),
             rows: shape.rows,
@@ -258,7 +267,7 @@ impl Forward {
         }
         .launch(gpu)?;
         Angles {
-            positions: packet.positions(),
+            positions: inputs.positions(),
             frequencies: self.frequencies.ptr(),
             angles: scratch.angles.ptr(),
             rows: shape.rows,
@@ -267,14 +276,14 @@ impl Forward {
         .launch(gpu)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             self.norm(gpu, scratch.x.ptr(), Ptr::NULL, &layer.attn_norm, shape.rows)?;
-            self.project(gpu, layer, shape.rows)?;
-            self.attend(gpu, index, layer, packet, shape)?;
-            self.put_back(gpu, layer, shape.rows)?;
-            self.norm(gpu, scratch.x.ptr(), Ptr::NULL, &layer.ffn_norm, shape.rows)?;
-            self.widen(gpu, layer, shape.rows)?;
-            let (both, out) = (scratch.both.ptr(), scratch.hidden.ptr());
-            SiluMul { both, out, rows: shape.rows, width: config.ffn }.launch(gpu)?;
-            self.narrow(gpu, layer, shape.rows)?;
+            self.qkv_proj(gpu, layer, shape.rows)?;
+            self.attention(gpu, index, layer, inputs, shape)?;
+            self.o_proj(gpu, layer, shape.rows)?;
+            self.norm(gpu, scratch.x.ptr(), Ptr::NULL, &layer.mlp_norm, shape.rows)?;
+            self.gate_up_proj(gpu, layer, shape.rows)?;
+            let (gate_up, out) = (scratch.gate_up.ptr(), scratch.hidden.ptr());
+            SiluMul { gate_up, out, rows: shape.rows, width: config.ffn }.launch(gpu)?;
+            self.down_proj(gpu, layer, shape.rows)?;
         }
         Ok(())
     }
@@ -284,26 +293,33 @@ impl Forward {
         &self,
         gpu: &dyn Gpu,
         rows: usize,
-        fit: impl Fn(usize) -> usize,
+        padded: impl Fn(usize) -> usize,
     ) -> Result<Vec<f32>, GpuError> {
         let vocab = self.config.vocab;
         let mut logits = vec![0.0; rows * vocab];
         for (index, logits) in logits.chunks_mut(self.capacity.sequences * vocab).enumerate() {
             let (first, count) = (index * self.capacity.sequences, logits.len() / vocab);
             self.norm(gpu, self.scratch.x.at(first * self.config.dim), Ptr::NULL, &self.weights.output_norm, count)?;
-            self.score(gpu, fit(count))?;
+            self.lm_head(gpu, padded(count))?;
             gpu.read(bytes_of_mut(logits), self.scratch.logits.ptr())?;
         }
         Ok(logits)
     }
 
     /// Rope, the write to the pool, and attention of one layer.
-    fn attend(&self, gpu: &dyn Gpu, index: usize, layer: &Layer, packet: &Packet, step: Shape) -> Result<(), GpuError> {
+    fn attention(
+        &self,
+        gpu: &dyn Gpu,
+        index: usize,
+        layer: &Layer,
+        inputs: &StepInputs,
+        step: GraphKey,
+    ) -> Result<(), GpuError> {
         let Self { config, scratch, kv: shape, .. } = self;
-        let pool = self.pool.as_ref().ok_or_else(|| GpuError::Failed("the pool was not taken".into()))?;
+        let pool = self.pool.as_ref().ok_or_else(|| GpuError::Failed("the KV pool is not allocated".into()))?;
         let pool = pool.at(index * self.blocks * shape.block_bytes());
-        let norm = |which: usize| layer.head_norms.as_ref().map_or(Ptr::NULL, |norms| norms[which].ptr());
-        let (queries, out, tables) = (scratch.queries.ptr(), scratch.attended.ptr(), packet.tables());
+        let norm = |which: usize| layer.qk_norms.as_ref().map_or(Ptr::NULL, |norms| norms[which].ptr());
+        let (queries, out, tables) = (scratch.queries.ptr(), scratch.attended.ptr(), inputs.tables());
         let (heads, shape) = (config.heads, *shape);
         Rope {
             qkv: scratch.qkv.ptr(),
@@ -312,23 +328,23 @@ impl Forward {
             key_norm: norm(1),
             eps: config.norm_eps,
             angles: scratch.angles.ptr(),
-            slots: packet.slots(),
+            slots: inputs.slots(),
             queries,
             pool,
             rows: step.rows,
             heads,
             shape,
-            interleaved: config.rope_style == RopeStyle::Interleaved,
+            interleaved: config.layer.rope_style == RopeStyle::Interleaved,
         }
         .launch(gpu)?;
         if step.singles > 0 {
             let splits = decode::splits(self.multiprocessors, step.singles, heads, shape.kv_heads);
-            let (spans, count) = (packet.singles(), step.singles);
-            let (partial, weights) = (scratch.partial.ptr(), scratch.peaks.ptr());
+            let (spans, count) = (inputs.singles(), step.singles);
+            let (partial, weights) = (scratch.partial.ptr(), scratch.softmax_stats.ptr());
             Decode { queries, pool, tables, spans, out, partial, weights, count, heads, shape, splits }.launch(gpu)?;
         }
         if step.chunks > 0 {
-            let (spans, count) = (packet.chunks(), step.chunks);
+            let (spans, count) = (inputs.chunks(), step.chunks);
             Prefill { queries, pool, tables, spans, out, count, heads, shape }.launch(gpu)?;
         }
         Ok(())
@@ -340,39 +356,41 @@ impl Forward {
     }
 
     /// Queries, keys and values of normed rows, before rope.
-    fn project(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
+    fn qkv_proj(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
         let width = (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim;
         let (input, output) = (self.scratch.normed.ptr(), self.scratch.qkv.ptr());
-        self.multiply(gpu, rows, &layer.qkv, [width, self.config.dim], input, output, Into::Bf16)
+        self.gemm(gpu, rows, &layer.qkv, [width, self.config.dim], input, output, Epilogue::Bf16)
     }
 
-    /// What was attended to goes back into the residual stream.
-    fn put_back(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
+    /// Adds the output projection of what was attended to to the residual stream.
+    fn o_proj(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
         let width = self.config.heads * self.config.head_dim;
         let (input, output) = (self.scratch.attended.ptr(), self.scratch.x.ptr());
-        self.multiply(gpu, rows, &layer.output, [self.config.dim, width], input, output, Into::AddF32)
+        self.gemm(gpu, rows, &layer.output, [self.config.dim, width], input, output, Epilogue::AddF32)
     }
 
-    fn widen(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
-        let (input, output) = (self.scratch.normed.ptr(), self.scratch.both.ptr());
-        self.multiply(gpu, rows, &layer.gate_up, [2 * self.config.ffn, self.config.dim], input, output, Into::Bf16)
+    /// Gate and up projections of normed rows.
+    fn gate_up_proj(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
+        let (input, output) = (self.scratch.normed.ptr(), self.scratch.gate_up.ptr());
+        self.gemm(gpu, rows, &layer.gate_up, [2 * self.config.ffn, self.config.dim], input, output, Epilogue::Bf16)
     }
 
-    fn narrow(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
+    /// Adds the down projection of the gated rows to the residual stream.
+    fn down_proj(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
         let (input, output) = (self.scratch.hidden.ptr(), self.scratch.x.ptr());
-        self.multiply(gpu, rows, &layer.down, [self.config.dim, self.config.ffn], input, output, Into::AddF32)
+        self.gemm(gpu, rows, &layer.down, [self.config.dim, self.config.ffn], input, output, Epilogue::AddF32)
     }
 
     /// Logits of normed rows.
-    fn score(&self, gpu: &dyn Gpu, rows: usize) -> Result<(), GpuError> {
+    fn lm_head(&self, gpu: &dyn Gpu, rows: usize) -> Result<(), GpuError> {
         let (input, output) = (self.scratch.normed.ptr(), self.scratch.logits.ptr());
-        let (outputs, inputs, weight) = (self.config.vocab, self.config.dim, self.weights.head().ptr());
-        let (factors, into) = (Factors::Bf16, Into::F32);
-        self.products(gpu, &Product { rows, outputs, inputs, factors, weight, input, output, into })
+        let (outputs, inputs, weight) = (self.config.vocab, self.config.dim, self.weights.lm_head().ptr());
+        let (operands, epilogue) = (OperandType::Bf16, Epilogue::F32);
+        self.launch_gemm(gpu, &Gemm { rows, outputs, inputs, operands, weight, input, output, epilogue })
     }
 
     #[expect(clippy::too_many_arguments, reason = "a product has two matrices, a result and their sizes")]
-    fn multiply(
+    fn gemm(
         &self,
         gpu: &dyn Gpu,
         rows: usize,
@@ -380,41 +398,45 @@ impl Forward {
         [outputs, inputs]: [usize; 2],
         input: Ptr,
         output: Ptr,
-        into: Into,
+        epilogue: Epilogue,
     ) -> Result<(), GpuError> {
         match weight {
             Matrix::Bf16(weight) => {
-                let (factors, weight) = (Factors::Bf16, weight.ptr());
-                self.products(gpu, &Product { rows, outputs, inputs, factors, weight, input, output, into })
+                let (operands, weight) = (OperandType::Bf16, weight.ptr());
+                self.launch_gemm(gpu, &Gemm { rows, outputs, inputs, operands, weight, input, output, epilogue })
             }
             Matrix::Fp8 { numbers, scales } => {
-                // What lies in the rows that are too many becomes sums that nobody reads.
-                let filled = rows.next_multiple_of(FP8_ROWS);
-                let Scratch { eights, row_scales, sums, .. } = &self.scratch;
-                let (eights, row_scales, sums) = (eights.ptr(), row_scales.ptr(), sums.ptr());
-                QuantiseRows { x: input, out: eights, scales: row_scales, rows, width: inputs }.launch(gpu)?;
-                let (factors, weight) = (Factors::E4m3, numbers.ptr());
-                let (input, into_sums) = (eights, Into::F32);
-                self.products(
-                    gpu,
-                    &Product { rows: filled, outputs, inputs, factors, weight, input, output: sums, into: into_sums },
-                )?;
-                let (scales, add) = (scales.ptr(), into == Into::AddF32);
+                let Scratch { fp8_rows, row_scales, sums, .. } = &self.scratch;
+                let (fp8_rows, row_scales, sums) = (fp8_rows.ptr(), row_scales.ptr(), sums.ptr());
+                QuantiseRows { x: input, out: fp8_rows, scales: row_scales, rows, width: inputs }.launch(gpu)?;
+                let gemm = Gemm {
+                    // What lies in the rows that are too many becomes sums that nobody reads.
+                    rows: rows.next_multiple_of(FP8_ROWS),
+                    outputs,
+                    inputs,
+                    operands: OperandType::E4m3,
+                    weight: numbers.ptr(),
+                    input: fp8_rows,
+                    output: sums,
+                    epilogue: Epilogue::F32,
+                };
+                self.launch_gemm(gpu, &gemm)?;
+                let (scales, add) = (scales.ptr(), epilogue == Epilogue::AddF32);
                 Rescale { sums, row_scales, scales, out: output, rows, width: outputs, add }.launch(gpu)
             }
         }
     }
 
     /// A product as it is, or cut to the size that all have where results must not depend on company.
-    fn products(&self, gpu: &dyn Gpu, whole: &Product) -> Result<(), GpuError> {
-        let Product { rows, outputs, inputs, factors, input, output, into, .. } = *whole;
-        let together = if self.style.alike { ALIKE_ROWS } else { rows };
-        let number = if into == Into::Bf16 { size_of::<bf16>() } else { size_of::<f32>() };
-        for first in (0..rows).step_by(together) {
-            gpu.multiply(&Product {
-                rows: together,
-                input: input.plus(first * inputs * factors.bytes()),
-                output: output.plus(first * outputs * number),
+    fn launch_gemm(&self, gpu: &dyn Gpu, whole: &Gemm) -> Result<(), GpuError> {
+        let Gemm { rows, outputs, inputs, operands, input, output, epilogue, .. } = *whole;
+        let group = if self.layout.deterministic { DETERMINISTIC_ROWS } else { rows };
+        let number = if epilogue == Epilogue::Bf16 { size_of::<bf16>() } else { size_of::<f32>() };
+        for first in (0..rows).step_by(group) {
+            gpu.gemm(&Gemm {
+                rows: group,
+                input: input.offset(first * inputs * operands.bytes()),
+                output: output.offset(first * outputs * number),
                 ..*whole
             })?;
         }
@@ -431,12 +453,13 @@ mod tests {
     fn fp8_weights_are_refused_where_nothing_multiplies_them() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/llama");
         let config = Model::open(&folder).unwrap().config().clone();
-        let fault = |config: &ModelConfig, capability| fault(config, WeightFormat::Fp8, capability).unwrap_or_default();
+        let unsupported =
+            |config: &ModelConfig, capability| unsupported(config, WeightFormat::Fp8, capability).unwrap_or_default();
         for old in [(8, 0), (8, 6)] {
-            let said = fault(&config, old);
+            let said = unsupported(&config, old);
             assert!(said.contains("8.9 or newer") && said.contains("--weight-dtype"), "{old:?}: {said}");
         }
-        assert_eq!(fault(&config, (8, 9)) + &fault(&config, (9, 0)), "");
-        assert!(fault(&ModelConfig { ffn: 72, ..config }, (9, 0)).contains("72 is no multiple of 16"));
+        assert_eq!(unsupported(&config, (8, 9)) + &unsupported(&config, (9, 0)), "");
+        assert!(unsupported(&ModelConfig { ffn: 72, ..config }, (9, 0)).contains("72 is not a multiple of 16"));
     }
 }

@@ -17,20 +17,25 @@ use crate::device::DeviceError;
 pub struct Source {
     /// File name, such as `norm.cu`.
     pub name: &'static str,
+    /// The whole file.
     pub text: &'static str,
 }
 
 /// An entry point: `extern "C" __global__`. Its name is unique among all files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel {
+    /// The file that defines it.
     pub source: &'static Source,
+    /// Its name.
     pub entry: &'static str,
 }
 
 /// How many blocks of how many threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Launch {
+    /// Blocks.
     pub grid: [u32; 3],
+    /// Threads of a block.
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory of a block.
     pub shared: u32,
@@ -46,10 +51,15 @@ impl Launch {
 /// A kernel's argument, of the type that its parameter has.
 #[derive(Debug, Clone, Copy)]
 pub enum Arg {
+    /// A pointer.
     Ptr(Ptr),
+    /// `u32`
     U32(u32),
+    /// `i32`
     I32(i32),
+    /// `u64`
     U64(u64),
+    /// `float`
     F32(f32),
 }
 
@@ -89,9 +99,11 @@ impl<T: Element> From<&Buffer<T>> for Arg {
 pub struct Ptr(pub u64);
 
 impl Ptr {
+    /// No address.
     pub const NULL: Self = Self(0);
 
-    pub fn plus(self, bytes: usize) -> Self {
+    /// The address `bytes` further on.
+    pub fn offset(self, bytes: usize) -> Self {
         Self(self.0 + bytes as u64)
     }
 }
@@ -146,6 +158,7 @@ impl Memory {
         Self { ptr, bytes, owner }
     }
 
+    /// Where it begins.
     pub fn ptr(&self) -> Ptr {
         self.ptr
     }
@@ -179,14 +192,17 @@ impl<T: Element> Buffer<T> {
         Ok(buffer)
     }
 
+    /// How many numbers it holds.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether it holds no number.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// Where it begins.
     pub fn ptr(&self) -> Ptr {
         self.memory.ptr
     }
@@ -194,7 +210,7 @@ impl<T: Element> Buffer<T> {
     /// Address of number `index`.
     pub fn at(&self, index: usize) -> Ptr {
         assert!(index <= self.len, "{index} is beyond the buffer's {}", self.len);
-        self.memory.ptr.plus(index * size_of::<T>())
+        self.memory.ptr.offset(index * size_of::<T>())
     }
 
     /// All its numbers; waits until everything before is done.
@@ -229,32 +245,38 @@ impl Staging {
     }
 }
 
-/// Rows times the transpose of a weight: `output[row][o] = sum over i of input[row][i] * weight[o][i]`, summed in float32.
+/// A matrix product, rows times the transpose of a weight: `output[row][o] = sum over i of input[row][i] * weight[o][i]`, summed in float32.
 #[derive(Debug, Clone, Copy)]
-pub struct Product {
+pub struct Gemm {
+    /// Rows of input and output.
     pub rows: usize,
+    /// Numbers of an output row.
     pub outputs: usize,
+    /// Numbers of an input row.
     pub inputs: usize,
     /// Of weight and input.
-    pub factors: Factors,
+    pub operands: OperandType,
     /// `[outputs][inputs]`
     pub weight: Ptr,
     /// `[rows][inputs]`
     pub input: Ptr,
     /// `[rows][outputs]`
     pub output: Ptr,
-    pub into: Into,
+    /// What becomes of the sums.
+    pub epilogue: Epilogue,
 }
 
-/// What a product multiplies.
+/// Types of what a matrix product multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Factors {
+pub enum OperandType {
+    /// bf16 numbers.
     Bf16,
-    /// Eight-bit floats, into [`Into::F32`] only; from [`FP8_GPU`] on. Rows, outputs and inputs are multiples of 16.
+    /// Eight-bit floats, into [`Epilogue::F32`] only; from [`FP8_GPU`] on. Rows, outputs and inputs are multiples of 16.
     E4m3,
 }
 
-impl Factors {
+impl OperandType {
+    /// Bytes of a number.
     pub fn bytes(self) -> usize {
         match self {
             Self::Bf16 => 2,
@@ -266,9 +288,9 @@ impl Factors {
 /// The compute capability with which products of eight-bit floats came.
 pub const FP8_GPU: (u32, u32) = (8, 9);
 
-/// What becomes of a product's sums.
+/// What becomes of a matrix product's sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Into {
+pub enum Epilogue {
     /// Rounded to bf16.
     Bf16,
     /// Kept in float32.
@@ -277,15 +299,16 @@ pub enum Into {
     AddF32,
 }
 
-/// What is known of a GPU before it has done anything.
+/// What the driver says of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
+pub struct DeviceProperties {
     /// Such as `NVIDIA H100 80GB HBM3`.
     pub name: String,
     /// Versions of driver and libraries, in words.
     pub versions: String,
     /// Such as (9, 0).
     pub capability: (u32, u32),
+    /// Streaming multiprocessors.
     pub multiprocessors: u32,
     /// Most bytes of shared memory of one block.
     pub shared: u32,
@@ -296,7 +319,8 @@ pub struct About {
 /// What went wrong below the seam.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GpuError {
-    #[error("the GPU has no {bytes} bytes of memory left")]
+    /// There is not as much memory.
+    #[error("out of GPU memory: {bytes} bytes are not available")]
     Memory { bytes: usize },
     /// The GPU is gone for this process: a kernel went astray, the card fell off the bus.
     #[error("{0}")]
@@ -315,18 +339,19 @@ impl From<GpuError> for DeviceError {
     }
 }
 
-/// Recorded work.
+/// Captured work.
 pub trait Graph: Debug + Send {
-    /// Does the work again, on the memory that it was recorded with.
+    /// Does the work again, on the memory that it was captured with.
     fn replay(&self) -> Result<(), GpuError>;
 }
 
-/// Work to be recorded.
+/// Work to be captured or timed.
 pub type Work<'a> = &'a mut dyn FnMut() -> Result<(), GpuError>;
 
 /// One GPU. Work goes to one stream and is done in order, after the call has returned, unless the call says that it waits.
 pub trait Gpu: Debug + Send {
-    fn about(&self) -> &About;
+    /// What the driver says of it.
+    fn properties(&self) -> &DeviceProperties;
 
     /// Bytes of memory that nobody has.
     fn free_memory(&self) -> Result<usize, GpuError>;
@@ -355,20 +380,20 @@ pub trait Gpu: Debug + Send {
     /// Runs a kernel. Its launcher vouches for the arguments.
     fn launch(&self, kernel: &Kernel, launch: Launch, args: &[Arg]) -> Result<(), GpuError>;
 
-    /// Multiplies. The first product of a shape times the ways of doing it, and waits, unless it is being recorded.
-    fn multiply(&self, product: &Product) -> Result<(), GpuError>;
+    /// Multiplies. The first product of a shape times the ways of doing it, and waits, unless it is being captured.
+    fn gemm(&self, gemm: &Gemm) -> Result<(), GpuError>;
 
-    /// Records what `work` launches and multiplies; nothing of it is done yet. Everything in it has been done before.
-    fn record(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError>;
+    /// Captures what `work` launches and multiplies; nothing of it is done yet. Everything in it has been done before.
+    fn capture(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError>;
 
     /// Waits until all work is done, and tells of errors in it.
     fn synchronize(&self) -> Result<(), GpuError>;
 
-    /// Remembers how much work there is by now. There is one mark, the last.
-    fn mark(&self) -> Result<(), GpuError>;
+    /// Records the event after all work so far. There is one event; an earlier record is forgotten.
+    fn record_event(&self) -> Result<(), GpuError>;
 
-    /// Waits until all work before the mark is done. Then it is as with [`Gpu::synchronize`] for what that work copied.
-    fn reach_mark(&self) -> Result<(), GpuError>;
+    /// Waits until all work before the event is done. Then it is as with [`Gpu::synchronize`] for what that work copied.
+    fn wait_event(&self) -> Result<(), GpuError>;
 
     /// Does the work and waits; the time that it took on the GPU.
     fn time(&self, work: Work<'_>) -> Result<Duration, GpuError>;

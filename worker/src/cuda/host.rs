@@ -15,9 +15,10 @@ use half::bf16;
 use longhand_proto::clock;
 
 use super::gpu::{
-    About, Arg, Factors, Gpu, GpuError, Graph, Into, Kernel, Launch, Memory, Product, Ptr, Release, Staging, Work,
+    Arg, DeviceProperties, Epilogue, Gemm, Gpu, GpuError, Graph, Kernel, Launch, Memory, OperandType, Ptr, Release,
+    Staging, Work,
 };
-use super::kernels::kv::twin::from_e4m3;
+use crate::ops::fp8::e4m3_to_f32;
 
 /// The one entry of the library: runs a kernel for all its blocks and threads, and gives null, or what went wrong.
 /// `args[i]` is the address of argument i, as for `cuLaunchKernel`.
@@ -43,8 +44,8 @@ impl Kernels {
     fn run(&self, op: &Op) -> Result<(), GpuError> {
         match op {
             Op::Launch { entry, launch, args } => self.launch(entry, *launch, args),
-            Op::Multiply(product) => {
-                multiply(product);
+            Op::Gemm(gemm) => {
+                gemm_reference(gemm);
                 Ok(())
             }
             Op::Copy { to, from, bytes } => {
@@ -62,15 +63,15 @@ impl Kernels {
         let mut addresses: Vec<*mut c_void> = args.iter().map(Arg::address).collect();
         let Launch { grid, block, shared } = launch;
         // SAFETY: all pointers live until the call returns; the launcher vouches for the arguments.
-        let wrong = unsafe {
+        let error_text = unsafe {
             run(entry.as_ptr(), grid.as_ptr(), block.as_ptr(), shared, addresses.as_mut_ptr(), addresses.len() as c_int)
         };
-        if wrong.is_null() {
+        if error_text.is_null() {
             return Ok(());
         }
         // SAFETY: the library gives a text that stays until its next call.
-        let wrong = unsafe { CStr::from_ptr(wrong) }.to_string_lossy();
-        Err(GpuError::Failed(format!("{}: {wrong}", entry.to_string_lossy())))
+        let error_text = unsafe { CStr::from_ptr(error_text) }.to_string_lossy();
+        Err(GpuError::Failed(format!("{}: {error_text}", entry.to_string_lossy())))
     }
 }
 
@@ -81,18 +82,18 @@ fn failed(error: impl std::fmt::Display) -> GpuError {
 #[derive(Debug, Clone)]
 enum Op {
     Launch { entry: CString, launch: Launch, args: Vec<Arg> },
-    Multiply(Product),
+    Gemm(Gemm),
     Copy { to: Ptr, from: Ptr, bytes: usize },
     Replay(Arc<Vec<Op>>),
 }
 
-/// Work that is not done yet, and how much of it lies before the mark. Shared with what was recorded.
+/// Work that is not done yet, and how much of it lies before the event. Shared with captured graphs.
 #[derive(Debug, Default)]
 struct Queue {
     /// Whether work waits until somebody waits for it; else it is done at once.
     late: bool,
     ops: VecDeque<Op>,
-    marked: usize,
+    event_at: usize,
 }
 
 impl Queue {
@@ -106,7 +107,7 @@ impl Queue {
 
     /// Does the first `count` of what waits.
     fn work(&mut self, kernels: &Kernels, count: usize) -> Result<(), GpuError> {
-        self.marked = self.marked.saturating_sub(count);
+        self.event_at = self.event_at.saturating_sub(count);
         self.ops.drain(..count).try_for_each(|op| kernels.run(&op))
     }
 }
@@ -114,11 +115,11 @@ impl Queue {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Host {
-    about: About,
+    properties: DeviceProperties,
     kernels: Arc<Kernels>,
     queue: Arc<Mutex<Queue>>,
-    /// What is being recorded.
-    recorded: RefCell<Option<Vec<Op>>>,
+    /// What is being captured.
+    captured: RefCell<Option<Vec<Op>>>,
     guard: Guard,
 }
 
@@ -137,7 +138,7 @@ impl Host {
         let library = loaded.map_err(|error| failed(format!("{}: {error}", library.display())))?;
         // SAFETY: only looked for.
         unsafe { library.get::<Run>(RUN.to_bytes_with_nul()) }.map_err(failed)?;
-        let about = About {
+        let properties = DeviceProperties {
             name: "host".into(),
             versions: "kernels compiled for this processor".into(),
             capability: (9, 0),
@@ -147,10 +148,10 @@ impl Host {
             memory,
         };
         Ok(Self {
-            about,
+            properties,
             kernels: Arc::new(Kernels { library }),
             queue: Arc::default(),
-            recorded: RefCell::new(None),
+            captured: RefCell::new(None),
             guard: Guard::After,
         })
     }
@@ -168,7 +169,7 @@ impl Host {
     }
 
     fn run(&self, op: Op) -> Result<(), GpuError> {
-        match &mut *self.recorded.borrow_mut() {
+        match &mut *self.captured.borrow_mut() {
             Some(ops) => {
                 ops.push(op);
                 Ok(())
@@ -183,27 +184,27 @@ fn locked(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Recorded work.
+/// Captured work.
 #[derive(Debug)]
-struct Recorded {
+struct CapturedGraph {
     kernels: Arc<Kernels>,
     queue: Arc<Mutex<Queue>>,
     ops: Arc<Vec<Op>>,
 }
 
-impl Graph for Recorded {
+impl Graph for CapturedGraph {
     fn replay(&self) -> Result<(), GpuError> {
         locked(&self.queue).add(&self.kernels, Op::Replay(Arc::clone(&self.ops)))
     }
 }
 
 impl Gpu for Host {
-    fn about(&self) -> &About {
-        &self.about
+    fn properties(&self) -> &DeviceProperties {
+        &self.properties
     }
 
     fn free_memory(&self) -> Result<usize, GpuError> {
-        Ok(self.about.memory)
+        Ok(self.properties.memory)
     }
 
     fn allocate(&self, bytes: usize) -> Result<Memory, GpuError> {
@@ -248,17 +249,17 @@ impl Gpu for Host {
         self.run(Op::Launch { entry, launch, args: args.to_vec() })
     }
 
-    fn multiply(&self, product: &Product) -> Result<(), GpuError> {
-        self.run(Op::Multiply(*product))
+    fn gemm(&self, gemm: &Gemm) -> Result<(), GpuError> {
+        self.run(Op::Gemm(*gemm))
     }
 
-    fn record(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError> {
-        *self.recorded.borrow_mut() = Some(Vec::new());
+    fn capture(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError> {
+        *self.captured.borrow_mut() = Some(Vec::new());
         let done = work();
-        let ops = self.recorded.borrow_mut().take().unwrap_or_default();
+        let ops = self.captured.borrow_mut().take().unwrap_or_default();
         done?;
         let (kernels, queue) = (Arc::clone(&self.kernels), Arc::clone(&self.queue));
-        Ok(Box::new(Recorded { kernels, queue, ops: Arc::new(ops) }))
+        Ok(Box::new(CapturedGraph { kernels, queue, ops: Arc::new(ops) }))
     }
 
     fn synchronize(&self) -> Result<(), GpuError> {
@@ -267,15 +268,15 @@ impl Gpu for Host {
         queue.work(&self.kernels, all)
     }
 
-    fn mark(&self) -> Result<(), GpuError> {
+    fn record_event(&self) -> Result<(), GpuError> {
         let mut queue = locked(&self.queue);
-        queue.marked = queue.ops.len();
+        queue.event_at = queue.ops.len();
         Ok(())
     }
 
-    fn reach_mark(&self) -> Result<(), GpuError> {
+    fn wait_event(&self) -> Result<(), GpuError> {
         let mut queue = locked(&self.queue);
-        let before = queue.marked;
+        let before = queue.event_at;
         queue.work(&self.kernels, before)
     }
 
@@ -287,19 +288,19 @@ impl Gpu for Host {
     }
 }
 
-/// The slow twin of every product.
-fn multiply(product: &Product) {
-    let Product { rows, outputs, inputs, factors, weight, input, output, into } = *product;
+/// The reference of every gemm.
+fn gemm_reference(gemm: &Gemm) {
+    let Gemm { rows, outputs, inputs, operands, weight, input, output, epilogue } = *gemm;
     let row = |at: Ptr, row: usize| -> Vec<f32> {
-        let at = at.plus(row * inputs * factors.bytes()).0;
+        let at = at.offset(row * inputs * operands.bytes()).0;
         // SAFETY: the caller says that these matrices are there; a wrong size meets the page behind one of them.
         unsafe {
-            match factors {
-                Factors::Bf16 => {
+            match operands {
+                OperandType::Bf16 => {
                     std::slice::from_raw_parts(at as *const bf16, inputs).iter().map(|x| x.to_f32()).collect()
                 }
-                Factors::E4m3 => {
-                    std::slice::from_raw_parts(at as *const u8, inputs).iter().map(|x| from_e4m3(*x)).collect()
+                OperandType::E4m3 => {
+                    std::slice::from_raw_parts(at as *const u8, inputs).iter().map(|x| e4m3_to_f32(*x)).collect()
                 }
             }
         }
@@ -312,10 +313,10 @@ fn multiply(product: &Product) {
             let at = row * outputs + o;
             // SAFETY: inside the output, as the caller says.
             unsafe {
-                match into {
-                    Into::Bf16 => (output.0 as *mut bf16).add(at).write(bf16::from_f32(sum)),
-                    Into::F32 => (output.0 as *mut f32).add(at).write(sum),
-                    Into::AddF32 => *(output.0 as *mut f32).add(at) += sum,
+                match epilogue {
+                    Epilogue::Bf16 => (output.0 as *mut bf16).add(at).write(bf16::from_f32(sum)),
+                    Epilogue::F32 => (output.0 as *mut f32).add(at).write(sum),
+                    Epilogue::AddF32 => *(output.0 as *mut f32).add(at) += sum,
                 }
             }
         }

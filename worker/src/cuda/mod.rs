@@ -1,45 +1,48 @@
 //! The CUDA device: weights in bf16, a paged KV pool, and whole steps on the GPU, sampling included.
 //!
-//! A step, kernel by kernel. All of it lies in memory that was allocated at the start, so that it can be recorded; what
+//! A step, kernel by kernel. All of it lies in memory that was allocated at the start, so that it can be captured; what
 //! changes from step to step (tokens, positions, block tables, sampling) is read from there, never from arguments.
 //!
 //! ```text
 //!   tokens ──embed──▶ x                       f32  [rows][dim]: the residual stream
 //!   each layer:
 //!     x ──norm──▶ normed                      bf16 [rows][dim]
-//!     normed ──product──▶ qkv                 bf16 [rows][q + k + v]
+//!     normed ──gemm──▶ qkv                 bf16 [rows][q + k + v]
 //!     qkv ──bias, head norm, rope──▶ queries  bf16 [rows][heads * head_dim], and keys and values into the pool
 //!     queries ──attention──▶ attended         bf16 [rows][heads * head_dim]
-//!     attended ──product──▶ x                 added
-//!     x ──norm──▶ normed ──product──▶ both    bf16 [rows][gate + up]
-//!     both ──silu * up──▶ hidden ──product──▶ bf16 [rows][ffn], then added to x
-//!   x ──last rows, norm──▶ product ──▶ logits f32  [samples][vocab] ──sample──▶ token ids and errors
+//!     attended ──gemm──▶ x                 added
+//!     x ──norm──▶ normed ──gemm──▶ gate_up bf16 [rows][gate + up]
+//!     gate_up ──silu * up──▶ hidden ──gemm──▶ bf16 [rows][ffn], then added to x
+//!   x ──last rows, norm──▶ gemm ──▶ logits f32  [samples][vocab] ──sample──▶ token ids and errors
 //! ```
-
 //!
-//! Layers of steps in which each sequence has one row, as in decoding, are recorded once for each size of batch and replayed.
-//! Layers and choice are started apart, so that the layers of a step run while those who decide how to choose still look at
-//! the tokens of the step before.
+//! Layers of steps in which each sequence has one row, as in decoding, are captured once for each size of batch and replayed.
+//! Layers and sampling are launched apart, so that the layers of a step run while the engine still looks at the tokens of the
+//! step before.
 
-mod bucket;
+mod capacity;
 pub mod driver;
 mod forward;
 pub mod gpu;
 pub mod host;
 pub mod kernels;
 pub mod nvrtc;
-mod packet;
+mod padding;
 pub mod profile;
+mod sampling_inputs;
 pub mod speed;
+mod step_inputs;
 mod weights;
 
 use std::collections::HashMap;
 
-use self::driver::{Driver, NoGpu};
-use self::forward::{ALIKE_ROWS, Forward};
+use self::capacity::{Capacity, CapacityExceeded};
+use self::driver::{Driver, GpuOpenError};
+use self::forward::{DETERMINISTIC_ROWS, Forward};
 use self::gpu::{Gpu, GpuError, Graph, Staging};
-use self::packet::{Capacity, Full, Packet, Shape, Style, Wishes};
-use self::weights::{FromModel, Origin, Random, WeightError, Weights};
+use self::sampling_inputs::SamplingInputs;
+use self::step_inputs::{BatchLayout, GraphKey, StepInputs};
+use self::weights::{ModelWeights, RandomWeights, WeightError, WeightSource, Weights};
 use crate::device::{Device, DeviceError, PipelinedDevice, SampleParams, StepBatch};
 use crate::model::{Model, ModelConfig, ModelError};
 
@@ -51,14 +54,20 @@ pub use self::weights::WeightFormat;
 pub enum KvMemory {
     /// What weights and steps leave of this share of the GPU's memory.
     Share(f64),
+    /// So many bytes.
     Bytes(u64),
+    /// So many blocks over all layers.
     Blocks(usize),
 }
 
+/// How the device is set up.
 #[derive(Debug, Clone)]
 pub struct CudaOptions {
+    /// Memory of the KV pool.
     pub kv_memory: KvMemory,
+    /// Type of keys and values.
     pub kv_format: KvFormat,
+    /// Type of the layers' weights.
     pub weight_format: WeightFormat,
     /// Sequences of one step.
     pub max_sequences: usize,
@@ -66,25 +75,30 @@ pub struct CudaOptions {
     pub max_batch_tokens: usize,
     /// Compute a row to the same bits whatever else is in the step; see [`Device::step`].
     pub deterministic: bool,
-    /// Record the steps of decoding; else they are launched kernel by kernel.
+    /// Capture the steps of decoding as graphs; else they are launched kernel by kernel.
     pub graphs: bool,
 }
 
-/// A model that cannot be brought onto a GPU.
+/// A model that cannot be loaded on a GPU.
 #[derive(Debug, thiserror::Error)]
 pub enum CudaError {
+    /// A weight cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Weights and steps do not fit; in GiB.
     #[error(
-        "the GPU has {free:.1} GiB of memory free, where the model's weights and its steps need {need:.1} and keys and values \
-         some more: stop what else runs on it, choose another GPU (--device cuda:N) or a smaller model, or say --device cpu"
+        "not enough GPU memory: {free:.1} GiB are free, weights and activations need {need:.1} GiB, and keys and values need \
+         more; stop other processes on this GPU, choose another GPU (--device cuda:N) or a smaller model, or use --device cpu"
     )]
     Memory { free: f64, need: f64 },
+    /// The kernels cannot run a model of this shape.
     #[error("{0}")]
     Unsupported(String),
+    /// An option has a value that no device can have.
     #[error("{0}")]
     Options(&'static str),
-    #[error("the GPU failed while the model was brought onto it: {0}")]
+    /// A call of the driver or its libraries failed.
+    #[error("the GPU failed while the model was loaded: {0}")]
     Gpu(#[from] GpuError),
 }
 
@@ -98,71 +112,71 @@ impl From<WeightError> for CudaError {
 }
 
 /// Takes GPU `ordinal` and compiles the kernels for it: a second or two.
-pub fn open(ordinal: u32) -> Result<Box<dyn Gpu>, NoGpu> {
+pub fn open(ordinal: u32) -> Result<Box<dyn Gpu>, GpuOpenError> {
     Ok(Box::new(Driver::open(ordinal, &kernels::SOURCES, &kernels::HEADERS)?))
 }
 
 /// A [`Device`] on a GPU.
 #[derive(Debug)]
 pub struct CudaDevice {
-    /// Recorded steps. They go before the memory that they work on.
-    graphs: HashMap<Shape, Box<dyn Graph>>,
-    packet: Packet,
-    wishes: Wishes,
-    /// What was chosen comes back through it.
+    /// Captured graphs. They are dropped before the memory that they work on.
+    graphs: HashMap<GraphKey, Box<dyn Graph>>,
+    inputs: StepInputs,
+    sampling: SamplingInputs,
+    /// Sampled tokens come back through it.
     results: Staging,
     /// The last row of each sequence of the launched step.
     last_rows: Vec<u32>,
-    /// Tokens that were chosen last.
-    chosen: usize,
+    /// Number of tokens that were sampled last.
+    sampled: usize,
     forward: Forward,
     options: CudaOptions,
     gpu: Box<dyn Gpu>,
 }
 
-/// Memory that is left alone for what the driver needs by itself: code, recorded steps.
+/// Memory that is left alone for what the driver needs by itself: code, captured graphs.
 const RESERVE: usize = 256 << 20;
-/// Blocks beyond which a position's place no longer fits into 32 bits.
-const MOST_BLOCKS: usize = 1 << 27;
+/// Blocks beyond which the index of a position no longer fits into 32 bits.
+const MAX_BLOCKS: usize = 1 << 27;
 
 impl CudaDevice {
     /// Brings a model onto the GPU. Its files are not needed afterwards.
     pub fn load(gpu: Box<dyn Gpu>, model: &Model, options: &CudaOptions) -> Result<Self, CudaError> {
-        Self::build(gpu, model.config(), &mut FromModel::new(model), options)
+        Self::build(gpu, model.config(), &mut ModelWeights::new(model), options)
     }
 
-    /// A model of chance weights in this shape, to measure with.
+    /// A model of random weights in this shape, to measure with.
     pub fn random(gpu: Box<dyn Gpu>, config: &ModelConfig, options: &CudaOptions) -> Result<Self, CudaError> {
-        Self::build(gpu, config, &mut Random::new(), options)
+        Self::build(gpu, config, &mut RandomWeights::new(), options)
     }
 
     /// Gives the GPU back, for another device.
     pub fn into_gpu(self) -> Box<dyn Gpu> {
-        let Self { graphs, packet, wishes, results, last_rows: _, chosen: _, forward, options: _, gpu } = self;
-        drop((graphs, packet, wishes, results, forward));
+        let Self { graphs, inputs, sampling, results, last_rows: _, sampled: _, forward, options: _, gpu } = self;
+        drop((graphs, inputs, sampling, results, forward));
         gpu
     }
 
     fn build(
         gpu: Box<dyn Gpu>,
         config: &ModelConfig,
-        from: &mut dyn Origin,
+        source: &mut dyn WeightSource,
         options: &CudaOptions,
     ) -> Result<Self, CudaError> {
         if options.max_sequences == 0 || options.max_batch_tokens == 0 {
             return Err(CudaError::Options("sequences and tokens of a step must each be at least 1"));
         }
-        if let Some(fault) = forward::fault(config, options.weight_format, gpu.about().capability) {
-            return Err(CudaError::Unsupported(fault));
+        if let Some(what) = forward::unsupported(config, options.weight_format, gpu.properties().capability) {
+            return Err(CudaError::Unsupported(what));
         }
-        let fit = |rows| fit(options.deterministic, rows);
+        let padded = |rows| padded(options.deterministic, rows);
         let capacity = Capacity {
-            rows: fit(options.max_batch_tokens),
-            sequences: fit(options.max_sequences),
+            rows: padded(options.max_batch_tokens),
+            sequences: padded(options.max_sequences),
             context: config.context,
             vocab: config.vocab,
         };
-        let style = Style { group: config.heads / config.kv_heads, alike: options.deterministic };
+        let layout = BatchLayout { group: config.heads / config.kv_heads, deterministic: options.deterministic };
         let formats = (options.weight_format, options.kv_format);
         let need = Weights::bytes(config, formats.0) + forward::scratch_bytes(config, formats.0, capacity) + RESERVE;
         let free = gpu.free_memory()?;
@@ -170,100 +184,101 @@ impl CudaDevice {
         if need > free {
             return Err(CudaError::Memory { free: gib(free), need: gib(need) });
         }
-        let weights = Weights::load(&*gpu, config, from, formats.0)?;
-        let (packet, wishes) = (Packet::new(&*gpu, capacity, style)?, Wishes::new(&*gpu, capacity)?);
+        let weights = Weights::load(&*gpu, config, source, formats.0)?;
+        let (inputs, sampling) = (StepInputs::new(&*gpu, capacity, layout)?, SamplingInputs::new(&*gpu, capacity)?);
         let results = gpu.staging(capacity.sequences * size_of::<u32>())?;
-        let mut forward = Forward::new(&*gpu, config.clone(), weights, capacity, style, formats)?;
-        forward.try_products(&*gpu, fit)?;
+        let mut forward = Forward::new(&*gpu, config.clone(), weights, capacity, layout, formats)?;
+        forward.autotune(&*gpu, padded)?;
         let blocks = match options.kv_memory {
             KvMemory::Blocks(blocks) => blocks,
             KvMemory::Bytes(bytes) => bytes as usize / forward.block_bytes(),
             KvMemory::Share(share) => {
                 let free = gpu.free_memory()?;
-                let taken = gpu.about().memory.saturating_sub(free);
-                let ours = (gpu.about().memory as f64 * share) as usize;
+                let taken = gpu.properties().memory.saturating_sub(free);
+                let ours = (gpu.properties().memory as f64 * share) as usize;
                 ours.saturating_sub(taken).min(free.saturating_sub(RESERVE)) / forward.block_bytes()
             }
         };
         if blocks == 0 {
             return Err(CudaError::Options(
-                "no memory is left for keys and values: raise --gpu-memory-utilization or --kv-memory, or choose a smaller \
+                "no memory is left for keys and values; raise --gpu-memory-utilization or --kv-memory, or choose a smaller \
                  model",
             ));
         }
-        forward.take_pool(&*gpu, blocks.min(MOST_BLOCKS))?;
+        forward.allocate_kv(&*gpu, blocks.min(MAX_BLOCKS))?;
         let (graphs, last_rows, options) = (HashMap::new(), Vec::new(), options.clone());
-        let mut device = Self { graphs, packet, wishes, results, last_rows, chosen: 0, forward, options, gpu };
+        let mut device = Self { graphs, inputs, sampling, results, last_rows, sampled: 0, forward, options, gpu };
         device.prepare()?;
         Ok(device)
     }
 
-    /// Does every kind of launch once, then records the layers of decoding for all sizes of batch.
+    /// Does every kind of launch once, then captures the layers of decoding for all sizes of batch.
     fn prepare(&mut self) -> Result<(), CudaError> {
-        let mut sizes: Vec<usize> = bucket::all(self.options.max_sequences).map(|rows| self.fit(rows)).collect();
+        let mut sizes: Vec<usize> = padding::sizes(self.options.max_sequences).map(|rows| self.padded(rows)).collect();
         sizes.dedup();
         for &rows in &sizes {
-            let shape = Shape::decoding(rows, self.options.deterministic);
-            self.packet.pack_idle(rows);
-            self.packet.upload(&*self.gpu)?;
-            self.forward.layers(&*self.gpu, &self.packet, shape)?;
-            // No wish has no list that could be too long.
-            self.wishes.pack(&[], |_| rows).ok();
-            self.wishes.upload(&*self.gpu)?;
-            self.forward.choose(&*self.gpu, &self.wishes, rows, 0)?;
+            let key = GraphKey::decoding(rows, self.options.deterministic);
+            self.inputs.pack_idle(rows);
+            self.inputs.upload(&*self.gpu)?;
+            self.forward.layers(&*self.gpu, &self.inputs, key)?;
+            // Without a sequence there is no list that could be too long.
+            self.sampling.pack(&[], |_| rows).ok();
+            self.sampling.upload(&*self.gpu)?;
+            self.forward.sample(&*self.gpu, &self.sampling, rows, 0)?;
             self.gpu.synchronize()?;
             if self.options.graphs {
-                let graph = self.gpu.record(&mut || self.forward.layers(&*self.gpu, &self.packet, shape))?;
-                self.graphs.insert(shape, graph);
+                let graph = self.gpu.capture(&mut || self.forward.layers(&*self.gpu, &self.inputs, key))?;
+                self.graphs.insert(key, graph);
             }
         }
         Ok(())
     }
 
-    fn fit(&self, rows: usize) -> usize {
-        fit(self.options.deterministic, rows)
+    fn padded(&self, rows: usize) -> usize {
+        padded(self.options.deterministic, rows)
     }
 
-    /// Brings a batch to the GPU; gives the shape of its layers.
-    fn bring(&mut self, batch: &StepBatch) -> Result<Shape, DeviceError> {
+    /// Copies a batch to the GPU; gives the key of its launches.
+    fn upload(&mut self, batch: &StepBatch) -> Result<GraphKey, DeviceError> {
         let deterministic = self.options.deterministic;
-        let shape = self.packet.pack(batch, |rows| fit(deterministic, rows));
+        let key = self.inputs.pack(batch, |rows| padded(deterministic, rows));
         // There is room for the tables of all sequences.
-        let shape = shape.map_err(|Full| DeviceError::Step("the block tables are too long for one step".into()))?;
-        self.packet.upload(&*self.gpu)?;
-        Ok(shape)
+        let key =
+            key.map_err(|CapacityExceeded| DeviceError::Step("the block tables are too long for one step".into()))?;
+        self.inputs.upload(&*self.gpu)?;
+        Ok(key)
     }
 
-    /// Starts the choice of tokens from number `first` on; in two parts where their lists are too long for one.
-    fn choose_from(&mut self, first: usize, wanted: &[(u32, &SampleParams)]) -> Result<(), DeviceError> {
+    /// Starts sampling tokens from number `first` on; in two parts where their lists are too long for one.
+    fn sample_from(&mut self, first: usize, wanted: &[(u32, &SampleParams)]) -> Result<(), DeviceError> {
         let deterministic = self.options.deterministic;
-        match self.wishes.pack(wanted, |rows| fit(deterministic, rows)) {
+        match self.sampling.pack(wanted, |rows| padded(deterministic, rows)) {
             Ok(count) => {
-                self.wishes.upload(&*self.gpu)?;
-                Ok(self.forward.choose(&*self.gpu, &self.wishes, count, first)?)
+                self.sampling.upload(&*self.gpu)?;
+                Ok(self.forward.sample(&*self.gpu, &self.sampling, count, first)?)
             }
-            Err(Full) if wanted.len() < 2 => {
+            Err(CapacityExceeded) if wanted.len() < 2 => {
                 Err(DeviceError::Step("a sequence's biases and penalties are too long for a step".into()))
             }
-            Err(Full) => {
+            Err(CapacityExceeded) => {
                 let (one, other) = wanted.split_at(wanted.len() / 2);
-                self.choose_from(first, one)?;
+                self.sample_from(first, one)?;
                 // The other half is written where this one is.
                 self.gpu.synchronize()?;
-                self.choose_from(first + one.len(), other)
+                self.sample_from(first + one.len(), other)
             }
         }
     }
 }
 
-/// The size that so many rows are filled up to.
-fn fit(deterministic: bool, rows: usize) -> usize {
-    if deterministic { rows.max(1).next_multiple_of(ALIKE_ROWS) } else { bucket::fit(rows) }
+/// The size that so many rows are padded to.
+fn padded(deterministic: bool, rows: usize) -> usize {
+    if deterministic { rows.max(1).next_multiple_of(DETERMINISTIC_ROWS) } else { padding::padded(rows) }
 }
 
 impl Device for CudaDevice {
     fn name(&self) -> String {
-        let gpu::About { name, .. } = self.gpu.about();
+        let gpu::DeviceProperties { name, .. } = self.gpu.properties();
         let weights = if self.options.weight_format == WeightFormat::Fp8 { ", fp8 weights" } else { "" };
         format!("cuda ({name}{weights}{})", if self.options.deterministic { ", deterministic" } else { "" })
     }
@@ -288,10 +303,10 @@ impl Device for CudaDevice {
 
     fn logits(&mut self, batch: &StepBatch) -> Result<Vec<f32>, DeviceError> {
         self.check(batch, 0)?;
-        let shape = self.bring(batch)?;
+        let key = self.upload(batch)?;
         let deterministic = self.options.deterministic;
-        self.forward.layers(&*self.gpu, &self.packet, shape)?;
-        Ok(self.forward.all_logits(&*self.gpu, batch.tokens.len(), |rows| fit(deterministic, rows))?)
+        self.forward.layers(&*self.gpu, &self.inputs, key)?;
+        Ok(self.forward.all_logits(&*self.gpu, batch.tokens.len(), |rows| padded(deterministic, rows))?)
     }
 
     fn pipelined(&mut self) -> Option<&mut dyn PipelinedDevice> {
@@ -301,11 +316,11 @@ impl Device for CudaDevice {
 
 impl PipelinedDevice for CudaDevice {
     fn launch(&mut self, batch: &StepBatch) -> Result<(), DeviceError> {
-        self.check(batch, self.chosen)?;
-        let shape = self.bring(batch)?;
-        match self.graphs.get(&shape) {
+        self.check(batch, self.sampled)?;
+        let key = self.upload(batch)?;
+        match self.graphs.get(&key) {
             Some(graph) => graph.replay()?,
-            None => self.forward.layers(&*self.gpu, &self.packet, shape)?,
+            None => self.forward.layers(&*self.gpu, &self.inputs, key)?,
         }
         let mut end = 0;
         self.last_rows.clear();
@@ -317,20 +332,20 @@ impl PipelinedDevice for CudaDevice {
     }
 
     fn sample(&mut self, wanted: &[(usize, &SampleParams)]) -> Result<(), DeviceError> {
-        self.chosen = wanted.len();
+        self.sampled = wanted.len();
         if !wanted.is_empty() {
             let rows: Vec<(u32, &SampleParams)> =
                 wanted.iter().map(|(index, params)| (self.last_rows[*index], *params)).collect();
-            self.choose_from(0, &rows)?;
-            self.gpu.download(&mut self.results, self.forward.chosen(), wanted.len() * size_of::<u32>())?;
+            self.sample_from(0, &rows)?;
+            self.gpu.download(&mut self.results, self.forward.sampled(), wanted.len() * size_of::<u32>())?;
         }
-        Ok(self.gpu.mark()?)
+        Ok(self.gpu.record_event()?)
     }
 
     fn collect(&mut self, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
-        self.gpu.reach_mark()?;
-        for (index, token) in self.results.numbers::<u32>()[..self.chosen].iter().enumerate() {
-            let token = kernels::sample::chosen(*token);
+        self.gpu.wait_event()?;
+        for (index, token) in self.results.numbers::<u32>()[..self.sampled].iter().enumerate() {
+            let token = kernels::sample::token_of(*token);
             sampled.push(token.map_err(|error| DeviceError::Step(format!("token {index} of a step: {error}")))?);
         }
         Ok(())
@@ -338,11 +353,11 @@ impl PipelinedDevice for CudaDevice {
 }
 
 impl CudaDevice {
-    fn check(&self, batch: &StepBatch, chosen: usize) -> Result<(), DeviceError> {
-        batch.check_after(chosen, self.max_batch_tokens(), self.vocab(), self.kv_blocks())?;
-        let (sequences, most) = (batch.sequences.len(), self.options.max_sequences);
-        if sequences > most {
-            return Err(DeviceError::Step(format!("{sequences} sequences in one step, where {most} fit")));
+    fn check(&self, batch: &StepBatch, sampled: usize) -> Result<(), DeviceError> {
+        batch.check_after(sampled, self.max_batch_tokens(), self.vocab(), self.kv_blocks())?;
+        let (sequences, max) = (batch.sequences.len(), self.options.max_sequences);
+        if sequences > max {
+            return Err(DeviceError::Step(format!("{sequences} sequences in one step, where {max} fit")));
         }
         let context = self.forward.context();
         match batch.sequences.iter().find(|sequence| sequence.start + sequence.len > context) {

@@ -9,20 +9,24 @@ use super::gpu::Source;
 /// Kernels that cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
+    /// The library is not found.
     #[error(
-        "the CUDA run-time compiler is missing: install libnvrtc of CUDA 12 or 13 (with PyPI: nvidia-cuda-nvrtc), and \
-         put its folder into LD_LIBRARY_PATH"
+        "the CUDA run-time compiler is missing; install libnvrtc of CUDA 12 or 13 (from PyPI: nvidia-cuda-nvrtc), and \
+         add its folder to LD_LIBRARY_PATH"
     )]
     Missing,
+    /// A kernel does not compile.
     #[error("{source_name} does not compile for {architecture}: {log}")]
     Source { source_name: &'static str, architecture: String, log: String },
+    /// The library is older than the GPU.
     #[error("the CUDA run-time compiler {version} does not know {architecture}; install a newer libnvrtc")]
     Architecture { architecture: String, version: String },
+    /// Another call of it failed.
     #[error("the CUDA run-time compiler failed: {0}")]
     Failed(String),
 }
 
-/// Options beside the architecture. No fast math: the slow twins would not hold.
+/// Options beside the architecture. No fast math: the references would not hold.
 const OPTIONS: [&str; 2] = ["--std=c++17", "--restrict"];
 
 /// The name of a GPU's own machine code. From 9.0 on the features that only that generation has are asked for.

@@ -5,14 +5,16 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::gpu::{About, Arg, Factors, Gpu, GpuError, Graph, Kernel, Launch, Memory, Product, Ptr, Staging, Work};
+use super::gpu::{
+    Arg, DeviceProperties, Gemm, Gpu, GpuError, Graph, Kernel, Launch, Memory, OperandType, Ptr, Staging, Work,
+};
 
 /// Times by kernel. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Profile(Arc<Mutex<BTreeMap<String, Spent>>>);
+pub struct Profile(Arc<Mutex<BTreeMap<String, KernelTime>>>);
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Spent {
+struct KernelTime {
     launches: usize,
     time: Duration,
 }
@@ -20,21 +22,22 @@ struct Spent {
 impl Profile {
     /// The GPU, timed from now on.
     pub fn around(&self, gpu: Box<dyn Gpu>) -> Box<dyn Gpu> {
-        Box::new(Timed { gpu, profile: self.clone() })
+        Box::new(ProfiledGpu { gpu, profile: self.clone() })
     }
 
+    /// Forgets all times.
     pub fn clear(&self) {
         self.lock().clear();
     }
 
     /// Microseconds of a step and share of all, the longest first, over `steps` steps.
     pub fn table(&self, steps: usize) -> String {
-        let spent = self.lock();
-        let all: f64 = spent.values().map(|spent| spent.time.as_secs_f64()).sum();
-        let mut rows: Vec<_> = spent.iter().collect();
-        rows.sort_by_key(|(_, spent)| std::cmp::Reverse(spent.time));
+        let times = self.lock();
+        let all: f64 = times.values().map(|kernel| kernel.time.as_secs_f64()).sum();
+        let mut rows: Vec<_> = times.iter().collect();
+        rows.sort_by_key(|(_, kernel)| std::cmp::Reverse(kernel.time));
         let mut text = format!("{:<44} {:>9} {:>10} {:>6}\n", "kernel", "launches", "us a step", "share");
-        for (name, Spent { launches, time }) in rows {
+        for (name, KernelTime { launches, time }) in rows {
             let (steps, seconds) = (steps.max(1) as f64, time.as_secs_f64());
             // Writing to a string cannot fail.
             writeln!(
@@ -51,26 +54,26 @@ impl Profile {
 
     fn add(&self, name: String, time: Duration) {
         let mut all = self.lock();
-        let spent = all.entry(name).or_default();
-        spent.launches += 1;
-        spent.time += time;
+        let kernel = all.entry(name).or_default();
+        kernel.launches += 1;
+        kernel.time += time;
     }
 
     /// Shared with whoever prints it.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Spent>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, KernelTime>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Debug)]
-struct Timed {
+struct ProfiledGpu {
     gpu: Box<dyn Gpu>,
     profile: Profile,
 }
 
-impl Gpu for Timed {
-    fn about(&self) -> &About {
-        self.gpu.about()
+impl Gpu for ProfiledGpu {
+    fn properties(&self) -> &DeviceProperties {
+        self.gpu.properties()
     }
 
     fn free_memory(&self) -> Result<usize, GpuError> {
@@ -117,29 +120,29 @@ impl Gpu for Timed {
         Ok(())
     }
 
-    fn multiply(&self, product: &Product) -> Result<(), GpuError> {
-        let time = self.gpu.time(&mut || self.gpu.multiply(product))?;
-        let Product { rows, outputs, inputs, factors, .. } = product;
-        let kind = if *factors == Factors::E4m3 { " in fp8" } else { "" };
-        self.profile.add(format!("product {rows} x {inputs} -> {outputs}{kind}"), time);
+    fn gemm(&self, gemm: &Gemm) -> Result<(), GpuError> {
+        let time = self.gpu.time(&mut || self.gpu.gemm(gemm))?;
+        let Gemm { rows, outputs, inputs, operands, .. } = gemm;
+        let kind = if *operands == OperandType::E4m3 { " in fp8" } else { "" };
+        self.profile.add(format!("gemm {rows} x {inputs} -> {outputs}{kind}"), time);
         Ok(())
     }
 
-    /// What is recorded cannot be timed apart; the device is told not to record.
-    fn record(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError> {
-        self.gpu.record(work)
+    /// What is captured cannot be timed apart; the device is told not to capture.
+    fn capture(&self, work: Work<'_>) -> Result<Box<dyn Graph>, GpuError> {
+        self.gpu.capture(work)
     }
 
     fn synchronize(&self) -> Result<(), GpuError> {
         self.gpu.synchronize()
     }
 
-    fn mark(&self) -> Result<(), GpuError> {
-        self.gpu.mark()
+    fn record_event(&self) -> Result<(), GpuError> {
+        self.gpu.record_event()
     }
 
-    fn reach_mark(&self) -> Result<(), GpuError> {
-        self.gpu.reach_mark()
+    fn wait_event(&self) -> Result<(), GpuError> {
+        self.gpu.wait_event()
     }
 
     fn time(&self, work: Work<'_>) -> Result<Duration, GpuError> {

@@ -7,14 +7,14 @@ use half::bf16;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::gpu::{Buffer, Factors, Gpu, GpuError, Into, Product};
+use super::gpu::{Buffer, Epilogue, Gemm, Gpu, GpuError, OperandType};
 
-/// Of an H100 with 80 GB: bytes read and written by a big copy on the card, and operations of a bf16 product.
+/// Of an H100 with 80 GB: bytes read and written by a big copy on the card, and operations of a bf16 gemm.
 const COPY: f64 = 3.0e12;
-const MULTIPLY: f64 = 798e12;
+const GEMM: f64 = 798e12;
 /// Bytes copied: many times what any cache holds.
 const BYTES: usize = 1 << 30;
-/// Rows, inputs and outputs of the product.
+/// Rows, inputs and outputs of the gemm.
 const SIDE: usize = 8192;
 /// Times that each is measured; the median counts.
 const ROUNDS: usize = 9;
@@ -41,7 +41,7 @@ impl fmt::Display for Speed {
 
 /// Copies on the card and multiplies, for about a second.
 pub fn measure(gpu: &dyn Gpu) -> Result<[Speed; 2], GpuError> {
-    Ok([copy(gpu)?, multiply(gpu)?])
+    Ok([copy(gpu)?, gemm(gpu)?])
 }
 
 fn median(mut one: impl FnMut() -> Result<Duration, GpuError>) -> Result<f64, GpuError> {
@@ -57,24 +57,24 @@ fn copy(gpu: &dyn Gpu) -> Result<Speed, GpuError> {
     Ok(Speed { what: "copy", amount: 2.0 * BYTES as f64 / seconds, unit: "TB/s", scale: 1e12, ceiling: COPY })
 }
 
-fn multiply(gpu: &dyn Gpu) -> Result<Speed, GpuError> {
-    // Chance: a product of zeros is faster than any other.
-    let mut chance = SmallRng::seed_from_u64(1);
-    let numbers: Vec<bf16> = (0..SIDE * SIDE).map(|_| bf16::from_f32(chance.random_range(-1.0..1.0))).collect();
+fn gemm(gpu: &dyn Gpu) -> Result<Speed, GpuError> {
+    // TestRng: a product of zeros is faster than any other.
+    let mut rng = SmallRng::seed_from_u64(1);
+    let numbers: Vec<bf16> = (0..SIDE * SIDE).map(|_| bf16::from_f32(rng.random_range(-1.0..1.0))).collect();
     let (weight, input) = (Buffer::from_slice(gpu, &numbers)?, Buffer::from_slice(gpu, &numbers)?);
     let output = Buffer::<bf16>::new(gpu, SIDE * SIDE)?;
-    let product = Product {
+    let gemm = Gemm {
         rows: SIDE,
         outputs: SIDE,
         inputs: SIDE,
-        factors: Factors::Bf16,
+        operands: OperandType::Bf16,
         weight: weight.ptr(),
         input: input.ptr(),
         output: output.ptr(),
-        into: Into::Bf16,
+        epilogue: Epilogue::Bf16,
     };
-    let seconds = median(|| gpu.time(&mut || gpu.multiply(&product)))?;
+    let seconds = median(|| gpu.time(&mut || gpu.gemm(&gemm)))?;
     let operations = 2.0 * (SIDE as f64).powi(3);
     let amount = operations / seconds;
-    Ok(Speed { what: "bf16 product", amount, unit: "TFLOP/s", scale: 1e12, ceiling: MULTIPLY })
+    Ok(Speed { what: "bf16 product", amount, unit: "TFLOP/s", scale: 1e12, ceiling: GEMM })
 }

@@ -1,4 +1,4 @@
-//! The decoding engine: sequence, scheduler, block manager, model runner, sampler. One OS thread owns the device;
+//! The decoding engine: sequence, scheduler, block manager, model runner, tokenizer adapter. One OS thread owns the device;
 //! everything else talks to it over bounded channels.
 
 pub mod block_hash;
@@ -15,7 +15,6 @@ mod model_runner;
 pub mod openai;
 mod preparer;
 mod repetition;
-pub mod sampler;
 mod scheduler;
 mod sequence;
 mod task_counters;

@@ -1,67 +1,50 @@
 //! The numbers that define a model's shape, whichever file they came from.
 
-/// Model families that share one forward pass each.
+use crate::ops::rope::{self, RopeScaling, RopeStyle};
+
+/// What the layers of a model compute, as far as families differ in it. Devices interpret it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// Llama 2/3, Mistral, SmolLM2.
-    Llama,
-    /// Qwen2 and 2.5: biases on q, k, v.
-    Qwen2,
-    /// Qwen3 dense: RMS norms on each head's q and k.
-    Qwen3,
+pub struct LayerSpec {
+    /// q, k and v projections have biases.
+    pub qkv_bias: bool,
+    /// q and k are RMS-normalised per head before rope.
+    pub qk_norm: bool,
+    /// Which two elements of a head rotate together.
+    pub rope_style: RopeStyle,
 }
 
-/// Which two elements of a head rotate together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopeStyle {
-    /// (2i, 2i+1): GGUF files of the llama architecture, whose q and k rows were permuted for it.
-    Interleaved,
-    /// (i, i + d/2): safetensors, and GGUF files of the Qwen architectures.
-    Half,
-}
-
-/// Stretching of rope frequencies for long contexts.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    Linear {
-        factor: f32,
-    },
-    Llama3 {
-        factor: f32,
-        low_freq_factor: f32,
-        high_freq_factor: f32,
-        original_context: usize,
-    },
-    /// Divisors of each frequency, as GGUF files carry them in `rope_freqs.weight`; length head_dim / 2.
-    Factors(Vec<f32>),
-}
-
+/// The shape of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    pub family: Family,
+    /// The family's name, such as `llama`.
+    pub family: &'static str,
+    /// Number of layers.
     pub layers: usize,
     /// Width of the residual stream.
     pub dim: usize,
     /// Width of the feed-forward layer.
     pub ffn: usize,
+    /// Query heads.
     pub heads: usize,
+    /// Key-value heads; `heads` is a multiple of it.
     pub kv_heads: usize,
+    /// Width of a head; even.
     pub head_dim: usize,
     /// Rows of the embedding matrix: the tokenizer's tokens and the padding behind them.
     pub vocab: usize,
     /// Tokens the model was trained to hold. A sliding attention window that is smaller caps it: up to the window's width
     /// the window hides nothing, and full attention is what the model computes.
     pub context: usize,
+    /// Base of the rope frequencies, before scaling.
     pub rope_base: f32,
+    /// How rope frequencies are stretched.
     pub rope_scaling: Option<RopeScaling>,
-    pub rope_style: RopeStyle,
+    /// Added to the mean of squares in every RMS norm.
     pub norm_eps: f32,
     /// The output head is the embedding matrix.
-    pub tied: bool,
-    /// q, k and v projections have biases.
-    pub qkv_bias: bool,
-    /// q and k are RMS-normalised per head before rope.
-    pub qk_norm: bool,
+    pub tied_embeddings: bool,
+    /// What its layers compute.
+    pub layer: LayerSpec,
 }
 
 /// Beyond the largest known dense model many times over; a number above it comes from a damaged file, and products of
@@ -69,6 +52,11 @@ pub struct ModelConfig {
 const MAX_SIZE: usize = 1 << 24;
 
 impl ModelConfig {
+    /// Radians per position of each pair of a head, `[head_dim / 2]`.
+    pub(crate) fn rope_frequencies(&self) -> Vec<f32> {
+        rope::frequencies(self.head_dim, self.rope_base, self.rope_scaling.as_ref())
+    }
+
     /// The first of its numbers that no model can have, with what is wrong about it.
     pub(super) fn fault(&self) -> Option<String> {
         let sizes = [
@@ -95,10 +83,7 @@ impl ModelConfig {
         }
         let positive = |x: f32| x.is_finite() && x > 0.0;
         if !positive(self.rope_base) || !positive(self.norm_eps) {
-            return Some(format!(
-                "rope base {} or norm epsilon {} is no positive number",
-                self.rope_base, self.norm_eps
-            ));
+            return Some(format!("rope base {} and norm epsilon {} must be positive", self.rope_base, self.norm_eps));
         }
         let scaling = match &self.rope_scaling {
             None => true,
@@ -114,6 +99,6 @@ impl ModelConfig {
                 factors.len() == self.head_dim / 2 && factors.iter().copied().all(positive)
             }
         };
-        (!scaling).then(|| format!("the rope scaling {:?} makes no sense", self.rope_scaling))
+        (!scaling).then(|| format!("invalid rope scaling {:?}", self.rope_scaling))
     }
 }

@@ -3,10 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::arch::weight::WeightId;
+
 /// A model that cannot be opened, or a weight or a prompt that it cannot give.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// The file system said no.
+    /// The file system refused.
     #[error("{}: {source}; check the path given as the model and its permissions", file.display())]
     Unreadable { file: PathBuf, source: io::Error },
     /// The path holds nothing that looks like a model.
@@ -25,6 +27,6 @@ pub enum ModelError {
     #[error("{}: chat template: {what}", file.display())]
     Template { file: PathBuf, what: String },
     /// A weight that the model does not have.
-    #[error("no weight is named {0}")]
-    NoSuchWeight(String),
+    #[error("the model has no weight {0:?}")]
+    NoSuchWeight(WeightId),
 }

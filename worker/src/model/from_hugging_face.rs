@@ -2,225 +2,52 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 use serde_json::Value;
 
+use super::arch::family::Family;
+use super::arch::hugging_face::{HuggingFaceConfig, is_derived, remove_duplicates};
+use super::arch::{self, Format};
 use super::chat_template::ChatTemplate;
-use super::config::{Family, ModelConfig, RopeScaling, RopeStyle};
+use super::config::ModelConfig;
 use super::error::ModelError;
+use super::files::{map, read_if_there, unreadable};
+use super::json::Json;
+use super::loaded::Loaded;
 use super::safetensors::{self, SafetensorsError};
+use super::tensor::StoredTensor;
 use super::tokenizer::{Roles, Tokenizer};
-use super::{Model, Weight, map, read_if_there, unreadable, weights};
 
-const SUPPORTED: &str = "use a model of the class LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM or \
-                         Qwen3ForCausalLM";
-
-pub(super) fn open(folder: &Path) -> Result<Model, ModelError> {
+pub(super) fn open(folder: &Path) -> Result<Loaded, ModelError> {
     let json = Json::required(folder, "config.json")?;
-    let paths = weight_files(folder)?;
-    let (files, mut weights) = read_weights(&paths)?;
-    let (vocab, _) = weights::embedding(&json.file, &weights)?;
-    let config = config(&json, vocab, !weights.contains_key("output.weight"))?;
-    if config.tied {
-        // Some writers save the shared matrix twice.
-        weights.remove("output.weight");
-    }
-    weights::check(folder, &config, &weights)?;
+    let (files, mut tensors) = read_weights(&weight_files(folder)?)?;
+    let family = family(&json)?;
+    let source = HuggingFaceConfig { json: &json, family: family.name, tensors: Some(&tensors) };
+    let config = (family.from_hugging_face)(&source)?;
+    remove_duplicates(&config, &mut tensors);
+    let weights = family.bind(folder, Format::HuggingFace, &config, tensors)?;
     let roles = Roles::read(folder, &json.value)?;
-    let tokenizer = Tokenizer::from_folder(folder, config.vocab, &roles)?;
+    let tokenizer = Arc::new(Tokenizer::from_folder(folder, config.vocab, &roles)?);
     let (file, template) = chat_template(folder)?;
     let chat_template = ChatTemplate::new(&file, &template, &tokenizer)?;
-    Ok(Model {
-        config,
-        files,
-        weights,
-        tokenizer: Arc::new(tokenizer),
-        chat_template,
-        name: folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        licence: licence(folder)?,
-        weights_hash: OnceLock::new(),
-    })
-}
-
-/// A JSON file and where it lies.
-pub(super) struct Json {
-    pub(super) file: PathBuf,
-    pub(super) value: Value,
-}
-
-impl Json {
-    pub(super) fn optional(folder: &Path, name: &str) -> Result<Option<Self>, ModelError> {
-        let Some((file, text)) = read_if_there(folder.join(name))? else { return Ok(None) };
-        match serde_json::from_str(&text) {
-            Ok(value) => Ok(Some(Self { file, value })),
-            Err(error) => Err(ModelError::Damaged { file, what: error.to_string() }),
-        }
-    }
-
-    pub(super) fn required(folder: &Path, name: &str) -> Result<Self, ModelError> {
-        Self::optional(folder, name)?.ok_or_else(|| ModelError::Missing {
-            file: folder.to_owned(),
-            key: name.into(),
-            remedy: "fetch the whole model folder".into(),
-        })
-    }
-
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.value.get(key).filter(|value| !value.is_null())
-    }
-
-    fn size(&self, key: &str) -> Result<usize, ModelError> {
-        self.optional_size(key)?.ok_or_else(|| ModelError::Missing {
-            file: self.file.clone(),
-            key: key.into(),
-            remedy: "the configuration is not whole: fetch it again".into(),
-        })
-    }
-
-    fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError> {
-        let size = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
-        self.get(key)
-            .map(|value| size(value).ok_or_else(|| self.unsupported(key, value, "want a whole number")))
-            .transpose()
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
-        let flag = |value: &Value| value.as_bool().ok_or_else(|| self.unsupported(key, value, "want true or false"));
-        self.get(key).map(flag).transpose()
-    }
-
-    fn unsupported(&self, key: &str, value: &Value, remedy: &str) -> ModelError {
-        ModelError::Unsupported {
-            file: self.file.clone(),
-            key: key.into(),
-            value: value.to_string(),
-            remedy: remedy.into(),
-        }
-    }
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Loaded { config, files, weights, tokenizer, chat_template, name, licence: licence(folder)? })
 }
 
 /// The shape that a `config.json` alone promises, for measuring without weights.
 pub(super) fn shape(file: &Path) -> Result<ModelConfig, ModelError> {
-    let text = std::fs::read_to_string(file).map_err(|source| unreadable(file, source))?;
-    let value = serde_json::from_str(&text);
-    let value = value
-        .map_err(|error: serde_json::Error| ModelError::Damaged { file: file.to_owned(), what: error.to_string() })?;
-    let json = Json { file: file.to_owned(), value };
-    config(&json, json.size("vocab_size")?, false)
+    let json = Json::read(file)?;
+    let family = family(&json)?;
+    (family.from_hugging_face)(&HuggingFaceConfig { json: &json, family: family.name, tensors: None })
 }
 
-fn config(json: &Json, vocab: usize, tied: bool) -> Result<ModelConfig, ModelError> {
-    let family = family(json)?;
-    refuse_variants(json)?;
-    let (dim, heads) = (json.size("hidden_size")?, json.size("num_attention_heads")?);
-    let rope = Rope::read(json)?;
-    let config = ModelConfig {
-        family,
-        layers: json.size("num_hidden_layers")?,
-        dim,
-        ffn: json.size("intermediate_size")?,
-        heads,
-        kv_heads: json.optional_size("num_key_value_heads")?.unwrap_or(heads),
-        head_dim: match json.optional_size("head_dim")? {
-            Some(width) => width,
-            None => dim.checked_div(heads).unwrap_or(0),
-        },
-        vocab,
-        context: context(json, family)?,
-        rope_base: rope.base,
-        rope_scaling: rope.scaling,
-        rope_style: RopeStyle::Half,
-        norm_eps: json.get("rms_norm_eps").and_then(Value::as_f64).map_or(1e-6, |epsilon| epsilon as f32),
-        tied: json.flag("tie_word_embeddings")?.unwrap_or(tied),
-        qkv_bias: family == Family::Qwen2 || json.flag("attention_bias")?.unwrap_or(false),
-        qk_norm: family == Family::Qwen3,
-    };
-    match config.fault() {
-        None => Ok(config),
-        Some(what) => Err(ModelError::Damaged { file: json.file.clone(), what }),
-    }
-}
-
-fn family(json: &Json) -> Result<Family, ModelError> {
+fn family(json: &Json) -> Result<&'static Family, ModelError> {
     let class = json.get("architectures").and_then(|classes| classes.get(0)).unwrap_or(&Value::Null);
-    match class.as_str() {
-        Some("LlamaForCausalLM" | "MistralForCausalLM") => Ok(Family::Llama),
-        Some("Qwen2ForCausalLM") => Ok(Family::Qwen2),
-        Some("Qwen3ForCausalLM") => Ok(Family::Qwen3),
-        _ => Err(json.unsupported("architectures", class, SUPPORTED)),
-    }
-}
-
-/// What a configuration of a known class may ask for that the plain forward pass does not compute.
-fn refuse_variants(json: &Json) -> Result<(), ModelError> {
-    if let Some(value) = json.get("quantization_config") {
-        let kind = value.get("quant_method").unwrap_or(value);
-        let remedy = "use the model's original weights, or a GGUF file for quantised ones";
-        return Err(json.unsupported("quantization_config", kind, remedy));
-    }
-    match json.get("hidden_act") {
-        Some(activation) if activation != "silu" => {
-            return Err(json.unsupported("hidden_act", activation, "use a model with the activation \"silu\""));
-        }
-        _ => (),
-    }
-    match json.get("partial_rotary_factor") {
-        Some(share) if share.as_f64() != Some(1.0) => {
-            Err(json.unsupported("partial_rotary_factor", share, "use a model whose heads are rotated whole"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The trained context, capped by a sliding window that the family makes use of.
-fn context(json: &Json, family: Family) -> Result<usize, ModelError> {
-    let context = json.size("max_position_embeddings")?;
-    // Qwen's configurations state a window and switch it off.
-    let in_use = family == Family::Llama || json.flag("use_sliding_window")?.unwrap_or(false);
-    let window = json.optional_size("sliding_window")?.filter(|_| in_use);
-    Ok(window.map_or(context, |window| context.min(window)))
-}
-
-struct Rope {
-    base: f32,
-    scaling: Option<RopeScaling>,
-}
-
-impl Rope {
-    /// Older configurations have `rope_theta` and `rope_scaling`, newer ones both in `rope_parameters`.
-    fn read(json: &Json) -> Result<Self, ModelError> {
-        let key = if json.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
-        let table = json.get(key).unwrap_or(&Value::Null);
-        let base = table.get("rope_theta").or_else(|| json.get("rope_theta"));
-        let base = base.map_or(Some(10_000.0), Value::as_f64);
-        let base = base.ok_or_else(|| json.unsupported(key, table, "rope_theta must be a number"))? as f32;
-        let number = |name: &str| {
-            let number = table.get(name).and_then(Value::as_f64);
-            number.map(|number| number as f32).ok_or_else(|| ModelError::Missing {
-                file: json.file.clone(),
-                key: format!("{key}.{name}"),
-                remedy: "the configuration is not whole: fetch it again".into(),
-            })
-        };
-        let kind = table.get("rope_type").or_else(|| table.get("type")).unwrap_or(&Value::Null);
-        let scaling = match kind.as_str() {
-            None | Some("default") => None,
-            Some("linear") => Some(RopeScaling::Linear { factor: number("factor")? }),
-            Some("llama3") => Some(RopeScaling::Llama3 {
-                factor: number("factor")?,
-                low_freq_factor: number("low_freq_factor")?,
-                high_freq_factor: number("high_freq_factor")?,
-                original_context: number("original_max_position_embeddings")? as usize,
-            }),
-            Some(_) => {
-                let remedy = "use a model with rope scaling of the kind default, linear or llama3";
-                return Err(json.unsupported(&format!("{key}.rope_type"), kind, remedy));
-            }
-        };
-        Ok(Self { base, scaling })
-    }
+    let remedy = || format!("use a model of the class {}", arch::classes());
+    let family = class.as_str().and_then(arch::of_class);
+    family.ok_or_else(|| json.unsupported("architectures", class, &remedy()))
 }
 
 /// The files that hold the weights, in the order of their names.
@@ -250,22 +77,20 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     })
 }
 
-fn read_weights(paths: &[PathBuf]) -> Result<(Vec<Mmap>, HashMap<String, Weight>), ModelError> {
-    let (mut files, mut weights) = (Vec::new(), HashMap::new());
-    for (index, path) in paths.iter().enumerate() {
+fn read_weights(paths: &[PathBuf]) -> Result<(Vec<Mmap>, HashMap<String, StoredTensor>), ModelError> {
+    let (mut files, mut tensors) = (Vec::new(), HashMap::new());
+    for (file, path) in paths.iter().enumerate() {
         let map = map(path)?;
-        let tensors = safetensors::parse(&map).map_err(|error| refuse(path, error))?;
-        for (name, info) in tensors {
-            let name = canonical(&name).unwrap_or(name);
-            let weight = Weight { file: index, range: info.range, dtype: info.dtype, shape: info.shape };
-            if weights.insert(name.clone(), weight).is_some() {
+        for (name, info) in safetensors::parse(&map, is_derived).map_err(|error| refuse(path, error))? {
+            if tensors.contains_key(&name) {
                 let what = format!("weight {name} is also in another file of the folder");
                 return Err(ModelError::Damaged { file: path.clone(), what });
             }
+            tensors.insert(name, StoredTensor { file, info });
         }
         files.push(map);
     }
-    Ok((files, weights))
+    Ok((files, tensors))
 }
 
 fn refuse(path: &Path, error: SafetensorsError) -> ModelError {
@@ -279,35 +104,6 @@ fn refuse(path: &Path, error: SafetensorsError) -> ModelError {
             remedy: "use weights in F32, F16 or BF16, or a GGUF file for quantised ones".into(),
         },
     }
-}
-
-/// The name that GGUF has for a weight; none for a weight that no supported family has.
-fn canonical(name: &str) -> Option<String> {
-    let fixed = match name {
-        "model.embed_tokens.weight" => "token_embd.weight",
-        "model.norm.weight" => "output_norm.weight",
-        "lm_head.weight" => "output.weight",
-        _ => {
-            let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
-            let (part, kind) = rest.rsplit_once('.')?;
-            let part = match part {
-                "input_layernorm" => "attn_norm",
-                "self_attn.q_proj" => "attn_q",
-                "self_attn.k_proj" => "attn_k",
-                "self_attn.v_proj" => "attn_v",
-                "self_attn.o_proj" => "attn_output",
-                "self_attn.q_norm" => "attn_q_norm",
-                "self_attn.k_norm" => "attn_k_norm",
-                "post_attention_layernorm" => "ffn_norm",
-                "mlp.gate_proj" => "ffn_gate",
-                "mlp.up_proj" => "ffn_up",
-                "mlp.down_proj" => "ffn_down",
-                _ => return None,
-            };
-            return Some(format!("blk.{layer}.{part}.{kind}"));
-        }
-    };
-    Some(fixed.to_owned())
 }
 
 /// The template and the file that holds it.

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::TensorInfo;
 use super::quant::DType;
+use super::tensor::TensorInfo;
 
 const MAGIC: &[u8] = b"GGUF";
 /// Where the data of tensors may begin, unless `general.alignment` says otherwise.
@@ -40,11 +40,17 @@ pub struct Gguf<'a> {
 /// A value of the metadata; integers and floats keep no width, since writers disagree about it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
+    /// An unsigned integer.
     Unsigned(u64),
+    /// A signed integer.
     Signed(i64),
+    /// A floating-point number.
     Float(f64),
+    /// A truth value.
     Bool(bool),
+    /// A text.
     Str(&'a str),
+    /// An array of values of one type.
     Array(Array<'a>),
 }
 
@@ -218,7 +224,7 @@ fn alignment(metadata: &HashMap<&str, Value<'_>>, at: usize) -> Result<usize, Gg
         // A page is the most that a memory map can promise.
         Ok(alignment) if alignment.is_power_of_two() && (8..=4096).contains(&alignment) => Ok(alignment),
         Ok(_) | Err(_) => {
-            Err(GgufError::Damaged { what: "general.alignment is no power of two between 8 and 4096".into(), at })
+            Err(GgufError::Damaged { what: "general.alignment must be a power of two between 8 and 4096".into(), at })
         }
     }
 }
@@ -314,7 +320,7 @@ impl<'a> Cursor<'a> {
             10 => Kind::U64,
             11 => Kind::I64,
             12 => Kind::F64,
-            other => return Err(self.damaged(format!("{other} is no type of a metadata value"))),
+            other => return Err(self.damaged(format!("invalid type {other} of a metadata value"))),
         })
     }
 

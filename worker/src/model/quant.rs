@@ -1,21 +1,32 @@
 //! Element types of weights, in the block layouts of the GGUF format, and the plain way to turn them into numbers: the
-//! slow twin that every fast kernel is tested against.
+//! reference that every fast kernel is tested against.
 
 use half::{bf16, f16};
 
 /// How a weight's numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
+    /// IEEE single precision.
     F32,
+    /// IEEE half precision.
     F16,
+    /// bfloat16.
     BF16,
+    /// 4 bits; blocks of 32 with a scale.
     Q4_0,
+    /// 4 bits; blocks of 32 with a scale and a minimum.
     Q4_1,
+    /// 5 bits; blocks of 32 with a scale.
     Q5_0,
+    /// 5 bits; blocks of 32 with a scale and a minimum.
     Q5_1,
+    /// 8 bits; blocks of 32 with a scale.
     Q8_0,
+    /// 4 bits; super-blocks of 256 with scales and minima.
     Q4K,
+    /// 5 bits; super-blocks of 256 with scales and minima.
     Q5K,
+    /// 6 bits; super-blocks of 256 with scales.
     Q6K,
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::TensorInfo;
 use super::quant::DType;
+use super::tensor::TensorInfo;
 
 /// Length of the number that says how long the header is.
 const PREFIX: usize = 8;
@@ -13,6 +13,7 @@ const PREFIX: usize = 8;
 /// Why bytes are not a safetensors file that can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SafetensorsError {
+    /// The format's rules are broken.
     #[error("{0}")]
     Damaged(#[from] safetensors::SafeTensorError),
     /// A type of numbers that the engine does not compute with.
@@ -20,14 +21,15 @@ pub enum SafetensorsError {
     Unsupported { tensor: String, dtype: Dtype },
 }
 
-/// Reads the header of a whole file and checks that its tensors fill the file without gap or overlap.
-pub fn parse(bytes: &[u8]) -> Result<HashMap<String, TensorInfo>, SafetensorsError> {
+/// Reads the header of a whole file and checks that its tensors fill the file without gap or overlap. Tensors whose name
+/// `skip` says yes to are left out.
+pub fn parse(bytes: &[u8], skip: impl Fn(&str) -> bool) -> Result<HashMap<String, TensorInfo>, SafetensorsError> {
     let (header, metadata) = SafeTensors::read_metadata(bytes)?;
     let start = PREFIX + header;
     metadata
         .tensors()
         .into_iter()
-        .filter(|(name, _)| !is_derived(name))
+        .filter(|(name, _)| !skip(name))
         .map(|(name, info)| {
             let dtype = dtype(info.dtype)
                 .ok_or_else(|| SafetensorsError::Unsupported { tensor: name.clone(), dtype: info.dtype })?;
@@ -35,11 +37,6 @@ pub fn parse(bytes: &[u8]) -> Result<HashMap<String, TensorInfo>, SafetensorsErr
             Ok((name, TensorInfo { dtype, shape: info.shape.clone(), range }))
         })
         .collect()
-}
-
-/// Tables that old converters saved beside the weights, though the configuration says how to compute them.
-fn is_derived(name: &str) -> bool {
-    name.ends_with(".rotary_emb.inv_freq")
 }
 
 fn dtype(dtype: Dtype) -> Option<DType> {

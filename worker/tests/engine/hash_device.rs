@@ -11,8 +11,8 @@ use longhand_proto::task::{Message, ModelInfo};
 use longhand_worker::device::{
     BLOCK_TOKENS, DEFERRED_TOKEN, Device, DeviceError, PipelinedDevice, SampleParams, StepBatch,
 };
-use longhand_worker::engine::sampler::Sampler;
 use longhand_worker::engine::tokenizer_adapter::TokenizerAdapter;
+use longhand_worker::ops::sampler::Sampler;
 
 /// One token a byte, and a few special ones; the last ends a text.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::dataset::input::row::{Fault, fault, present};
+use crate::dataset::input::field::{RowError, present, row_error};
 
 /// A kind of data set, by the column that holds the instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,17 +61,17 @@ pub(super) struct Shape(pub(super) Format);
 
 impl Shape {
     /// By the columns of one row.
-    pub(super) fn tell(wanted: Option<&Format>, row: &Map<String, Value>) -> Option<Self> {
+    pub(super) fn detect(wanted: Option<&Format>, row: &Map<String, Value>) -> Option<Self> {
         let wanted = wanted.map_or(&KNOWN[..], std::slice::from_ref);
         wanted.iter().find(|format| present(row, format.column()).is_some()).map(|format| Self(format.clone()))
     }
 
     /// What is wrong with a row that has none of the columns.
-    pub(super) fn missing(wanted: Option<&Format>) -> Fault {
+    pub(super) fn missing(wanted: Option<&Format>) -> RowError {
         let problem = match wanted {
             Some(format) => format!("there is no `{}` column", format.column()),
             None => "it has none of the known columns".into(),
         };
-        fault("", problem, "see --format and --field")
+        row_error("", problem, "see --format and --field")
     }
 }

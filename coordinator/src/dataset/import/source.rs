@@ -6,8 +6,8 @@ use longhand_proto::task::Message;
 use serde_json::{Map, Value, json};
 
 use super::{Format, Options, Shape, Turn};
-use crate::dataset::input::row::{self, Fault, fault, present, text_of, wrong_type};
-use crate::dataset::input::{LENGTH_RANGE, Row, Text, turns};
+use crate::dataset::input::field::{RowError, present, row_error, text_of, wrong_type};
+use crate::dataset::input::{LENGTH_RANGE, Row, Text, row, turns};
 use crate::domain::language::Language;
 
 pub(super) use crate::dataset::input::row::object;
@@ -19,7 +19,7 @@ pub(super) fn row(
     options: &Options,
     path: &Path,
     line: u64,
-) -> Result<Row, Fault> {
+) -> Result<Row, RowError> {
     let (messages, turn) = instruction(object, &shape.0, options)?;
     row::size(object, &messages)?;
     let mut hash = blake3::Hasher::new_derive_key("longhand imported instruction v1");
@@ -53,15 +53,15 @@ fn instruction(
     object: &Map<String, Value>,
     format: &Format,
     options: &Options,
-) -> Result<(Vec<Message>, usize), Fault> {
+) -> Result<(Vec<Message>, usize), RowError> {
     let column = format.column();
-    let missing = || fault(column, "is missing", "fill it in, or leave the row out");
+    let missing = || row_error(column, "is missing", "fill it in, or leave the row out");
     let value = present(object, column).ok_or_else(missing)?;
     let alone = |content: String| (vec![Message { role: "user".into(), content }], 1);
     match (format, value) {
         (Format::Openai, Value::Object(body)) => match present(body, "messages") {
             Some(turns) => chosen("body.messages", turns, options),
-            None => Err(fault("body.messages", "is missing", "an OpenAI batch line holds its turns there")),
+            None => Err(row_error("body.messages", "is missing", "an OpenAI batch line holds its turns there")),
         },
         (Format::Openai, other) => Err(wrong_type(column, other, "an object with `messages`")),
         (Format::Alpaca, value) => {
@@ -81,7 +81,7 @@ fn instruction(
 }
 
 /// Only the turns that are kept are looked at closely: an empty answer behind them harms nobody.
-fn chosen(key: &str, value: &Value, options: &Options) -> Result<(Vec<Message>, usize), Fault> {
+fn chosen(key: &str, value: &Value, options: &Options) -> Result<(Vec<Message>, usize), RowError> {
     let turns = turns::of(key, value)?;
     let of_user: Vec<usize> =
         turns.iter().enumerate().filter(|(_, turn)| turn.role() == Ok("user")).map(|(at, _)| at).collect();
@@ -94,8 +94,8 @@ fn chosen(key: &str, value: &Value, options: &Options) -> Result<(Vec<Message>, 
         if of_user.is_empty() {
             return Err(turns::no_user(key));
         }
-        let problem = format!("has {} turns of the user's, and not a number {number}", of_user.len());
-        return Err(fault(key, problem, "choose another --turn, or leave the row out"));
+        let problem = format!("has {} turns with the role `user`; there is no turn {number}", of_user.len());
+        return Err(row_error(key, problem, "choose another --turn, or leave the row out"));
     };
     let from = if options.history { 0 } else { at };
     let messages = turns[from..=at].iter().map(turns::Turn::message).collect::<Result<_, _>>()?;

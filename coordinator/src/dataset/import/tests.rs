@@ -122,7 +122,7 @@ fn any_turn_of_the_users_can_be_the_instruction_with_what_came_before() {
     let path = case.file("talk.jsonl", format!("{talk}\n{}", json!({"conversations": talk["conversations"], "id": 2})));
     let (report, rows) = case.import(&path, &at(Turn::Nth(3), false));
     assert_eq!((report.bad, rows.len()), (2, 0));
-    assert!(report.bad_rows[0].to_string().contains("has 2 turns of the user's, and not a number 3"));
+    assert!(report.bad_rows[0].to_string().contains("has 2 turns with the role `user`; there is no turn 3"));
 }
 
 #[test]

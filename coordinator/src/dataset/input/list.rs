@@ -17,7 +17,7 @@ impl<R: BufRead> ListLines<R> {
     }
 
     /// What stands in the place of `byte`.
-    fn turn(&mut self, byte: u8) -> u8 {
+    fn translate(&mut self, byte: u8) -> u8 {
         if self.string {
             let escape = byte == b'\\' && !self.escaped;
             self.string = byte != b'"' || self.escaped;
@@ -56,7 +56,7 @@ impl<R: BufRead> Read for ListLines<R> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the JSON list has no end"));
         }
         for byte in &mut out[..count] {
-            *byte = self.turn(*byte);
+            *byte = self.translate(*byte);
         }
         Ok(count)
     }

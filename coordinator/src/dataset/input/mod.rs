@@ -9,6 +9,7 @@
 //! with optional `id`, `length` (words), `language` (`en` or `zh`), `context` (texts) and `metadata` (an object). Other
 //! keys are left alone: data sets carry all kinds of columns.
 
+pub(crate) mod field;
 mod lines;
 mod list;
 mod output;
@@ -36,7 +37,7 @@ pub use summary::{LENGTH_BINS, Summary, validate};
 pub enum InputError {
     #[error("{}: {source}; check the path and its permissions", path.display())]
     Open { path: PathBuf, source: std::io::Error },
-    #[error("{}: the file holds no rows; want one JSON object on each line, such as {{\"prompt\": \"...\"}}", path.display())]
+    #[error("{}: the file holds no rows; expected one JSON object on each line, such as {{\"prompt\": \"...\"}}", path.display())]
     Empty { path: PathBuf },
     #[error("{}: {problem}; {remedy}", path.display())]
     Format { path: PathBuf, problem: String, remedy: &'static str },

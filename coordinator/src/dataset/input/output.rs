@@ -38,6 +38,7 @@ pub(crate) enum Text {
 }
 
 impl Text {
+    /// A prompt where there is only one turn, the user's.
     pub(crate) fn of(messages: &[Message]) -> Self {
         match messages {
             [only] if only.role == "user" => Self::Prompt(only.content.clone()),
@@ -88,6 +89,7 @@ impl std::fmt::Debug for Sink {
 }
 
 impl Output {
+    /// Begins the file; it gets its name in [`Output::finish`].
     pub fn create(path: &Path) -> Result<Self, FileError> {
         let pending = Pending::create(path)?;
         let ending = path.extension().and_then(|ending| ending.to_str());

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::InputError;
-use super::row::{self, Fault};
+use super::field::RowError;
 use super::rows::Rows;
+use super::{InputError, row};
 use crate::domain::instruction::{BadRow, Instruction};
 
 /// Opens `path` and reads as far as its first row.
@@ -58,39 +58,39 @@ impl Reader {
                 Ok(instruction) => instruction,
                 Err(fault) => return Some(Err(self.rows.bad(fault, &bytes))),
             };
-            match self.meet(&instruction) {
-                Met::New => return Some(Ok(instruction)),
-                Met::Same => self.repeated += 1,
-                Met::Other { line } => {
+            match self.identify(&instruction) {
+                Identity::New => return Some(Ok(instruction)),
+                Identity::Repeated => self.repeated += 1,
+                Identity::Conflict { line } => {
                     let id = instruction.id.unwrap_or_default();
-                    let problem = format!("{id:?} is the id of line {line} too, with another content");
-                    let fault = Fault { key: "id".into(), problem, remedy: "give each row an id of its own".into() };
+                    let problem = format!("duplicate id {id:?}: line {line} has it too, with other content");
+                    let fault = RowError { key: "id".into(), problem, remedy: "give each row a unique id".into() };
                     return Some(Err(self.rows.bad(fault, &bytes)));
                 }
             }
         }
     }
 
-    fn meet(&mut self, instruction: &Instruction) -> Met {
+    fn identify(&mut self, instruction: &Instruction) -> Identity {
         let identity = short_hash(instruction.identity().as_bytes());
         let content = content_hash(instruction);
         match self.seen.entry(identity) {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 entry.insert((content, instruction.line));
-                Met::New
+                Identity::New
             }
             std::collections::hash_map::Entry::Occupied(entry) => match entry.get() {
-                (known, _) if *known == content || instruction.id.is_none() => Met::Same,
-                (_, line) => Met::Other { line: *line },
+                (known, _) if *known == content || instruction.id.is_none() => Identity::Repeated,
+                (_, line) => Identity::Conflict { line: *line },
             },
         }
     }
 }
 
-enum Met {
+enum Identity {
     New,
-    Same,
-    Other { line: u64 },
+    Repeated,
+    Conflict { line: u64 },
 }
 
 /// Of all that decides what is written.

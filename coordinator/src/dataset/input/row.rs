@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use longhand_proto::task::Message;
 use serde_json::{Map, Value};
 
+use super::field::{RowError, kind, present, row_error, text_of, wrong_type};
 use super::turns::{self, Turn};
 use crate::domain::instruction::{Context, Instruction};
 use crate::domain::language::{self, Language};
@@ -13,56 +14,48 @@ use crate::text::length;
 /// Longest instruction text, all turns together. Prompts repeat it in every task, so more than that is a mistake.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Keys that may hold the text, in the order in which they are looked for.
-pub(super) const TEXTS: [&str; 4] = ["prompt", "instruction", "messages", "body"];
+pub(super) const TEXT_KEYS: [&str; 4] = ["prompt", "instruction", "messages", "body"];
 /// What `length` may ask for, in words.
 pub const LENGTH_RANGE: RangeInclusive<u64> = 10..=1_000_000;
 
-/// What is wrong with a row, without its place.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) key: String,
-    pub(crate) problem: String,
-    pub(crate) remedy: String,
-}
-
-pub(crate) fn fault(key: &str, problem: impl Into<String>, remedy: impl Into<String>) -> Fault {
-    Fault { key: key.into(), problem: problem.into(), remedy: remedy.into() }
-}
-
 /// Reads one line of JSON.
-pub(crate) fn parse(bytes: &[u8], line: u64) -> Result<Instruction, Fault> {
+pub(crate) fn parse(bytes: &[u8], line: u64) -> Result<Instruction, RowError> {
     instruction(object(bytes)?, line)
 }
 
 /// A column of Parquet has one type, so an exported corpus holds the JSON text of the object there.
-pub(crate) fn metadata(value: Option<Value>) -> Result<Map<String, Value>, Fault> {
+pub(crate) fn metadata(value: Option<Value>) -> Result<Map<String, Value>, RowError> {
     match value {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(metadata)) => Ok(metadata),
         Some(Value::String(text)) => serde_json::from_str(&text)
-            .map_err(|_| fault("metadata", "is a string", "write an object, or the JSON text of one")),
+            .map_err(|_| row_error("metadata", "is a string", "write an object, or the JSON text of one")),
         Some(other) => Err(wrong_type("metadata", &other, "an object")),
     }
 }
 
 /// The JSON object of a row.
-pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Fault> {
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, RowError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        fault(
+        row_error(
             "",
             format!("byte {} is not UTF-8", error.valid_up_to() + 1),
             "convert the file to UTF-8, for example with `iconv -t UTF-8`",
         )
     })?;
     let row: Value = serde_json::from_str(text)
-        .map_err(|error| fault("", format!("broken JSON: {error}"), "write one whole JSON object on each line"))?;
+        .map_err(|error| row_error("", format!("broken JSON: {error}"), "write one whole JSON object on each line"))?;
     let Value::Object(row) = row else {
-        return Err(fault("", format!("{} instead of an object", kind(&row)), "write one JSON object on each line"));
+        return Err(row_error(
+            "",
+            format!("{} instead of an object", kind(&row)),
+            "write one JSON object on each line",
+        ));
     };
     Ok(row)
 }
 
-fn instruction(mut row: Map<String, Value>, line: u64) -> Result<Instruction, Fault> {
+fn instruction(mut row: Map<String, Value>, line: u64) -> Result<Instruction, RowError> {
     let messages = messages(&row)?;
     size(&row, &messages)?;
     let request = messages.last().map_or("", |message| message.content.as_str());
@@ -78,7 +71,9 @@ fn instruction(mut row: Map<String, Value>, line: u64) -> Result<Instruction, Fa
     let id = match present(&row, "id").map(|id| ("id", id)).or(present(&row, "custom_id").map(|id| ("custom_id", id))) {
         None => None,
         Some((_, Value::String(id))) if !id.trim().is_empty() => Some(id.clone()),
-        Some((key, Value::String(_))) => return Err(fault(key, "is empty", "give the row an id or leave the key out")),
+        Some((key, Value::String(_))) => {
+            return Err(row_error(key, "is empty", "give the row an id or leave the key out"));
+        }
         Some((_, Value::Number(id))) => Some(id.to_string()),
         Some((key, other)) => return Err(wrong_type(key, other, "a string or a number")),
     };
@@ -88,11 +83,11 @@ fn instruction(mut row: Map<String, Value>, line: u64) -> Result<Instruction, Fa
 }
 
 /// Refuses a text that is too long.
-pub(crate) fn size(row: &Map<String, Value>, messages: &[Message]) -> Result<(), Fault> {
+pub(crate) fn size(row: &Map<String, Value>, messages: &[Message]) -> Result<(), RowError> {
     let size: usize = messages.iter().map(|message| message.content.len()).sum();
     if size > MAX_TEXT_BYTES {
         let key = ["prompt", "instruction", "messages"].into_iter().find(|key| row.contains_key(*key));
-        return Err(fault(
+        return Err(row_error(
             key.unwrap_or("body.messages"),
             format!("a text of {size} bytes; the limit is {MAX_TEXT_BYTES}"),
             "shorten it, or move material to draw on into `context`",
@@ -101,7 +96,7 @@ pub(crate) fn size(row: &Map<String, Value>, messages: &[Message]) -> Result<(),
     Ok(())
 }
 
-fn messages(row: &Map<String, Value>) -> Result<Vec<Message>, Fault> {
+fn messages(row: &Map<String, Value>) -> Result<Vec<Message>, RowError> {
     if let Some(prompt) = present(row, "prompt") {
         return Ok(vec![user(text_of("prompt", prompt)?)]);
     }
@@ -121,18 +116,20 @@ fn messages(row: &Map<String, Value>) -> Result<Vec<Message>, Fault> {
     match present(row, "body") {
         Some(Value::Object(body)) => match present(body, "messages") {
             Some(messages) => turns("body.messages", messages),
-            None => Err(fault("body.messages", "is missing", "an OpenAI batch line holds its turns there")),
+            None => Err(row_error("body.messages", "is missing", "an OpenAI batch line holds its turns there")),
         },
         Some(other) => Err(wrong_type("body", other, "an object with `messages`")),
-        None => {
-            Err(fault("", "the row has no text", "add one of `prompt`, `instruction`, `messages` or `body.messages`"))
-        }
+        None => Err(row_error(
+            "",
+            "the row has no text",
+            "add one of `prompt`, `instruction`, `messages` or `body.messages`",
+        )),
     }
 }
 
 /// The turns of a conversation up to the last one of the user's. Answers behind that are dropped: they are what is to be
 /// written.
-fn turns(key: &str, value: &Value) -> Result<Vec<Message>, Fault> {
+fn turns(key: &str, value: &Value) -> Result<Vec<Message>, RowError> {
     let mut messages = turns::of(key, value)?.iter().map(Turn::message).collect::<Result<Vec<_>, _>>()?;
     match messages.iter().rposition(|message| message.role == "user") {
         Some(last) => messages.truncate(last + 1),
@@ -141,27 +138,7 @@ fn turns(key: &str, value: &Value) -> Result<Vec<Message>, Fault> {
     Ok(messages)
 }
 
-/// A text: a string, or a list of `{"type": "text", "text": "..."}` parts.
-pub(crate) fn text_of(key: &str, value: &Value) -> Result<String, Fault> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            let parts: Option<Vec<&str>> = parts.iter().map(|part| part.get("text").and_then(Value::as_str)).collect();
-            parts
-                .ok_or_else(|| fault(key, "holds a part that is not text", "only text can be written about"))?
-                .join("\n")
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
-            return Err(wrong_type(key, value, "a string"));
-        }
-    };
-    if text.trim().is_empty() {
-        return Err(fault(key, "is empty", "write the instruction there"));
-    }
-    Ok(text)
-}
-
-fn context(row: &Map<String, Value>) -> Result<Vec<Context>, Fault> {
+fn context(row: &Map<String, Value>) -> Result<Vec<Context>, RowError> {
     let texts = match present(row, "context") {
         None => return Ok(Vec::new()),
         Some(Value::Array(texts)) => texts,
@@ -179,7 +156,7 @@ fn context(row: &Map<String, Value>) -> Result<Vec<Context>, Fault> {
                 },
                 text: match present(object, "text") {
                     Some(text) => text_of(&format!("{key}.text"), text)?,
-                    None => return Err(fault(&format!("{key}.text"), "is missing", "give each text its `text`")),
+                    None => return Err(row_error(&format!("{key}.text"), "is missing", "give each text its `text`")),
                 },
             }),
             None => Ok(Context { id: (index + 1).to_string(), text: text_of(&key, text)? }),
@@ -188,42 +165,22 @@ fn context(row: &Map<String, Value>) -> Result<Vec<Context>, Fault> {
     context.collect()
 }
 
-fn language_named(name: &str) -> Result<Language, Fault> {
+fn language_named(name: &str) -> Result<Language, RowError> {
     match name.to_ascii_lowercase().split(['-', '_']).next() {
         Some("en" | "english") => Ok(Language::En),
         Some("zh" | "chinese") => Ok(Language::Zh),
-        _ => Err(fault("language", format!("unknown language {name:?}"), "use `en` or `zh`, or leave the key out")),
+        _ => Err(row_error("language", format!("unknown language {name:?}"), "use `en` or `zh`, or leave the key out")),
     }
 }
 
-fn stated_length(value: &Value) -> Result<u32, Fault> {
+fn stated_length(value: &Value) -> Result<u32, RowError> {
     let remedy = format!("give whole words, {} to {}, or leave the key out", LENGTH_RANGE.start(), LENGTH_RANGE.end());
     match value.as_u64() {
         Some(words) if LENGTH_RANGE.contains(&words) => Ok(words as u32),
-        _ => Err(fault("length", format!("{value} is out of range"), remedy)),
+        _ => Err(row_error("length", format!("{value} is out of range"), remedy)),
     }
-}
-
-/// The value of a key that is there and not null.
-pub(crate) fn present<'a>(row: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    row.get(key).filter(|value| !value.is_null())
 }
 
 fn user(content: String) -> Message {
     Message { role: "user".into(), content }
-}
-
-pub(crate) fn wrong_type(key: &str, value: &Value, want: &str) -> Fault {
-    fault(key, format!("is {}", kind(value)), format!("want {want}"))
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }

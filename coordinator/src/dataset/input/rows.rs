@@ -5,9 +5,10 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use super::InputError;
+use super::field::RowError;
 use super::lines::{self, Line, MAX_LINE_BYTES};
 use super::list::ListLines;
-use super::row::{Fault, TEXTS};
+use super::row::TEXT_KEYS;
 use crate::domain::instruction::BadRow;
 
 /// Rows of a file, in order, in the memory of one row.
@@ -31,13 +32,14 @@ impl Rows {
     /// would be a bad one.
     pub(crate) fn of_instructions(path: &Path) -> Result<Self, InputError> {
         let rows = Self::open(path)?;
-        if let Some(columns) = rows.columns.as_ref().filter(|columns| !columns.iter().any(|it| TEXTS.contains(&&**it)))
+        if let Some(columns) =
+            rows.columns.as_ref().filter(|columns| !columns.iter().any(|it| TEXT_KEYS.contains(&&**it)))
         {
             let columns = columns.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             return Err(InputError::Format {
                 path: path.to_owned(),
                 problem: format!("no column holds instructions; the columns are {columns}"),
-                remedy: "want `prompt`, `instruction`, `messages` or `body`; `longhand import --field COLUMN` takes any other",
+                remedy: "expected `prompt`, `instruction`, `messages` or `body`; `longhand import --field COLUMN` takes any other",
             });
         }
         Ok(rows)
@@ -103,8 +105,8 @@ impl Rows {
                 }
                 Err(error) => {
                     self.input = None;
-                    let problem = format!("reading failed here, and no row from here on was read: {error}");
-                    let remedy = "fetch the file again and run the same command";
+                    let problem = format!("reading failed, and no row from here on was read: {error}");
+                    let remedy = "fetch the file again, then rerun the same command";
                     Err(self.bad_with("", problem, remedy, String::new()))
                 }
             });
@@ -112,7 +114,7 @@ impl Rows {
     }
 
     /// The row that was read last, as a bad one.
-    pub(crate) fn bad(&self, fault: Fault, bytes: &[u8]) -> BadRow {
+    pub(crate) fn bad(&self, fault: RowError, bytes: &[u8]) -> BadRow {
         let hash = blake3::hash(bytes).to_hex().to_string();
         self.bad_with(&fault.key, fault.problem, &fault.remedy, hash)
     }
@@ -127,6 +129,7 @@ impl Rows {
         self.line
     }
 
+    /// The file that is read.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -25,7 +25,7 @@ fn one(row: &str) -> Result<Instruction, Box<BadRow>> {
 }
 
 /// Key, problem and remedy of the only row.
-fn fault(row: &str) -> String {
+fn row_error(row: &str) -> String {
     let bad = one(row).unwrap_err();
     let text = bad.to_string();
     text.split_once("rows.jsonl:").unwrap().1.to_owned()
@@ -105,7 +105,7 @@ fn each_fault_is_told() {
     for (row, want) in [
         (r#"{"id": "a"}"#, "1: the row has no text; add one of `prompt`, `instruction`, `messages` or `body.messages`"),
         (r#"{"prompt": "  "}"#, "1: `prompt`: is empty; write the instruction there"),
-        (r#"{"prompt": 5}"#, "1: `prompt`: is a number; want a string"),
+        (r#"{"prompt": 5}"#, "1: `prompt`: is a number; expected a string"),
         ("[1]", "1: a list instead of an object; write one JSON object on each line"),
         (
             r#"{"prompt": "x", "length": 5}"#,
@@ -119,9 +119,12 @@ fn each_fault_is_told() {
             r#"{"prompt": "x", "language": "de"}"#,
             "1: `language`: unknown language \"de\"; use `en` or `zh`, or leave the key out",
         ),
-        (r#"{"prompt": "x", "metadata": 1}"#, "1: `metadata`: is a number; want an object"),
+        (r#"{"prompt": "x", "metadata": 1}"#, "1: `metadata`: is a number; expected an object"),
         (r#"{"prompt": "x", "context": [{}]}"#, "1: `context[0].text`: is missing; give each text its `text`"),
-        (r#"{"messages": []}"#, "1: `messages`: no turn is the user's; add the instruction as a turn with role `user`"),
+        (
+            r#"{"messages": []}"#,
+            "1: `messages`: no turn has the role `user`; add the instruction as a turn with role `user`",
+        ),
         (
             r#"{"messages": [{"role": "bot", "content": "x"}]}"#,
             "1: `messages[0].role`: unknown role \"bot\"; use system, user or assistant",
@@ -130,7 +133,7 @@ fn each_fault_is_told() {
     ] {
         // A list as the first character would make the file a JSON list.
         let row = if row.starts_with('[') { format!("[{row}]") } else { row.to_owned() };
-        assert_eq!(fault(&row), want);
+        assert_eq!(row_error(&row), want);
     }
 }
 
@@ -178,7 +181,8 @@ fn an_id_twice_is_one_document_or_a_bad_row() {
     let bad = rows[1].as_ref().unwrap_err();
     assert_eq!((bad.line, bad.key.as_str()), (3, "id"));
     assert!(
-        bad.to_string().contains("\"a\" is the id of line 1 too, with another content; give each row an id of its own")
+        bad.to_string()
+            .contains("duplicate id \"a\": line 1 has it too, with other content; give each row a unique id")
     );
 }
 
@@ -246,7 +250,7 @@ fn parquet_rows_are_read_like_lines() {
     writer.close().unwrap();
     let error = read(file(&folder, "odd.parquet", &odd)).unwrap_err().to_string();
     assert!(
-        error.contains("odd.parquet: no column holds instructions; the columns are `length`; want `prompt`"),
+        error.contains("odd.parquet: no column holds instructions; the columns are `length`; expected `prompt`"),
         "{error}"
     );
     assert!(error.contains("longhand import --field"), "{error}");
@@ -259,7 +263,7 @@ fn a_file_that_cannot_be_used_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let error = |bytes: &[u8]| read(file(&folder, "rows", bytes)).unwrap_err().to_string();
     for empty in [&b""[..], b"\n \r\n\n"] {
-        assert!(error(empty).contains("the file holds no rows; want one JSON object on each line"));
+        assert!(error(empty).contains("the file holds no rows; expected one JSON object on each line"));
     }
     assert!(error(b"[ ]").contains("no rows"));
     assert!(error(b"\xff\xfe{\0").contains("UTF-16"));

@@ -3,7 +3,7 @@
 use longhand_proto::task::Message;
 use serde_json::{Map, Value};
 
-use super::row::{Fault, fault, present, text_of, wrong_type};
+use super::field::{RowError, present, row_error, text_of, wrong_type};
 
 /// One turn as it stands in a row.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct Turn<'a> {
 }
 
 /// The turns that `value` lists.
-pub(crate) fn of<'a>(key: &str, value: &'a Value) -> Result<Vec<Turn<'a>>, Fault> {
+pub(crate) fn of<'a>(key: &str, value: &'a Value) -> Result<Vec<Turn<'a>>, RowError> {
     let Value::Array(turns) = value else { return Err(wrong_type(key, value, "a list of turns")) };
     let turn = |(index, turn): (usize, &'a Value)| {
         let at = format!("{key}[{index}]");
@@ -29,34 +29,36 @@ pub(crate) fn of<'a>(key: &str, value: &'a Value) -> Result<Vec<Turn<'a>>, Fault
 
 impl Turn<'_> {
     /// `system`, `user` or `assistant`.
-    pub(crate) fn role(&self) -> Result<&'static str, Fault> {
+    pub(crate) fn role(&self) -> Result<&'static str, RowError> {
         let key = format!("{}.{}", self.at, self.keys.0);
         match present(self.turn, self.keys.0) {
             Some(Value::String(role)) => match role.as_str() {
                 "user" | "human" | "prompter" => Ok("user"),
                 "assistant" | "gpt" | "chatgpt" | "model" => Ok("assistant"),
                 "system" | "developer" => Ok("system"),
-                other => Err(fault(&key, format!("unknown role {other:?}"), "use system, user or assistant")),
+                other => Err(row_error(&key, format!("unknown role {other:?}"), "use system, user or assistant")),
             },
             Some(other) => Err(wrong_type(&key, other, "a string")),
-            None => Err(fault(&key, "is missing", "use system, user or assistant")),
+            None => Err(row_error(&key, "is missing", "use system, user or assistant")),
         }
     }
 
-    pub(crate) fn content(&self) -> Result<String, Fault> {
+    /// The text of the turn.
+    pub(crate) fn content(&self) -> Result<String, RowError> {
         let key = format!("{}.{}", self.at, self.keys.1);
         match present(self.turn, self.keys.1) {
             Some(content) => text_of(&key, content),
-            None => Err(fault(&key, "is missing", "give each turn its text")),
+            None => Err(row_error(&key, "is missing", "give each turn its text")),
         }
     }
 
-    pub(crate) fn message(&self) -> Result<Message, Fault> {
+    /// Role and text.
+    pub(crate) fn message(&self) -> Result<Message, RowError> {
         Ok(Message { role: self.role()?.into(), content: self.content()? })
     }
 }
 
 /// What is said of a conversation in which nobody asks anything.
-pub(crate) fn no_user(key: &str) -> Fault {
-    fault(key, "no turn is the user's", "add the instruction as a turn with role `user`")
+pub(crate) fn no_user(key: &str) -> RowError {
+    row_error(key, "no turn has the role `user`", "add the instruction as a turn with role `user`")
 }

@@ -11,7 +11,8 @@ use longhand_proto::DocumentId;
 use longhand_proto::task::{Constraint, Failure, Message, ModelInfo, Output, Sampling, Task, TaskKind};
 use serde::{Deserialize, Serialize};
 
-use super::{Rules, SelectError};
+use super::options::SelectError;
+use super::rules::{PLACEHOLDER, Rules};
 use crate::dataset::input::InputError;
 use crate::domain::instruction::Instruction;
 use crate::domain::language::Language;
@@ -23,13 +24,11 @@ const NO: &str = "no";
 /// Room for either, whatever the tokenizer; a model without a grammar may put a word before it.
 const MAX_TOKENS: u32 = 8;
 /// Characters of an instruction that are shown from its beginning and from its end; what is asked stands at either.
-const HEAD: usize = 2_000;
-const TAIL: usize = 1_000;
-/// Stands in a question for the instruction.
-pub(super) const PLACE: &str = "{instruction}";
-
+const HEAD_CHARS: usize = 2_000;
+const TAIL_CHARS: usize = 1_000;
 /// The model that is asked.
-pub struct Asker<'a> {
+pub struct IntentModel<'a> {
+    /// What the model is: answers of another model do not count.
     pub model: ModelInfo,
     /// Answers so far; made if it is missing, gone on with if it is there.
     pub answers: PathBuf,
@@ -37,16 +36,21 @@ pub struct Asker<'a> {
     pub write: &'a mut dyn FnMut(Vec<Task>) -> Result<Vec<Result<Output, Failure>>, String>,
 }
 
-impl std::fmt::Debug for Asker<'_> {
+impl std::fmt::Debug for IntentModel<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Asker").field("model", &self.model.name).field("answers", &self.answers).finish_non_exhaustive()
+        f.debug_struct("IntentModel")
+            .field("model", &self.model.name)
+            .field("answers", &self.answers)
+            .finish_non_exhaustive()
     }
 }
 
 /// What was answered, row by row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Asked {
+pub struct AnswerCounts {
+    /// Rows that want a long text.
     pub yes: u64,
+    /// Rows that want a short one; they are dropped.
     pub no: u64,
     /// Rows that the model gave no answer to that can be read; they are kept.
     pub unread: u64,
@@ -62,17 +66,17 @@ struct Line {
 }
 
 /// The model, with what it has answered so far.
-pub(super) struct Questions<'a> {
-    asker: Asker<'a>,
+pub(super) struct IntentAnswers<'a> {
+    intent_model: IntentModel<'a>,
     known: HashMap<String, bool>,
     file: File,
-    pub(super) asked: Asked,
+    pub(super) asked: AnswerCounts,
 }
 
-impl<'a> Questions<'a> {
-    pub(super) fn new(asker: Asker<'a>) -> Result<Self, SelectError> {
-        let (known, file) = open(&asker.answers)?;
-        Ok(Self { asker, known, file, asked: Asked::default() })
+impl<'a> IntentAnswers<'a> {
+    pub(super) fn new(intent_model: IntentModel<'a>) -> Result<Self, SelectError> {
+        let (known, file) = open(&intent_model.answers)?;
+        Ok(Self { intent_model, known, file, asked: AnswerCounts::default() })
     }
 
     /// Whether each of the instructions asks for a long text; none where no answer could be read.
@@ -82,7 +86,7 @@ impl<'a> Questions<'a> {
         let open = names.iter().zip(tasks).filter(|(name, _)| !self.known.contains_key(*name)).map(|(_, task)| task);
         let open: Vec<Task> = open.collect();
         let written =
-            if open.is_empty() { Vec::new() } else { (self.asker.write)(open).map_err(SelectError::Model)? };
+            if open.is_empty() { Vec::new() } else { (self.intent_model.write)(open).map_err(SelectError::Model)? };
         let mut written = written.into_iter();
         let mut answers = Vec::with_capacity(rows.len());
         for (row, name) in rows.iter().zip(names) {
@@ -108,13 +112,13 @@ impl<'a> Questions<'a> {
     }
 
     pub(super) fn model(&self) -> &str {
-        &self.asker.model.name
+        &self.intent_model.model.name
     }
 
     /// Names a question to this model.
     fn name(&self, task: &Task) -> String {
         let mut hash = blake3::Hasher::new_derive_key("longhand question of intent v1");
-        let ModelInfo { name, weights_hash, .. } = &self.asker.model;
+        let ModelInfo { name, weights_hash, .. } = &self.intent_model.model;
         for part in [name, weights_hash, &task.messages[0].content] {
             hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
@@ -127,9 +131,10 @@ impl<'a> Questions<'a> {
             answer: if answer { YES } else { NO }.to_owned(),
             instruction: row.text(),
         };
-        let mut text = serde_json::to_vec(&line).map_err(|error| FileError::io(&self.asker.answers, error.into()))?;
+        let mut text =
+            serde_json::to_vec(&line).map_err(|error| FileError::io(&self.intent_model.answers, error.into()))?;
         text.push(b'\n');
-        self.file.write_all(&text).map_err(|error| FileError::io(&self.asker.answers, error))?;
+        self.file.write_all(&text).map_err(|error| FileError::io(&self.intent_model.answers, error))?;
         self.known.insert(question, answer);
         Ok(())
     }
@@ -141,8 +146,8 @@ fn open(path: &Path) -> Result<(HashMap<String, bool>, File), SelectError> {
     let io = |error| FileError::io(path, error);
     let foreign = |line: u64| InputError::Format {
         path: path.to_owned(),
-        problem: format!("line {line}: no answer of an earlier selection"),
-        remedy: "move the file away, or name an output in another folder",
+        problem: format!("line {line}: not an answer of an earlier selection"),
+        remedy: "move the file, or write the output to another folder",
     };
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
     let mut known = HashMap::new();
@@ -168,7 +173,7 @@ fn task(rules: &Rules, row: &Instruction) -> Task {
         Language::En => &rules.question_en,
         Language::Zh => &rules.question_zh,
     };
-    let content = question.trim().replace(PLACE, &short(&row.text()));
+    let content = question.trim().replace(PLACEHOLDER, &short(&row.text()));
     let mut document = [0; 16];
     document.copy_from_slice(&blake3::hash(content.as_bytes()).as_bytes()[..16]);
     Task {
@@ -190,10 +195,11 @@ fn task(rules: &Rules, row: &Instruction) -> Task {
 /// The beginning and the end of a long text.
 fn short(text: &str) -> String {
     let count = text.chars().count();
-    if count <= HEAD + TAIL {
+    if count <= HEAD_CHARS + TAIL_CHARS {
         return text.to_owned();
     }
-    let (head, tail): (String, String) = (text.chars().take(HEAD).collect(), text.chars().skip(count - TAIL).collect());
+    let (head, tail): (String, String) =
+        (text.chars().take(HEAD_CHARS).collect(), text.chars().skip(count - TAIL_CHARS).collect());
     format!("{head} […] {tail}")
 }
 

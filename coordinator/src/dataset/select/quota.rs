@@ -2,21 +2,34 @@
 
 use std::collections::HashMap;
 
-use super::{Candidate, topic};
+use super::row_rules::Intent;
+use super::topic;
 use crate::domain::language::Language;
 use crate::text::shingles;
 
+/// A row that passed every rule, until the quotas choose.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) line: u64,
+    pub(super) language: Language,
+    pub(super) intent: Intent,
+    /// Random, and the same for the same content and seed.
+    pub(super) key: u64,
+    /// Hashes of its words, where topics are asked for.
+    pub(super) words: Box<[u32]>,
+}
+
 /// What the draw made of a candidate.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Lot {
+pub(super) struct QuotaDecision {
     pub(super) left_out: bool,
     /// Where quotas are shared among topics: the candidate's.
     pub(super) topic: Option<usize>,
 }
 
 /// Draws. With `topics`, a quota is shared evenly among so many: one row of each in turn, as long as it has any.
-pub(super) fn draw(candidates: &[Candidate], quotas: &HashMap<Language, u64>, topics: usize) -> Vec<Lot> {
-    let mut lots = vec![Lot::default(); candidates.len()];
+pub(super) fn draw(candidates: &[Candidate], quotas: &HashMap<Language, u64>, topics: usize) -> Vec<QuotaDecision> {
+    let mut decisions = vec![QuotaDecision::default(); candidates.len()];
     for (language, quota) in quotas {
         let of_language = candidates.iter().enumerate().filter(|(_, row)| row.language == *language);
         let mut rows: Vec<usize> = of_language.map(|(at, _)| at).collect();
@@ -26,7 +39,7 @@ pub(super) fn draw(candidates: &[Candidate], quotas: &HashMap<Language, u64>, to
             let mut drawn = vec![0; topics];
             let mut turns = Vec::with_capacity(rows.len());
             for (at, topic) in rows.iter().zip(topic::topics(&words, topics)) {
-                lots[*at].topic = Some(topic);
+                decisions[*at].topic = Some(topic);
                 turns.push((drawn[topic], *at));
                 drawn[topic] += 1;
             }
@@ -34,10 +47,10 @@ pub(super) fn draw(candidates: &[Candidate], quotas: &HashMap<Language, u64>, to
             rows = turns.into_iter().map(|(_, at)| at).collect();
         }
         for at in rows.into_iter().skip(usize::try_from(*quota).unwrap_or(usize::MAX)) {
-            lots[at].left_out = true;
+            decisions[at].left_out = true;
         }
     }
-    lots
+    decisions
 }
 
 /// A random number that the content and the seed decide.

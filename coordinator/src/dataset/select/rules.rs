@@ -5,17 +5,25 @@ use std::sync::LazyLock;
 
 use regex::{Regex, RegexBuilder};
 
-use super::intent::PLACE;
 use crate::files::text;
+
+/// Stands in a question for the instruction.
+pub(super) const PLACEHOLDER: &str = "{instruction}";
 
 /// The lists and questions, by the names of their files.
 #[derive(Debug, Clone)]
 pub struct Rules {
+    /// Patterns of instructions that no corpus should answer.
     pub toxic: List,
+    /// Patterns of instructions that a program sent.
     pub scraping: List,
+    /// Patterns of instructions that want a long text.
     pub long: List,
+    /// Patterns of instructions that want a short answer.
     pub short: List,
+    /// The question to a model about an English instruction.
     pub question_en: String,
+    /// The question about a Chinese one.
     pub question_zh: String,
 }
 
@@ -34,11 +42,11 @@ pub const BUILT_IN: [(&str, &str); 6] = [
 pub enum RuleError {
     #[error("rules {}: cannot be read: {source}; check the path and its permissions", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("rules {}: holds none of toxic.txt, scraping.txt, long.txt, short.txt, question_en.txt, question_zh.txt; `longhand select --write-rules DIR` writes them", path.display())]
+    #[error("rules {}: no rule files; expected one or more of toxic.txt, scraping.txt, long.txt, short.txt, question_en.txt, question_zh.txt; write them with `longhand select --write-rules DIR`", path.display())]
     Nothing { path: PathBuf },
-    #[error("rules {}:{line}: {problem}; want one regular expression a line", path.display())]
+    #[error("rules {}:{line}: {problem}; expected one regular expression a line", path.display())]
     Pattern { path: PathBuf, line: usize, problem: String },
-    #[error("rules {}: does not say {PLACE}; put it where the instruction belongs in the question", path.display())]
+    #[error("rules {}: {PLACEHOLDER} is missing; put it where the instruction belongs in the question", path.display())]
     Question { path: PathBuf },
 }
 
@@ -71,7 +79,7 @@ impl Rules {
         let list = |name| read(name).and_then(|(path, text)| List::parse(&path, &text));
         let question = |name| {
             let (path, text) = read(name)?;
-            if text.contains(PLACE) { Ok(text) } else { Err(RuleError::Question { path }) }
+            if text.contains(PLACEHOLDER) { Ok(text) } else { Err(RuleError::Question { path }) }
         };
         Ok(Self {
             toxic: list("toxic.txt")?,

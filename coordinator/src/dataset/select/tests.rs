@@ -229,7 +229,7 @@ fn rule_lists_are_files_that_a_user_can_replace() {
     );
     std::fs::write(case.path("short.txt"), "fine\nbroken(\n").unwrap();
     let error = Rules::load(case.dir.path()).unwrap_err().to_string();
-    assert!(error.contains("short.txt:2: ") && error.contains("want one regular expression a line"), "{error}");
+    assert!(error.contains("short.txt:2: ") && error.contains("expected one regular expression a line"), "{error}");
     std::fs::write(case.path("short.txt"), b"fine\ncaf\xe9\n").unwrap();
     let error = Rules::load(case.dir.path()).unwrap_err().to_string();
     assert!(error.contains("short.txt") && error.contains("line 2 is not in UTF-8, convert"), "{error}");
@@ -296,7 +296,7 @@ fn an_evaluation_that_cannot_be_read_whole_stops_the_selection() {
     let options = Options { against: vec![eval], ..Options::default() };
     let (input, out, dropped) = (case.path("in.jsonl"), case.path("out.jsonl"), case.path("dropped.jsonl"));
     let error = select(&input, &out, &dropped, &options, None).unwrap_err().to_string();
-    assert!(error.contains("eval.jsonl: line 2: ") && error.contains("could not be kept out"), "{error}");
+    assert!(error.contains("eval.jsonl: line 2: ") && error.contains("cannot be excluded"), "{error}");
     assert!(!out.exists() && !dropped.exists(), "nothing half is left");
 }
 
@@ -331,13 +331,17 @@ fn what_no_rule_can_tell_a_model_is_asked() {
             Ok(answers.iter().map(answer).collect())
         };
         let model = ModelInfo { name: "m".into(), ..ModelInfo::default() };
-        let asker = Asker { model, answers: case.path("answers.jsonl"), write: &mut write };
-        let report = select(&input, &out, &dropped, &Options::default(), Some(asker)).unwrap();
+        let intent_model = IntentModel { model, answers: case.path("answers.jsonl"), write: &mut write };
+        let report = select(&input, &out, &dropped, &Options::default(), Some(intent_model)).unwrap();
         (report, asked)
     };
     let (report, asked) = run(&["yes", "No.", "nonsense", ""]);
     assert_eq!((report.read, report.kept, report.stated, report.long, report.unknown), (6, 4, 1, 1, 2));
-    assert_eq!(report.asked, Some(Asked { yes: 1, no: 1, unread: 2 }), "what cannot be read is counted, and kept");
+    assert_eq!(
+        report.asked,
+        Some(AnswerCounts { yes: 1, no: 1, unread: 2 }),
+        "what cannot be read is counted, and kept"
+    );
     let said: Vec<&str> = asked.iter().map(|task| task.messages[0].content.as_str()).collect();
     assert!(
         said.len() == 4 && said[0].contains("keepers of Brittany") && said[2].contains("红楼梦里的茶\n"),
@@ -360,7 +364,7 @@ fn what_no_rule_can_tell_a_model_is_asked() {
     assert_eq!(answers.lines().count(), 2);
     std::fs::write(case.path("answers.jsonl"), format!("{answers}{{\"questi")).unwrap();
     let (report, asked) = run(&["no", "yes"]);
-    assert_eq!((asked.len(), report.asked), (2, Some(Asked { yes: 2, no: 2, unread: 0 })));
+    assert_eq!((asked.len(), report.asked), (2, Some(AnswerCounts { yes: 2, no: 2, unread: 0 })));
     assert!(run(&[]).1.is_empty(), "all is answered");
 }
 
@@ -370,16 +374,16 @@ fn a_model_that_dies_costs_no_answer_and_a_question_of_ones_own_must_show_the_in
     let (input, out, dropped) = (case.path("in.jsonl"), case.path("out.jsonl"), case.path("dropped.jsonl"));
     let ask = |answers: PathBuf| {
         let mut write = |_| Err("the device is lost".to_owned());
-        let asker = Asker { model: Default::default(), answers, write: &mut write };
-        select(&input, &out, &dropped, &Options::default(), Some(asker)).unwrap_err().to_string()
+        let intent_model = IntentModel { model: Default::default(), answers, write: &mut write };
+        select(&input, &out, &dropped, &Options::default(), Some(intent_model)).unwrap_err().to_string()
     };
     let error = ask(case.path("answers.jsonl"));
-    assert!(error.contains("device is lost") && error.contains("same command goes on"), "{error}");
+    assert!(error.contains("device is lost") && error.contains("rerun the same command to resume"), "{error}");
     assert!(!out.exists() && !dropped.exists(), "nothing half is left");
     for mine in ["{\"prompt\": \"mine\"}\n", "{\"prompt\": \"mine\"}"] {
         std::fs::write(case.path("other.jsonl"), mine).unwrap();
         let error = ask(case.path("other.jsonl"));
-        assert!(error.contains("other.jsonl: line 1: no answer") && error.contains("move the file away"), "{error}");
+        assert!(error.contains("other.jsonl: line 1: not an answer") && error.contains("move the file"), "{error}");
         assert_eq!(std::fs::read_to_string(case.path("other.jsonl")).unwrap(), mine, "it is left as it was");
     }
 

@@ -25,7 +25,8 @@ pub(super) fn words(text: &str, language: Language) -> Box<[u32]> {
         Language::En => 1,
         Language::Zh => 2,
     };
-    let mut words: Vec<u32> = shingles::runs(&shingles::units(text), run).take(WORDS).map(|word| word as u32).collect();
+    let mut words: Vec<u32> =
+        shingles::shingles(&shingles::word_hashes(text), run).take(WORDS).map(|word| word as u32).collect();
     words.sort_unstable();
     words.dedup();
     words.into()
@@ -36,11 +37,11 @@ pub(super) fn topics(texts: &[&[u32]], count: usize) -> Vec<usize> {
     let vocabulary = Vocabulary::of(texts);
     let step = texts.len().div_ceil(SAMPLE).max(1);
     let sample: Vec<Vector> = texts.iter().step_by(step).map(|text| vocabulary.vector(text)).collect();
-    let mut centres = Centres::begin(&sample, count, vocabulary.places.len());
+    let mut centroids = Centroids::begin(&sample, count, vocabulary.places.len());
     for _ in 0..ROUNDS {
-        centres.move_to_middle(&sample);
+        centroids.update_centroids(&sample);
     }
-    texts.iter().map(|text| centres.nearest(&vocabulary.vector(text))).collect()
+    texts.iter().map(|text| centroids.nearest(&vocabulary.vector(text))).collect()
 }
 
 /// Places of the words that count, and their weights; of length 1.
@@ -76,16 +77,16 @@ impl Vocabulary {
 
 /// The middle of each topic, all of length 1.
 #[derive(Debug)]
-struct Centres {
+struct Centroids {
     topics: usize,
     /// By word, then by topic, so that a text is compared with all topics at once.
     weights: Vec<f32>,
 }
 
-impl Centres {
+impl Centroids {
     /// Texts of the sample, drawn so that they are far from each other (k-means++).
     fn begin(sample: &[Vector], topics: usize, words: usize) -> Self {
-        let mut centres = Self { topics, weights: vec![0.0; topics * words] };
+        let mut centroids = Self { topics, weights: vec![0.0; topics * words] };
         let mut far = vec![1.0; sample.len()];
         for topic in 0..topics {
             let mut draw = shingles::mix(topic as u64) as f64 / u64::MAX as f64 * far.iter().sum::<f64>();
@@ -96,15 +97,16 @@ impl Centres {
             // Fewer kinds of texts than topics.
             let Some(drawn) = drawn else { break };
             for (word, weight) in &sample[drawn] {
-                centres.weights[word * topics + topic] = *weight;
+                centroids.weights[word * topics + topic] = *weight;
             }
             for (text, far) in sample.iter().zip(&mut far) {
-                let near: f32 = text.iter().map(|(word, weight)| weight * centres.weights[word * topics + topic]).sum();
+                let near: f32 =
+                    text.iter().map(|(word, weight)| weight * centroids.weights[word * topics + topic]).sum();
                 *far = far.min(f64::from(1.0 - near).max(0.0).powi(2));
             }
             far[drawn] = 0.0;
         }
-        centres
+        centroids
     }
 
     fn nearest(&self, text: &Vector) -> usize {
@@ -116,7 +118,7 @@ impl Centres {
         near.iter().enumerate().fold(0, |best, (topic, value)| if *value > near[best] { topic } else { best })
     }
 
-    fn move_to_middle(&mut self, sample: &[Vector]) {
+    fn update_centroids(&mut self, sample: &[Vector]) {
         let mut sums = vec![0.0; self.weights.len()];
         for text in sample {
             let topic = self.nearest(text);

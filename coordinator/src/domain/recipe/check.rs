@@ -1,17 +1,17 @@
-//! Ranges of a recipe's values.
+//! Ranges of a recipe's values. Those of the thresholds stand with their rules.
 
 use longhand_proto::task::Sampling;
 
-use super::{Filters, Recipe};
+use super::Recipe;
 
 /// A value outside its range: key, value, range.
-type Fault = (String, String, String);
+pub(crate) type OutOfRange = (String, String, String);
 
 /// The first value out of range, if there is one.
-pub(super) fn ranges(recipe: &Recipe) -> Result<(), Fault> {
-    let Recipe { name, method: _, templates: _, plan, section, context, rolling, filters, judge, retry } = recipe;
+pub(crate) fn ranges(recipe: &Recipe) -> Result<(), OutOfRange> {
+    let Recipe { name, method: _, templates: _, plan, section, context, rolling, filters: _, judge, retry } = recipe;
     if name.trim().is_empty() {
-        return Err(("name".into(), "\"\"".into(), "any text that is not empty".into()));
+        return Err(("name".into(), "\"\"".into(), "a text that is not empty".into()));
     }
     let within = |key: &str, value: f64, least: f64, most: f64| {
         if (least..=most).contains(&value) {
@@ -43,38 +43,18 @@ pub(super) fn ranges(recipe: &Recipe) -> Result<(), Fault> {
     within("judge.votes", judge.votes.into(), 0.0, 32.0)?;
     within("judge.min", judge.min, 0.0, 100.0)?;
     if judge.votes == 0 && judge.min > 0.0 {
-        let range = "0 as long as `judge.votes` is 0".to_owned();
+        let range = "0 while `judge.votes` is 0".to_owned();
         return Err(("judge.min".into(), judge.min.to_string(), range));
     }
     within("judge.max_tokens", judge.max_tokens.into(), 64.0, 131_072.0)?;
     sampling("judge.sampling", &judge.sampling)?;
-    within("filters.min_words", filters.min_words.into(), 0.0, 1_000_000.0)?;
-    within("filters.min_score_length", filters.min_score_length, 0.0, 100.0)?;
-    within("filters.max_truncated", filters.max_truncated.into(), 0.0, 200.0)?;
-    within("filters.max_repetition_within", filters.max_repetition_within, 0.0, 1.0)?;
-    within("filters.max_repetition_between", filters.max_repetition_between, 0.0, 1.0)?;
-    let places = f64::from(Filters::MOST_PLACES);
-    within("filters.max_section_error", filters.max_section_error, 0.0, 100.0)?;
-    within("filters.max_unfinished", filters.max_unfinished.into(), 0.0, places)?;
-    within("filters.max_broken_characters", filters.max_broken_characters.into(), 0.0, places)?;
-    within("filters.max_other_language", filters.max_other_language, 0.0, 1.0)?;
-    within("filters.max_repeated_sentences", filters.max_repeated_sentences, 0.0, 1.0)?;
-    within("filters.max_assistant_talk", filters.max_assistant_talk.into(), 0.0, places)?;
-    within("filters.max_commentary", filters.max_commentary.into(), 0.0, places)?;
-    within("filters.max_residue", filters.max_residue.into(), 0.0, places)?;
-    within("filters.max_premature_conclusions", filters.max_premature_conclusions.into(), 0.0, places)?;
-    within("filters.min_plan_coverage", filters.min_plan_coverage, 0.0, 1.0)?;
-    within("filters.max_heading_faults", filters.max_heading_faults.into(), 0.0, places)?;
-    within("filters.max_markdown_faults", filters.max_markdown_faults.into(), 0.0, places)?;
-    within("filters.max_similarity", filters.max_similarity, 0.5, 1.0)?;
-    within("filters.max_tokens", filters.max_tokens.into(), 256.0, 10_000_000.0)?;
     within("retry.max_errors", retry.max_errors.into(), 1.0, 100.0)?;
     within("retry.max_losses", retry.max_losses.into(), 1.0, 100.0)?;
     within("retry.backoff_ms", retry.backoff_ms as f64, 1.0, 3_600_000.0)?;
     within("retry.max_backoff_ms", retry.max_backoff_ms as f64, retry.backoff_ms as f64, 86_400_000.0)
 }
 
-fn sampling(at: &str, sampling: &Sampling) -> Result<(), Fault> {
+fn sampling(at: &str, sampling: &Sampling) -> Result<(), OutOfRange> {
     let Sampling { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, no_repeat_ngram } = *sampling;
     let values = [
         ("temperature", exact(temperature), 0.0, 5.0),

@@ -11,8 +11,8 @@ pub enum RecipeError {
     Syntax { file: String, line: usize, problem: String },
     #[error("recipe {file}:{line}: unknown key `{key}`; did you mean `{nearest}`?")]
     UnknownKey { file: String, line: usize, key: String, nearest: String },
-    #[error("recipe {file}:{line}: `{key}` is {value}; want {range}")]
-    OutOfRange { file: String, line: usize, key: String, value: String, range: String },
+    #[error("recipe {file}:{line}: `{key}` is {value}; expected {expected}")]
+    OutOfRange { file: String, line: usize, key: String, value: String, expected: String },
     #[error(
         "recipe {file}:{line}: `{key}` names the template {path}, which cannot be read: {problem}; paths are relative to the recipe"
     )]
@@ -23,10 +23,11 @@ pub enum RecipeError {
 
 /// A template that cannot be rendered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("template {name}: {problem}; correct it in the recipe")]
+#[error("template {name}: {problem}; fix it in the recipe")]
 pub struct PromptError {
     /// Key of the template in the recipe.
     pub name: &'static str,
+    /// What is wrong with it.
     pub problem: String,
 }
 

@@ -2,30 +2,40 @@
 
 mod check;
 mod error;
-mod load;
-#[cfg(test)]
-mod tests;
 
-use longhand_proto::task::Sampling;
+use longhand_proto::task::{Sampling, TaskKind};
 use serde::{Deserialize, Serialize};
+
+use super::rule::Filters;
+
+pub(crate) use check::ranges;
+pub use error::{PromptError, RecipeError};
 
 /// A recipe as its TOML file states it, defaults filled in. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
+    /// For people; part of the hash.
     pub name: String,
+    /// How a text is written.
     pub method: Method,
+    /// Texts of the prompts.
     pub templates: Templates,
+    /// Plans: their bounds, and how they are sampled.
     pub plan: PlanRules,
+    /// Sections: length control, and how they are sampled.
     pub section: SectionRules,
+    /// How much context goes into a prompt.
     pub context: ContextRules,
+    /// Summaries of long documents.
     pub rolling: Rolling,
+    /// Thresholds of the rules that reject a document.
     pub filters: Filters,
+    /// Votes on a finished text.
     pub judge: JudgeRules,
+    /// How often a task is tried.
     pub retry: Retry,
 }
-
-pub use error::{PromptError, RecipeError};
 
 /// How a text comes about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,39 +54,58 @@ pub enum Method {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Templates {
+    /// The prompt for a plan, English.
     pub plan_en: String,
+    /// The prompt for a plan, Chinese.
     pub plan_zh: String,
+    /// The prompt for a section, English.
     pub section_en: String,
+    /// The prompt for a section, Chinese.
     pub section_zh: String,
+    /// The prompt for a summary, English.
     pub summary_en: String,
+    /// The prompt for a summary, Chinese.
     pub summary_zh: String,
+    /// The prompt for a vote, English.
     pub judge_en: String,
+    /// The prompt for a vote, Chinese.
     pub judge_zh: String,
 }
 
+/// Bounds of a plan, and how it is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlanRules {
+    /// Fewest steps.
     pub min_steps: u32,
+    /// Most steps.
     pub max_steps: u32,
+    /// Fewest words of a step.
     pub min_words: u32,
+    /// Most words of a step.
     pub max_words: u32,
     /// Word budgets are scaled so that their sum is the required length times this.
     pub headroom: f32,
     /// Let the engine enforce the plan's grammar while decoding.
     pub grammar: bool,
+    /// Most tokens of a plan.
     pub max_tokens: u32,
     pub sampling: Sampling,
 }
 
+/// Length control of a section, and how it is written. Ratios are of the step's word count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SectionRules {
     /// Steer the number of words while decoding.
     pub length_control: bool,
+    /// Below this ratio the text cannot end.
     pub floor: f32,
+    /// How strongly the end is favoured past the word count.
     pub bias: f32,
+    /// Past this ratio the text ends at the next sentence end.
     pub ceiling: f32,
+    /// Past this ratio the text is cut, and counts as truncated.
     pub hard: f32,
     /// Bound on tokens per target word, over which a section is truncated.
     pub max_tokens_per_word: f32,
@@ -119,51 +148,7 @@ pub struct JudgeRules {
     pub sampling: Sampling,
 }
 
-/// Thresholds of the filters: see [`crate::text::filter::RULES`] for what each bounds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Filters {
-    /// Fewest words of a document.
-    pub min_words: u32,
-    /// Least length score S_l, 0 to 100.
-    pub min_score_length: f64,
-    /// Most sections that ended truncated.
-    pub max_truncated: u32,
-    pub refusal: bool,
-    /// Largest difference of a section's words from its step's, as a share of the step's.
-    pub max_section_error: f64,
-    /// Most sections whose last sentence has no end.
-    pub max_unfinished: u32,
-    pub max_broken_characters: u32,
-    /// Largest share of a section in another language.
-    pub max_other_language: f64,
-    /// Largest share of a section's word n-grams that repeat within it.
-    pub max_repetition_within: f64,
-    /// Largest share of a section's word n-grams that an earlier section holds.
-    pub max_repetition_between: f64,
-    /// Largest share of the document's sentences that stand in it before.
-    pub max_repeated_sentences: f64,
-    /// Most sentences in which the model speaks to whoever asked.
-    pub max_assistant_talk: u32,
-    /// Most sentences about the text itself.
-    pub max_commentary: u32,
-    /// Most lines that a web page or a form would leave.
-    pub max_residue: u32,
-    pub leftover_identifiers: bool,
-    /// Most sections before the last that conclude.
-    pub max_premature_conclusions: u32,
-    /// Least mean share of a step's key terms that its section holds.
-    pub min_plan_coverage: f64,
-    /// Most headings that repeat, miscount or have no text.
-    pub max_heading_faults: u32,
-    /// Most places where Markdown was begun and not ended.
-    pub max_markdown_faults: u32,
-    /// Largest similarity to an earlier document of the run; 1 keeps all.
-    pub max_similarity: f64,
-    /// Most tokens of prompt and text together.
-    pub max_tokens: u32,
-}
-
+/// How often a task is tried, and how long a document waits in between.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
@@ -173,6 +158,7 @@ pub struct Retry {
     pub max_losses: u32,
     /// First back-off; doubles with each error, with full jitter.
     pub backoff_ms: u64,
+    /// Longest back-off.
     pub max_backoff_ms: u64,
 }
 
@@ -183,23 +169,6 @@ impl Retry {
         let doublings = errors.saturating_sub(1).min(32);
         let bound = self.backoff_ms.saturating_mul(1 << doublings).min(self.max_backoff_ms);
         (bound as f64 * jitter.clamp(0.0, 1.0)) as u64
-    }
-}
-
-impl Default for Recipe {
-    fn default() -> Self {
-        Self {
-            name: "longwriter".into(),
-            method: Method::default(),
-            templates: Templates::default(),
-            plan: PlanRules::default(),
-            section: SectionRules::default(),
-            context: ContextRules::default(),
-            rolling: Rolling::default(),
-            filters: Filters::default(),
-            judge: JudgeRules::default(),
-            retry: Retry::default(),
-        }
     }
 }
 
@@ -273,61 +242,60 @@ impl Default for JudgeRules {
     }
 }
 
-impl Default for Filters {
-    fn default() -> Self {
-        Self {
-            min_words: 300,
-            min_score_length: 80.0,
-            max_truncated: 0,
-            refusal: true,
-            max_repetition_within: 0.2,
-            max_repetition_between: 0.2,
-            leftover_identifiers: true,
-            max_tokens: 32_768,
-            max_section_error: 0.75,
-            max_unfinished: 0,
-            max_broken_characters: 0,
-            max_other_language: 0.2,
-            max_repeated_sentences: 0.05,
-            max_assistant_talk: 0,
-            max_commentary: 0,
-            max_residue: 0,
-            max_premature_conclusions: 0,
-            min_plan_coverage: 0.2,
-            max_heading_faults: 0,
-            max_markdown_faults: 0,
-            max_similarity: 0.8,
-        }
-    }
-}
-
-impl Filters {
-    /// Most places that a rule may be told to allow: more than any document has.
-    pub(crate) const MOST_PLACES: u32 = 1_000_000;
-
-    /// With the rules off that a recipe of the first version did not have.
-    fn first_version() -> Self {
-        Self {
-            max_section_error: 100.0,
-            max_unfinished: Self::MOST_PLACES,
-            max_broken_characters: Self::MOST_PLACES,
-            max_other_language: 1.0,
-            max_repeated_sentences: 1.0,
-            max_assistant_talk: Self::MOST_PLACES,
-            max_commentary: Self::MOST_PLACES,
-            max_residue: Self::MOST_PLACES,
-            max_premature_conclusions: Self::MOST_PLACES,
-            min_plan_coverage: 0.0,
-            max_heading_faults: Self::MOST_PLACES,
-            max_markdown_faults: Self::MOST_PLACES,
-            max_similarity: 1.0,
-            ..Self::default()
-        }
-    }
-}
-
 impl Default for Retry {
     fn default() -> Self {
         Self { max_errors: 3, max_losses: 3, backoff_ms: 1_000, max_backoff_ms: 60_000 }
+    }
+}
+
+impl Recipe {
+    /// How the tokens of a task of this kind are chosen.
+    pub fn sampling(&self, kind: TaskKind) -> &Sampling {
+        match kind {
+            TaskKind::Plan => &self.plan.sampling,
+            TaskKind::Section | TaskKind::Summary => &self.section.sampling,
+            TaskKind::Judge => &self.judge.sampling,
+        }
+    }
+
+    /// The recipe with its templates in it: loading the text gives the same recipe.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("numbers, texts and tables can be written as TOML")
+    }
+
+    /// 64 hexadecimal digits over all that the recipe holds, template texts included. Order and comments of the file do
+    /// not count, nor where its templates lie.
+    pub fn hash(&self) -> String {
+        let canonical = serde_json::to_vec(self).expect("numbers, texts and objects can be written as JSON");
+        hash("longhand recipe v1", &canonical)
+    }
+
+    /// 64 hexadecimal digits over the template texts alone.
+    pub fn template_hash(&self) -> String {
+        let canonical = serde_json::to_vec(&self.templates).expect("texts can be written as JSON");
+        hash("longhand templates v1", &canonical)
+    }
+}
+
+fn hash(context: &str, bytes: &[u8]) -> String {
+    let mut hash = blake3::Hasher::new_derive_key(context);
+    hash.update(bytes);
+    hash.finalize().to_hex().to_string()
+}
+
+impl Templates {
+    /// The texts with their keys in a recipe file.
+    pub(crate) fn by_key(&mut self) -> [(&'static str, &mut String); 8] {
+        let Self { plan_en, plan_zh, section_en, section_zh, summary_en, summary_zh, judge_en, judge_zh } = self;
+        [
+            ("templates.plan_en", plan_en),
+            ("templates.plan_zh", plan_zh),
+            ("templates.section_en", section_en),
+            ("templates.section_zh", section_zh),
+            ("templates.summary_en", summary_en),
+            ("templates.summary_zh", summary_zh),
+            ("templates.judge_en", judge_en),
+            ("templates.judge_zh", judge_zh),
+        ]
     }
 }

@@ -1,8 +1,6 @@
 //! Texts to draw on: where they stand in the prompts, and what a section remembers of them.
 
 use super::*;
-use crate::domain::instruction::Context;
-use crate::lifecycle::Applied;
 
 fn with_context() -> Document {
     let text = |what: &str| format!("{what} stands in the old records of the town. ").repeat(60);
@@ -44,7 +42,7 @@ fn where_all_fit_every_prompt_begins_with_all_of_them() {
     assert!(
         task.messages[0].content.find("court stands").unwrap() < task.messages[0].content.find("The plan").unwrap()
     );
-    assert_eq!(document.apply(&recipe, good(&prose(1))), Applied::NextTask);
+    assert_eq!(document.apply(&recipe, good(&prose(1))), Transition::NextTask);
     assert_eq!(document.sections()[0].context, ["fish", "light", "law"]);
     let mut none = recipe.clone();
     none.context.max_tokens = 0;

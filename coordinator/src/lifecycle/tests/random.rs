@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lifecycle::{Applied, Outcome};
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -78,7 +77,7 @@ struct Shelf {
 impl Shelf {
     fn new() -> Self {
         let mut recipe = Recipe::builtin();
-        recipe.filters = crate::domain::recipe::Filters { max_truncated: 1, ..lenient() };
+        recipe.filters = lenient().with("max_truncated", 1);
         recipe.judge.votes = 2;
         (recipe.rolling.max_words, recipe.rolling.keep_words) = (40, 10);
         Self { recipe, document: document(), live: None, leases: 0, counters: Counters::default(), ended: None }
@@ -97,20 +96,20 @@ impl Shelf {
         let before = self.document.clone();
         let applied = self.document.apply(&self.recipe, outcome);
         match applied {
-            Applied::NextTask => {
+            Transition::NextTask => {
                 self.counters = Counters { releases: self.counters.releases, ..Counters::default() };
                 let (old, new) = (before.sections(), self.document.sections());
                 let added = usize::from(before.current().0 == TaskKind::Section);
                 assert_eq!(new.len(), old.len() + added, "one section at a time");
                 assert_eq!(&new[..old.len()], old, "what is written stays");
             }
-            Applied::Retry { errors, .. } => {
+            Transition::Retry { errors, .. } => {
                 self.counters.errors += 1;
                 assert_eq!(errors, self.counters.errors);
                 assert!(errors < self.recipe.retry.max_errors);
                 assert_eq!(before.sections(), self.document.sections());
             }
-            Applied::Ended { state, reason } => self.end(state, reason),
+            Transition::Ended { state, reason } => self.end(state, reason),
         }
     }
 
@@ -155,7 +154,7 @@ impl Shelf {
                 assert_eq!(self.counters, counters);
             }
             Event::Cancel => match self.document.cancel() {
-                Ok(Applied::Ended { state, reason }) => self.end(state, reason),
+                Ok(Transition::Ended { state, reason }) => self.end(state, reason),
                 Ok(other) => panic!("{other:?}"),
                 Err(_) => assert!(self.ended.is_some()),
             },

@@ -1,8 +1,6 @@
 //! Documents longer than the model's window.
 
 use super::*;
-use crate::domain::plan::{Plan, Step};
-use crate::lifecycle::Applied;
 
 /// Sections have 30 words: two are shown, and summaries leave at least one.
 fn recipe() -> Recipe {
@@ -29,7 +27,7 @@ fn write(document: &mut Document, recipe: &Recipe, sections: usize) -> Vec<TaskK
             TaskKind::Plan | TaskKind::Section | TaskKind::Judge => prose(document.sections().len() as u64),
         };
         kinds.push(kind);
-        if document.apply(recipe, good(&text)) != Applied::NextTask {
+        if document.apply(recipe, good(&text)) != Transition::NextTask {
             return kinds;
         }
     }
@@ -53,7 +51,7 @@ fn a_summary_stands_for_what_a_prompt_does_not_show() {
         content(&document, &recipe).1.starts_with(&prompt[..prompt.find(&prose(2)).unwrap()]),
         "the prefix is shared"
     );
-    assert_eq!(document.apply(&recipe, good(&prose(4))), Applied::NextTask);
+    assert_eq!(document.apply(&recipe, good(&prose(4))), Transition::NextTask);
     let (kind, prompt) = content(&document, &recipe);
     assert_eq!(kind, TaskKind::Summary);
     assert!(prompt.contains("Summary 0.") && prompt.contains(&prose(2)) && prompt.contains(&prose(3)));
@@ -86,21 +84,21 @@ fn a_document_taken_up_again_has_the_summaries_of_what_it_keeps() {
     let mut document = planned(8);
     write(&mut document, &recipe, 8);
     let mut from_four = document.clone();
-    assert_eq!(from_four.requeue(&recipe, Some(4)), Ok(Applied::NextTask));
+    assert_eq!(from_four.requeue(&recipe, Some(4)), Ok(Transition::NextTask));
     assert_eq!(from_four.current(), (TaskKind::Section, 4));
     assert_eq!(from_four.summaries.len(), 2);
     let mut one = document.clone();
-    assert_eq!(one.rewrite(3), Ok(Applied::NextTask));
+    assert_eq!(one.rewrite(3), Ok(Transition::NextTask));
     assert_eq!(one.summaries.len(), 1);
-    assert!(matches!(one.apply(&recipe, good(&prose(77))), Applied::Ended { .. }));
+    assert!(matches!(one.apply(&recipe, good(&prose(77))), Transition::Ended { .. }));
     assert_eq!(one.sections().len(), 8);
-    assert_eq!(document.requeue(&recipe, None), Ok(Applied::NextTask));
+    assert_eq!(document.requeue(&recipe, None), Ok(Transition::NextTask));
     assert!(document.summaries.is_empty(), "another plan is another text");
     // Summaries that are missing are made up for, a window at a time.
     let mut bare = from_four.clone();
     bare.progress = Progress::Cancelled { plan: bare.plan().cloned(), sections: bare.sections().to_vec() };
     bare.summaries.clear();
-    assert_eq!(bare.requeue(&recipe, None), Ok(Applied::NextTask));
+    assert_eq!(bare.requeue(&recipe, None), Ok(Transition::NextTask));
     assert_eq!(write(&mut bare, &recipe, 4), [TaskKind::Summary]);
     assert_eq!(bare.summaries[0].sections, 2);
 }
@@ -110,18 +108,18 @@ fn a_summary_that_is_none_is_tried_again_and_one_that_was_cut_loses_its_last_sen
     let recipe = recipe();
     let mut document = planned(8);
     for step in 0..3 {
-        assert_eq!(document.apply(&recipe, good(&prose(step))), Applied::NextTask);
+        assert_eq!(document.apply(&recipe, good(&prose(step))), Transition::NextTask);
     }
     for bad in [good("  "), written("so so so", FinishReason::Repetition)] {
-        let Applied::Retry { failure, .. } = document.apply(&recipe, bad) else { panic!() };
+        let Transition::Retry { failure, .. } = document.apply(&recipe, bad) else { panic!() };
         assert_eq!(failure.class, "bad_summary");
     }
     let mut failed = document.clone();
     let ended = failed.apply(&recipe, good(""));
-    assert_eq!(ended, Applied::Ended { state: State::Failed, reason: "bad_summary".into() });
-    assert_eq!(failed.requeue(&recipe, None), Ok(Applied::NextTask));
+    assert_eq!(ended, Transition::Ended { state: State::Failed, reason: "bad_summary".into() });
+    assert_eq!(failed.requeue(&recipe, None), Ok(Transition::NextTask));
     assert_eq!(failed.current(), (TaskKind::Summary, 0), "it goes on where it stood");
-    assert_eq!(document.apply(&recipe, written("One. Two. Thr", FinishReason::Length)), Applied::NextTask);
+    assert_eq!(document.apply(&recipe, written("One. Two. Thr", FinishReason::Length)), Transition::NextTask);
     assert_eq!(document.summaries[0].text, "One. Two.");
 }
 
@@ -129,12 +127,12 @@ fn a_summary_that_is_none_is_tried_again_and_one_that_was_cut_loses_its_last_sen
 #[test]
 fn no_prompt_of_a_long_document_outgrows_a_small_window() {
     let mut recipe = Recipe { filters: lenient(), ..Recipe::builtin() };
-    recipe.filters.max_tokens = 10_000_000;
+    recipe.filters = recipe.filters.with("max_tokens", 10_000_000);
     let rolling = &mut recipe.rolling;
     (rolling.max_words, rolling.keep_words, rolling.summary_words, rolling.plan_steps) = (2_000, 700, 200, 8);
     let plan = Plan { steps: (0..200).map(|at| Step { words: 500, ..plan_of(200).steps[at].clone() }).collect() };
     let mut document = document();
-    document.progress = Progress::Writing { plan, sections: Vec::new(), kept: Vec::new() };
+    document.progress = Progress::Writing { plan, sections: Vec::new(), tail_sections: Vec::new() };
     let (mut largest, mut summaries) = (0, 0);
     while document.ended().is_none() {
         let task = document.next_task(&recipe).unwrap().unwrap();
@@ -143,7 +141,7 @@ fn no_prompt_of_a_long_document_outgrows_a_small_window() {
         largest = largest.max(crate::text::shingles::tokens(&task.messages[0].content));
         let text: Vec<String> = (0..words).map(|at| letters(task.seed.wrapping_add(at))).collect();
         let applied = document.apply(&recipe, good(&format!("{}.", text.join(" "))));
-        assert!(!matches!(applied, Applied::Retry { .. }), "{applied:?}");
+        assert!(!matches!(applied, Transition::Retry { .. }), "{applied:?}");
     }
     let words: u32 = document.sections().iter().map(|section| section.words).sum();
     assert_eq!((document.sections().len(), words), (200, 100_000));

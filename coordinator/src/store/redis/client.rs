@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use longhand_proto::{RunId, chance};
+use longhand_proto::{RunId, rng};
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Script, ScriptInvocation};
 use tokio::time::Instant;
@@ -125,7 +125,7 @@ impl Client {
             if begin.elapsed() >= RETRY_FOR {
                 return Err(error);
             }
-            tokio::time::sleep(chance::around(pause)).await;
+            tokio::time::sleep(rng::around(pause)).await;
             pause *= 2;
         }
     }

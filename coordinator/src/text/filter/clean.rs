@@ -5,14 +5,15 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::marks::{self, Fence, Sure};
+use super::code::Fence;
+use super::template_markers::{self, Confidence};
 use crate::domain::language::Language;
 use crate::text::shingles;
 
-/// A paragraph that stands in an earlier section is removed from this many units on; shorter ones may be refrains.
-const LONG_PARAGRAPH: usize = 10;
+/// A paragraph that stands in an earlier section is removed from this many words on; shorter ones may be refrains.
+const MIN_PARAGRAPH_WORDS: usize = 10;
 /// The same for a sentence inside a paragraph that is otherwise new. Chinese counts characters.
-const fn long_sentence(language: Language) -> usize {
+const fn min_sentence_words(language: Language) -> usize {
     match language {
         Language::En => 14,
         Language::Zh => 24,
@@ -27,7 +28,7 @@ pub(super) fn section(text: &str, language: Language, earlier: &[&str]) -> Strin
     let mut text = spaces(text);
     // Taking one thing out may lay another one open. Each pass shortens the text or ends the loop.
     loop {
-        let next = spaces(&earlier.remove(&marks_removed(&text)));
+        let next = spaces(&earlier.remove(&markers_removed(&text)));
         if next.len() >= text.len() {
             return text;
         }
@@ -54,7 +55,7 @@ fn spaces(text: &str) -> String {
 }
 
 /// Without control tokens, word counts and identifiers.
-fn marks_removed(text: &str) -> String {
+fn markers_removed(text: &str) -> String {
     let mut fence = Fence::default();
     let mut out = String::with_capacity(text.len());
     let mut leading = true;
@@ -64,8 +65,8 @@ fn marks_removed(text: &str) -> String {
             out.push_str(line);
             leading = false;
         } else {
-            let line = cut(line, &marks::control_tokens(line));
-            let line = cut(&line, &marks::word_counts(&line)).into_owned();
+            let line = cut(line, &template_markers::control_tokens(line));
+            let line = cut(&line, &template_markers::word_counts(&line)).into_owned();
             let last = lines.peek().is_none();
             let kept = identifier_removed(&line, leading, last);
             leading &= kept.trim().is_empty();
@@ -77,16 +78,18 @@ fn marks_removed(text: &str) -> String {
 }
 
 fn identifier_removed(line: &str, leading: bool, last: bool) -> String {
-    let Some(mark) = marks::at_start(line).filter(|mark| leading || mark.sure == Sure::Anywhere) else {
+    let Some(marker) =
+        template_markers::at_start(line).filter(|marker| leading || marker.confidence == Confidence::Anywhere)
+    else {
         return line.to_owned();
     };
-    let (head, rest) = (&line[..mark.range.start], &line[mark.range.end..]);
-    let is_point = mark.plan_line && !last && shingles::count(rest) <= LONGEST_POINT;
+    let (head, rest) = (&line[..marker.range.start], &line[marker.range.end..]);
+    let is_point = marker.plan_line && !last && shingles::word_count(rest) <= LONGEST_POINT;
     if is_point || rest.trim().is_empty() {
         return String::new();
     }
-    // "**Paragraph 3: The storm**" loses the opening stars with the mark: the closing ones go as well.
-    let taken = line[mark.range].trim_start();
+    // "**Paragraph 3: The storm**" loses the opening stars with the marker: the closing ones go as well.
+    let taken = line[marker.range].trim_start();
     let opened = taken.bytes().take_while(|byte| *byte == b'*').count();
     let closed = taken.matches('*').count() > opened;
     let stars = "*".repeat(opened);
@@ -127,7 +130,7 @@ impl Earlier {
             if line.starts_with('#') {
                 this.headings.insert(line.trim().to_owned());
             }
-            if shingles::count(line) >= LONG_PARAGRAPH {
+            if shingles::word_count(line) >= MIN_PARAGRAPH_WORDS {
                 this.paragraphs.insert(shingles::fingerprint(line));
                 this.sentences.extend(this.long_sentences(line).map(shingles::fingerprint).collect::<Vec<_>>());
             }
@@ -136,8 +139,8 @@ impl Earlier {
     }
 
     fn long_sentences<'a>(&self, line: &'a str) -> impl Iterator<Item = &'a str> {
-        let least = long_sentence(self.language);
-        shingles::sentences(line).filter(move |sentence| shingles::count(sentence) >= least)
+        let least = min_sentence_words(self.language);
+        shingles::sentences(line).filter(move |sentence| shingles::word_count(sentence) >= least)
     }
 
     /// `text` without the paragraphs and long sentences that stand in earlier sections, and without a title that it
@@ -163,7 +166,7 @@ impl Earlier {
     }
 
     fn remove_from_line<'a>(&self, line: &'a str) -> Cow<'a, str> {
-        if shingles::count(line) < LONG_PARAGRAPH {
+        if shingles::word_count(line) < MIN_PARAGRAPH_WORDS {
             return Cow::Borrowed(line);
         }
         if self.paragraphs.contains(&shingles::fingerprint(line)) {

@@ -1,8 +1,7 @@
 //! Quotation marks without their other half.
 
-use super::excerpt;
-use super::markdown::without_code;
-use super::marks::Fence;
+use super::code::{Fence, without_code};
+use super::measure::excerpt;
 
 /// One for each paragraph in which a quotation is not closed, or was never opened. A quotation of several paragraphs opens
 /// each of them and closes the last.

@@ -7,12 +7,12 @@ mod rules;
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::words;
 
-use super::{Measured, RULES};
+use super::{Measured, RULES, apply};
 use crate::domain::document::{Assembled, Section, Verdict};
 use crate::domain::instruction::Instruction;
 use crate::domain::language::Language;
 use crate::domain::plan::Plan;
-use crate::domain::recipe::Filters;
+use crate::domain::rule::Filters;
 
 /// An assembled document that owns its parts.
 struct Owned {
@@ -56,7 +56,7 @@ impl Owned {
 
 /// What every rule measures, in order.
 fn all(filters: &Filters, document: &Assembled<'_>) -> Vec<Measured> {
-    RULES.iter().filter_map(|rule| rule.judge(filters, document)).collect()
+    RULES.iter().filter_map(|rule| apply(rule, filters, document)).collect()
 }
 
 fn section(text: &str) -> Section {

@@ -1,7 +1,7 @@
 //! From the hash of a band to the texts that have it: open addressing, eight bytes an entry.
 
-/// Marks a slot that is free.
-const FREE: u32 = u32::MAX;
+/// Marks an empty slot.
+const EMPTY: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
@@ -18,16 +18,16 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self { slots: vec![Slot { tag: 0, text: FREE }; 64], taken: 0 }
+        Self { slots: vec![Slot { tag: 0, text: EMPTY }; 64], taken: 0 }
     }
 
     /// The texts under `tag`, in order of insertion while the table has not grown since.
     pub(super) fn get(&self, tag: u32) -> impl Iterator<Item = u32> {
-        let mut at = self.home(tag);
+        let mut at = self.bucket(tag);
         std::iter::from_fn(move || {
             let slot = self.slots[at];
             at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
-            (slot.text != FREE).then_some(slot)
+            (slot.text != EMPTY).then_some(slot)
         })
         .filter(move |slot| slot.tag == tag)
         .map(|slot| slot.text)
@@ -37,8 +37,8 @@ impl Table {
         if (self.taken + 1) * 5 > self.slots.len() * 4 {
             self.grow();
         }
-        let mut at = self.home(tag);
-        while self.slots[at].text != FREE {
+        let mut at = self.bucket(tag);
+        while self.slots[at].text != EMPTY {
             at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
         }
         self.slots[at] = Slot { tag, text };
@@ -46,16 +46,16 @@ impl Table {
     }
 
     /// Slots keep the order of their tags, so neighbours stay neighbours.
-    fn home(&self, tag: u32) -> usize {
+    fn bucket(&self, tag: u32) -> usize {
         ((u64::from(tag) * self.slots.len() as u64) >> 32) as usize
     }
 
     fn grow(&mut self) {
-        let larger = vec![Slot { tag: 0, text: FREE }; self.slots.len() / 2 * 3];
+        let larger = vec![Slot { tag: 0, text: EMPTY }; self.slots.len() / 2 * 3];
         let old = std::mem::replace(&mut self.slots, larger);
         self.taken = 0;
         for slot in old {
-            if slot.text != FREE {
+            if slot.text != EMPTY {
                 self.insert(slot.tag, slot.text);
             }
         }

@@ -4,10 +4,10 @@ use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::mem::MaybeUninit;
 
 use super::avx512::softmax;
-use super::{Call, QUERIES, SEGMENT, partial_len};
+use super::call::{Call, QUERIES, SEGMENT, partial_len};
 use crate::cpu::amx::{self, Lines, Shapes};
-use crate::cpu::kv::piece_words;
-use crate::cpu::lanes::LANES;
+use crate::cpu::kv::kv_block_words;
+use crate::ops::vector::LANES;
 
 const WORD: usize = size_of::<u32>();
 
@@ -24,21 +24,21 @@ pub(super) unsafe fn segment(call: &Call<'_>, out: &mut [f32]) {
     let len = partial_len(call.width);
     let mut scores: Lines<[MaybeUninit<[f32; SEGMENT]>; QUERIES]> = Lines([MaybeUninit::uninit(); QUERIES]);
     let mut weights: Lines<[MaybeUninit<[u32; SEGMENT / 2]>; QUERIES]> = Lines([MaybeUninit::uninit(); QUERIES]);
-    // SAFETY: `score` writes the scores of all pieces, `softmax` reads no others and writes the weights of all pieces,
+    // SAFETY: `score` writes the scores of all KV blocks, `softmax` reads no others and writes the weights of all KV blocks,
     // and `values` reads no others.
     unsafe {
         score(call, scores.0.as_mut_ptr().cast());
         for (q, &visible) in call.visible.iter().enumerate() {
             let (scores, weights) = (scores.0[q].assume_init_mut(), weights.0[q].assume_init_mut());
             let totals = &mut out[q * len + call.width..];
-            (totals[0], totals[1]) = softmax(scores, weights, visible, call.pieces.len());
+            (totals[0], totals[1]) = softmax(scores, weights, visible, call.kv_blocks.len());
         }
         values(call, weights.0.as_ptr().cast(), out);
         amx::release();
     }
 }
 
-/// Scores of all queries, `[query][SEGMENT]`, over all pieces.
+/// Scores of all queries, `[query][SEGMENT]`, over all KV blocks.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn score(call: &Call<'_>, scores: *mut u8) {
@@ -46,16 +46,16 @@ unsafe fn score(call: &Call<'_>, scores: *mut u8) {
     let words = if call.width.is_multiple_of(2 * LANES) { LANES } else { LANES / 2 };
     let (query, keys) = (call.width / 2 * WORD, LANES * WORD);
     let queries = call.queries.as_ptr().cast::<u8>();
-    // SAFETY: a piece's keys are `width / 2` rows, a query as many words; of both, `words` at a time.
+    // SAFETY: a KV block's keys are `width / 2` rows, a query as many words; of both, `words` at a time.
     unsafe {
         shapes(call.visible.len(), words).set();
-        for (index, pieces) in call.pieces.chunks(4).enumerate() {
-            let ahead = call.ahead.get(index * 4..).unwrap_or_default();
-            let key = |piece: usize, word: usize| {
-                if let Some(ahead) = ahead.get(piece) {
-                    fetch(&ahead[word * LANES..][..words * LANES]);
+        for (index, kv_blocks) in call.kv_blocks.chunks(4).enumerate() {
+            let prefetch = call.prefetch.get(index * 4..).unwrap_or_default();
+            let key = |kv_block: usize, word: usize| {
+                if let Some(prefetch) = prefetch.get(kv_block) {
+                    fetch(&prefetch[word * LANES..][..words * LANES]);
                 }
-                pieces[piece].as_ptr().cast::<u8>().add(word * keys)
+                kv_blocks[kv_block].as_ptr().cast::<u8>().add(word * keys)
             };
             amx::zero::<0>();
             amx::zero::<1>();
@@ -65,42 +65,42 @@ unsafe fn score(call: &Call<'_>, scores: *mut u8) {
                 amx::load::<4>(queries.add(word * WORD), query);
                 amx::load::<6>(key(0, word), keys);
                 amx::dot_bf16::<0, 4, 6>();
-                if pieces.len() > 1 {
+                if kv_blocks.len() > 1 {
                     amx::load::<7>(key(1, word), keys);
                     amx::dot_bf16::<1, 4, 7>();
                 }
-                if pieces.len() > 2 {
+                if kv_blocks.len() > 2 {
                     amx::load::<6>(key(2, word), keys);
                     amx::dot_bf16::<2, 4, 6>();
                 }
-                if pieces.len() > 3 {
+                if kv_blocks.len() > 3 {
                     amx::load::<7>(key(3, word), keys);
                     amx::dot_bf16::<3, 4, 7>();
                 }
             }
-            let at = |piece: usize| scores.add((index * 4 + piece) * LANES * WORD);
+            let at = |kv_block: usize| scores.add((index * 4 + kv_block) * LANES * WORD);
             amx::store::<0>(at(0), SEGMENT * WORD);
-            if pieces.len() > 1 {
+            if kv_blocks.len() > 1 {
                 amx::store::<1>(at(1), SEGMENT * WORD);
             }
-            if pieces.len() > 2 {
+            if kv_blocks.len() > 2 {
                 amx::store::<2>(at(2), SEGMENT * WORD);
             }
-            if pieces.len() > 3 {
+            if kv_blocks.len() > 3 {
                 amx::store::<3>(at(3), SEGMENT * WORD);
             }
         }
     }
 }
 
-/// Weighted sums of the values of all pieces, for all queries. `weights` are `[query][SEGMENT]` in bf16.
+/// Weighted sums of the values of all KV blocks, for all queries. `weights` are `[query][SEGMENT]` in bf16.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn values(call: &Call<'_>, weights: *const u8, out: &mut [f32]) {
     const WEIGHTS: usize = SEGMENT / 2 * WORD;
     let out_row = partial_len(call.width) * WORD;
     let row = call.width * WORD;
-    // SAFETY: a piece's values are eight rows of `width` words, and `out` has as many for each query.
+    // SAFETY: a KV block's values are eight rows of `width` words, and `out` has as many for each query.
     unsafe {
         shapes(call.visible.len(), LANES / 2).set();
         for first in (0..call.width).step_by(4 * LANES) {
@@ -109,14 +109,14 @@ unsafe fn values(call: &Call<'_>, weights: *const u8, out: &mut [f32]) {
             amx::zero::<1>();
             amx::zero::<2>();
             amx::zero::<3>();
-            for (index, piece) in call.pieces.iter().enumerate() {
+            for (index, kv_block) in call.kv_blocks.iter().enumerate() {
                 if first == 0
-                    && let Some(ahead) = call.ahead.get(index)
+                    && let Some(prefetch) = call.prefetch.get(index)
                 {
-                    fetch(&ahead[piece_words(call.width) / 2..]);
+                    fetch(&prefetch[kv_block_words(call.width) / 2..]);
                 }
                 let values =
-                    |n: usize| piece.as_ptr().add(piece_words(call.width) / 2 + first + n * LANES).cast::<u8>();
+                    |n: usize| kv_block.as_ptr().add(kv_block_words(call.width) / 2 + first + n * LANES).cast::<u8>();
                 amx::load::<4>(weights.add(index * LANES / 2 * WORD), WEIGHTS);
                 amx::load::<6>(values(0), row);
                 amx::dot_bf16::<0, 4, 6>();

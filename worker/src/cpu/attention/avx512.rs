@@ -2,10 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{Call, SEGMENT, partial_len};
-use crate::cpu::kv::piece_words;
-use crate::cpu::lanes::x86::Zmm;
-use crate::cpu::lanes::{self, LANES, Vector};
+use super::call::{Call, SEGMENT, partial_len};
+use crate::cpu::kv::kv_block_words;
+use crate::cpu::x86::Zmm;
+use crate::ops::exp2::EXP2_POLYNOMIAL;
+use crate::ops::vector::{LANES, Vector};
 
 /// The same 64 bytes as another type.
 macro_rules! as_bf16 {
@@ -47,20 +48,20 @@ unsafe fn queries<const Q: usize>(call: &Call<'_>, out: &mut [f32]) {
     let mut scores = [[0.0_f32; SEGMENT]; Q];
     let mut weights = [[0_u32; SEGMENT / 2]; Q];
     let len = partial_len(call.width);
-    // SAFETY: all pieces and queries have the lengths that `width` asks for.
+    // SAFETY: all KV blocks and queries have the lengths that `width` asks for.
     unsafe {
-        let mut piece = 0;
-        while piece + 2 <= call.pieces.len() {
-            score::<Q, 2>(call, piece, &mut scores);
-            piece += 2;
+        let mut kv_block = 0;
+        while kv_block + 2 <= call.kv_blocks.len() {
+            score::<Q, 2>(call, kv_block, &mut scores);
+            kv_block += 2;
         }
-        if piece < call.pieces.len() {
-            score::<Q, 1>(call, piece, &mut scores);
+        if kv_block < call.kv_blocks.len() {
+            score::<Q, 1>(call, kv_block, &mut scores);
         }
     }
     for q in 0..Q {
         let totals = &mut out[q * len + call.width..];
-        (totals[0], totals[1]) = softmax(&mut scores[q], &mut weights[q], call.visible[q], call.pieces.len());
+        (totals[0], totals[1]) = softmax(&mut scores[q], &mut weights[q], call.visible[q], call.kv_blocks.len());
     }
     let mut first = 0;
     while first < call.width {
@@ -83,15 +84,15 @@ unsafe fn queries<const Q: usize>(call: &Call<'_>, out: &mut [f32]) {
     }
 }
 
-/// Scores of `N` pieces from `piece` on, for all queries.
+/// Scores of `N` KV blocks from index `kv_block` on, for all queries.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn score<const Q: usize, const N: usize>(call: &Call<'_>, piece: usize, scores: &mut [[f32; SEGMENT]; Q]) {
-    let keys: [*const u32; N] = std::array::from_fn(|n| call.pieces[piece + n].as_ptr());
+unsafe fn score<const Q: usize, const N: usize>(call: &Call<'_>, kv_block: usize, scores: &mut [[f32; SEGMENT]; Q]) {
+    let keys: [*const u32; N] = std::array::from_fn(|n| call.kv_blocks[kv_block + n].as_ptr());
     let queries: [*const u32; Q] = std::array::from_fn(|q| call.queries[q * (call.width / 2)..].as_ptr());
     let mut sums = [[_mm512_setzero_ps(); N]; Q];
     for pair in 0..call.width / 2 {
-        // SAFETY: a piece's keys are `width / 2` registers, a query as many words.
+        // SAFETY: a KV block's keys are `width / 2` registers, a query as many words.
         unsafe {
             let mut loaded = [_mm512_setzero_si512(); N];
             for (loaded, keys) in loaded.iter_mut().zip(keys) {
@@ -108,7 +109,7 @@ unsafe fn score<const Q: usize, const N: usize>(call: &Call<'_>, piece: usize, s
     for (sums, scores) in sums.iter().zip(scores) {
         for (n, sum) in sums.iter().enumerate() {
             // SAFETY: a register of sixteen scores.
-            unsafe { _mm512_storeu_ps(scores[(piece + n) * LANES..][..LANES].as_mut_ptr(), *sum) };
+            unsafe { _mm512_storeu_ps(scores[(kv_block + n) * LANES..][..LANES].as_mut_ptr(), *sum) };
         }
     }
 }
@@ -120,21 +121,21 @@ pub(super) fn softmax(
     scores: &mut [f32; SEGMENT],
     weights: &mut [u32; SEGMENT / 2],
     visible: usize,
-    pieces: usize,
+    kv_blocks: usize,
 ) -> (f32, f32) {
     let used = visible.div_ceil(LANES);
     scores[visible..used * LANES].fill(f32::NEG_INFINITY);
-    let mut most = _mm512_set1_ps(f32::NEG_INFINITY);
+    let mut row_max = _mm512_set1_ps(f32::NEG_INFINITY);
     for scores in scores.chunks_exact(LANES).take(used) {
         // SAFETY: sixteen floats.
-        most = _mm512_max_ps(most, unsafe { _mm512_loadu_ps(scores.as_ptr()) });
+        row_max = _mm512_max_ps(row_max, unsafe { _mm512_loadu_ps(scores.as_ptr()) });
     }
-    let most = _mm512_reduce_max_ps(most);
+    let row_max = _mm512_reduce_max_ps(row_max);
     let mut sum = _mm512_setzero_ps();
     for (scores, weights) in scores.chunks_exact(LANES).zip(weights.chunks_exact_mut(LANES / 2)).take(used) {
         // SAFETY: sixteen floats.
         let score = unsafe { _mm512_loadu_ps(scores.as_ptr()) };
-        let exact = exp2(_mm512_sub_ps(score, _mm512_set1_ps(most)));
+        let exact = exp2(_mm512_sub_ps(score, _mm512_set1_ps(row_max)));
         // SAFETY: two names for 32 plain bytes; eight words out.
         let rounded = unsafe {
             let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(exact));
@@ -144,11 +145,11 @@ pub(super) fn softmax(
         let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded));
         sum = _mm512_add_ps(sum, _mm512_castsi512_ps(wide));
     }
-    weights[used * LANES / 2..pieces * LANES / 2].fill(0);
-    (most, Zmm(sum).sum())
+    weights[used * LANES / 2..kv_blocks * LANES / 2].fill(0);
+    (row_max, Zmm(sum).sum())
 }
 
-/// 2^x for x <= 0 as [`lanes::exp2`] has it, by fused operations: 0 far below, NaN of NaN.
+/// 2^x for x <= 0 as [`crate::ops::exp2::exp2`] has it, by fused operations: 0 far below, NaN of NaN.
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
 fn exp2(x: __m512) -> __m512 {
@@ -156,7 +157,7 @@ fn exp2(x: __m512) -> __m512 {
     let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
     let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
     let f = _mm512_sub_ps(x, whole);
-    let [first, rest @ ..] = lanes::EXP2;
+    let [first, rest @ ..] = EXP2_POLYNOMIAL;
     let mut p = _mm512_set1_ps(first);
     for next in rest {
         p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(next));
@@ -175,12 +176,12 @@ unsafe fn values<const Q: usize, const N: usize>(
 ) {
     let len = partial_len(call.width);
     let mut sums = [[_mm512_setzero_ps(); N]; Q];
-    for (index, piece) in call.pieces.iter().enumerate() {
-        let rows = piece[piece_words(call.width) / 2..].as_ptr();
+    for (index, kv_block) in call.kv_blocks.iter().enumerate() {
+        let rows = kv_block[kv_block_words(call.width) / 2..].as_ptr();
         for row in 0..LANES / 2 {
             let mut values = [_mm512_setzero_si512(); N];
             for (n, values) in values.iter_mut().enumerate() {
-                // SAFETY: a piece's values are eight rows of `width` words.
+                // SAFETY: a KV block's values are eight rows of `width` words.
                 *values = unsafe { _mm512_loadu_si512(rows.add(row * call.width + first + n * LANES).cast()) };
             }
             for (sums, weights) in sums.iter_mut().zip(weights) {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::cpu::kv::{self, KvPool};
-use crate::cpu::lanes::{from_bf16, to_bf16};
-use crate::cpu::twin;
+use crate::cpu::test_inputs;
+use crate::ops::bf16::{from_bf16, to_bf16};
 
 const POSITIONS: usize = 700;
 
@@ -22,7 +22,7 @@ fn block_of(index: usize) -> u32 {
 
 fn case(head_dim: usize, seed: u64) -> Case {
     let rows = |count: usize, scale: f32, seed| -> Vec<Vec<f32>> {
-        let numbers = twin::floats(count * head_dim, seed);
+        let numbers = test_inputs::floats(count * head_dim, seed);
         numbers.chunks_exact(head_dim).map(|row| row.iter().map(|x| from_bf16(to_bf16(x * scale))).collect()).collect()
     };
     let (queries, keys) = (rows(QUERIES, 2.0, seed), rows(POSITIONS, 2.0, seed + 1));
@@ -46,15 +46,15 @@ fn words(query: &[f32], width: usize) -> Vec<u32> {
 fn run(isa: Isa, case: &Case, queries: &[Vec<u32>], seen: &[usize]) -> Vec<Vec<f32>> {
     let len = partial_len(case.width);
     let mut totals = vec![vec![0.0; len]; queries.len()];
-    let most = *seen.iter().max().unwrap();
-    for start in (0..most).step_by(SEGMENT) {
+    let max = *seen.iter().max().unwrap();
+    for start in (0..max).step_by(SEGMENT) {
         let active: Vec<usize> = (0..queries.len()).filter(|q| seen[*q] > start).collect();
         let visible: Vec<usize> = active.iter().map(|q| SEGMENT.min(seen[*q] - start)).collect();
         let words: Vec<u32> = active.iter().flat_map(|q| &queries[*q]).copied().collect();
-        let end = most.min(start + SEGMENT);
-        let pieces: Vec<&[u32]> =
-            (start / 16..end.div_ceil(16)).map(|block| case.pool.piece(1, block_of(block), 2)).collect();
-        let call = Call { queries: &words, visible: &visible, pieces: &pieces, width: case.width, ahead: &[] };
+        let end = max.min(start + SEGMENT);
+        let kv_blocks: Vec<&[u32]> =
+            (start / 16..end.div_ceil(16)).map(|block| case.pool.kv_block(1, block_of(block), 2)).collect();
+        let call = Call { queries: &words, visible: &visible, kv_blocks: &kv_blocks, width: case.width, prefetch: &[] };
         let mut out = vec![f32::NAN; active.len() * len];
         segment(isa, &call, &mut out);
         for (part, q) in out.chunks_exact(len).zip(active) {
@@ -82,8 +82,8 @@ fn kernels_agree_with_softmax_in_float64() {
                         key.iter().zip(&case.queries[q]).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>()
                     };
                     let scores: Vec<f64> = case.keys[..seen[q]].iter().map(score).collect();
-                    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                    let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp2()).collect();
+                    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp2()).collect();
                     let total: f64 = weights.iter().sum();
                     for d in 0..head_dim {
                         let value = |(weight, value): (&f64, &Vec<f32>)| weight / total * f64::from(value[d]);

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{Floats, Out, Quantised, entries, fetch, for_rows};
-use crate::cpu::lanes::LANES;
-use crate::cpu::tile::{Kind, run_bytes};
+use super::call::{Floats, Out, Quantised, entries, fetch, for_rows};
+use crate::cpu::matrix::{Kind, run_bytes};
+use crate::ops::vector::LANES;
 
 /// Adds the dot products of one group of four inputs, for eight outputs, to `$sum`. A macro, as a function is not inlined
 /// reliably and a call costs as much as the products.
@@ -42,7 +42,7 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
         let mut sums = [_mm256_setzero_ps(); R];
         for (index, run) in call.rows.iter().enumerate() {
             if side == 0 {
-                fetch(call.ahead, index * stride, stride);
+                fetch(call.prefetch, index * stride, stride);
             }
             // SAFETY: the tile has as many runs as the rows.
             let (scale, second, min) = unsafe {

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{Floats, Out, Quantised, entries, fetch, for_rows};
-use crate::cpu::lanes::LANES;
-use crate::cpu::tile::{Kind, run_bytes};
+use super::call::{Floats, Out, Quantised, entries, fetch, for_rows};
+use crate::cpu::matrix::{Kind, run_bytes};
+use crate::ops::vector::LANES;
 
 /// Dot products of the named groups of four inputs, for 16 outputs. A macro, as a function is not inlined reliably and
 /// a call costs as much as the products.
@@ -32,7 +32,7 @@ unsafe fn runs<const R: usize, const NIBBLES: bool, const MINS: bool, const HALV
         // SAFETY: the tile has as many runs as the rows.
         let (w, scale, second, min) = unsafe {
             let at = call.tile.as_ptr().add(index * stride);
-            fetch(call.ahead, index * stride, stride);
+            fetch(call.prefetch, index * stride, stride);
             let mut w = [_mm512_setzero_si512(); 8];
             for i in 0..if NIBBLES { 4 } else { 8 } {
                 let loaded = _mm512_loadu_si512(at.add(i * 64).cast());

@@ -1,10 +1,10 @@
-//! The slow twin of the vector kernels, and the code for processors that have none.
+//! The reference for the vector kernels, and the code for processors that have none.
 
 use half::{bf16, f16};
 
-use super::{Floats, Out, Quantised};
-use crate::cpu::lanes::LANES;
-use crate::cpu::tile::{Kind, run_bytes};
+use super::call::{Floats, Out, Quantised};
+use crate::cpu::matrix::{Kind, run_bytes};
+use crate::ops::vector::LANES;
 
 fn half_at(bytes: &[u8], lane: usize) -> f32 {
     f16::from_le_bytes([bytes[lane * 2], bytes[lane * 2 + 1]]).to_f32()

@@ -1,5 +1,5 @@
 // What all kernels share: number types, entry points, and the few instructions that C++ has no word for. Each of those is
-// a function here, and the host build has a twin of the same name in host/shim.h; kernels use nothing else of CUDA but
+// a function here, and the host build has a counterpart of the same name in host/shim.h; kernels use nothing else of CUDA but
 // threadIdx, blockIdx, gridDim, blockDim, __syncthreads, __syncwarp and __restrict__.
 //
 // Rules that the host build holds kernels to: blocks are whole warps; the functions marked "whole warp" are called by all
@@ -146,7 +146,7 @@ DEVICE float low_bf16(u32 pair) { return as_float(pair << 16); }
 DEVICE float high_bf16(u32 pair) { return as_float(pair & 0xffff0000u); }
 
 // The greater one; of a NaN the other.
-DEVICE float greater(float a, float b) { return a > b ? a : b; }
+DEVICE float max_num(float a, float b) { return a > b ? a : b; }
 
 // Whole warp; every lane gets the result, summed in the same order whatever the numbers are.
 DEVICE float warp_sum(float x) {
@@ -158,7 +158,7 @@ DEVICE float warp_sum(float x) {
 
 DEVICE float warp_max(float x) {
     for (u32 mask = 16; mask; mask /= 2) {
-        x = greater(x, shuffle_xor(x, mask));
+        x = max_num(x, shuffle_xor(x, mask));
     }
     return x;
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs, mem, thread};
 
-use super::{HEADERS, SOURCES};
+use super::sources::{HEADERS, SOURCES};
 use crate::cuda::gpu::Source;
 use crate::cuda::nvrtc;
 
@@ -130,8 +130,8 @@ fn every_kernel_compiles_and_keeps_to_its_registers() {
                     assert!(!kernels.is_empty(), "{}: no kernels for {architecture}", source.name);
                     for (name, code) in kernels {
                         let what = format!("{name} for {architecture}: {code:?}");
-                        let (_, most) = REGISTERS.iter().find(|(start, _)| name.starts_with(start)).unwrap();
-                        assert!((1..=*most).contains(&code.registers), "{what}, at most {most} registers");
+                        let (_, max) = REGISTERS.iter().find(|(start, _)| name.starts_with(start)).unwrap();
+                        assert!((1..=*max).contains(&code.registers), "{what}, at most {max} registers");
                         assert_eq!(code.spills, 0, "{what}");
                         let attends = name.starts_with("prefill_") || name.starts_with("decode_");
                         let multiplies = attends && name != "decode_combine";

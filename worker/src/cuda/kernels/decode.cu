@@ -11,7 +11,7 @@ constexpr u32 DECODE_WARPS = 4, DECODE_ROWS = 16;
 template <u32 head_dim, bool fp8>
 DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const Span *spans, bf16 *out, float *partial,
                    f32x2 *weights, u32 heads, u32 kv_heads, u32 depth) {
-    typedef Stage<head_dim, fp8> S;
+    typedef SmemTile<head_dim, fp8> S;
     u32 *shared = (u32 *)shared_memory();
     Span span = spans[blockIdx.z];
     // The same for all threads of the block.
@@ -46,8 +46,8 @@ DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const
                 entries = mine < count ? tables[span.table + begin + warp + mine * DECODE_WARPS] : 0;
             }
             u32 block = begin + warp + index * DECODE_WARPS, left = context - block * BLOCK;
-            const u8 *piece = pool + ((u64)shuffle(entries, index % 32) * kv_heads + kv_head) * Piece<head_dim, fp8>::BYTES;
-            S::copy(ring + stage * S::WORDS, piece, left < BLOCK ? left : BLOCK, lane, 32);
+            const u8 *kv_block = pool + ((u64)shuffle(entries, index % 32) * kv_heads + kv_head) * KvBlock<head_dim, fp8>::BYTES;
+            S::copy(ring + stage * S::WORDS, kv_block, left < BLOCK ? left : BLOCK, lane, 32);
         }
         copy_commit();
     };
@@ -66,7 +66,7 @@ DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const
         copy(index + depth - 1, next);
         i32 left = (i32)(context - (begin + warp + index * DECODE_WARPS) * BLOCK);
         i32 seen[2] = {left, left};
-        attention.meet(ring + stage * S::WORDS, seen);
+        attention.accumulate(ring + stage * S::WORDS, seen);
         next = stage;
         stage = stage + 1 < depth ? stage + 1 : 0;
     }
@@ -82,8 +82,8 @@ DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const
         if (row < rows) {
             float *to = mine + row * ROW;
             if (t == 0) {
-                to[0] = attention.most[half];
-                to[1] = attention.total[half];
+                to[0] = attention.row_max[half];
+                to[1] = attention.row_sum[half];
             }
             for (u32 j = 0; j < S::STEPS; j++) {
                 for (u32 i = 0; i < 8; i++) {
@@ -96,24 +96,24 @@ DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const
     for (u32 at = threadIdx.x; at < rows * head_dim; at += DECODE_WARPS * 32) {
         u32 row = at / head_dim, column = at % head_dim;
         const float *from = (const float *)shared + row * ROW;
-        float most = from[0];
+        float row_max = from[0];
         for (u32 other = 1; other < DECODE_WARPS; other++) {
-            most = greater(most, from[other * DECODE_ROWS * ROW]);
+            row_max = max_num(row_max, from[other * DECODE_ROWS * ROW]);
         }
-        float sum = 0.0f, total = 0.0f;
+        float sum = 0.0f, row_sum = 0.0f;
         for (u32 other = 0; other < DECODE_WARPS; other++) {
             const float *part = from + other * DECODE_ROWS * ROW;
-            float keep = exp2_fast(part[0] - most);
-            sum += part[4 + column] * keep;
-            total += part[1] * keep;
+            float rescale = exp2_fast(part[0] - row_max);
+            sum += part[4 + column] * rescale;
+            row_sum += part[1] * rescale;
         }
         if (gridDim.x == 1) {
-            out[((u64)span.row * heads + first_head + row) * head_dim + column] = to_bf16(sum / total);
+            out[((u64)span.row * heads + first_head + row) * head_dim + column] = to_bf16(sum / row_sum);
         } else {
             u64 place = ((u64)blockIdx.z * heads + first_head + row) * gridDim.x + blockIdx.x;
             partial[place * head_dim + column] = sum;
             if (column == 0) {
-                weights[place] = {most, total};
+                weights[place] = {row_max, row_sum};
             }
         }
     }
@@ -121,7 +121,7 @@ DEVICE void decode(const bf16 *queries, const u8 *pool, const u32 *tables, const
 
 // As prefill, for spans of one row. Blocks: (splits, kv_heads * tiles of sixteen heads, spans). With one split the result
 // goes to `out`; with more, sums to `partial` [spans][heads][splits][head_dim] and (greatest score, sum of weights) to
-// `weights` [spans][heads][splits]. A ring is `depth` pieces, three or two.
+// `weights` [spans][heads][splits]. A ring is `depth` KV blocks, three or two.
 #define DECODE(name, head_dim, fp8) \
     KERNEL(name, DECODE_WARPS * 32, 2, const bf16 *__restrict__ queries, const u8 *__restrict__ pool, \
            const u32 *__restrict__ tables, const Span *__restrict__ spans, bf16 *__restrict__ out, \
@@ -157,17 +157,17 @@ KERNEL(decode_combine, COMBINE_WARPS * 32, 1, const float *__restrict__ partial,
     // Lane i has splits i and i + 32.
     f32x2 low = lane < splits ? weights[place + lane] : f32x2{-1e30f, 0.0f};
     f32x2 high = lane + 32 < splits ? weights[place + lane + 32] : f32x2{-1e30f, 0.0f};
-    float most = warp_max(greater(low.x, high.x));
-    float keep_low = exp2_fast(low.x - most), keep_high = exp2_fast(high.x - most);
-    float total = warp_sum(low.y * keep_low + high.y * keep_high);
+    float row_max = warp_max(max_num(low.x, high.x));
+    float rescale_low = exp2_fast(low.x - row_max), rescale_high = exp2_fast(high.x - row_max);
+    float row_sum = warp_sum(low.y * rescale_low + high.y * rescale_high);
 
     bool here = lane < head_dim / 4;
     f32x4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
     for (u32 split = warp; split < splits; split += COMBINE_WARPS) {
-        float keep = shuffle(split < 32 ? keep_low : keep_high, split % 32);
+        float rescale = shuffle(split < 32 ? rescale_low : rescale_high, split % 32);
         if (here) {
             f32x4 part = ((const f32x4 *)(partial + (place + split) * head_dim))[lane];
-            sum = {sum.x + part.x * keep, sum.y + part.y * keep, sum.z + part.z * keep, sum.w + part.w * keep};
+            sum = {sum.x + part.x * rescale, sum.y + part.y * rescale, sum.z + part.z * rescale, sum.w + part.w * rescale};
         }
     }
     float *sums = (float *)shared_memory();
@@ -180,6 +180,6 @@ KERNEL(decode_combine, COMBINE_WARPS * 32, 1, const float *__restrict__ partial,
         for (u32 other = 0; other < COMBINE_WARPS; other++) {
             all += sums[other * head_dim + column];
         }
-        out[((u64)span.row * heads + head) * head_dim + column] = to_bf16(all / total);
+        out[((u64)span.row * heads + head) * head_dim + column] = to_bf16(all / row_sum);
     }
 }

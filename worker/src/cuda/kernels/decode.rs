@@ -2,10 +2,11 @@
 
 use half::bf16;
 
-use super::DECODE;
-use super::check::{self, Chance, CheckError, Checked, near};
+use super::check::{self, CheckError, CheckResult, assert_close};
 use super::kv::attention::Case;
 use super::kv::{HEAD_DIMS, INSTANCES, KvFormat, KvShape, Span};
+use super::sources::DECODE;
+use super::test_rng::TestRng;
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
@@ -30,7 +31,7 @@ const ROWS: usize = 16;
 const RESIDENT: usize = 2;
 const COMBINE_WARPS: usize = 8;
 /// What folding them has room for; more would be shorter than folding them takes.
-pub const MOST_SPLITS: usize = 64;
+pub const MAX_SPLITS: usize = 64;
 
 /// As [`super::prefill::Prefill`], for spans of one row.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +50,11 @@ pub struct Decode {
     pub partial: Ptr,
     /// f32 `[count][heads][splits][2]`; the same.
     pub weights: Ptr,
+    /// Spans.
     pub count: usize,
+    /// Query heads.
     pub heads: usize,
+    /// Shape of the pool.
     pub shape: KvShape,
     /// Parts that each context is cut into, see [`splits`].
     pub splits: usize,
@@ -67,18 +71,19 @@ fn blocks(heads: usize, kv_heads: usize) -> usize {
 pub fn splits(multiprocessors: u32, spans: usize, heads: usize, kv_heads: usize) -> usize {
     let blocks = (spans * blocks(heads, kv_heads)).max(1);
     let room = multiprocessors as usize * RESIDENT;
-    ((room + blocks / 2) / blocks).clamp(1, MOST_SPLITS)
+    ((room + blocks / 2) / blocks).clamp(1, MAX_SPLITS)
 }
 
 impl Decode {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         // Consumer cards have 99 KiB of shared memory for a block, others from 163 KiB on.
-        let room = |depth: &usize| self.ring_bytes(*depth) <= gpu.about().shared;
+        let room = |depth: &usize| self.ring_bytes(*depth) <= gpu.properties().shared;
         self.launch_with(gpu, DEPTHS.into_iter().find(room).unwrap_or(DEPTHS[1]))
     }
 
     fn ring_bytes(&self, depth: usize) -> u32 {
-        (WARPS * depth * self.shape.stage_bytes()) as u32
+        (WARPS * depth * self.shape.smem_tile_bytes()) as u32
     }
 
     fn launch_with(&self, gpu: &dyn Gpu, depth: usize) -> Result<(), GpuError> {
@@ -143,11 +148,11 @@ fn run(gpu: &dyn Gpu, case: &Case, splits: usize, depth: usize) -> Result<Vec<f3
         splits,
     };
     decode.launch_with(gpu, depth)?;
-    Ok(check::wide(&out.to_vec(gpu)?))
+    Ok(check::to_f32(&out.to_vec(gpu)?))
 }
 
-pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
-    let mut chance = Chance::new(6);
+pub(crate) fn check(gpu: &dyn Gpu) -> CheckResult {
+    let mut rng = TestRng::new(6);
     // Group, KV heads, head width, splits, and the position of each sequence.
     let cases: [(usize, usize, usize, usize, &[usize]); 8] = [
         (1, 1, 64, 1, &[0]),
@@ -164,30 +169,36 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
     for format in [KvFormat::Bf16, KvFormat::Fp8] {
         for (group, kv_heads, head_dim, splits, positions) in cases {
             let sequences: Vec<(usize, usize)> = positions.iter().map(|position| (*position, 1)).collect();
-            let case = Case::new(KvShape { kv_heads, head_dim, format }, group, &sequences, &mut chance);
+            let case = Case::new(KvShape { kv_heads, head_dim, format }, group, &sequences, &mut rng);
             let what = format!("decode {group} x {kv_heads} heads of {head_dim} {format:?} {positions:?} / {splits}");
-            let want = case.twin();
+            let want = case.reference();
             for depth in DEPTHS {
-                near(&format!("{what} {depth} deep"), &run(gpu, &case, splits, depth)?, &want, 0.004, check::BF16)?;
+                assert_close(
+                    &format!("{what} {depth} deep"),
+                    &run(gpu, &case, splits, depth)?,
+                    &want,
+                    0.004,
+                    check::BF16,
+                )?;
             }
         }
     }
     for _ in 0..6 {
-        let (group, kv_heads) = (1 + chance.below(9) as usize, 1 + chance.below(3) as usize);
-        let head_dim = HEAD_DIMS[chance.below(HEAD_DIMS.len() as u32) as usize];
-        let format = if chance.below(2) == 0 { KvFormat::Bf16 } else { KvFormat::Fp8 };
-        let (splits, sequences) = (1 + chance.below(40) as usize, 1 + chance.below(3));
-        let sequences: Vec<(usize, usize)> = (0..sequences).map(|_| (chance.below(150) as usize, 1)).collect();
-        let case = Case::new(KvShape { kv_heads, head_dim, format }, group, &sequences, &mut chance);
+        let (group, kv_heads) = (1 + rng.below(9) as usize, 1 + rng.below(3) as usize);
+        let head_dim = HEAD_DIMS[rng.below(HEAD_DIMS.len() as u32) as usize];
+        let format = if rng.below(2) == 0 { KvFormat::Bf16 } else { KvFormat::Fp8 };
+        let (splits, sequences) = (1 + rng.below(40) as usize, 1 + rng.below(3));
+        let sequences: Vec<(usize, usize)> = (0..sequences).map(|_| (rng.below(150) as usize, 1)).collect();
+        let case = Case::new(KvShape { kv_heads, head_dim, format }, group, &sequences, &mut rng);
         let what = format!("decode {group} x {kv_heads} heads of {head_dim} {format:?} {sequences:?} / {splits}");
-        near(&what, &run(gpu, &case, splits, DEPTHS[0])?, &case.twin(), 0.004, check::BF16)?;
+        assert_close(&what, &run(gpu, &case, splits, DEPTHS[0])?, &case.reference(), 0.004, check::BF16)?;
     }
     let alone =
-        Case::new(KvShape { kv_heads: 2, head_dim: 64, format: KvFormat::Bf16 }, 2, &[(90, 1), (333, 1)], &mut chance);
+        Case::new(KvShape { kv_heads: 2, head_dim: 64, format: KvFormat::Bf16 }, 2, &[(90, 1), (333, 1)], &mut rng);
     let both = run(gpu, &alone, 2, DEPTHS[0])?;
     let second = Case { spans: vec![Span { row: 1, ..alone.spans[1] }], ..alone };
     if both[both.len() / 2..] != run(gpu, &second, 2, DEPTHS[0])?[both.len() / 2..] {
-        return Err(CheckError::Wrong("decode: a row's bits depend on the rows beside it".into()));
+        return Err(CheckError::Failed("decode: a row's bits depend on the rows beside it".into()));
     }
     Ok(())
 }
@@ -197,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decode_follows_its_slow_twin() {
+    fn decode_follows_its_reference() {
         check::on_host(super::check);
     }
 
@@ -208,6 +219,6 @@ mod tests {
         assert_eq!(splits(132, 8, 32, 8), 4);
         assert_eq!(splits(132, 64, 32, 8), 1);
         // One KV head for all: two blocks a sequence.
-        assert_eq!(splits(132, 1, 32, 1), MOST_SPLITS);
+        assert_eq!(splits(132, 1, 32, 1), MAX_SPLITS);
     }
 }

@@ -2,8 +2,9 @@
 
 use half::bf16;
 
-use super::DEQUANTISE;
-use super::check::{Chance, CheckError, Checked};
+use super::check::{CheckError, CheckResult};
+use super::sources::DEQUANTISE;
+use super::test_rng::TestRng;
 use crate::cuda::gpu::{Arg, Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 use crate::model::{DType, dequantize};
 
@@ -14,6 +15,7 @@ const EACH: usize = 8;
 /// `out[i]` is number i of `data`, rounded to bf16.
 #[derive(Debug, Clone, Copy)]
 pub struct Dequantise {
+    /// Type of the numbers in the file.
     pub dtype: DType,
     /// The numbers as they lie in the file.
     pub data: Ptr,
@@ -40,6 +42,7 @@ fn entry(dtype: DType) -> &'static str {
 }
 
 impl Dequantise {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.count.is_multiple_of(self.dtype.block()), "{} numbers are not whole blocks", self.count);
         let launch = Launch::new(self.count.div_ceil(THREADS * EACH), THREADS as u32);
@@ -48,26 +51,26 @@ impl Dequantise {
     }
 }
 
-pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
-    let mut chance = Chance::new(8);
+pub(crate) fn check(gpu: &dyn Gpu) -> CheckResult {
+    let mut rng = TestRng::new(8);
     for dtype in DType::ALL {
         for blocks in [1, 37] {
             let count = blocks * dtype.block();
-            let mut data: Vec<u8> = (0..blocks * dtype.block_bytes()).map(|_| chance.bits() as u8).collect();
+            let mut data: Vec<u8> = (0..blocks * dtype.block_bytes()).map(|_| rng.bits() as u8).collect();
             // Random bits make every number of every type but some that are not finite: those prove nothing.
             let mut want = vec![0.0; count];
             loop {
-                dequantize(dtype, &data, &mut want).map_err(|error| CheckError::Wrong(error.to_string()))?;
+                dequantize(dtype, &data, &mut want).map_err(|error| CheckError::Failed(error.to_string()))?;
                 let Some(odd) = want.iter().position(|number| !number.is_finite()) else { break };
                 let block = odd / dtype.block() * dtype.block_bytes();
-                data[block..block + dtype.block_bytes()].iter_mut().for_each(|byte| *byte = chance.bits() as u8);
+                data[block..block + dtype.block_bytes()].iter_mut().for_each(|byte| *byte = rng.bits() as u8);
             }
             let (data, out) = (Buffer::from_slice(gpu, &data)?, Buffer::<bf16>::new(gpu, count)?);
             Dequantise { dtype, data: data.ptr(), out: out.ptr(), count }.launch(gpu)?;
             let got = out.to_vec(gpu)?;
             if let Some(at) = (0..count).find(|at| got[*at].to_bits() != bf16::from_f32(want[*at]).to_bits()) {
                 let (what, got) = (format!("dequantise {}", dtype.name()), got[at].to_f32());
-                return Err(CheckError::Apart { what, index: at, got, want: want[at] });
+                return Err(CheckError::Mismatch { what, index: at, got, want: want[at] });
             }
         }
     }
@@ -77,7 +80,7 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn every_type_has_the_bits_of_its_slow_twin() {
+    fn every_type_has_the_bits_of_its_reference() {
         crate::cuda::kernels::check::on_host(super::check);
     }
 }

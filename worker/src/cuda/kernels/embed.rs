@@ -1,7 +1,8 @@
 //! Rows of the embedding matrix become the residual stream.
 
-use super::EMBED;
-use super::check::{Chance, CheckError, Checked, near};
+use super::check::{CheckError, CheckResult, assert_close};
+use super::sources::EMBED;
+use super::test_rng::TestRng;
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 use crate::device::DEFERRED_TOKEN;
 
@@ -16,13 +17,16 @@ pub struct Embed {
     pub table: Ptr,
     /// f32 `[rows][dim]`
     pub x: Ptr,
+    /// Rows of the batch.
     pub rows: usize,
     /// A multiple of 4.
     pub dim: usize,
+    /// Rows of the table.
     pub vocab: usize,
 }
 
 impl Embed {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.dim.is_multiple_of(4), "rows are read by fours");
         let threads = (self.dim / 4).next_multiple_of(32).min(256);
@@ -38,12 +42,12 @@ impl Embed {
     }
 }
 
-pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
-    let mut chance = Chance::new(2);
+pub(crate) fn check(gpu: &dyn Gpu) -> CheckResult {
+    let mut rng = TestRng::new(2);
     for (rows, dim, vocab) in [(1, 4, 3), (513, 64, 77), (5, 1156, 300)] {
-        let table = chance.bf16s(vocab * dim, 2.0);
-        let sampled: Vec<u32> = (0..8).map(|_| chance.below(vocab as u32)).collect();
-        let ids: Vec<u32> = (0..rows).map(|_| chance.below(vocab as u32)).collect();
+        let table = rng.bf16s(vocab * dim, 2.0);
+        let sampled: Vec<u32> = (0..8).map(|_| rng.below(vocab as u32)).collect();
+        let ids: Vec<u32> = (0..rows).map(|_| rng.below(vocab as u32)).collect();
         // Every third row takes what the step before chose; the last row of many asks for what does not exist.
         let mut tokens: Vec<u32> = ids
             .iter()
@@ -63,9 +67,9 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
         let id = |row: usize| if row % 3 == 2 { sampled[row % 8] } else { ids[row] } as usize;
         let want: Vec<f32> =
             (0..there).flat_map(|row| &table[id(row) * dim..][..dim]).map(|number| number.to_f32()).collect();
-        near(&format!("embed {rows} x {dim}"), &got[..there * dim], &want, 0.0, 0.0)?;
+        assert_close(&format!("embed {rows} x {dim}"), &got[..there * dim], &want, 0.0, 0.0)?;
         if !got[there * dim..].iter().all(|x| x.is_nan()) {
-            return Err(CheckError::Wrong("embed: an id beyond the vocabulary gave numbers".into()));
+            return Err(CheckError::Failed("embed: an id beyond the vocabulary gave numbers".into()));
         }
     }
     Ok(())
@@ -74,7 +78,7 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn embed_follows_its_slow_twin() {
+    fn embed_follows_its_reference() {
         crate::cuda::kernels::check::on_host(super::check);
     }
 }

@@ -23,16 +23,16 @@ DEVICE u32 from_e4m3(u32 two) {
 }
 
 // Sizes are compared as bits, which order magnitudes as floats do and put NaN above all: it makes all of a row NaN.
-DEVICE u32 greater_size(u32 a, u32 b) {
+DEVICE u32 max_abs(u32 a, u32 b) {
     a &= 0x7fffffffu;
     b &= 0x7fffffffu;
     return a > b ? a : b;
 }
 
 // Whole warp.
-DEVICE u32 warp_greatest_size(u32 size) {
+DEVICE u32 warp_max_abs(u32 size) {
     for (u32 mask = 16; mask; mask /= 2) {
-        size = greater_size(size, shuffle_xor(size, mask));
+        size = max_abs(size, shuffle_xor(size, mask));
     }
     return size;
 }

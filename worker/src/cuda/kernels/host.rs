@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::{env, fs, io};
 
-use super::{HEADERS, SOURCES};
+use super::sources::{HEADERS, SOURCES};
 use crate::cuda::gpu::Source;
 
 static SHIM: [Source; 3] = [
     Source { name: "shim.h", text: include_str!("host/shim.h") },
     Source { name: "shim.cc", text: include_str!("host/shim.cc") },
-    Source { name: "wrong.cu", text: include_str!("host/wrong.cu") },
+    Source { name: "faulty.cu", text: include_str!("host/faulty.cu") },
 ];
 
 /// Fused arithmetic would give other bits than the kernels ask for. An access of 16 bytes at no multiple of 16 is an error
@@ -36,10 +36,13 @@ const FLAGS: [&str; 12] = [
 /// Why there is no library.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
+    /// The compiler does not start.
     #[error("no C++ compiler ({compiler}: {source}): `make test-deps` installs g++; CXX names another one")]
     Compiler { compiler: String, source: io::Error },
+    /// The compiler refuses a file.
     #[error("{compiler} does not compile the kernels for this processor:\n{log}")]
     Source { compiler: String, log: String },
+    /// The file system does.
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
 }
@@ -81,7 +84,7 @@ fn build(folder: &Path) -> Result<PathBuf, HostError> {
         let path = work.join(file.name);
         fs::write(&path, file.text).map_err(file_error(&path))?;
     }
-    let units: Vec<&str> = SOURCES.iter().map(|source| source.name).chain(["shim.cc", "wrong.cu"]).collect();
+    let units: Vec<&str> = SOURCES.iter().map(|source| source.name).chain(["shim.cc", "faulty.cu"]).collect();
     let mut running = Vec::new();
     for unit in &units {
         let args = ["-x", "c++", "-c", unit, "-o"].map(OsString::from).into_iter().chain([format!("{unit}.o").into()]);
@@ -143,25 +146,25 @@ mod tests {
     fn a_kernel_that_leaves_its_memory_is_told_with_thread_and_block() {
         let library = library().unwrap();
         let after = Host::open(&library, 1 << 20).unwrap();
-        assert_eq!(run(&after, "wrong_nothing", launch()), Ok((0..64).collect()));
+        assert_eq!(run(&after, "faulty_nothing", launch()), Ok((0..64).collect()));
         let outside = |error: &str, thread: &str| error.contains(thread) && error.contains("outside of every buffer");
-        for entry in ["wrong_write_past_the_end", "wrong_shared_past_the_end"] {
+        for entry in ["faulty_write_past_the_end", "faulty_shared_past_the_end"] {
             let error = caught(&after, entry);
             assert!(outside(&error, "thread 63 of block (0, 0, 0)"), "{entry}: {error}");
         }
-        let error = caught(&after, "wrong_alignment");
+        let error = caught(&after, "faulty_alignment");
         assert!(error.contains("no multiple"), "{error}");
         let before = Host::open(&library, 1 << 20).unwrap().guard_before();
-        let error = caught(&before, "wrong_read_before_the_start");
+        let error = caught(&before, "faulty_read_before_the_start");
         assert!(outside(&error, "thread 0 of block (0, 0, 0)"), "{error}");
         // And the next one is well again.
-        assert_eq!(run(&before, "wrong_nothing", launch()), Ok((0..64).collect()));
+        assert_eq!(run(&before, "faulty_nothing", launch()), Ok((0..64).collect()));
     }
 
     #[test]
     fn threads_that_do_not_meet_are_an_error() {
         let gpu = Host::open(&library().unwrap(), 1 << 20).unwrap();
-        for entry in ["wrong_barrier_missed", "wrong_barriers_apart", "wrong_exchange"] {
+        for entry in ["faulty_barrier_missed", "faulty_barriers_apart", "faulty_exchange"] {
             let error = caught(&gpu, entry);
             assert!(error.contains("divergent barrier: thread"), "{entry}: {error}");
         }
@@ -171,9 +174,9 @@ mod tests {
     fn what_was_not_waited_for_is_not_there() {
         let gpu = Host::open(&library().unwrap(), 1 << 20).unwrap();
         // Shared memory is all ones until the copy.
-        assert_eq!(run(&gpu, "wrong_copy_not_waited_for", launch()), Ok(vec![u32::MAX; 64]));
+        assert_eq!(run(&gpu, "faulty_copy_not_waited_for", launch()), Ok(vec![u32::MAX; 64]));
         // The first block's second warp finds what the first one left; the first one does not.
-        let raced = run(&gpu, "wrong_race", launch()).unwrap();
+        let raced = run(&gpu, "faulty_race", launch()).unwrap();
         assert_ne!(raced, (0..64).map(|at| at ^ 32).collect::<Vec<u32>>());
     }
 
@@ -181,12 +184,12 @@ mod tests {
     fn launches_that_a_gpu_refuses_are_refused() {
         let gpu = Host::open(&library().unwrap(), 1 << 20).unwrap();
         let error = |entry, launch| run(&gpu, entry, launch).unwrap_err().to_string();
-        assert!(error("wrong_nothing", Launch::new(1, 65)).contains("whole warps"));
-        assert!(error("wrong_nothing", Launch::new(1, 128)).contains("launch bounds"));
-        assert!(error("wrong_nothing", Launch::new(0, 64)).contains("grid"));
+        assert!(error("faulty_nothing", Launch::new(1, 65)).contains("whole warps"));
+        assert!(error("faulty_nothing", Launch::new(1, 128)).contains("launch bounds"));
+        assert!(error("faulty_nothing", Launch::new(0, 64)).contains("grid"));
         assert!(error("no_such_kernel", launch()).contains("no such kernel"));
         let out = Buffer::<u32>::new(&gpu, 64).unwrap();
-        let kernel = Kernel { source: &SHIM[2], entry: "wrong_nothing" };
+        let kernel = Kernel { source: &SHIM[2], entry: "faulty_nothing" };
         let error = gpu.launch(&kernel, launch(), &[(&out).into(), 3_u32.into()]).unwrap_err().to_string();
         assert!(error.contains("it has 1 parameters, and 2 arguments"), "{error}");
     }

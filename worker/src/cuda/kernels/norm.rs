@@ -2,8 +2,9 @@
 
 use half::bf16;
 
-use super::NORM;
-use super::check::{self, Chance, Checked, near};
+use super::check::{self, CheckResult, assert_close};
+use super::sources::NORM;
+use super::test_rng::TestRng;
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// `out[i] = x[row of i] / sqrt(mean of squares + eps) * weight`
@@ -17,13 +18,16 @@ pub struct RmsNorm {
     pub weight: Ptr,
     /// bf16 `[count][dim]`
     pub out: Ptr,
+    /// Rows of the output.
     pub count: usize,
     /// A multiple of 4, at most 12,000 or so: a row lies in shared memory.
     pub dim: usize,
+    /// Added to the mean of squares.
     pub eps: f32,
 }
 
 impl RmsNorm {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.dim.is_multiple_of(4), "rows are read by fours");
         let threads = (self.dim / 4).next_multiple_of(32).min(1024);
@@ -41,19 +45,19 @@ impl RmsNorm {
     }
 }
 
-/// The slow twin of one row.
-pub(crate) fn twin(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+/// The reference for one row.
+pub(crate) fn reference(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let mean = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / x.len() as f64;
     let inverse = 1.0 / (mean + f64::from(eps)).sqrt();
     x.iter().zip(weight).map(|(x, weight)| (f64::from(*x) * inverse * f64::from(*weight)) as f32).collect()
 }
 
-pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
-    let mut chance = Chance::new(1);
+pub(crate) fn check(gpu: &dyn Gpu) -> CheckResult {
+    let mut rng = TestRng::new(1);
     for (rows, dim, chosen) in
         [(1, 32, None), (3, 576, None), (513, 96, None), (2, 4100, None), (9, 896, Some([8, 0, 3]))]
     {
-        let (x, weight) = (chance.floats(rows * dim, 3.0), chance.floats(dim, 1.5));
+        let (x, weight) = (rng.floats(rows * dim, 3.0), rng.floats(dim, 1.5));
         let chosen: Option<Vec<u32>> = chosen.map(|rows| rows.to_vec());
         let count = chosen.as_ref().map_or(rows, Vec::len);
         let (x_at, weight_at) = (Buffer::from_slice(gpu, &x)?, Buffer::from_slice(gpu, &weight)?);
@@ -70,8 +74,8 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
         };
         norm.launch(gpu)?;
         let row = |i: usize| chosen.as_ref().map_or(i, |rows| rows[i] as usize);
-        let want: Vec<f32> = (0..count).flat_map(|i| twin(&x[row(i) * dim..][..dim], &weight, 1e-5)).collect();
-        near(&format!("rms_norm {rows} x {dim}"), &check::wide(&out.to_vec(gpu)?), &want, 1e-6, check::BF16)?;
+        let want: Vec<f32> = (0..count).flat_map(|i| reference(&x[row(i) * dim..][..dim], &weight, 1e-5)).collect();
+        assert_close(&format!("rms_norm {rows} x {dim}"), &check::to_f32(&out.to_vec(gpu)?), &want, 1e-6, check::BF16)?;
     }
     Ok(())
 }
@@ -79,7 +83,7 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn norm_follows_its_slow_twin() {
+    fn norm_follows_its_reference() {
         crate::cuda::kernels::check::on_host(super::check);
     }
 }

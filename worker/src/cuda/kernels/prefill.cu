@@ -2,7 +2,7 @@
 //
 // A block has 64 queries: the heads that share a KV head, of as many rows as fit (64 / group); so keys are read once for
 // all of them. Four warps of sixteen queries go over the same positions, 32 at a time, while the next 32 are on their way.
-// A row's result depends on its own queries, keys and values only: positions are met in fixed steps from 0.
+// A row's result depends on its own queries, keys and values only: positions are taken in fixed steps from 0.
 #include "kv.cuh"
 
 constexpr u32 PREFILL_THREADS = 128, STEP_BLOCKS = 2;
@@ -10,7 +10,7 @@ constexpr u32 PREFILL_THREADS = 128, STEP_BLOCKS = 2;
 template <u32 head_dim, bool fp8>
 DEVICE void prefill(const bf16 *queries, const u8 *pool, const u32 *tables, const Span *spans, bf16 *out, u32 heads,
                     u32 kv_heads) {
-    typedef Stage<head_dim, fp8> S;
+    typedef SmemTile<head_dim, fp8> S;
     u32 *stages = (u32 *)shared_memory();
     // The last spans of a chunk have the most to read: they begin first.
     Span span = spans[gridDim.x - 1 - blockIdx.x];
@@ -50,8 +50,8 @@ DEVICE void prefill(const bf16 *queries, const u8 *pool, const u32 *tables, cons
             u32 block = step * STEP_BLOCKS + i;
             if (block < blocks) {
                 u32 left = context - block * BLOCK;
-                const u8 *piece = pool + ((u64)tables[span.table + block] * kv_heads + kv_head) * Piece<head_dim, fp8>::BYTES;
-                S::copy(stages + (step % 2 * STEP_BLOCKS + i) * S::WORDS, piece, left < BLOCK ? left : BLOCK, threadIdx.x,
+                const u8 *kv_block = pool + ((u64)tables[span.table + block] * kv_heads + kv_head) * KvBlock<head_dim, fp8>::BYTES;
+                S::copy(stages + (step % 2 * STEP_BLOCKS + i) * S::WORDS, kv_block, left < BLOCK ? left : BLOCK, threadIdx.x,
                         PREFILL_THREADS);
             }
         }
@@ -70,7 +70,7 @@ DEVICE void prefill(const bf16 *queries, const u8 *pool, const u32 *tables, cons
             u32 first = (step * STEP_BLOCKS + i) * BLOCK;
             if (first < warp_sees) {
                 i32 seen[2] = {(i32)(sees[0] - first), (i32)(sees[1] - first)};
-                attention.meet(stages + (step % 2 * STEP_BLOCKS + i) * S::WORDS, seen);
+                attention.accumulate(stages + (step % 2 * STEP_BLOCKS + i) * S::WORDS, seen);
             }
         }
         // The next copy but one goes where these were.
@@ -78,7 +78,7 @@ DEVICE void prefill(const bf16 *queries, const u8 *pool, const u32 *tables, cons
     }
     attention.finish();
     for (u32 half = 0; half < 2; half++) {
-        float scale = 1.0f / attention.total[half];
+        float scale = 1.0f / attention.row_sum[half];
         for (u32 j = 0; j < S::STEPS; j++) {
             if (query[half] && (j * 4 + t) * 8 < head_dim) {
                 float v[8];

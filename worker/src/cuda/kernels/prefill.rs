@@ -2,10 +2,11 @@
 
 use half::bf16;
 
-use super::PREFILL;
-use super::check::{self, Chance, Checked, near};
+use super::check::{self, CheckResult, assert_close};
 use super::kv::attention::Case;
 use super::kv::{HEAD_DIMS, INSTANCES, KvFormat, KvShape, Span};
+use super::sources::PREFILL;
+use super::test_rng::TestRng;
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
 
 /// Instances as [`KvShape::instance`] counts them.
@@ -38,17 +39,21 @@ pub struct Prefill {
     pub spans: Ptr,
     /// bf16 `[rows][heads][head_dim]`
     pub out: Ptr,
+    /// Spans.
     pub count: usize,
+    /// Query heads.
     pub heads: usize,
+    /// Shape of the pool.
     pub shape: KvShape,
 }
 
 impl Prefill {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         let launch = Launch {
             grid: [self.count as u32, self.shape.kv_heads as u32, 1],
             block: [THREADS, 1, 1],
-            shared: (STAGES * self.shape.stage_bytes()) as u32,
+            shared: (STAGES * self.shape.smem_tile_bytes()) as u32,
         };
         let args = [
             self.queries.into(),
@@ -82,11 +87,11 @@ fn run(gpu: &dyn Gpu, case: &Case) -> Result<Vec<f32>, GpuError> {
         shape: case.shape,
     };
     prefill.launch(gpu)?;
-    Ok(check::wide(&out.to_vec(gpu)?))
+    Ok(check::to_f32(&out.to_vec(gpu)?))
 }
 
-pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
-    let mut chance = Chance::new(5);
+pub(crate) fn check(gpu: &dyn Gpu) -> CheckResult {
+    let mut rng = TestRng::new(5);
     type Sequences = &'static [(usize, usize)];
     // Group, KV heads, head width, and (position, rows) of each sequence.
     let cases: [(usize, usize, usize, Sequences); 7] = [
@@ -100,22 +105,22 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
     ];
     for format in [KvFormat::Bf16, KvFormat::Fp8] {
         for (group, kv_heads, head_dim, sequences) in cases {
-            let case = Case::new(KvShape { kv_heads, head_dim, format }, group, sequences, &mut chance);
+            let case = Case::new(KvShape { kv_heads, head_dim, format }, group, sequences, &mut rng);
             let what = format!("prefill {group} x {kv_heads} heads of {head_dim} {format:?} {sequences:?}");
             // Weights are rounded to bf16 before they meet the values.
-            near(&what, &run(gpu, &case)?, &case.twin(), 0.004, check::BF16)?;
+            assert_close(&what, &run(gpu, &case)?, &case.reference(), 0.004, check::BF16)?;
         }
     }
     for _ in 0..6 {
-        let (group, kv_heads) = (1 + chance.below(9) as usize, 1 + chance.below(2) as usize);
-        let head_dim = HEAD_DIMS[chance.below(HEAD_DIMS.len() as u32) as usize];
-        let format = if chance.below(2) == 0 { KvFormat::Bf16 } else { KvFormat::Fp8 };
-        let sequences = 1 + chance.below(3);
+        let (group, kv_heads) = (1 + rng.below(9) as usize, 1 + rng.below(2) as usize);
+        let head_dim = HEAD_DIMS[rng.below(HEAD_DIMS.len() as u32) as usize];
+        let format = if rng.below(2) == 0 { KvFormat::Bf16 } else { KvFormat::Fp8 };
+        let sequences = 1 + rng.below(3);
         let sequences: Vec<(usize, usize)> =
-            (0..sequences).map(|_| (chance.below(60) as usize, 1 + chance.below(30) as usize)).collect();
-        let case = Case::new(KvShape { kv_heads, head_dim, format }, group, &sequences, &mut chance);
+            (0..sequences).map(|_| (rng.below(60) as usize, 1 + rng.below(30) as usize)).collect();
+        let case = Case::new(KvShape { kv_heads, head_dim, format }, group, &sequences, &mut rng);
         let what = format!("prefill {group} x {kv_heads} heads of {head_dim} {format:?} {sequences:?}");
-        near(&what, &run(gpu, &case)?, &case.twin(), 0.004, check::BF16)?;
+        assert_close(&what, &run(gpu, &case)?, &case.reference(), 0.004, check::BF16)?;
     }
     Ok(())
 }
@@ -126,7 +131,7 @@ mod tests {
     use crate::cuda::host::Host;
 
     #[test]
-    fn prefill_follows_its_slow_twin() {
+    fn prefill_follows_its_reference() {
         check::on_host(super::check);
     }
 
@@ -134,7 +139,7 @@ mod tests {
     fn how_a_prompt_is_cut_into_chunks_changes_no_bit() {
         let gpu = Host::open(&crate::cuda::kernels::host::library().unwrap(), 1 << 30).unwrap();
         let shape = KvShape { kv_heads: 1, head_dim: 64, format: KvFormat::Bf16 };
-        let whole = Case::new(shape, 3, &[(0, 61)], &mut Chance::new(50));
+        let whole = Case::new(shape, 3, &[(0, 61)], &mut TestRng::new(50));
         let at_once = run(&gpu, &whole).unwrap();
         let chunk = |position, rows| Span { row: position, rows, position, table: 0 };
         let cut = Case { spans: vec![chunk(0, 5), chunk(5, 1), chunk(6, 30), chunk(36, 25)], ..whole };

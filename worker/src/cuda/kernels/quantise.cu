@@ -7,24 +7,24 @@
 KERNEL(quantise_rows, 256, 1, const bf16 *__restrict__ x, u8 *__restrict__ out, float *__restrict__ scales, u32 width) {
     const u32x4 *from = (const u32x4 *)(x + (u64)blockIdx.x * width);
     u32x2 *to = (u32x2 *)(out + (u64)blockIdx.x * width);
-    u32 most = 0;
+    u32 row_max = 0;
     for (u32 at = threadIdx.x; at < width / 8; at += blockDim.x) {
         u32x4 eight = from[at];
         u32 words[4] = {eight.x, eight.y, eight.z, eight.w};
         for (u32 i = 0; i < 4; i++) {
-            most = greater_size(most, greater_size(as_bits(low_bf16(words[i])), as_bits(high_bf16(words[i]))));
+            row_max = max_abs(row_max, max_abs(as_bits(low_bf16(words[i])), as_bits(high_bf16(words[i]))));
         }
     }
-    most = warp_greatest_size(most);
+    row_max = warp_max_abs(row_max);
     u32 *scratch = (u32 *)shared_memory();
     if (threadIdx.x % 32 == 0) {
-        scratch[threadIdx.x / 32] = most;
+        scratch[threadIdx.x / 32] = row_max;
     }
     __syncthreads();
     for (u32 warp = 0; warp < blockDim.x / 32; warp++) {
-        most = greater_size(most, scratch[warp]);
+        row_max = max_abs(row_max, scratch[warp]);
     }
-    float scale = scale_for(most);
+    float scale = scale_for(row_max);
     for (u32 at = threadIdx.x; at < width / 8; at += blockDim.x) {
         u32x4 eight = from[at];
         u32 words[4] = {eight.x, eight.y, eight.z, eight.w}, bytes[2] = {0, 0};

@@ -2,10 +2,11 @@
 
 use half::bf16;
 
-use super::QUANTISE;
-use super::check::{BF16, Chance, CheckError, Checked, near, wide};
-use super::kv::twin::{from_e4m3, nearest_e4m3};
+use super::check::{BF16, CheckError, CheckResult, assert_close, to_f32};
+use super::sources::QUANTISE;
+use super::test_rng::TestRng;
 use crate::cuda::gpu::{Buffer, Gpu, GpuError, Kernel, Launch, Ptr};
+use crate::ops::fp8::{e4m3_to_f32, round_to_e4m3};
 
 /// `x[row][i]` is about `out[row][i] * scales[row]`. A row that holds NaN or infinity has a scale that is no number.
 #[derive(Debug, Clone, Copy)]
@@ -16,14 +17,16 @@ pub struct QuantiseRows {
     pub out: Ptr,
     /// f32 `[rows]`
     pub scales: Ptr,
+    /// Rows of input and output.
     pub rows: usize,
     /// A multiple of 8.
     pub width: usize,
 }
 
 impl QuantiseRows {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
-        assert!(self.width.is_multiple_of(8), "rows are read by eights");
+        assert!(self.width.is_multiple_of(8), "rows are read by fp8_rows");
         let launch = Launch { shared: 128, ..Launch::new(self.rows, 256) };
         let args = [self.x.into(), self.out.into(), self.scales.into(), (self.width as u32).into()];
         gpu.launch(&Kernel { source: &QUANTISE, entry: "quantise_rows" }, launch, &args)
@@ -43,13 +46,16 @@ pub struct Rescale {
     pub scales: Ptr,
     /// `[rows][width]`: bf16 that is overwritten, or f32 that is added to.
     pub out: Ptr,
+    /// Rows of input and output.
     pub rows: usize,
     /// A multiple of 4.
     pub width: usize,
+    /// Whether the output is added to.
     pub add: bool,
 }
 
 impl Rescale {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         assert!(self.width.is_multiple_of(4), "rows are read by fours");
         let entry = if self.add { "rescale_add" } else { "rescale_into" };
@@ -66,10 +72,10 @@ impl Rescale {
     }
 }
 
-pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
-    let mut chance = Chance::new(9);
+pub(crate) fn check(gpu: &dyn Gpu) -> CheckResult {
+    let mut rng = TestRng::new(9);
     for (rows, width) in [(1, 8), (65, 72), (3, 2056)] {
-        let mut x = chance.bf16s(rows * width, 5.0);
+        let mut x = rng.bf16s(rows * width, 5.0);
         // From far below the row's greatest to zero.
         x.iter_mut().step_by(3).for_each(|x| *x = bf16::from_f32(x.to_f32() / 4096.0));
         if rows > 2 {
@@ -79,25 +85,25 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
         let x_at = Buffer::from_slice(gpu, &x)?;
         let (out, scales) = (Buffer::<u8>::new(gpu, rows * width)?, Buffer::<f32>::new(gpu, rows)?);
         QuantiseRows { x: x_at.ptr(), out: out.ptr(), scales: scales.ptr(), rows, width }.launch(gpu)?;
-        let (out, scales, x) = (out.to_vec(gpu)?, scales.to_vec(gpu)?, wide(&x));
+        let (out, scales, x) = (out.to_vec(gpu)?, scales.to_vec(gpu)?, to_f32(&x));
         for (row, x) in x.chunks_exact(width).enumerate() {
-            let most = x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+            let max = x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
             if rows > 2 && row == 2 {
                 if !scales[row].is_nan() {
-                    return Err(CheckError::Wrong("quantise_rows: a row with NaN has a scale".into()));
+                    return Err(CheckError::Failed("quantise_rows: a row with NaN has a scale".into()));
                 }
                 continue;
             }
-            let scale = if most == 0.0 { 1.0 } else { most / 448.0 };
-            near("quantise_rows: scale", &[scales[row]], &[scale], 0.0, 0.0)?;
-            let got: Vec<f32> = out[row * width..][..width].iter().map(|byte| from_e4m3(*byte)).collect();
-            let want: Vec<f32> = x.iter().map(|x| nearest_e4m3(x / scale)).collect();
-            near(&format!("quantise_rows {rows} x {width}"), &got, &want, 0.0, 0.0)?;
+            let scale = if max == 0.0 { 1.0 } else { max / 448.0 };
+            assert_close("quantise_rows: scale", &[scales[row]], &[scale], 0.0, 0.0)?;
+            let got: Vec<f32> = out[row * width..][..width].iter().map(|byte| e4m3_to_f32(*byte)).collect();
+            let want: Vec<f32> = x.iter().map(|x| round_to_e4m3(x / scale)).collect();
+            assert_close(&format!("quantise_rows {rows} x {width}"), &got, &want, 0.0, 0.0)?;
         }
     }
     for (rows, width) in [(1, 4), (33, 76), (5, 2052)] {
-        let (sums, old) = (chance.floats(rows * width, 100.0), chance.floats(rows * width, 3.0));
-        let (row_scales, scales) = (chance.floats(rows, 0.1), chance.floats(width, 0.1));
+        let (sums, old) = (rng.floats(rows * width, 100.0), rng.floats(rows * width, 3.0));
+        let (row_scales, scales) = (rng.floats(rows, 0.1), rng.floats(width, 0.1));
         let (sums_at, added) = (Buffer::from_slice(gpu, &sums)?, Buffer::from_slice(gpu, &old)?);
         let (rows_at, scales_at) = (Buffer::from_slice(gpu, &row_scales)?, Buffer::from_slice(gpu, &scales)?);
         let out = Buffer::<bf16>::new(gpu, rows * width)?;
@@ -108,9 +114,9 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
         }
         let want: Vec<f32> =
             (0..rows * width).map(|at| sums[at] * row_scales[at / width] * scales[at % width]).collect();
-        near(&format!("rescale_into {rows} x {width}"), &wide(&out.to_vec(gpu)?), &want, 1e-30, BF16)?;
+        assert_close(&format!("rescale_into {rows} x {width}"), &to_f32(&out.to_vec(gpu)?), &want, 1e-30, BF16)?;
         let want: Vec<f32> = want.iter().zip(&old).map(|(new, old)| new + old).collect();
-        near(&format!("rescale_add {rows} x {width}"), &added.to_vec(gpu)?, &want, 1e-6, 0.0)?;
+        assert_close(&format!("rescale_add {rows} x {width}"), &added.to_vec(gpu)?, &want, 1e-6, 0.0)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 constexpr u32 ROPE_WARPS = 4;
 
 // Cosine and sine, for angles of any size that positions reach: the quarter turns are taken off in 64 bits.
-DEVICE f32x2 turn(double angle) {
+DEVICE f32x2 cos_sin(double angle) {
     const double PER_QUARTER = 0.63661977236758134, QUARTER = 1.5707963267948966, REST = 6.123233995736766e-17;
     // Rounds to whole numbers: beyond 2^52 there is nothing else.
     const double WHOLE = 6755399441055744.0;
@@ -40,7 +40,7 @@ KERNEL(rope_angles, 128, 1, const u32 *__restrict__ positions, const float *__re
     u32 at = blockIdx.x * blockDim.x + threadIdx.x;
     if (at < rows * pairs) {
         // The angle is a float32 product, as in the implementations that models are trained with.
-        angles[at] = turn((double)mul((float)positions[at / pairs], frequencies[at % pairs]));
+        angles[at] = cos_sin((double)mul((float)positions[at / pairs], frequencies[at % pairs]));
     }
 }
 
@@ -120,19 +120,19 @@ DEVICE void rope(const Rope &of) {
         return;
     }
     u32 kv_head = is_value ? head - heads - of.kv_heads : head - heads, position = slot % BLOCK;
-    typedef Piece<head_dim, fp8> P;
-    u8 *piece = of.pool + ((u64)(slot / BLOCK) * of.kv_heads + kv_head) * P::BYTES;
-    u8 *half = piece + (is_value ? P::HALF : 0);
+    typedef KvBlock<head_dim, fp8> P;
+    u8 *kv_block = of.pool + ((u64)(slot / BLOCK) * of.kv_heads + kv_head) * P::BYTES;
+    u8 *half = kv_block + (is_value ? P::HALF : 0);
     // Each number's bits, in the low bytes of a word.
     u32 bits[4];
     if (fp8) {
-        u32 most = greater_size(greater_size(as_bits(v[0]), as_bits(v[1])), greater_size(as_bits(v[2]), as_bits(v[3])));
-        float scale = scale_for(warp_greatest_size(most));
+        u32 row_max = max_abs(max_abs(as_bits(v[0]), as_bits(v[1])), max_abs(as_bits(v[2]), as_bits(v[3])));
+        float scale = scale_for(warp_max_abs(row_max));
         for (u32 i = 0; i < 4; i++) {
             bits[i] = to_e4m3(v[i] / scale);
         }
         if (lane == 0) {
-            ((float *)(piece + 2 * P::HALF))[(is_value ? BLOCK : 0) + position] = scale;
+            ((float *)(kv_block + 2 * P::HALF))[(is_value ? BLOCK : 0) + position] = scale;
         }
     } else {
         for (u32 i = 0; i < 4; i++) {

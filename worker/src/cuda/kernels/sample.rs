@@ -1,24 +1,25 @@
-//! From logits to tokens, as [`crate::engine::sampler`] does it: its slow twin.
+//! From logits to tokens, as [`crate::ops::sampler`] does it: its reference.
 
-use super::SAMPLE;
-use super::check::{Chance, CheckError, Checked};
+use super::check::{CheckError, CheckResult};
+use super::sources::SAMPLE;
+use super::test_rng::TestRng;
 use crate::cuda::gpu::{Buffer, Element, Gpu, GpuError, Kernel, Launch, Ptr};
 use crate::device::{RngKey, SampleParams};
-use crate::engine::sampler::{SampleError, Sampler};
+use crate::ops::sampler::{SampleError, Sampler};
 
 /// Logits that one block scans.
 const CHUNK: usize = 4096;
-/// A `Board` of sample.cu.
-const BOARD_BYTES: u32 = 40 << 10;
+/// `Shared` of chooser.cuh.
+const SHARED_BYTES: u32 = 40 << 10;
 /// Tokens that a key has room for.
-pub const MOST_VOCAB: usize = 1 << 18;
+pub const MAX_VOCAB: usize = 1 << 18;
 
 /// Chunks of a row, each with a peak.
 pub fn chunks(vocab: usize) -> usize {
     vocab.div_ceil(CHUNK)
 }
 
-/// How a row chooses: `Row` of sample.cu.
+/// How a row chooses: `Row` of chooser.cuh.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub struct Row {
@@ -65,13 +66,18 @@ const ALL_ALLOWED: u32 = u32::MAX;
 /// What all rows of a step choose by, as the kernels read it. Its memory is used again.
 #[derive(Debug, Default)]
 pub struct Choices {
+    /// One for each row of logits.
     pub rows: Vec<Row>,
+    /// Biases of all rows.
     pub biases: Vec<Bias>,
+    /// Penalised tokens of all rows.
     pub penalised: Vec<u32>,
+    /// Words of the masks of all rows.
     pub masks: Vec<u32>,
 }
 
 impl Choices {
+    /// Removes all rows.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.biases.clear();
@@ -112,21 +118,26 @@ pub struct Sample {
     pub logits: Ptr,
     /// [`Row`] `[count]`, and the lists that they point into: of [`Choices`].
     pub rows: Ptr,
+    /// [`Bias`]
     pub biases: Ptr,
+    /// u32: ids.
     pub penalised: Ptr,
+    /// u32: words of masks.
     pub masks: Ptr,
     /// f32 `[count][chunks][2]`, see [`chunks`].
     pub peaks: Ptr,
-    /// u32 `[count]`: ids, or what [`chosen`] reads.
+    /// u32 `[count]`: ids, or what [`token_of`] reads.
     pub tokens: Ptr,
+    /// Rows of logits.
     pub count: usize,
-    /// At most [`MOST_VOCAB`].
+    /// At most [`MAX_VOCAB`].
     pub vocab: usize,
 }
 
 impl Sample {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
-        assert!((1..=MOST_VOCAB).contains(&self.vocab), "a vocabulary of {}", self.vocab);
+        assert!((1..=MAX_VOCAB).contains(&self.vocab), "a vocabulary of {}", self.vocab);
         let chunks = chunks(self.vocab);
         let vocab = (self.vocab as u32).into();
         let launch = Launch { grid: [chunks as u32, self.count as u32, 1], block: [256, 1, 1], shared: 256 };
@@ -141,7 +152,7 @@ impl Sample {
         ];
         gpu.launch(&Kernel { source: &SAMPLE, entry: "sample_scan" }, launch, &args)?;
         let threads = if self.vocab > 2 * CHUNK { 512 } else { 256 };
-        let launch = Launch { shared: BOARD_BYTES, ..Launch::new(self.count, threads) };
+        let launch = Launch { shared: SHARED_BYTES, ..Launch::new(self.count, threads) };
         let args = [
             self.logits.into(),
             self.rows.into(),
@@ -154,8 +165,8 @@ impl Sample {
     }
 }
 
-/// What a row's answer means.
-pub fn chosen(token: u32) -> Result<u32, SampleError> {
+/// The token that a row's result stands for, or the error.
+pub fn token_of(token: u32) -> Result<u32, SampleError> {
     match token {
         u32::MAX => Err(SampleError::NotNumbers),
         0xffff_fffe => Err(SampleError::NothingAllowed),
@@ -185,12 +196,12 @@ fn run(gpu: &dyn Gpu, logits: &[f32], params: &[SampleParams]) -> Result<Vec<Res
         vocab,
     };
     sample.launch(gpu)?;
-    Ok(tokens.to_vec(gpu)?.into_iter().map(chosen).collect())
+    Ok(tokens.to_vec(gpu)?.into_iter().map(token_of).collect())
 }
 
 /// A random way of choosing.
-fn random(chance: &mut Chance, vocab: usize) -> SampleParams {
-    let mut one_of = |values: &[f32]| values[chance.below(values.len() as u32) as usize];
+fn random(rng: &mut TestRng, vocab: usize) -> SampleParams {
+    let mut one_of = |values: &[f32]| values[rng.below(values.len() as u32) as usize];
     let sampling = longhand_proto::task::Sampling {
         temperature: one_of(&[0.0, 0.3, 0.7, 1.0, 1.6]),
         top_k: one_of(&[0.0, 0.0, 1.0, 7.0, 40.0, 900.0]) as u32,
@@ -201,25 +212,25 @@ fn random(chance: &mut Chance, vocab: usize) -> SampleParams {
     };
     let biased = one_of(&[0.0, 0.0, 5.0, 300.0]) as usize;
     let masked = one_of(&[0.0, 0.0, 1.0]) > 0.0;
-    let token = |chance: &mut Chance| chance.below(vocab as u32 + 1);
-    let mut bias: Vec<(u32, f32)> = (0..biased).map(|_| (token(chance), chance.float(3.0))).collect();
+    let token = |rng: &mut TestRng| rng.below(vocab as u32 + 1);
+    let mut bias: Vec<(u32, f32)> = (0..biased).map(|_| (token(rng), rng.float(3.0))).collect();
     // One forbidden, one twice, as lists of the engine may have.
     if biased > 2 {
         bias[1].1 = f32::NEG_INFINITY;
         bias[2].0 = bias[0].0;
     }
-    let mut penalised: Vec<u32> = (0..30).map(|_| token(chance)).collect();
+    let mut penalised: Vec<u32> = (0..30).map(|_| token(rng)).collect();
     penalised.sort_unstable();
     penalised.dedup();
     // Some end before the vocabulary does.
-    let words = (vocab / 32 + 1).saturating_sub(chance.below(3) as usize).max(1);
-    let mask = masked.then(|| (0..words).map(|_| chance.bits() as u32 | 1).collect());
-    let key = RngKey { seed: chance.bits(), stream: chance.bits() };
-    SampleParams { sampling, key, position: chance.below(100_000), penalised, bias, mask }
+    let words = (vocab / 32 + 1).saturating_sub(rng.below(3) as usize).max(1);
+    let mask = masked.then(|| (0..words).map(|_| rng.bits() as u32 | 1).collect());
+    let key = RngKey { seed: rng.bits(), stream: rng.bits() };
+    SampleParams { sampling, key, position: rng.below(100_000), penalised, bias, mask }
 }
 
-pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
-    let mut chance = Chance::new(7);
+pub(crate) fn check(gpu: &dyn Gpu) -> CheckResult {
+    let mut rng = TestRng::new(7);
     let mut sampler = Sampler::default();
     // Vocabulary, rows, and steps that logits are cut to: coarse ones make many equal.
     for (vocab, rows, step) in [
@@ -232,12 +243,12 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
         (49_152, 12, 0.0),
         (9001, 8, 3.0),
     ] {
-        let logit = |chance: &mut Chance| {
-            let x = chance.float(8.0) + chance.float(4.0);
+        let logit = |rng: &mut TestRng| {
+            let x = rng.float(8.0) + rng.float(4.0);
             if step > 0.0 { (x / step).round() * step } else { x }
         };
-        let mut logits: Vec<f32> = (0..rows * vocab).map(|_| logit(&mut chance)).collect();
-        let params: Vec<SampleParams> = (0..rows).map(|_| random(&mut chance, vocab)).collect();
+        let mut logits: Vec<f32> = (0..rows * vocab).map(|_| logit(&mut rng)).collect();
+        let params: Vec<SampleParams> = (0..rows).map(|_| random(&mut rng, vocab)).collect();
         if rows >= 100 {
             logits[3 * vocab + vocab / 2] = f32::NAN;
             logits[4 * vocab] = f32::INFINITY;
@@ -248,8 +259,8 @@ pub(crate) fn check(gpu: &dyn Gpu) -> Checked {
         for (row, (logits, params)) in logits.chunks_exact_mut(vocab).zip(&params).enumerate() {
             let want = sampler.sample(logits, params);
             if got[row] != want {
-                return Err(CheckError::Wrong(format!(
-                    "sample, row {row} of {rows} x {vocab}: {:?}, its slow twin says {want:?} ({:?})",
+                return Err(CheckError::Failed(format!(
+                    "sample, row {row} of {rows} x {vocab}: {:?}, its reference gives {want:?} ({:?})",
                     got[row], params.sampling
                 )));
             }

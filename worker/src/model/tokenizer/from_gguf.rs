@@ -11,7 +11,9 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
-use super::{Meanings, NamedTokens, Splitter, Tokenizer, bytes};
+use super::encoder::Encoder;
+use super::table::{NamedTokens, TokenTable};
+use super::{Tokenizer, bytes};
 use crate::model::error::ModelError;
 use crate::model::gguf::Gguf;
 
@@ -61,7 +63,7 @@ impl Tokenizer {
     pub fn from_gguf(file: &Path, gguf: &Gguf<'_>, vocab: usize) -> Result<Self, ModelError> {
         let vocabulary = Vocabulary::read(file, gguf, vocab)?;
         let model = gguf.str(MODEL).ok_or_else(|| vocabulary.missing(MODEL))?;
-        let (mut tokenizer, meanings) = match model {
+        let (mut tokenizer, table) = match model {
             "gpt2" => vocabulary.byte_level(vocab)?,
             "llama" => vocabulary.sentence_piece(vocab)?,
             other => {
@@ -80,7 +82,7 @@ impl Tokenizer {
             .filter_map(|name| gguf.unsigned(&format!("tokenizer.ggml.{name}_token_id")))
             .map(|token| u32::try_from(token).unwrap_or(u32::MAX))
             .collect();
-        Self::new(file, Splitter::new(tokenizer), meanings, eos, vocabulary.named())
+        Self::new(file, Encoder::new(tokenizer), table, eos, vocabulary.named())
     }
 }
 
@@ -88,13 +90,13 @@ impl<'a> Vocabulary<'a> {
     fn read(file: &'a Path, gguf: &'a Gguf<'a>, vocab: usize) -> Result<Self, ModelError> {
         let mut this = Self { file, gguf, tokens: Vec::new(), roles: Vec::new() };
         let tokens = gguf.array(TOKENS).ok_or_else(|| this.missing(TOKENS))?;
-        this.tokens = tokens.strings().ok_or_else(|| this.damaged(format!("{TOKENS} is no list of texts")))?;
+        this.tokens = tokens.strings().ok_or_else(|| this.damaged(format!("{TOKENS} must be a list of strings")))?;
         if this.tokens.len() > vocab {
             let what = format!("{TOKENS} has {} tokens, the embedding matrix only {vocab} rows", this.tokens.len());
             return Err(this.damaged(what));
         }
         let types = gguf.array(TYPES).ok_or_else(|| this.missing(TYPES))?;
-        let types = types.integers().ok_or_else(|| this.damaged(format!("{TYPES} is no list of integers")))?;
+        let types = types.integers().ok_or_else(|| this.damaged(format!("{TYPES} must be a list of integers")))?;
         if types.len() != this.tokens.len() {
             return Err(this.damaged(format!("{TYPES} and {TOKENS} have different lengths")));
         }
@@ -116,25 +118,25 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// Byte-level BPE, as GPT-2 began it.
-    fn byte_level(&self, vocab: usize) -> Result<(tokenizers::Tokenizer, Meanings), ModelError> {
+    fn byte_level(&self, vocab: usize) -> Result<(tokenizers::Tokenizer, TokenTable), ModelError> {
         let pre = self.pre()?;
         let letters = bytes::byte_letters();
-        let mut meanings = Meanings::of_padding(vocab);
+        let mut table = TokenTable::of_padding(vocab);
         for (id, (&token, role)) in self.tokens.iter().zip(&self.roles).enumerate() {
             match role {
-                Role::Control => meanings.set_special(id, token),
-                Role::UserDefined => meanings.set(id, token.as_bytes().to_vec()),
+                Role::Control => table.set_special(id, token),
+                Role::UserDefined => table.set(id, token.as_bytes().to_vec()),
                 Role::Unused => (),
                 Role::Normal | Role::Unknown | Role::Byte => {
                     let bytes = bytes::of_byte_level(token, &letters).unwrap_or_else(|| token.as_bytes().to_vec());
-                    meanings.set(id, bytes);
+                    table.set(id, bytes);
                 }
             }
         }
         let merges = self.gguf.array(MERGES).ok_or_else(|| self.missing(MERGES))?;
-        let merges = merges.strings().ok_or_else(|| self.damaged(format!("{MERGES} is no list of texts")))?;
+        let merges = merges.strings().ok_or_else(|| self.damaged(format!("{MERGES} must be a list of strings")))?;
         let pairs: Option<Merges> = merges.iter().map(|merge| merge.split_once(' ')).map(owned).collect();
-        let pairs = pairs.ok_or_else(|| self.damaged(format!("{MERGES} holds an item that is no pair")))?;
+        let pairs = pairs.ok_or_else(|| self.damaged(format!("{MERGES} holds an item that is not a pair")))?;
         self.check_byte_level(&pairs, &letters)?;
         let bpe = BPE::builder().vocab_and_merges(self.ids(), pairs).ignore_merges(pre == Pre::Llama3);
         let bpe = bpe.build().map_err(|error| self.damaged(format!("{MERGES}: {error}")))?;
@@ -143,7 +145,7 @@ impl<'a> Vocabulary<'a> {
         if pre == Pre::Qwen2 {
             self.normalize(&mut tokenizer, NFC.into())?;
         }
-        Ok((tokenizer, meanings))
+        Ok((tokenizer, table))
     }
 
     fn pre(&self) -> Result<Pre, ModelError> {
@@ -154,7 +156,7 @@ impl<'a> Vocabulary<'a> {
             "qwen2" => Pre::Qwen2,
             other => {
                 let remedy = "use a model whose pre-tokenizer is gpt-2, smollm, llama-bpe or qwen2, or convert this one \
-                              anew with a converter that knows it";
+                              again with a converter that knows it";
                 return Err(self.unsupported(PRE, other, remedy));
             }
         })
@@ -182,26 +184,26 @@ impl<'a> Vocabulary<'a> {
 
     /// SentencePiece BPE with byte fallback, as Llama 2 and the first Mistral models have it. The vocabulary's scores say
     /// which pieces merge first; every way to cut a piece in two pieces is a merge.
-    fn sentence_piece(&self, vocab: usize) -> Result<(tokenizers::Tokenizer, Meanings), ModelError> {
-        let mut meanings = Meanings::of_padding(vocab);
+    fn sentence_piece(&self, vocab: usize) -> Result<(tokenizers::Tokenizer, TokenTable), ModelError> {
+        let mut table = TokenTable::of_padding(vocab);
         let mut unknown = None;
         let mut byte_tokens = HashSet::new();
         for (id, (&token, role)) in self.tokens.iter().zip(&self.roles).enumerate() {
             match role {
-                Role::Control => meanings.set_special(id, token),
+                Role::Control => table.set_special(id, token),
                 Role::Unknown => {
-                    meanings.set_special(id, token);
+                    table.set_special(id, token);
                     unknown = Some(token);
                 }
-                Role::UserDefined => meanings.set(id, token.as_bytes().to_vec()),
+                Role::UserDefined => table.set(id, token.as_bytes().to_vec()),
                 Role::Unused => (),
                 Role::Byte => {
                     let byte = bytes::of_byte_token(token);
                     let byte = byte.ok_or_else(|| self.damaged(format!("{token:?} in {TOKENS} names no byte")))?;
                     byte_tokens.insert(byte);
-                    meanings.set(id, vec![byte]);
+                    table.set(id, vec![byte]);
                 }
-                Role::Normal => meanings.set(id, bytes::of_sentence_piece(token)),
+                Role::Normal => table.set(id, bytes::of_sentence_piece(token)),
             }
         }
         if byte_tokens.len() != 256 {
@@ -222,12 +224,12 @@ impl<'a> Vocabulary<'a> {
             steps.insert(0, Prepend::new("\u{2581}".into()).into());
         }
         self.normalize(&mut tokenizer, Normalizers::new(steps).into())?;
-        Ok((tokenizer, meanings))
+        Ok((tokenizer, table))
     }
 
     fn piece_merges(&self) -> Result<Merges, ModelError> {
         let scores = self.gguf.array(SCORES).ok_or_else(|| self.missing(SCORES))?;
-        let scores = scores.floats().ok_or_else(|| self.damaged(format!("{SCORES} is no list of floats")))?;
+        let scores = scores.floats().ok_or_else(|| self.damaged(format!("{SCORES} must be a list of floats")))?;
         if scores.len() != self.tokens.len() {
             return Err(self.damaged(format!("{SCORES} and {TOKENS} have different lengths")));
         }
@@ -274,7 +276,7 @@ impl<'a> Vocabulary<'a> {
         ModelError::Missing {
             file: self.file.to_owned(),
             key: key.into(),
-            remedy: "convert the model anew with a current converter".into(),
+            remedy: "convert the model again with a current converter".into(),
         }
     }
 

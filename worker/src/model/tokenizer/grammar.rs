@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
-use super::{Meanings, Splitter};
+use super::encoder::Encoder;
+use super::table::TokenTable;
 
 struct GrammarVocabulary {
-    splitter: Arc<Splitter>,
+    encoder: Arc<Encoder>,
     trie: TokTrie,
 }
 
-pub(super) fn tok_env(splitter: &Arc<Splitter>, meanings: &Meanings, eos: &[u32]) -> TokEnv {
-    let words: Vec<Vec<u8>> = meanings
+pub(super) fn tok_env(encoder: &Arc<Encoder>, table: &TokenTable, eos: &[u32]) -> TokEnv {
+    let words: Vec<Vec<u8>> = table
         .bytes
         .iter()
-        .zip(&meanings.special)
+        .zip(&table.special)
         .map(|(bytes, special)| match special {
             // The marker is no byte of UTF-8, so no grammar over text can reach a special token by accident.
             Some(written) => [&[TokTrie::SPECIAL_TOKEN_MARKER], written.as_bytes()].concat(),
@@ -25,7 +26,7 @@ pub(super) fn tok_env(splitter: &Arc<Splitter>, meanings: &Meanings, eos: &[u32]
         .collect();
     let info = TokRxInfo::new(words.len() as u32, eos[0]);
     let trie = TokTrie::from(&info, &words).with_eos_tokens(eos);
-    Arc::new(GrammarVocabulary { splitter: splitter.clone(), trie })
+    Arc::new(GrammarVocabulary { encoder: encoder.clone(), trie })
 }
 
 impl TokenizerEnv for GrammarVocabulary {
@@ -34,11 +35,11 @@ impl TokenizerEnv for GrammarVocabulary {
     }
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
-        self.trie.tokenize_with_greedy_fallback(bytes, |text| self.splitter.encode_continued(text))
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| self.encoder.encode_continued(text))
     }
 
     fn tokenize_bytes_special(&self, bytes: &[u8]) -> Vec<TokenId> {
-        let plain = |text: &str| self.splitter.encode_continued(text);
+        let plain = |text: &str| self.encoder.encode_continued(text);
         self.trie.tokenize_with_greedy_fallback(bytes, |text| self.trie.tokenize_with_special(text, plain))
     }
 }

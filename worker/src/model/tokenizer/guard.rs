@@ -45,7 +45,7 @@ impl Tokenizer {
 
     /// The first written form of a special token in `text`, the longest one where several begin.
     fn first_special(&self, text: &str) -> Option<(usize, &str)> {
-        let forms = self.meanings.special.iter().flatten().filter(|written| !written.is_empty());
+        let forms = self.table.special.iter().flatten().filter(|written| !written.is_empty());
         forms
             .filter_map(|written| Some((text.find(&**written)?, &**written)))
             .min_by_key(|(at, written)| (*at, usize::MAX - written.len()))

@@ -18,36 +18,14 @@ use regex::{Captures, Regex};
 use super::{Owned, chinese_prose, prose};
 use crate::domain::language::Language;
 use crate::domain::plan::Step;
-use crate::domain::recipe::Filters;
-use crate::text::filter::{NEAR_DUPLICATE, Others, RULES};
+use crate::domain::rule::{Filters, Rule};
+use crate::text::filter::{self, Measured, NEAR_DUPLICATE, NearDuplicateIndex, apply};
 
-macro_rules! files {
-    ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../cases/", $name, ".txt")))),*] };
+/// The cases of a rule.
+fn file(rule: &Rule) -> String {
+    let path = format!("{}/src/text/filter/cases/{}.txt", env!("CARGO_MANIFEST_DIR"), rule.name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
-
-const FILES: [(&str, &str); 21] = files![
-    "truncated",
-    "refusal",
-    "too_short",
-    "score_length",
-    "section_words",
-    "unfinished",
-    "characters",
-    "language_switch",
-    "repetition_within",
-    "repetition_between",
-    "repeated_sentences",
-    "assistant_talk",
-    "commentary",
-    "residue",
-    "leftover_identifiers",
-    "premature_conclusion",
-    "plan_coverage",
-    "heading_disorder",
-    "markdown_damage",
-    "too_many_tokens",
-    "near_duplicate",
-];
 
 struct Case {
     line: usize,
@@ -76,17 +54,17 @@ fn cases(name: &str, text: &str) -> Vec<Case> {
             }
             blank = 0;
         } else if !content.starts_with('#') {
-            let (head, text) = content.split_once(" |").unwrap_or_else(|| panic!("{at}: want `+ en | text`"));
+            let (head, text) = content.split_once(" |").unwrap_or_else(|| panic!("{at}: expected `+ en | text`"));
             let mut words = head.split(' ');
             let fires = match words.next() {
                 Some("+") => true,
                 Some("-") => false,
-                _ => panic!("{at}: want + or -"),
+                _ => panic!("{at}: expected + or -"),
             };
             let language = match words.next() {
                 Some("en") => Language::En,
                 Some("zh") => Language::Zh,
-                _ => panic!("{at}: want en or zh"),
+                _ => panic!("{at}: expected en or zh"),
             };
             let asked = words.next().map(|word| word.strip_prefix("asked=").unwrap().parse().unwrap());
             cases.push(Case { line, fires, language, asked, sections: vec![text.trim_start().to_owned()] });
@@ -143,36 +121,33 @@ fn document(case: &Case) -> Owned {
 }
 
 /// Of `near_duplicate` the sections are documents, and the last one is judged.
-fn near(document: &Owned) -> (f64, bool, String) {
-    let mut others = Others::new();
-    let threshold = NEAR_DUPLICATE.threshold(&Filters::default()).unwrap();
+fn near(document: &Owned, filters: &Filters) -> Measured {
+    let mut index = NearDuplicateIndex::new();
+    let threshold = NEAR_DUPLICATE.threshold(filters).unwrap();
     let id = |at: usize| longhand_proto::DocumentId::derive(&"run".parse().unwrap(), &at.to_string(), 0);
-    let measured = document.sections.iter().enumerate().map(|(at, it)| others.measure(id(at), &it.text, threshold));
-    let last = measured.last().unwrap();
-    (last.value, last.fired, last.detail)
+    let measured = document.sections.iter().enumerate().map(|(at, it)| index.measure(id(at), &it.text, threshold));
+    measured.last().unwrap()
 }
 
-fn measured(name: &str, document: &Owned) -> (f64, bool, String) {
-    if name == NEAR_DUPLICATE.name {
-        return near(document);
+/// What a rule says of a document; none if it has nothing to measure or is off.
+fn measured(rule: &Rule, document: &Owned, filters: &Filters) -> Option<Measured> {
+    if rule.name == NEAR_DUPLICATE.name {
+        return Some(near(document, filters));
     }
-    let rule = RULES.iter().find(|rule| rule.name == name).unwrap();
-    match rule.judge(&Filters::default(), &document.assembled()) {
-        Some(measured) => (measured.value, measured.fired, measured.detail),
-        None => (f64::NAN, false, "nothing to measure".into()),
-    }
+    apply(rule, filters, &document.assembled())
 }
 
 #[test]
 fn each_rule_finds_what_it_must_and_leaves_the_rest_alone() {
     let mut wrong = Vec::new();
-    for (name, text) in FILES {
-        for case in cases(name, text) {
+    for rule in filter::all() {
+        for case in cases(rule.name, &file(rule)) {
             let document = document(&case);
-            let (value, fired, detail) = measured(name, &document);
-            let told = !fired || !detail.is_empty();
-            if fired != case.fires || !told {
-                wrong.push(format!("cases/{name}.txt:{}: value {value}, {detail:?}\n{}", case.line, document.text));
+            let measured = measured(rule, &document, &Filters::default());
+            let fired = measured.as_ref().is_some_and(|measured| measured.fired);
+            let described = measured.as_ref().is_none_or(|measured| !measured.fired || !measured.detail.is_empty());
+            if fired != case.fires || !described {
+                wrong.push(format!("cases/{}.txt:{}: {measured:?}\n{}", rule.name, case.line, document.text));
             }
         }
     }
@@ -180,10 +155,20 @@ fn each_rule_finds_what_it_must_and_leaves_the_rest_alone() {
 }
 
 #[test]
+fn a_rule_that_is_off_rejects_none_of_its_cases() {
+    for rule in filter::all() {
+        let off = Filters::default().with(rule.key, rule.off);
+        for case in cases(rule.name, &file(rule)) {
+            let measured = measured(rule, &document(&case), &off);
+            assert!(measured.is_none_or(|measured| !measured.fired), "cases/{}.txt:{}", rule.name, case.line);
+        }
+    }
+}
+
+#[test]
 fn each_rule_has_twenty_cases_of_either_kind_in_both_languages() {
-    assert_eq!(FILES.len(), RULES.len() + 1);
-    for (name, text) in FILES {
-        let cases = cases(name, text);
+    for rule in filter::all() {
+        let (name, cases) = (rule.name, cases(rule.name, &file(rule)));
         for (fires, language, least) in
             [(true, Language::En, 8), (true, Language::Zh, 8), (false, Language::En, 8), (false, Language::Zh, 8)]
         {

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use super::{Owned, all, chinese_prose, prose, rule};
 use crate::domain::document::Verdict;
 use crate::domain::language::Language;
-use crate::domain::recipe::Filters;
-use crate::text::filter::{judge, score_length};
+use crate::domain::rule::Filters;
+use crate::text::filter::{evaluate, score_length};
 
 #[test]
 fn length_scores_as_published() {
@@ -25,7 +25,7 @@ fn good_documents_are_accepted() {
     let english = Owned::new(Language::En, &[prose(40, 1), prose(40, 2), prose(40, 3)]);
     let chinese = Owned::new(Language::Zh, &[chinese_prose(40, 1), chinese_prose(40, 2)]);
     for document in [english, chinese] {
-        let verdict = judge(&Filters::default(), &document.assembled());
+        let verdict = evaluate(&Filters::default(), &document.assembled());
         assert_eq!(verdict, Verdict::Accepted, "{:?}", document.all());
     }
 }
@@ -33,9 +33,9 @@ fn good_documents_are_accepted() {
 #[test]
 fn the_first_rule_that_fires_is_the_verdict() {
     let mut document = Owned::new(Language::En, &["I cannot assist with that."]);
-    assert_eq!(rule(&judge(&Filters::default(), &document.assembled())), "refusal");
+    assert_eq!(rule(&evaluate(&Filters::default(), &document.assembled())), "refusal");
     document.sections[0].finish_reason = FinishReason::Length;
-    let verdict = judge(&Filters::default(), &document.assembled());
+    let verdict = evaluate(&Filters::default(), &document.assembled());
     let Verdict::Rejected { rule, value, threshold, detail } = verdict else { panic!("accepted") };
     assert_eq!((rule.as_str(), value, threshold, detail.as_str()), ("truncated", 1.0, 0.0, "cut sections: 1 (length)"));
     let fired: Vec<_> = document.all().into_iter().filter(|measured| measured.fired).map(|m| m.rule).collect();
@@ -48,14 +48,14 @@ fn each_threshold_is_the_last_value_that_passes() {
     let fires = |document: &Owned, filters: &Filters, name: &str| {
         all(filters, &document.assembled()).iter().any(|measured| measured.rule == name && measured.fired)
     };
-    assert!(!fires(&document, &Filters { min_words: 4, ..Filters::default() }, "too_short"));
-    assert!(fires(&document, &Filters { min_words: 5, ..Filters::default() }, "too_short"));
+    assert!(!fires(&document, &Filters::default().with("min_words", 4), "too_short"));
+    assert!(fires(&document, &Filters::default().with("min_words", 5), "too_short"));
     assert!(!fires(&document, &Filters::default(), "score_length"), "nothing was required");
     document.instruction.required_words = Some(5);
-    assert!(!fires(&document, &Filters { min_score_length: 87.5, ..Filters::default() }, "score_length"));
-    assert!(fires(&document, &Filters { min_score_length: 87.6, ..Filters::default() }, "score_length"));
+    assert!(!fires(&document, &Filters::default().with("min_score_length", 87.5), "score_length"));
+    assert!(fires(&document, &Filters::default().with("min_score_length", 87.6), "score_length"));
     document.sections[0].finish_reason = FinishReason::Repetition;
-    assert!(!fires(&document, &Filters { max_truncated: 1, ..Filters::default() }, "truncated"));
+    assert!(!fires(&document, &Filters::default().with("max_truncated", 1), "truncated"));
     assert!(fires(&document, &Filters::default(), "truncated"));
     document.sections[0].finish_reason = FinishReason::Ceiling;
     assert!(!fires(&document, &Filters::default(), "truncated"));
@@ -74,10 +74,10 @@ fn tokens_that_an_engine_did_not_count_are_estimated() {
 
 #[test]
 fn a_rule_that_is_switched_off_is_not_asked() {
-    let off = Filters { refusal: false, ..Filters::default() };
+    let off = Filters::default().with("refusal", false);
     let document = Owned::new(Language::En, &["I cannot assist with that."]);
     assert!(all(&off, &document.assembled()).iter().all(|measured| measured.rule != "refusal"));
-    assert_eq!(rule(&judge(&off, &document.assembled())), "too_short");
+    assert_eq!(rule(&evaluate(&off, &document.assembled())), "too_short");
 }
 
 proptest! {
@@ -90,7 +90,7 @@ proptest! {
         for measured in document.all() {
             prop_assert!(measured.value.is_finite(), "{measured:?}");
         }
-        let accepted = judge(&Filters::default(), &document.assembled()) == Verdict::Accepted;
+        let accepted = evaluate(&Filters::default(), &document.assembled()) == Verdict::Accepted;
         prop_assert_eq!(accepted, document.all().iter().all(|measured| !measured.fired));
     }
 }

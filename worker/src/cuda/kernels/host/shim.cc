@@ -14,7 +14,7 @@
 namespace host {
 
 thread_local Thread *thread;
-thread_local Place place;
+thread_local BlockContext block_context;
 Entry *entries;
 
 namespace {
@@ -38,16 +38,16 @@ struct Fibre : Thread {
 #endif
     u8 *stack;
     bool done;
-    Meeting meeting;
+    Barrier barrier;
     int line;
     // Meetings of the warp and of the block that it has been at: which of the two rows of slots comes next.
-    u32 met[2];
+    u32 passed[2];
     std::vector<Copy> copies;
     u32 open_group;
 };
 
 // All that one thread of this process needs to run blocks.
-struct Machine {
+struct Executor {
     std::vector<Fibre> fibres;
     u8 *stacks = nullptr;
     u8 *shared_pages = nullptr;
@@ -59,15 +59,15 @@ struct Machine {
 #endif
     const Entry *entry;
     void **arguments;
-    std::string wrong;
+    std::string error;
     // Blocks that ran here.
     u32 blocks = 0;
-    sigjmp_buf astray;
+    sigjmp_buf fault;
     volatile bool running = false;
     std::vector<u8> signal_stack;
 };
 
-thread_local Machine *machine;
+thread_local Executor *executor;
 
 #ifdef __x86_64__
 // Saves the callee's registers on the stack, changes stacks, and takes them back.
@@ -98,28 +98,28 @@ longhand_switch:
 
 void to_scheduler(Fibre &fibre) {
 #ifdef __x86_64__
-    longhand_switch(&fibre.stack_pointer, machine->scheduler);
+    longhand_switch(&fibre.stack_pointer, executor->scheduler);
 #else
-    swapcontext(&fibre.context, &machine->scheduler);
+    swapcontext(&fibre.context, &executor->scheduler);
 #endif
 }
 
 void to_fibre(Fibre &fibre) {
     thread = &fibre;
 #ifdef __x86_64__
-    longhand_switch(&machine->scheduler, fibre.stack_pointer);
+    longhand_switch(&executor->scheduler, fibre.stack_pointer);
 #else
-    swapcontext(&machine->scheduler, &fibre.context);
+    swapcontext(&executor->scheduler, &fibre.context);
 #endif
 }
 
 Fibre &self() { return *static_cast<Fibre *>(thread); }
 
 void body() {
-    machine->entry->call(machine->entry->function, machine->arguments);
+    executor->entry->call(executor->entry->function, executor->arguments);
     Fibre &fibre = self();
-    if (!fibre.copies.empty() && machine->wrong.empty()) {
-        machine->wrong = "thread " + std::to_string(fibre.index.x) + " ends with copies that it never waited for";
+    if (!fibre.copies.empty() && executor->error.empty()) {
+        executor->error = "thread " + std::to_string(fibre.index.x) + " ends with copies that it never waited for";
     }
     fibre.done = true;
     to_scheduler(fibre);
@@ -130,9 +130,9 @@ void begin(Fibre &fibre, u32 at) {
     fibre.index = {at, 0, 0};
     fibre.lane = at % 32;
     fibre.done = false;
-    fibre.meeting = Meeting::none;
+    fibre.barrier = Barrier::none;
     fibre.line = 0;
-    fibre.met[0] = fibre.met[1] = 0;
+    fibre.passed[0] = fibre.passed[1] = 0;
     fibre.copies.clear();
     fibre.open_group = 0;
 #ifdef __x86_64__
@@ -159,17 +159,17 @@ std::string text(const char *format, ...) {
     return buffer;
 }
 
-// Why the threads from..to cannot go on though all of them wait or have ended; empty if they meet.
+// Why the threads from..to cannot go on though all of them wait or have ended; empty if they wait at the same barrier.
 std::string apart(u32 from, u32 to) {
-    const std::vector<Fibre> &fibres = machine->fibres;
+    const std::vector<Fibre> &fibres = executor->fibres;
     for (u32 at = from; at < to; at++) {
         const Fibre &first = fibres[from], &other = fibres[at];
         if (first.done && other.done) {
             continue;
         }
-        if (first.done != other.done || first.meeting != other.meeting || first.line != other.line) {
+        if (first.done != other.done || first.barrier != other.barrier || first.line != other.line) {
             const Fibre &waits = first.done ? other : first, &misses = first.done ? first : other;
-            const char *what = waits.meeting == Meeting::block ? "__syncthreads" : "an exchange of its warp";
+            const char *what = waits.barrier == Barrier::block ? "__syncthreads" : "an exchange of its warp";
             std::string where = misses.done ? "has ended" : text("waits at line %d", misses.line);
             return text("divergent barrier: thread %u waits at %s in line %d, and thread %u %s", waits.index.x, what,
                         waits.line, misses.index.x, where.c_str());
@@ -181,7 +181,7 @@ std::string apart(u32 from, u32 to) {
 // Runs one block to its end. Every other block runs its warps from the last to the first: what a kernel without the
 // barriers that it needs gives depends on the order.
 bool run_block(u32 threads, bool backwards) {
-    std::vector<Fibre> &fibres = machine->fibres;
+    std::vector<Fibre> &fibres = executor->fibres;
     for (u32 at = 0; at < threads; at++) {
         begin(fibres[at], at);
     }
@@ -189,31 +189,31 @@ bool run_block(u32 threads, bool backwards) {
         // Each warp goes as far as it can without the others.
         for (u32 warp = 0; warp < threads / 32; warp++) {
             u32 from = (backwards ? threads / 32 - 1 - warp : warp) * 32;
-            while (!fibres[from].done && fibres[from].meeting != Meeting::block) {
+            while (!fibres[from].done && fibres[from].barrier != Barrier::block) {
                 for (u32 lane = 0; lane < 32; lane++) {
                     Fibre &fibre = fibres[from + (backwards ? 31 - lane : lane)];
                     if (!fibre.done) {
                         to_fibre(fibre);
                     }
-                    if (!machine->wrong.empty()) {
+                    if (!executor->error.empty()) {
                         return false;
                     }
                 }
-                machine->wrong = apart(from, from + 32);
-                if (!machine->wrong.empty()) {
+                executor->error = apart(from, from + 32);
+                if (!executor->error.empty()) {
                     return false;
                 }
             }
         }
-        machine->wrong = apart(0, threads);
-        if (!machine->wrong.empty()) {
+        executor->error = apart(0, threads);
+        if (!executor->error.empty()) {
             return false;
         }
         if (fibres[0].done) {
             return true;
         }
         for (u32 at = 0; at < threads; at++) {
-            fibres[at].meeting = Meeting::none;
+            fibres[at].barrier = Barrier::none;
         }
     }
 }
@@ -223,7 +223,7 @@ constexpr int FAULTS[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP};
 struct sigaction before[4];
 
 void on_fault(int signal, siginfo_t *info, void *context) {
-    Machine *here = machine;
+    Executor *here = executor;
     if (here && here->running) {
         const char *doing = "touches";
 #ifdef __x86_64__
@@ -233,9 +233,9 @@ void on_fault(int signal, siginfo_t *info, void *context) {
         snprintf(what, sizeof what, "%s address %p, which is outside of every buffer", doing, info->si_addr);
         const Fibre &fibre = self();
         snprintf(reinterpret_cast<char *>(here->slots.data()), 300, "thread %u of block (%u, %u, %u) %s", fibre.index.x,
-                 place.block.x, place.block.y, place.block.z,
+                 block_context.block.x, block_context.block.y, block_context.block.z,
                  signal == SIGILL || signal == SIGTRAP ? "uses an address that is no multiple of what it reads or writes" : what);
-        siglongjmp(here->astray, 1);
+        siglongjmp(here->fault, 1);
     }
     u32 which = 0;
     while (FAULTS[which] != signal) {
@@ -255,7 +255,7 @@ u8 *pages(size_t bytes) {
 }
 
 // Made once for each thread of the process that runs kernels, and never given back: tests have few threads.
-bool make_machine() {
+bool make_executor() {
     static bool handling = [] {
         struct sigaction action = {};
         action.sa_sigaction = on_fault;
@@ -266,7 +266,7 @@ bool make_machine() {
         }
         return well;
     }();
-    Machine *made = new Machine;
+    Executor *made = new Executor;
     made->fibres.resize(MOST_THREADS);
     made->stacks = pages(MOST_THREADS * (STACK + PAGE));
     made->shared_pages = pages(MOST_SHARED + 2 * PAGE);
@@ -289,7 +289,7 @@ bool make_machine() {
         mine.ss_size = made->signal_stack.size();
         closed = closed && sigaltstack(&mine, nullptr) == 0;
     }
-    machine = made;
+    executor = made;
     return closed;
 }
 
@@ -301,7 +301,7 @@ std::string run(const char *name, const u32 *grid, const u32 *block, u32 shared,
     if (!entry) {
         return "there is no such kernel";
     }
-    if (!machine && !make_machine()) {
+    if (!executor && !make_executor()) {
         return "there is no memory for the threads of a block";
     }
     u32 threads = block[0];
@@ -317,48 +317,48 @@ std::string run(const char *name, const u32 *grid, const u32 *block, u32 shared,
     if (shared > MOST_SHARED || grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[1] > 65535 || grid[2] > 65535) {
         return text("a GPU does not take %u bytes of shared memory or a grid of %u x %u x %u", shared, grid[0], grid[1], grid[2]);
     }
-    machine->entry = entry;
-    machine->arguments = arguments;
-    machine->wrong.clear();
-    place.block_size = {threads, 1, 1};
-    place.grid = {grid[0], grid[1], grid[2]};
+    executor->entry = entry;
+    executor->arguments = arguments;
+    executor->error.clear();
+    block_context.block_size = {threads, 1, 1};
+    block_context.grid = {grid[0], grid[1], grid[2]};
     // Ends where the closed page begins.
     u32 room = (shared + 15) / 16 * 16;
-    place.shared = machine->shared_pages + PAGE + MOST_SHARED - room;
-    machine->running = true;
-    if (sigsetjmp(machine->astray, 1) != 0) {
-        machine->running = false;
-        return reinterpret_cast<const char *>(machine->slots.data());
+    block_context.shared = executor->shared_pages + PAGE + MOST_SHARED - room;
+    executor->running = true;
+    if (sigsetjmp(executor->fault, 1) != 0) {
+        executor->running = false;
+        return reinterpret_cast<const char *>(executor->slots.data());
     }
     bool well = true;
     for (u32 z = 0; z < grid[2] && well; z++) {
         for (u32 y = 0; y < grid[1] && well; y++) {
             for (u32 x = 0; x < grid[0] && well; x++) {
-                place.block = {x, y, z};
+                block_context.block = {x, y, z};
                 // All ones: NaN in every type of floating-point number.
-                std::memset(place.shared, 0xff, room);
-                well = run_block(threads, machine->blocks++ % 2 == 1);
+                std::memset(block_context.shared, 0xff, room);
+                well = run_block(threads, executor->blocks++ % 2 == 1);
             }
         }
     }
-    machine->running = false;
-    return machine->wrong;
+    executor->running = false;
+    return executor->error;
 }
 
 }  // namespace
 
-const u8 *meet(Meeting meeting, int line, const void *mine, u32 bytes) {
+const u8 *arrive_and_wait(Barrier barrier, int line, const void *mine, u32 bytes) {
     Fibre &fibre = self();
-    // Two rows for each kind: whoever writes the third time has met all who read the first.
-    u32 kind = meeting == Meeting::block ? 1 : 0;
-    u8 *row = machine->slots.data() + (kind * 2 + fibre.met[kind]++ % 2) * MOST_THREADS * SLOT;
+    // Two rows for each kind: whoever writes the third time has passed all who read the first.
+    u32 kind = barrier == Barrier::block ? 1 : 0;
+    u8 *row = executor->slots.data() + (kind * 2 + fibre.passed[kind]++ % 2) * MOST_THREADS * SLOT;
     if (bytes) {
         std::memcpy(row + fibre.index.x * SLOT, mine, bytes);
     }
-    fibre.meeting = meeting;
+    fibre.barrier = barrier;
     fibre.line = line;
     to_scheduler(fibre);
-    fibre.meeting = Meeting::none;
+    fibre.barrier = Barrier::none;
     return kind ? row : row + fibre.index.x / 32 * 32 * SLOT;
 }
 
@@ -387,7 +387,7 @@ void copy_finish(u32 groups) {
 
 // Runs a kernel over its whole grid. Gives null, or what went wrong: a text that stays until the thread's next call.
 extern "C" const char *longhand_run_kernel(const char *name, const u32 *grid, const u32 *block, u32 shared, void **arguments, int count) {
-    static thread_local std::string wrong;
-    wrong = host::run(name, grid, block, shared, arguments, count);
-    return wrong.empty() ? nullptr : wrong.c_str();
+    static thread_local std::string error;
+    error = host::run(name, grid, block, shared, arguments, count);
+    return error.empty() ? nullptr : error.c_str();
 }

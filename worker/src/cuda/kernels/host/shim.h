@@ -3,7 +3,7 @@
 // Each thread of a block is a fibre with a stack of its own; blocks run one after the other. A fibre runs until it must
 // wait for others: at a barrier, or where a warp exchanges numbers. What a GPU leaves undefined is an error here:
 // threads that miss a barrier or wait at different ones, reads of shared memory that nobody wrote (it is full of NaN),
-// copies that nobody waited for (they happen at the wait), and accesses outside of buffers, which meet closed pages.
+// copies that nobody waited for (they happen at the wait), and accesses outside of buffers, which end at closed pages.
 #pragma once
 
 #include <cmath>
@@ -27,20 +27,20 @@ struct Thread {
 };
 
 // What the kernel may ask about where it is.
-struct Place {
+struct BlockContext {
     Index block, block_size, grid;
     u8 *shared;
 };
 
 extern thread_local Thread *thread;
-extern thread_local Place place;
+extern thread_local BlockContext block_context;
 
-// The kinds of meeting points. Two threads at different kinds or lines do not meet.
-enum class Meeting { none, block, warp };
+// Kinds of barriers. Threads at barriers of different kinds or lines wait for ever.
+enum class Barrier { none, block, warp };
 
 // Leaves `mine` for the others and waits for them; gives what all threads of the warp or block left, 64 bytes each.
 constexpr u32 SLOT = 64;
-const u8 *meet(Meeting meeting, int line, const void *mine, u32 bytes);
+const u8 *arrive_and_wait(Barrier barrier, int line, const void *mine, u32 bytes);
 
 void copy_later(void *to, const void *from, bool here);
 void copy_close();
@@ -55,7 +55,7 @@ T from_lane(const u8 *slots, u32 lane) {
 
 template <class T>
 T exchange(T mine, u32 from, int line) {
-    return from_lane<T>(meet(Meeting::warp, line, &mine, sizeof mine), from);
+    return from_lane<T>(arrive_and_wait(Barrier::warp, line, &mine, sizeof mine), from);
 }
 
 // Kernels by name: each calls itself with arguments that lie where a list of addresses says.
@@ -91,22 +91,22 @@ struct Register {
 }  // namespace host
 
 #define threadIdx (host::thread->index)
-#define blockIdx (host::place.block)
-#define blockDim (host::place.block_size)
-#define gridDim (host::place.grid)
+#define blockIdx (host::block_context.block)
+#define blockDim (host::block_context.block_size)
+#define gridDim (host::block_context.grid)
 
 #define KERNEL(name, threads, blocks, ...) \
     static void name(__VA_ARGS__); \
     static host::Register register_##name(#name, threads, name); \
     static void name(__VA_ARGS__)
 
-DEVICE u8 *shared_memory() { return host::place.shared; }
+DEVICE u8 *shared_memory() { return host::block_context.shared; }
 
-DEVICE void __syncthreads(int line = __builtin_LINE()) { host::meet(host::Meeting::block, line, nullptr, 0); }
-DEVICE void __syncwarp(int line = __builtin_LINE()) { host::meet(host::Meeting::warp, line, nullptr, 0); }
+DEVICE void __syncthreads(int line = __builtin_LINE()) { host::arrive_and_wait(host::Barrier::block, line, nullptr, 0); }
+DEVICE void __syncwarp(int line = __builtin_LINE()) { host::arrive_and_wait(host::Barrier::warp, line, nullptr, 0); }
 
 DEVICE bool block_any(bool x, int line = __builtin_LINE()) {
-    const u8 *slots = host::meet(host::Meeting::block, line, &x, sizeof x);
+    const u8 *slots = host::arrive_and_wait(host::Barrier::block, line, &x, sizeof x);
     bool any = false;
     for (u32 at = 0; at < blockDim.x; at++) {
         any |= host::from_lane<bool>(slots, at);
@@ -173,7 +173,7 @@ DEVICE u32 shuffle_up(u32 x, u32 by, int line = __builtin_LINE()) { return shuff
 DEVICE double shuffle_up(double x, u32 by, int line = __builtin_LINE()) { return shuffle_up_of(x, by, line); }
 
 DEVICE u32 ballot(bool x, int line = __builtin_LINE()) {
-    const u8 *slots = host::meet(host::Meeting::warp, line, &x, sizeof x);
+    const u8 *slots = host::arrive_and_wait(host::Barrier::warp, line, &x, sizeof x);
     u32 bits = 0;
     for (u32 lane = 0; lane < 32; lane++) {
         bits |= (u32)host::from_lane<bool>(slots, lane) << lane;
@@ -198,7 +198,7 @@ struct Operands {
 
 DEVICE void multiply_tile(float (&sums)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1, int line = __builtin_LINE()) {
     Operands mine = {{a0, a1, a2, a3}, {b0, b1}};
-    const u8 *slots = host::meet(host::Meeting::warp, line, &mine, sizeof mine);
+    const u8 *slots = host::arrive_and_wait(host::Barrier::warp, line, &mine, sizeof mine);
     u32 g = host::thread->lane / 4, t = host::thread->lane % 4;
     for (u32 k = 0; k < 16; k++) {
         // Which lane of a group of four holds element k, in which register and half.

@@ -1,0 +1,35 @@
+//! The rule about sections that miss the word count of their step.
+
+use crate::domain::document::Assembled;
+use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
+use crate::text::filter::measure::worst;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule {
+    name: "section_words",
+    key: "max_section_error",
+    measures: "largest difference between a section's words and its step's, as a share of the step's",
+    stage: Stage::Section,
+    bound: Bound::AtMost,
+    default: Threshold::Number(0.75),
+    off: Threshold::Number(100.0),
+    range: 0.0..=100.0,
+    first_version: false,
+    measure,
+};
+
+/// The largest difference between written and asked words of a section, as a share of those asked.
+fn measure(document: &Assembled<'_>) -> Option<Measure> {
+    // A text in one piece may have been written to no length.
+    let errors = document.sections.iter().map(|section| match section.target_words {
+        0 => 0.0,
+        asked => {
+            let (written, asked) = (f64::from(section.words), f64::from(asked));
+            (written - asked).abs() / asked
+        }
+    });
+    Some(worst(errors, |at, _| {
+        let section = &document.sections[at];
+        format!("section {}: {} words written, {} asked", at + 1, section.words, section.target_words)
+    }))
+}

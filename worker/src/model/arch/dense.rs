@@ -1,0 +1,145 @@
+//! What dense decoders share: sizes that both file formats state under other keys, and weights with their names.
+
+use std::path::Path;
+
+use super::weight::{LayerWeight, WeightId, WeightSpec};
+use crate::model::config::{LayerSpec, ModelConfig};
+use crate::model::error::ModelError;
+use crate::ops::rope::RopeScaling;
+
+/// Names of a weight: GGUF, Hugging Face.
+type Names = [&'static str; 2];
+
+pub(super) const EMBEDDING: Names = ["token_embd.weight", "model.embed_tokens.weight"];
+const OUTPUT_NORM: Names = ["output_norm.weight", "model.norm.weight"];
+pub(super) const LM_HEAD: Names = ["output.weight", "lm_head.weight"];
+
+/// Keys under which a format states sizes.
+pub(super) struct SizeKeys {
+    pub(super) layers: &'static str,
+    pub(super) dim: &'static str,
+    pub(super) ffn: &'static str,
+    pub(super) heads: &'static str,
+    /// As many as heads if it is not stated.
+    pub(super) kv_heads: &'static str,
+    /// The model's width divided by its heads if it is not stated.
+    pub(super) head_dim: &'static str,
+    pub(super) context: &'static str,
+}
+
+/// A file that states sizes.
+pub(super) trait SizeSource {
+    /// For messages.
+    fn file(&self) -> &Path;
+    /// A whole number that must be there.
+    fn size(&self, key: &str) -> Result<usize, ModelError>;
+    /// A whole number that may be missing.
+    fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError>;
+}
+
+/// What a configuration holds beside sizes.
+pub(super) struct Traits {
+    pub(super) family: &'static str,
+    pub(super) vocab: usize,
+    /// Width of a sliding attention window that is in use.
+    pub(super) window: Option<usize>,
+    pub(super) rope_base: f32,
+    pub(super) rope_scaling: Option<RopeScaling>,
+    pub(super) norm_eps: f32,
+    pub(super) tied_embeddings: bool,
+    pub(super) layer: LayerSpec,
+}
+
+/// The configuration of a dense decoder; an error if a size is missing or impossible.
+pub(super) fn config(source: &dyn SizeSource, keys: &SizeKeys, traits: Traits) -> Result<ModelConfig, ModelError> {
+    let (dim, heads) = (source.size(keys.dim)?, source.size(keys.heads)?);
+    let context = source.size(keys.context)?;
+    let config = ModelConfig {
+        family: traits.family,
+        layers: source.size(keys.layers)?,
+        dim,
+        ffn: source.size(keys.ffn)?,
+        heads,
+        kv_heads: source.optional_size(keys.kv_heads)?.unwrap_or(heads),
+        head_dim: match source.optional_size(keys.head_dim)? {
+            Some(width) => width,
+            None => dim.checked_div(heads).unwrap_or(0),
+        },
+        vocab: traits.vocab,
+        context: traits.window.map_or(context, |window| context.min(window)),
+        rope_base: traits.rope_base,
+        rope_scaling: traits.rope_scaling,
+        norm_eps: traits.norm_eps,
+        tied_embeddings: traits.tied_embeddings,
+        layer: traits.layer,
+    };
+    match config.fault() {
+        None => Ok(config),
+        Some(what) => Err(ModelError::Damaged { file: source.file().to_owned(), what }),
+    }
+}
+
+/// All weights of a dense decoder.
+pub(super) fn weights(config: &ModelConfig) -> Vec<WeightSpec> {
+    let &ModelConfig { dim, vocab, .. } = config;
+    let mut weights = vec![whole(WeightId::Embedding, EMBEDDING, &[vocab, dim])];
+    weights.push(whole(WeightId::OutputNorm, OUTPUT_NORM, &[dim]));
+    if !config.tied_embeddings {
+        weights.push(whole(WeightId::LmHead, LM_HEAD, &[vocab, dim]));
+    }
+    let parts = layer_weights(config);
+    for layer in 0..config.layers {
+        weights.extend(parts.iter().map(|(weight, [gguf, hugging_face], shape)| WeightSpec {
+            id: WeightId::Layer(layer, *weight),
+            gguf: format!("blk.{layer}.{gguf}"),
+            hugging_face: format!("model.layers.{layer}.{hugging_face}"),
+            shape: shape.clone(),
+        }));
+    }
+    weights
+}
+
+/// A weight outside of the layers.
+fn whole(id: WeightId, [gguf, hugging_face]: Names, shape: &[usize]) -> WeightSpec {
+    WeightSpec { id, gguf: gguf.into(), hugging_face: hugging_face.into(), shape: shape.to_vec() }
+}
+
+/// The weights of each layer, with their names below the layer's.
+fn layer_weights(config: &ModelConfig) -> Vec<(LayerWeight, Names, Vec<usize>)> {
+    use LayerWeight::*;
+    let &ModelConfig { dim, ffn, head_dim, layer, .. } = config;
+    let (q, kv) = (config.heads * head_dim, config.kv_heads * head_dim);
+    let mut weights = vec![
+        (AttnNorm, ["attn_norm.weight", "input_layernorm.weight"], vec![dim]),
+        (QProj, ["attn_q.weight", "self_attn.q_proj.weight"], vec![q, dim]),
+        (KProj, ["attn_k.weight", "self_attn.k_proj.weight"], vec![kv, dim]),
+        (VProj, ["attn_v.weight", "self_attn.v_proj.weight"], vec![kv, dim]),
+        (OProj, ["attn_output.weight", "self_attn.o_proj.weight"], vec![dim, q]),
+        (MlpNorm, ["ffn_norm.weight", "post_attention_layernorm.weight"], vec![dim]),
+        (GateProj, ["ffn_gate.weight", "mlp.gate_proj.weight"], vec![ffn, dim]),
+        (UpProj, ["ffn_up.weight", "mlp.up_proj.weight"], vec![ffn, dim]),
+        (DownProj, ["ffn_down.weight", "mlp.down_proj.weight"], vec![dim, ffn]),
+    ];
+    if layer.qkv_bias {
+        weights.extend([
+            (QBias, Q_BIAS, vec![q]),
+            (KBias, ["attn_k.bias", "self_attn.k_proj.bias"], vec![kv]),
+            (VBias, ["attn_v.bias", "self_attn.v_proj.bias"], vec![kv]),
+        ]);
+    }
+    if layer.qk_norm {
+        weights.extend([
+            (QNorm, ["attn_q_norm.weight", "self_attn.q_norm.weight"], vec![head_dim]),
+            (KNorm, ["attn_k_norm.weight", "self_attn.k_norm.weight"], vec![head_dim]),
+        ]);
+    }
+    weights
+}
+
+/// Below the layer's name, as in [`layer_weights`].
+const Q_BIAS: Names = ["attn_q.bias", "self_attn.q_proj.bias"];
+
+/// The weight of a GGUF file that says whether its projections have biases: no metadata does.
+pub(super) fn first_bias() -> String {
+    format!("blk.0.{}", Q_BIAS[0])
+}

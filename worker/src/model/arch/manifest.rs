@@ -1,0 +1,71 @@
+//! A file's tensors against the weights that its configuration promises. A weight too many is as wrong as one too few: the
+//! forward pass would leave it out.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::weight::{Format, WeightId, WeightSpec};
+use crate::model::error::ModelError;
+use crate::model::tensor::StoredTensor;
+
+/// The shape of the matrix of this name.
+pub(super) fn matrix(
+    file: &Path,
+    tensors: &HashMap<String, StoredTensor>,
+    name: &str,
+) -> Result<[usize; 2], ModelError> {
+    let shape = &tensors.get(name).ok_or_else(|| missing(file, name))?.info.shape;
+    shape[..].try_into().map_err(|_| ModelError::Damaged {
+        file: file.to_owned(),
+        what: format!("weight {name} has the shape {shape:?}: expected a matrix"),
+    })
+}
+
+/// The file's tensors by what they do. Names, shapes and types of all of them are checked.
+pub(super) fn bind(
+    file: &Path,
+    format: Format,
+    family: &str,
+    specs: &[WeightSpec],
+    mut tensors: HashMap<String, StoredTensor>,
+) -> Result<HashMap<WeightId, StoredTensor>, ModelError> {
+    let mut weights = HashMap::with_capacity(specs.len());
+    for spec in specs {
+        let name = spec.name(format);
+        let tensor = tensors.remove(name).ok_or_else(|| missing(file, name))?;
+        let (shape, dtype) = (&tensor.info.shape, tensor.info.dtype);
+        if *shape != spec.shape {
+            return Err(ModelError::Damaged {
+                file: file.to_owned(),
+                what: format!("weight {name} has the shape {shape:?}: the configuration expects {:?}", spec.shape),
+            });
+        }
+        // Norms and biases are added or multiplied element by element; no known file quantises them.
+        if shape.len() == 1 && dtype.block() > 1 {
+            return Err(ModelError::Unsupported {
+                file: file.to_owned(),
+                key: format!("the type of weight {name}"),
+                value: dtype.name().into(),
+                remedy: "convert the model again and leave its vectors as F32".into(),
+            });
+        }
+        weights.insert(spec.id, tensor);
+    }
+    match tensors.into_keys().min() {
+        None => Ok(weights),
+        Some(extra) => Err(ModelError::Unsupported {
+            file: file.to_owned(),
+            key: "a weight".into(),
+            value: extra,
+            remedy: format!("the {family} family has no such weight: use a model of a supported family"),
+        }),
+    }
+}
+
+fn missing(file: &Path, name: &str) -> ModelError {
+    ModelError::Missing {
+        file: file.to_owned(),
+        key: format!("weight {name}"),
+        remedy: "the file is incomplete, or of another architecture than it says: fetch it again".into(),
+    }
+}

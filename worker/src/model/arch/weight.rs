@@ -1,0 +1,76 @@
+//! A model's weights by what they do, and what the file formats call them.
+
+/// A file format that models come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Gguf,
+    HuggingFace,
+}
+
+/// A weight by what it does. Devices ask for weights by it, whatever the file calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WeightId {
+    /// `[vocab, dim]`
+    Embedding,
+    /// Norm before the output head, `[dim]`.
+    OutputNorm,
+    /// Output head, `[vocab, dim]`; not there if the embedding takes its place.
+    LmHead,
+    /// A weight of the layer with this index.
+    Layer(usize, LayerWeight),
+}
+
+/// A weight of one layer. Projections are `[outputs, inputs]`; `q` is heads * head_dim, `kv` is kv_heads * head_dim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LayerWeight {
+    /// Norm before attention, `[dim]`.
+    AttnNorm,
+    /// `[q, dim]`
+    QProj,
+    /// `[kv, dim]`
+    KProj,
+    /// `[kv, dim]`
+    VProj,
+    /// `[q]`, as [`crate::model::LayerSpec::qkv_bias`] says.
+    QBias,
+    /// `[kv]`, likewise.
+    KBias,
+    /// `[kv]`, likewise.
+    VBias,
+    /// Of each query head, `[head_dim]`, as [`crate::model::LayerSpec::qk_norm`] says.
+    QNorm,
+    /// Of each key head, `[head_dim]`, likewise.
+    KNorm,
+    /// `[dim, q]`
+    OProj,
+    /// Norm before the feed-forward layer, `[dim]`.
+    MlpNorm,
+    /// `[ffn, dim]`
+    GateProj,
+    /// `[ffn, dim]`
+    UpProj,
+    /// `[dim, ffn]`
+    DownProj,
+}
+
+/// A weight that a model must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WeightSpec {
+    /// What it does.
+    pub(crate) id: WeightId,
+    /// Its name in GGUF files.
+    pub(crate) gguf: String,
+    /// Its name in safetensors files of the Hugging Face layout.
+    pub(crate) hugging_face: String,
+    /// Outermost first.
+    pub(crate) shape: Vec<usize>,
+}
+
+impl WeightSpec {
+    pub(super) fn name(&self, format: Format) -> &str {
+        match format {
+            Format::Gguf => &self.gguf,
+            Format::HuggingFace => &self.hugging_face,
+        }
+    }
+}
