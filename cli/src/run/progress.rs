@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longhand_coordinator::domain::document::Document;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{self, Counts, Filter, Record, Store};
 use longhand_proto::{DocumentId, RunId, clock};

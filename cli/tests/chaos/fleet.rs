@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{RedisOptions, RedisStore, Store};
+use longhand_coordinator::store::{RedisOptions, RedisStore, RunStore, Store};
 use longhand_proto::{RunId, clock};
 use longhand_tests::server::{Kind, Server, free_port};
 use rand::Rng;

@@ -129,7 +129,7 @@ mod tests {
     use crate::domain::document::Document;
     use crate::domain::instruction::BadRow;
     use crate::domain::state::State;
-    use crate::store::{CompareAndSwap, NewDocument, Run, RunPolicy, SqliteStore};
+    use crate::store::{CompareAndSwap, DocumentStore, NewDocument, Run, RunPolicy, RunStore, SqliteStore};
 
     /// Several pages of the store.
     const DOCUMENTS: u64 = 3 * PAGE as u64 + 7;

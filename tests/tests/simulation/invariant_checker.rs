@@ -8,8 +8,8 @@ use futures::FutureExt;
 use longhand_coordinator::domain::document::Document;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Attempt, AttemptEnd, Commit, Committed, Counters, LeaseQuery, Lookup, Next, Record, Renewal, Result, Source,
-    SqliteStore, Store, Swapped, SweepLimits, Swept,
+    Attempt, AttemptEnd, Commit, Committed, Counters, DocumentStore, LeaseQuery, Lookup, Next, Record, Renewal, Result,
+    RunStore, Source, SqliteStore, Store, Swapped, SweepLimits, Swept,
 };
 use longhand_proto::{DocumentId, LeaseId};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Attempt, Commit, Committed, Filter, LeaseGrant, Lookup, Next, Record, Renewal, Result, Source, SqliteStore, Store,
-    SweepLimits, Swept,
+    Attempt, Commit, Committed, DocumentStore, Filter, LeaseGrant, LeaseStore, Lookup, Next, Record, Renewal, Result,
+    Source, SqliteStore, Store, SweepLimits, Swept,
 };
 use longhand_proto::{LeaseId, rng};
 
