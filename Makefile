@@ -76,7 +76,7 @@ CHAOS_SECONDS ?= 330
 CHAOS_SEED ?= 7
 CHAOS_SEEDS ?= 2000
 chaos: test-deps
-	LONGHAND_SEEDS='$(CHAOS_SEEDS)' $(CARGO) test --locked --package longhand-tests --test simulation promises_hold -- --nocapture
+	LONGHAND_SEEDS='$(CHAOS_SEEDS)' $(CARGO) test --locked --package longhand-tests --test simulation invariants_hold -- --nocapture
 	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' $(CARGO) test --locked --package longhand-coordinator --test store torn
 	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' $(CARGO) test --locked --package longhand --test e2e full_disk
 	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' LONGHAND_CHAOS_SEED='$(CHAOS_SEED)' \

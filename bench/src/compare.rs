@@ -86,9 +86,9 @@ impl Comparison {
                 ratios.sort_by(f64::total_cmp);
                 let mut cells = vec![row.shape.to_string(), what.to_owned()];
                 cells.extend([ours, theirs].map(|x| format!("{x:.digits$}")));
-                let (least, most) = (ratios.first(), ratios.last());
+                let (min, max) = (ratios.first(), ratios.last());
                 cells.push(format!("{:.2}", median(ratios.iter().copied())));
-                cells.extend([least, most].map(|x| format!("{:.2}", x.copied().unwrap_or(f64::NAN))));
+                cells.extend([min, max].map(|x| format!("{:.2}", x.copied().unwrap_or(f64::NAN))));
                 lines.push(cells);
             };
             line("prefill", &|m| m.speed.prefill, 0, false);

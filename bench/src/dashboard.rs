@@ -13,10 +13,10 @@ use longhand_coordinator::domain::language::Language;
 use longhand_coordinator::domain::plan::{Plan, Step};
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::http::{self, Site};
-use longhand_coordinator::store::{self, NewDocument, RedisOptions, Store, Swap, Terms};
+use longhand_coordinator::http::{self, HttpConfig};
+use longhand_coordinator::store::{self, CompareAndSwap, NewDocument, RedisOptions, RunPolicy, Store};
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
-use longhand_proto::{RunId, chance, clock};
+use longhand_proto::{RunId, clock, rng};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -90,12 +90,12 @@ impl DashboardBench {
         let at = |e| Failure::refused(format!("{}: {e}", redact(&self.store)));
         let options = RedisOptions { allow_volatile: self.allow_volatile, ..RedisOptions::default() };
         let store = store::open(&self.store, options).await.map_err(at)?;
-        let id: RunId = format!("bench-{:08x}", chance::below(1 << 32)).parse().map_err(Failure::refused)?;
+        let id: RunId = format!("bench-{:08x}", rng::below(1 << 32)).parse().map_err(Failure::refused)?;
         eprintln!("creating run {id} with {} documents", self.documents);
         fill(store.as_ref(), &id, self.documents).await.map_err(Failure::stopped)?;
         let coordinator = Coordinator::new(store, ServiceOptions::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::stopped)?;
-        let site = Site { coordinator: Some(coordinator), ..Site::default() };
+        let site = HttpConfig { coordinator: Some(coordinator), ..HttpConfig::default() };
         let url = format!("http://{}", listener.local_addr().map_err(Failure::stopped)?);
         let stop = CancellationToken::new();
         let server = tokio::spawn(http::serve(listener, site, None, stop.clone()));
@@ -168,7 +168,8 @@ impl Report {
 }
 
 async fn fill(store: &dyn Store, id: &RunId, documents: u32) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let spec = RunSpec { id: id.clone(), recipe: Recipe::builtin(), seed: 0, candidates: 1, terms: Terms::default() };
+    let spec =
+        RunSpec { id: id.clone(), recipe: Recipe::builtin(), seed: 0, candidates: 1, policy: RunPolicy::default() };
     submit::create(store, &spec).await?;
     let numbers: Vec<u32> = (0..documents).collect();
     for numbers in numbers.chunks(BATCH) {
@@ -187,7 +188,7 @@ async fn fill(store: &dyn Store, id: &RunId, documents: u32) -> Result<(), Box<d
         document.progress = Progress::Finished { plan, sections, text, verdict, votes };
         let body = Some(serde_json::to_string(&document)?);
         let (reason, judge) = (String::new(), false);
-        let swap = Swap { document: document.id, version: 1, state: State::Accepted, reason, judge, body };
+        let swap = CompareAndSwap { document: document.id, version: 1, state: State::Accepted, reason, judge, body };
         store.swap(&swap).await?;
     }
     Ok(())

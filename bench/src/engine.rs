@@ -184,7 +184,7 @@ fn speed(device: &mut dyn Device, shape: Shape) -> Result<Speed> {
     let mut meter =
         ThroughputMeter::new(device, shape.streams, shape.prompt + shape.tokens).map_err(Failure::stopped)?;
     // Warm-up: the first step allocates.
-    meter.read(BLOCK_TOKENS.min(shape.prompt)).map_err(Failure::stopped)?;
+    meter.prefill(BLOCK_TOKENS.min(shape.prompt)).map_err(Failure::stopped)?;
     let begin = clock::now();
     meter.prefill(shape.prompt).map_err(Failure::stopped)?;
     let read = begin.elapsed().as_secs_f64();

@@ -13,7 +13,7 @@ use longhand_coordinator::domain::language::Language;
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Commit, Filter, LeaseQuery, NewDocument, Next, Run, SqliteStore, Store, StoreError, SweepLimits, Terms,
+    Commit, Filter, LeaseQuery, NewDocument, Next, Run, RunPolicy, SqliteStore, Store, StoreError, SweepLimits,
 };
 use longhand_proto::task::Message;
 use longhand_proto::{DocumentId, LeaseId, RunId, clock};
@@ -155,7 +155,7 @@ impl FilledStore {
             recipe_hash: recipe.hash(),
             seed: 7,
             created_ms: store.now_ms().await.map_err(store_failure)?,
-            terms: Terms::default(),
+            policy: RunPolicy::default(),
             paused: false,
         };
         store.create_run(&row).await.map_err(store_failure)?;
@@ -221,7 +221,7 @@ impl FilledStore {
         let listing = timed(|| store.list(&run, &ready, Some(middle), PAGE)).await?;
         let filtering = timed(|| store.list(&run, &failed, None, PAGE)).await?;
         let latest = store.list(&run, &failed, None, PAGE).await.map_err(store_failure)?.records;
-        let mark = latest.iter().map(|record| record.mark).max().unwrap_or(0).saturating_sub(u64::from(PAGE));
+        let mark = latest.iter().map(|record| record.change_seq).max().unwrap_or(0).saturating_sub(u64::from(PAGE));
         let changing = timed(|| store.changed(&run, mark, PAGE)).await?;
         let counting = timed(|| store.counts(&run)).await?;
         let idle = timed(|| store.sweep(&LIMITS)).await?;

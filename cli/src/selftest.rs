@@ -7,11 +7,11 @@ use longhand_command::device::DeviceArgs;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output;
 use longhand_worker::cpu::{CpuDevice, CpuOptions};
-use longhand_worker::cuda::gpu::{About, FP8_GPU, Gpu};
+use longhand_worker::cuda::gpu::{DeviceProperties, FP8_GPU, Gpu};
 use longhand_worker::cuda::{CudaDevice, WeightFormat, kernels, speed};
 use longhand_worker::device::Device;
 use longhand_worker::model::Model;
-use longhand_worker::selftest::{self, Bounds, Way};
+use longhand_worker::selftest::{self, Bounds, CudaMode};
 use serde_json::json;
 
 const HELP: &str = "\
@@ -116,29 +116,29 @@ impl SelftestArgs {
     }
 
     fn test_gpu(&self, report: &mut Report, gpu: Box<dyn Gpu>) -> Result<()> {
-        let About { name, versions, capability, multiprocessors, memory, .. } = gpu.about().clone();
+        let DeviceProperties { name, versions, capability, multiprocessors, memory, .. } = gpu.properties().clone();
         let (major, minor) = capability;
         let gpu_name = format!(
             "{name}, compute capability {major}.{minor}, {multiprocessors} multiprocessors, {:.1} GiB; {versions}",
             memory as f64 / f64::from(1 << 30)
         );
         report.add(&gpu_name, Ok(()))?;
-        for (name, check) in kernels::check::ALL {
+        for (name, check) in kernels::CHECKS {
             report.add(&format!("kernel {name}"), check(&*gpu).map_err(|e| e.to_string()))?;
         }
         let mut gpu = Some(gpu);
         for (name, model) in selftest::models().map_err(Failure::stopped)? {
-            for way in Way::ALL {
-                if way.weight_format == WeightFormat::Fp8 && capability < FP8_GPU {
+            for mode in CudaMode::ALL {
+                if mode.weight_format == WeightFormat::Fp8 && capability < FP8_GPU {
                     continue;
                 }
-                let mut device = self.on_cuda(self.next_gpu(&mut gpu)?, &model, way)?;
-                let found = way.bounds(&model);
+                let mut device = self.on_cuda(self.next_gpu(&mut gpu)?, &model, mode)?;
+                let found = mode.bounds(&model);
                 let found = found.and_then(|bounds| selftest::logits(&mut device, &model, bounds.worst));
-                let way = way.name;
-                report.add(&format!("logits of {name}{way}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
+                let mode = mode.name;
+                report.add(&format!("logits of {name}{mode}"), found.map(|_| ()).map_err(|e| e.to_string()))?;
                 let found = selftest::sampling(&mut device, CUDA_TIES);
-                report.add(&format!("sampling of {name}{way}"), found.map_err(|e| e.to_string()))?;
+                report.add(&format!("sampling of {name}{mode}"), found.map_err(|e| e.to_string()))?;
                 gpu = Some(device.into_gpu());
             }
         }
@@ -156,11 +156,11 @@ impl SelftestArgs {
     /// Compares the logits of a model with those in a file, and with those of the CPU. Gives the GPU back.
     fn test_model(&self, report: &mut Report, gpu: Box<dyn Gpu>, path: &Path) -> Result<Box<dyn Gpu>> {
         let model = Model::open(path).map_err(Failure::refused)?;
-        let way = Way { deterministic: self.device.deterministic, ..Way::PLAIN };
-        let mut device = self.on_cuda(gpu, &model, way)?;
+        let mode = CudaMode { deterministic: self.device.deterministic, ..CudaMode::PLAIN };
+        let mut device = self.on_cuda(gpu, &model, mode)?;
         if let Some(file) = &self.logits {
             let known = selftest::known(file).map_err(Failure::refused)?;
-            let found = selftest::as_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
+            let found = selftest::compare_known(&mut device, &known, KNOWN_BOUND).map(|_| ());
             let check = format!("logits of {} compared with {}", path.display(), file.display());
             report.add(&check, found.map_err(|e| e.to_string()))?;
         }
@@ -195,14 +195,14 @@ impl SelftestArgs {
         Ok(self.on_cpu(model)?.name())
     }
 
-    fn on_cuda(&self, gpu: Box<dyn Gpu>, model: &Model, way: Way) -> Result<CudaDevice> {
-        let way = Way { graphs: !self.device.eager, ..way };
-        CudaDevice::load(gpu, model, &way.options()).map_err(Failure::refused)
+    fn on_cuda(&self, gpu: Box<dyn Gpu>, model: &Model, mode: CudaMode) -> Result<CudaDevice> {
+        let mode = CudaMode { graphs: !self.device.eager, ..mode };
+        CudaDevice::load(gpu, model, &mode.options()).map_err(Failure::refused)
     }
 
     fn compare_with_cpu(&self, device: &mut dyn Device, model: &Model) -> Result<Outcome> {
         let mut cpu = self.on_cpu(model)?;
-        let worst = selftest::apart(device, &mut cpu).map_err(Failure::stopped)?;
+        let worst = selftest::max_distance(device, &mut cpu).map_err(Failure::stopped)?;
         let error = format!("they differ by {worst:.4} of their spread; at most {MODEL_BOUND} is allowed");
         Ok(if worst < MODEL_BOUND { Ok(()) } else { Err(error) })
     }

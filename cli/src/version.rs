@@ -5,5 +5,5 @@ pub(crate) const LONG: &str = env!("LONGHAND_BUILD");
 
 /// Makes every record and handshake name the commit.
 pub(crate) fn set_build() {
-    longhand_proto::state_build(env!("LONGHAND_BUILD_COMMIT"));
+    longhand_proto::set_build(env!("LONGHAND_BUILD_COMMIT"));
 }

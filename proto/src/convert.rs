@@ -1,4 +1,4 @@
-//! Wire types to domain types and back. Everything a peer sends is checked here, once.
+//! Conversions between protobuf messages and domain types. All input from a peer is validated here, once.
 
 use crate::id::ParseIdError;
 use crate::task::{
@@ -7,15 +7,39 @@ use crate::task::{
 };
 use crate::v1;
 
-/// A message that does not say what the protocol requires.
+/// A message that violates the protocol.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
+    /// A required field is not set.
     #[error("field `{0}` is missing")]
     Missing(&'static str),
-    #[error("field `{0}` holds the unknown value {1}")]
+    /// An enum field has a value that this version does not know.
+    #[error("field `{0}` has the unknown value {1}")]
     Unknown(&'static str, i32),
+    /// A field is not a valid identifier.
     #[error(transparent)]
     Id(#[from] ParseIdError),
+    /// A JSON field cannot be parsed.
+    #[error("field `{field}` cannot be parsed: {source}")]
+    Json {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A JSON field has a format that this version does not know.
+    #[error(
+        "field `{field}` has format version {found}, and this program ({}) reads version {expected}; use the same version of longhand on both sides",
+        crate::VERSION
+    )]
+    Format {
+        /// The field.
+        field: &'static str,
+        /// What the message states.
+        found: u32,
+        /// What this version reads.
+        expected: u32,
+    },
 }
 
 impl From<WireError> for tonic::Status {
@@ -73,14 +97,14 @@ impl TryFrom<v1::Task> for Task {
 }
 
 impl TaskKind {
-    /// None for a number that this version does not know.
+    /// The kind with this protobuf number; none if this version does not know it.
     pub fn from_wire(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|&kind| i32::from(v1::TaskKind::from(kind)) == number)
     }
 }
 
 impl v1::TaskKind {
-    /// All kinds that this version knows, as a worker states them.
+    /// All kinds that this version supports, as a worker states them.
     pub fn known() -> Vec<i32> {
         TaskKind::ALL.map(|kind| Self::from(kind).into()).to_vec()
     }
@@ -97,7 +121,7 @@ impl From<TaskKind> for v1::TaskKind {
     }
 }
 
-/// Both ways between two structs whose fields have the same names and types.
+/// Conversions in both directions between two structs whose fields have the same names and types.
 macro_rules! same_fields {
     ($($name:ident { $($field:ident),+ $(,)? })+) => {$(
         impl From<$name> for v1::$name {
@@ -125,47 +149,47 @@ same_fields! {
 }
 
 impl From<WorkerStatus> for v1::Vitals {
-    fn from(report: WorkerStatus) -> Self {
+    fn from(status: WorkerStatus) -> Self {
         Self {
-            version: report.version,
-            model: Some(report.model.into()),
-            slots: report.slots,
-            held: report.held,
-            running: report.running,
-            waiting: report.waiting,
-            kv_blocks: report.kv_blocks,
-            kv_blocks_used: report.kv_blocks_used,
-            tokens_per_second: report.tokens_per_second,
-            generated_tokens: report.generated_tokens,
-            completed: report.completed,
-            failed: report.failed,
-            released: report.released,
-            lost: report.lost,
-            uptime_ms: report.uptime_ms,
-            draining: report.draining,
+            version: status.version,
+            model: Some(status.model.into()),
+            slots: status.slots,
+            held: status.held,
+            running: status.running,
+            waiting: status.waiting,
+            kv_blocks: status.kv_blocks,
+            kv_blocks_used: status.kv_blocks_used,
+            tokens_per_second: status.tokens_per_second,
+            generated_tokens: status.generated_tokens,
+            completed: status.completed,
+            failed: status.failed,
+            released: status.released,
+            lost: status.lost,
+            uptime_ms: status.uptime_ms,
+            draining: status.draining,
         }
     }
 }
 
 impl From<v1::Vitals> for WorkerStatus {
-    fn from(report: v1::Vitals) -> Self {
+    fn from(status: v1::Vitals) -> Self {
         Self {
-            version: report.version,
-            model: report.model.map(Into::into).unwrap_or_default(),
-            slots: report.slots,
-            held: report.held,
-            running: report.running,
-            waiting: report.waiting,
-            kv_blocks: report.kv_blocks,
-            kv_blocks_used: report.kv_blocks_used,
-            tokens_per_second: report.tokens_per_second,
-            generated_tokens: report.generated_tokens,
-            completed: report.completed,
-            failed: report.failed,
-            released: report.released,
-            lost: report.lost,
-            uptime_ms: report.uptime_ms,
-            draining: report.draining,
+            version: status.version,
+            model: status.model.map(Into::into).unwrap_or_default(),
+            slots: status.slots,
+            held: status.held,
+            running: status.running,
+            waiting: status.waiting,
+            kv_blocks: status.kv_blocks,
+            kv_blocks_used: status.kv_blocks_used,
+            tokens_per_second: status.tokens_per_second,
+            generated_tokens: status.generated_tokens,
+            completed: status.completed,
+            failed: status.failed,
+            released: status.released,
+            lost: status.lost,
+            uptime_ms: status.uptime_ms,
+            draining: status.draining,
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Names of runs, documents, leases and workers.
+//! Identifiers of runs, documents, leases and workers.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text that is not the id it should be.
+/// A text that is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {kind}: {want}")]
+#[error("invalid {kind} {text:?}: {expected}")]
 pub struct ParseIdError {
     kind: &'static str,
-    want: &'static str,
+    expected: &'static str,
     text: String,
 }
 
@@ -50,7 +50,7 @@ macro_rules! hex_id {
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 parse_hex(text).map(Self).ok_or_else(|| ParseIdError {
                     kind: $kind,
-                    want: "want 32 hexadecimal digits",
+                    expected: "expected 32 hexadecimal digits",
                     text: text.chars().take(64).collect(),
                 })
             }
@@ -77,7 +77,7 @@ hex_id!(
     "document id"
 );
 hex_id!(
-    /// The fence: minted at random for every lease; a write that names another one changes nothing.
+    /// The fencing token of a lease, random for every lease. A write under any other id changes nothing.
     LeaseId,
     "lease id"
 );
@@ -99,7 +99,7 @@ impl DocumentId {
 impl LeaseId {
     /// A new random lease id.
     pub fn mint() -> Self {
-        Self(crate::chance::bytes())
+        Self(crate::rng::bytes())
     }
 }
 
@@ -156,7 +156,7 @@ macro_rules! name_id {
                 } else {
                     Err(ParseIdError {
                         kind: $kind,
-                        want: "want 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.'",
+                        expected: "expected 1 to 64 characters of a-z, A-Z, 0-9, '-', '_' and '.'",
                         text: text.chars().take(64).collect(),
                     })
                 }
@@ -177,17 +177,17 @@ name_id!(
     "run id"
 );
 name_id!(
-    /// One incarnation of a worker process: host, process and a random part, new at each start.
+    /// One start of a worker process: host, process id and a random part.
     WorkerId,
     "worker id"
 );
 
 impl WorkerId {
-    /// A new incarnation on `host`: characters that an id may not hold are dropped from the name.
+    /// A new id for a worker that starts on `host`. Characters that an id may not contain are dropped.
     pub fn mint(host: &str) -> Self {
         let host: String =
             host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).take(32).collect();
-        Self(format!("{host}-{}-{:08x}", std::process::id(), crate::chance::below(1 << 32)))
+        Self(format!("{host}-{}-{:08x}", std::process::id(), crate::rng::below(1 << 32)))
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hex_ids_round_trip_and_refuse_what_is_not_one() {
+    fn hex_ids_round_trip_and_invalid_ones_are_rejected() {
         let id = LeaseId::mint();
         assert_eq!(id.to_string().parse(), Ok(id));
         for bad in ["", "12", &"g".repeat(32), &"0".repeat(33), "é"] {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn each_start_of_a_worker_has_an_id_of_its_own() {
+    fn each_start_of_a_worker_has_its_own_id() {
         for host in ["node-1.example", "", "bücher/{x} y", &"h".repeat(300)] {
             let id = WorkerId::mint(host);
             assert_eq!(id.to_string().parse(), Ok(id.clone()), "{host}");

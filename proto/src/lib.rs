@@ -1,7 +1,8 @@
-//! The vocabulary that coordinator and worker share: the wire protocol, the domain types it carries, and the few
-//! pure functions both sides must agree on (word counting, hashing, time).
+//! What coordinator and worker share: the gRPC protocol, the domain types that it carries, and the few functions on which
+//! both sides must agree (word counting, ids, time).
 //!
-//! Wire types stop at the coordinator's `service` and the worker's `client`; everything further in uses [`task`].
+//! Protobuf messages ([`v1`]) are used in the coordinator's `control::rpc` and the worker's `client` only; all other code
+//! uses [`task`].
 
 /// Generated from `proto/longhand/v1/*.proto`.
 #[allow(
@@ -16,38 +17,42 @@ pub mod v1 {
     tonic::include_proto!("longhand.v1");
 }
 
-pub mod chance;
 pub mod clock;
 mod convert;
 pub mod id;
+pub mod rng;
 pub mod task;
 pub mod trace;
+pub mod wire;
 pub mod words;
 
 pub use convert::WireError;
 pub use id::{DocumentId, LeaseId, RunId, WorkerId};
 
-/// Raised whenever old and new sides would misread each other; the handshake refuses a different number.
+/// Protocol version. Raised when old and new sides would misread each other; the handshake rejects any other number.
 pub const PROTOCOL: u32 = 1;
-/// Metadata key under which every call states [`PROTOCOL`]: a client that moves to another replica says hello to none.
+/// Metadata key with which every call states [`PROTOCOL`]: a client that fails over to another replica makes no new
+/// handshake.
 pub const PROTOCOL_HEADER: &str = "longhand-protocol";
-/// Metadata key that goes with `RESOURCE_EXHAUSTED`: milliseconds to wait before asking again. gRPC's own word for it.
+/// Metadata key of a `RESOURCE_EXHAUSTED` status: milliseconds to wait before the retry. gRPC's standard key.
 pub const RETRY_HEADER: &str = "grpc-retry-pushback-ms";
-/// Version of the program. What a handshake and a record state is [`build`].
+/// Version of the program. Handshakes and records state [`build`].
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 static BUILD: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 
-/// Version and commit of the program that runs, such as `0.1.0 (1a2b3c4d5e6f)`; the version alone in a library's tests.
+/// Version and commit of the running program, such as `0.1.0 (1a2b3c4d5e6f)`; the version alone if no commit was set.
 pub fn build() -> &'static str {
     BUILD.get().map_or(VERSION, String::as_str)
 }
 
-/// States the commit that the program was built of, once, before anything else.
-pub fn state_build(commit: &str) {
+/// Sets the commit that the program was built from. Only the first call has an effect.
+pub fn set_build(commit: &str) {
     if !commit.is_empty() {
         BUILD.get_or_init(|| format!("{VERSION} ({commit})"));
     }
 }
-/// gRPC message limit on both ends: a 32,000-word prompt is about 200 kB, a 5 MB instruction is refused at the border.
+
+/// gRPC message limit of both sides: a 32,000-word prompt has about 200 kB, and an instruction of 5 MB is rejected when
+/// it is read.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

@@ -1,29 +1,35 @@
-//! What a worker is asked to do, and what it answers.
+//! Tasks that a worker is given, and their results.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{DocumentId, LeaseId, RunId};
 
-/// What a worker is asked to do next for a document.
+/// The next unit of work of a document: one generation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
+    /// Run of the document.
     pub run: RunId,
+    /// The document that the task belongs to.
     pub document: DocumentId,
+    /// What is to be generated.
     pub kind: TaskKind,
-    /// Index from 0 among the document's tasks of this kind: of the step, of the summary, of the vote; 0 for a plan.
+    /// Index from 0 among the document's tasks of this kind: of the step, the summary or the vote; 0 for a plan.
     pub section: u32,
     /// Number of this attempt of this task from 1, for traces and logs.
     pub attempt: u32,
     /// The conversation that the model's chat template turns into a prompt.
     pub messages: Vec<Message>,
+    /// How tokens are sampled.
     pub sampling: Sampling,
+    /// Bounds on the number of words, for sections.
     pub length: Option<LengthControl>,
+    /// Grammar that the text must match, for plans and votes.
     pub constraint: Option<Constraint>,
     /// Upper bound on generated tokens; reaching it means the text is truncated.
     pub max_tokens: u32,
-    /// Key of the sampler's random numbers, with document, section and position.
+    /// Seed of the sampler, combined with document, section and position.
     pub seed: u64,
-    /// W3C trace context of the document, empty if it is not traced.
+    /// W3C trace context of the attempt; empty if the document is not traced.
     pub traceparent: String,
 }
 
@@ -69,30 +75,32 @@ task_kinds! {
     Judge => "judge", "Judge";
 }
 
-/// One turn of a conversation; `role` is "system", "user" or "assistant".
+/// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
+    /// `system`, `user` or `assistant`.
     pub role: String,
+    /// The text of the turn.
     pub content: String,
 }
 
-/// How the next token is chosen. A recipe states it; the defaults leave the model's distribution as it is.
+/// Sampling parameters, from the recipe. The defaults leave the model's distribution unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
-    /// 0 takes the likeliest token.
+    /// 0 is greedy decoding.
     pub temperature: f32,
     /// 0 keeps all tokens.
     pub top_k: u32,
     /// 1 keeps all tokens.
     pub top_p: f32,
-    /// Drops tokens less likely than this share of the likeliest; 0 keeps all.
+    /// Drops tokens with less than this fraction of the highest probability; 0 keeps all.
     pub min_p: f32,
-    /// 1 is off. Positive logits of tokens seen in the window are divided by it, negative ones multiplied.
+    /// 1 is off. Positive logits of tokens in the penalty window are divided by it, negative ones multiplied.
     pub repetition_penalty: f32,
-    /// Number of latest tokens of prompt and text that the penalty looks at.
+    /// Number of latest tokens of prompt and text that the penalty applies to.
     pub penalty_window: u32,
-    /// Never write a run of this many tokens that prompt or text already hold; 0 is off.
+    /// Forbids an n-gram of this many tokens that prompt or text already contain; 0 is off.
     pub no_repeat_ngram: u32,
 }
 
@@ -110,62 +118,69 @@ impl Default for Sampling {
     }
 }
 
-/// Steers the number of words of a section. All ratios are of `target_words`.
+/// Controls the number of words of a section. Ratios are relative to `target_words`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LengthControl {
+    /// Words asked for.
     pub target_words: u32,
-    /// Below this ratio end-of-text cannot be chosen.
+    /// Below this ratio the end-of-text token is masked.
     pub floor: f32,
-    /// Added to the logit of end-of-text for every tenth of the target written beyond the target.
+    /// Added to the logit of end-of-text for every tenth of the target written beyond it.
     pub bias: f32,
-    /// Past this ratio the section stops at the next sentence end.
+    /// Above this ratio the section stops at the next end of a sentence.
     pub ceiling: f32,
-    /// Past this ratio the section stops where it is, as truncated.
+    /// Above this ratio the section stops at once and counts as truncated.
     pub hard: f32,
 }
 
-/// A language that the text must belong to, enforced while decoding.
+/// A grammar that the text must match, enforced while decoding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
     /// A grammar in llguidance's dialect of Lark.
     Lark(String),
+    /// A JSON schema.
     JsonSchema(String),
 }
 
-/// The tokens of an unfinished task that a worker has handed in.
+/// Tokens of an unfinished task that a worker has saved with the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Checkpoint {
+    /// Generated tokens from the first on.
     pub tokens: Vec<u32>,
-    /// Tokens mean nothing to another tokenizer; a worker with another one starts the task anew.
+    /// The tokenizer of the tokens. A worker with another one restarts the task.
     pub tokenizer_hash: String,
 }
 
-/// The text of a finished task.
+/// Result of a finished task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
+    /// The generated text.
     pub text: String,
+    /// Why generation ended.
     pub finish_reason: FinishReason,
+    /// Token counts.
     pub usage: Usage,
+    /// Time spent in the engine.
     pub timings: Timings,
 }
 
-/// Why decoding ended.
+/// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model ended its turn, or the grammar was complete.
     Stop,
-    /// Length control ended the text at a sentence end past the ceiling.
+    /// Length control ended the text at the end of a sentence above the ceiling.
     Ceiling,
     /// `max_tokens`, the hard length or the context ran out: the text is truncated.
     Length,
-    /// The loop stop saw a unit repeated many times.
+    /// Repetition detection saw the same text many times in a row.
     Repetition,
 }
 
 impl FinishReason {
-    /// The word used in records, spans and metrics.
+    /// Its name in records, spans and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -181,11 +196,11 @@ impl FinishReason {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt: u32,
-    /// Prompt tokens whose keys and values were found in the prefix cache.
+    /// Prompt tokens whose keys and values were in the prefix cache.
     pub cached: u32,
-    /// Prompt tokens that an ideal prefix cache of this worker could have supplied.
+    /// Prompt tokens that an unbounded prefix cache of this worker would have had.
     pub reusable: u32,
-    /// Tokens generated, resumed ones included.
+    /// Generated tokens, including resumed ones.
     pub generated: u32,
     /// Generated tokens that came from a checkpoint.
     pub resumed: u32,
@@ -194,68 +209,91 @@ pub struct Usage {
 /// Milliseconds of one attempt inside the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Timings {
+    /// Waiting for a slot.
     pub queue_ms: u64,
+    /// Computing the prompt.
     pub prefill_ms: u64,
+    /// Generating tokens.
     pub decode_ms: u64,
 }
 
-/// Why an attempt ended without a text. It never becomes one.
+/// Why an attempt ended without a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// A short stable word to count and filter by, such as `context_too_small`.
+    /// A short stable identifier to count and filter by, such as `context_too_small`.
     pub class: String,
+    /// For people.
     pub message: String,
-    /// True if another try cannot mend it.
+    /// True if a retry cannot succeed.
     pub permanent: bool,
 }
 
-/// The right to work on one document, with the task to do.
+/// An exclusive, expiring claim on one document, with its task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lease {
+    /// Fencing token of all writes under the lease.
     pub id: LeaseId,
+    /// Time until it expires unless it is renewed, in milliseconds.
     pub ttl_ms: u64,
+    /// What to generate.
     pub task: Task,
+    /// Tokens of an earlier attempt to resume from.
     pub checkpoint: Option<Checkpoint>,
 }
 
-/// What a worker runs, as recorded in every document's provenance.
+/// The model that a worker serves, as recorded in each document's provenance.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ModelInfo {
+    /// Name of the model.
     pub name: String,
+    /// Hash of the weights.
     pub weights_hash: String,
+    /// Hash of the tokenizer.
     pub tokenizer_hash: String,
+    /// Licence of the weights, as the model states it.
     pub licence: String,
     /// Engine and version, such as `longhand 0.1.0`.
     pub engine: String,
+    /// CPU or GPU that runs it.
     pub device: String,
-    /// Tokens of prompt and text together.
+    /// Context length: tokens of prompt and text together.
     pub context: u32,
 }
 
-/// What a worker says of itself now and then. For people: nothing is decided by it.
+/// Status that a worker reports with its heartbeats. For display only: no decision depends on it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkerStatus {
-    /// Of the worker's build.
+    /// Version of the worker's build.
     pub version: String,
+    /// The model that it serves.
     pub model: ModelInfo,
-    /// Documents that it can write at the same time, and those in hand.
+    /// Documents that it can work on at the same time.
     pub slots: u32,
+    /// Leases that it holds.
     pub held: u32,
-    /// Sequences decoded together now, and those that wait for memory.
+    /// Sequences in the current batch.
     pub running: u32,
+    /// Sequences that wait for KV-cache memory.
     pub waiting: u32,
-    /// Blocks of memory for keys and values; 0 where the engine has none of its own.
+    /// KV-cache blocks; 0 if the engine has no cache of its own.
     pub kv_blocks: u32,
+    /// KV-cache blocks in use.
     pub kv_blocks_used: u32,
-    /// Over the time since its last report.
+    /// Decoding speed since the last report.
     pub tokens_per_second: f64,
-    /// Since its start, as the attempts by their end.
+    /// Tokens generated since its start.
     pub generated_tokens: u64,
+    /// Attempts since its start that ended with a result.
     pub completed: u64,
+    /// Attempts since its start that ended in an error.
     pub failed: u64,
+    /// Attempts since its start that were handed back unfinished.
     pub released: u64,
+    /// Attempts since its start whose lease was lost.
     pub lost: u64,
+    /// Time since its start, in milliseconds.
     pub uptime_ms: u64,
+    /// It finishes or hands back its leases and takes no more.
     pub draining: bool,
 }

@@ -1,11 +1,11 @@
-//! Traces: one for each document, minted when it is submitted and stored with it. Coordinator and workers write spans
-//! into it without knowing of each other, for the ids follow from what both have: the trace context from the document,
-//! the attempt's span from its lease.
+//! Traces: one per document, created when it is submitted and stored with it. Coordinator and workers emit spans into it
+//! independently, because span ids are derived from what both know: the trace context of the document, and the lease id
+//! of the attempt.
 //!
-//! A span is a record, made when it ends, by whoever knows how it ended: an attempt's by the coordinator, which hears of
-//! its end even when its worker is dead. So no span is open while a process dies, and whether a span is an error, which
-//! decides whether an unsampled document's is sent, is known before it is made. A tracer that hands out live spans with
-//! random ids and samples them at their start can do neither.
+//! A span is a record that is made when it ends, by the side that knows the outcome: an attempt's by the coordinator,
+//! which learns of its end even if the worker is dead. So no span is lost with a process, and tail sampling works: whether
+//! a span is an error, which decides whether a span of an unsampled document is sent, is known when it is made. An
+//! ordinary tracer, with random span ids and head sampling, offers neither.
 
 pub mod gen_ai;
 mod span;
@@ -15,36 +15,38 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
-use crate::{LeaseId, chance, clock};
+use crate::{LeaseId, clock, rng};
 
-pub use span::{Place, Sink, Span, at_ms, install, is_on, samples};
+pub use span::{Sink, Span, TaskRef, from_unix_ms, install, is_enabled, samples};
 
-/// A span's name among all spans of the world: W3C trace context.
+/// W3C trace context of one span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context {
+    /// The document's trace.
     pub trace: TraceId,
+    /// The span within the trace.
     pub span: SpanId,
-    /// The document's spans are all sent. Those of errors are sent in any case.
+    /// Whether all spans of the document are sent. Spans with an error are always sent.
     pub sampled: bool,
 }
 
 impl Context {
-    /// A new trace. Its id begins with the time, as a document's first span may have to be written long after it ended.
+    /// A new trace. The first 48 bits of its id are the time in milliseconds: the root span may be emitted long after.
     pub fn mint() -> Self {
-        let mut trace = chance::bytes();
+        let mut trace = rng::bytes();
         trace[..6].copy_from_slice(&clock::unix_ms().to_be_bytes()[2..]);
         let trace = TraceId::from_bytes(trace);
         Self { trace, span: random(), sampled: samples(trace) }
     }
 
-    /// When the trace began, if it was minted here.
-    pub fn begun(&self) -> SystemTime {
+    /// When the trace began, if [`Context::mint`] made it.
+    pub fn started_at(&self) -> SystemTime {
         let mut ms = [0; 8];
         ms[2..].copy_from_slice(&self.trace.to_bytes()[..6]);
         UNIX_EPOCH + Duration::from_millis(u64::from_be_bytes(ms))
     }
 
-    /// The context that a `traceparent` (version 00) names, or none if the text is not one.
+    /// Parses a `traceparent` (version 00); none if the text is not a valid one.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -57,7 +59,7 @@ impl Context {
         valid.then_some(Self { trace, span, sampled: flags.is_sampled() })
     }
 
-    /// The span of an attempt in this trace. A lease is one attempt of one task.
+    /// The span of an attempt in this trace, derived from its lease: a lease is one attempt of one task.
     #[must_use]
     pub fn attempt(&self, lease: LeaseId) -> Self {
         let hash = blake3::derive_key("longhand attempt span v1", lease.as_bytes());
@@ -72,12 +74,13 @@ impl Context {
         Self { span: random(), ..*self }
     }
 
+    /// This context with sampling switched on.
     #[must_use]
     pub fn sample(self) -> Self {
         Self { sampled: true, ..self }
     }
 
-    /// As OpenTelemetry's own type.
+    /// As OpenTelemetry's type.
     pub fn to_otel(self) -> SpanContext {
         let flags = TraceFlags::default().with_sampled(self.sampled);
         SpanContext::new(self.trace, self.span, flags, true, TraceState::default())
@@ -93,7 +96,7 @@ impl fmt::Display for Context {
 
 fn random() -> SpanId {
     let mut id = [0; 8];
-    id.copy_from_slice(&chance::bytes()[..8]);
+    id.copy_from_slice(&rng::bytes()[..8]);
     SpanId::from_bytes(id)
 }
 
@@ -107,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traceparent_round_trips_and_bad_ones_are_ignored() {
+    fn a_traceparent_round_trips_and_invalid_ones_are_ignored() {
         for flag in ["00", "01"] {
             let text = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flag}");
             assert_eq!(Context::parse(&text).unwrap().to_string(), text);
@@ -125,17 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_has_the_same_span_wherever_it_is_asked_for() {
+    fn an_attempt_has_the_same_span_id_in_every_process() {
         let (context, lease) = (Context::mint(), LeaseId::mint());
-        let elsewhere = Context::parse(&context.to_string()).unwrap();
-        assert_eq!(context.attempt(lease), elsewhere.attempt(lease));
+        let parsed = Context::parse(&context.to_string()).unwrap();
+        assert_eq!(context.attempt(lease), parsed.attempt(lease));
         assert_ne!(context.attempt(lease).span, context.attempt(LeaseId::mint()).span);
     }
 
     #[test]
-    fn a_trace_remembers_when_it_began() {
+    fn a_trace_id_holds_its_start_time() {
         let before = clock::unix_ms();
-        let begun = Context::mint().begun().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-        assert!((before..=clock::unix_ms()).contains(&begun));
+        let started = Context::mint().started_at().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        assert!((before..=clock::unix_ms()).contains(&started));
     }
 }

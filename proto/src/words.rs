@@ -8,7 +8,7 @@ pub fn count(text: &str) -> usize {
     counter.finish()
 }
 
-/// Counts words of a text that arrives in pieces.
+/// Counts words of a text that arrives in chunks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counter {
     words: usize,
@@ -22,14 +22,14 @@ enum Run {
     None,
     /// Inside a run of Latin letters only.
     Letters,
-    /// Inside a run of word characters that is no word: it began with, or turned into, something else.
+    /// Inside a run of word characters that does not count: it contains something other than Latin letters.
     Other,
 }
 
 impl Counter {
-    /// Adds the next piece of text.
-    pub fn push(&mut self, piece: &str) {
-        for c in piece.chars() {
+    /// Adds the next chunk of text.
+    pub fn push(&mut self, chunk: &str) {
+        for c in chunk.chars() {
             if ('\u{4e00}'..='\u{9fff}').contains(&c) {
                 self.words += 1;
             }
@@ -44,7 +44,7 @@ impl Counter {
         }
     }
 
-    /// Words so far, a run of letters at the end counted as one.
+    /// Words so far; a run of letters at the end counts as one.
     pub fn finish(&self) -> usize {
         self.words + usize::from(self.run == Run::Letters)
     }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_count_like_the_whole() {
+    fn chunks_count_like_the_whole_text() {
         let text = "don't stop; 使用GPT模型 and a_b naïve co-op GPT4 end";
         for cut in text.char_indices().map(|(i, _)| i) {
             let mut counter = Counter::default();

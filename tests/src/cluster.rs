@@ -1,4 +1,4 @@
-//! A cluster of three primaries, one of them with a replica: real processes, as small as a fail-over needs.
+//! A cluster of three primaries, one of them with a replica: the smallest real set-up with fail-over.
 
 use crate::sentinel::until;
 use crate::server::{Kind, Server, free_port};
@@ -6,15 +6,17 @@ use crate::server::{Kind, Server, free_port};
 /// Number of hash slots.
 const SLOTS: u16 = 16384;
 
+/// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
+    /// Each owns a third of the hash slots.
     pub primaries: Vec<Server>,
     /// Follows the last primary.
     pub replica: Server,
 }
 
 impl Cluster {
-    /// The cluster once every node finds it whole.
+    /// Returns once every node reports a complete cluster.
     pub fn start() -> Self {
         let node = || {
             let bus = free_port().to_string();
@@ -27,24 +29,25 @@ impl Cluster {
         let share = SLOTS / 3;
         for (number, primary) in (0..).zip(&cluster.primaries) {
             let last = if number == 2 { SLOTS - 1 } else { (number + 1) * share - 1 };
-            ask(primary, &["CLUSTER", "ADDSLOTSRANGE", &(number * share).to_string(), &last.to_string()]);
+            command(primary, &["CLUSTER", "ADDSLOTSRANGE", &(number * share).to_string(), &last.to_string()]);
         }
         let first = &cluster.primaries[0];
         for other in cluster.nodes().skip(1) {
-            let bus = ask(other, &["CONFIG", "GET", "cluster-port"]);
+            let bus = command(other, &["CONFIG", "GET", "cluster-port"]);
             let port = other.port().to_string();
-            ask(first, &["CLUSTER", "MEET", "127.0.0.1", &port, bus.lines().last().unwrap()]);
+            command(first, &["CLUSTER", "MEET", "127.0.0.1", &port, bus.lines().last().unwrap()]);
         }
-        cluster.until_whole();
-        let id = ask(&cluster.primaries[2], &["CLUSTER", "MYID"]);
-        ask(&cluster.replica, &["CLUSTER", "REPLICATE", &id]);
+        cluster.until_complete();
+        let id = command(&cluster.primaries[2], &["CLUSTER", "MYID"]);
+        command(&cluster.replica, &["CLUSTER", "REPLICATE", &id]);
         until("the replica follows", || {
-            let info = ask(&cluster.replica, &["INFO", "replication"]);
+            let info = command(&cluster.replica, &["INFO", "replication"]);
             info.contains("role:slave") && info.contains("master_link_status:up")
         });
         cluster
     }
 
+    /// URL of the cluster for the store.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.primaries.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
         format!("redis+cluster://{}", hosts.join(","))
@@ -54,24 +57,24 @@ impl Cluster {
         self.primaries.iter().chain([&self.replica])
     }
 
-    fn until_whole(&self) {
-        until("every node knows all others and all slots", || {
+    fn until_complete(&self) {
+        until("every node knows all nodes and slots", || {
             self.nodes().all(|node| {
-                let info = ask(node, &["CLUSTER", "INFO"]);
+                let info = command(node, &["CLUSTER", "INFO"]);
                 info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:4")
             })
         });
     }
 }
 
-/// The answer as text, one line for each of several.
-fn ask(node: &Server, words: &[&str]) -> String {
-    let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]);
+/// The reply as text; an array as one line per element.
+fn command(node: &Server, parts: &[&str]) -> String {
+    let mut request = redis::cmd(parts[0]);
+    request.arg(&parts[1..]);
     let text = |part| redis::from_redis_value::<String>(part).unwrap();
-    let answer = command.query::<redis::Value>(&mut node.connect()).unwrap();
-    if let redis::Value::Array(parts) = answer {
+    let reply = request.query::<redis::Value>(&mut node.connect()).unwrap();
+    if let redis::Value::Array(parts) = reply {
         return parts.into_iter().map(|part| text(part) + "\n").collect();
     }
-    text(answer)
+    text(reply)
 }

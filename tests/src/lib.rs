@@ -1,5 +1,5 @@
-//! What the tests of several crates share.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! Test support that several crates share: Redis servers, fail-over set-ups, a fault-injecting proxy.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 pub mod cluster;
 pub mod proxy;

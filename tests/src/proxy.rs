@@ -1,4 +1,4 @@
-//! A link that a test holds in its hand: it is slow, goes dead without a word, or is cut just as an answer begins.
+//! A TCP proxy for fault injection: it delays replies, blackholes traffic, or closes the connection when a reply begins.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,37 +6,40 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// What is spoken over the link, to know where an answer begins.
+/// Protocol of the connection, to detect where a reply begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
+    /// HTTP/2: a reply begins with a HEADERS frame.
     Grpc,
+    /// Every chunk from the server is a reply.
     Redis,
 }
 
-/// Stands before a server on a port of its own. Its threads end with the connections.
+/// A proxy in front of a server, on its own port. Its threads end with the connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    hand: Arc<Hand>,
+    controls: Arc<Controls>,
 }
 
-/// What the threads look at.
+/// State that the threads of all connections read.
 #[derive(Debug, Default)]
-struct Hand {
-    armed: AtomicBool,
-    cuts: AtomicUsize,
+struct Controls {
+    drop_next: AtomicBool,
+    dropped: AtomicUsize,
     delay_ms: AtomicU64,
-    deaf: Mutex<bool>,
-    heard: Condvar,
+    blackhole: Mutex<bool>,
+    opened: Condvar,
 }
 
 impl Proxy {
+    /// Starts a proxy in front of this server.
     pub fn start(server: SocketAddr, protocol: Protocol) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let hand = Arc::new(Hand::default());
-        let threads = Arc::clone(&hand);
-        // Ends with the process: a test has few of them.
+        let controls = Arc::new(Controls::default());
+        let threads = Arc::clone(&controls);
+        // Runs until the process exits: a test has few of them.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if let Ok(server) = TcpStream::connect(server) {
@@ -44,70 +47,71 @@ impl Proxy {
                 }
             }
         });
-        Self { address, hand }
+        Self { address, controls }
     }
 
+    /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The next answer does not arrive: the connection is cut where it begins, when the server has done what was asked.
-    pub fn cut_next_answer(&self) {
-        self.hand.armed.store(true, Ordering::SeqCst);
+    /// Drops the next reply: closes the connection where it begins, after the server has done the work.
+    pub fn drop_next_reply(&self) {
+        self.controls.drop_next.store(true, Ordering::SeqCst);
     }
 
-    /// How many answers were cut off.
-    pub fn cuts(&self) -> usize {
-        self.hand.cuts.load(Ordering::SeqCst)
+    /// Number of replies that were dropped.
+    pub fn dropped_replies(&self) -> usize {
+        self.controls.dropped.load(Ordering::SeqCst)
     }
 
-    /// Holds each piece of an answer up for so long.
+    /// Delays each chunk of a reply.
     pub fn delay(&self, by: Duration) {
-        self.hand.delay_ms.store(by.as_millis() as u64, Ordering::SeqCst);
+        self.controls.delay_ms.store(by.as_millis() as u64, Ordering::SeqCst);
     }
 
-    /// While it is deaf nothing goes through, and nobody is told.
-    pub fn deaf(&self, deaf: bool) {
-        *self.hand.deaf.lock().unwrap() = deaf;
-        self.hand.heard.notify_all();
-    }
-}
-
-impl Hand {
-    fn listen(&self) {
-        let deaf = self.deaf.lock().unwrap();
-        drop(self.heard.wait_while(deaf, |deaf| *deaf).unwrap());
+    /// While set, nothing is forwarded and no connection is closed.
+    pub fn set_blackhole(&self, blackhole: bool) {
+        *self.controls.blackhole.lock().unwrap() = blackhole;
+        self.controls.opened.notify_all();
     }
 }
 
-fn link(hand: &Arc<Hand>, client: TcpStream, server: TcpStream, protocol: Protocol) -> io::Result<()> {
+impl Controls {
+    fn wait_while_blackholed(&self) {
+        let blackhole = self.blackhole.lock().unwrap();
+        drop(self.opened.wait_while(blackhole, |blackhole| *blackhole).unwrap());
+    }
+}
+
+fn link(controls: &Arc<Controls>, client: TcpStream, server: TcpStream, protocol: Protocol) -> io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (mut asked, mut passed_on) = (client.try_clone()?, server.try_clone()?);
-    let requests = Arc::clone(hand);
+    let (mut client_in, mut server_out) = (client.try_clone()?, server.try_clone()?);
+    let requests = Arc::clone(controls);
     std::thread::spawn(move || {
         let mut buffer = [0; 16 << 10];
-        while let Ok(length @ 1..) = asked.read(&mut buffer) {
-            requests.listen();
-            if passed_on.write_all(&buffer[..length]).is_err() {
+        while let Ok(length @ 1..) = client_in.read(&mut buffer) {
+            requests.wait_while_blackholed();
+            if server_out.write_all(&buffer[..length]).is_err() {
                 break;
             }
         }
-        passed_on.shutdown(Shutdown::Both).ok();
+        server_out.shutdown(Shutdown::Both).ok();
     });
-    let answers = Arc::clone(hand);
+    let replies = Arc::clone(controls);
     std::thread::spawn(move || {
         let (mut client, mut server) = (client, server);
         let (mut buffer, mut frames) = ([0; 16 << 10], Frames::default());
         while let Ok(length @ 1..) = server.read(&mut buffer) {
-            answers.listen();
-            std::thread::sleep(Duration::from_millis(answers.delay_ms.load(Ordering::SeqCst)));
-            let answer = match protocol {
+            replies.wait_while_blackholed();
+            std::thread::sleep(Duration::from_millis(replies.delay_ms.load(Ordering::SeqCst)));
+            let is_reply = match protocol {
                 Protocol::Grpc => frames.headers_in(&buffer[..length]),
                 Protocol::Redis => true,
             };
-            if answer && answers.armed.swap(false, Ordering::SeqCst) {
-                answers.cuts.fetch_add(1, Ordering::SeqCst);
+            if is_reply && replies.drop_next.swap(false, Ordering::SeqCst) {
+                replies.dropped.fetch_add(1, Ordering::SeqCst);
                 break;
             }
             if client.write_all(&buffer[..length]).is_err() {
@@ -120,11 +124,11 @@ fn link(hand: &Arc<Hand>, client: TcpStream, server: TcpStream, protocol: Protoc
     Ok(())
 }
 
-/// Where the frames of HTTP/2 begin in a stream that comes in pieces.
+/// Finds HTTP/2 frames in a stream that arrives in chunks.
 #[derive(Debug, Default)]
 struct Frames {
     header: Vec<u8>,
-    /// Bytes of the current frame that are still to come.
+    /// Remaining bytes of the current frame.
     rest: usize,
 }
 
@@ -132,16 +136,16 @@ impl Frames {
     const HEADER: usize = 9;
     const HEADERS: u8 = 1;
 
-    /// True if a frame of headers begins in this piece: with one every answer begins.
-    fn headers_in(&mut self, mut piece: &[u8]) -> bool {
+    /// True if a HEADERS frame begins in this chunk: every reply begins with one.
+    fn headers_in(&mut self, mut chunk: &[u8]) -> bool {
         let mut found = false;
-        while !piece.is_empty() {
-            let skipped = self.rest.min(piece.len());
+        while !chunk.is_empty() {
+            let skipped = self.rest.min(chunk.len());
             self.rest -= skipped;
-            piece = &piece[skipped..];
-            let taken = (Self::HEADER - self.header.len()).min(piece.len());
-            self.header.extend_from_slice(&piece[..taken]);
-            piece = &piece[taken..];
+            chunk = &chunk[skipped..];
+            let taken = (Self::HEADER - self.header.len()).min(chunk.len());
+            self.header.extend_from_slice(&chunk[..taken]);
+            chunk = &chunk[taken..];
             if let [a, b, c, kind, _, _, _, _, _] = self.header[..] {
                 self.rest = u32::from_be_bytes([0, a, b, c]) as usize;
                 found |= kind == Self::HEADERS;
@@ -162,8 +166,8 @@ mod tests {
         stream.extend([0, 0, 1, 1, 4, 0, 0, 0, 1, 9]);
         for size in 1..=stream.len() {
             let mut frames = Frames::default();
-            let found = stream.chunks(size).filter(|piece| frames.headers_in(piece)).count();
-            assert_eq!(found, 1, "in pieces of {size}");
+            let found = stream.chunks(size).filter(|chunk| frames.headers_in(chunk)).count();
+            assert_eq!(found, 1, "in chunks of {size}");
         }
     }
 }

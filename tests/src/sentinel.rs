@@ -1,4 +1,4 @@
-//! A primary, its replica, and three Sentinels that watch them: real processes, as small as a fail-over needs.
+//! A primary, its replica and three Sentinels: the smallest real set-up with fail-over.
 
 use std::fs;
 use std::process::Child;
@@ -9,36 +9,40 @@ use tempfile::TempDir;
 
 use crate::server::{Kind, Server, free_port, sentinel};
 
-/// Name of the service that the Sentinels watch.
+/// Name of the monitored service.
 pub const SERVICE: &str = "ships";
 const SENTINELS: usize = 3;
-/// A primary that is silent for so long is replaced. Short, for a test waits it out.
+/// Time after which a silent primary is replaced. Short, because tests wait for it.
 const DOWN_MS: u32 = 500;
 
+/// The running processes.
 #[derive(Debug)]
-pub struct Watched {
+pub struct SentinelSet {
+    /// The primary at the start.
     pub primary: Server,
+    /// Its replica at the start.
     pub replica: Server,
     sentinels: Vec<(Child, u16)>,
     password: String,
     _folder: TempDir,
 }
 
-impl Watched {
-    /// All of them once the replica follows and the Sentinels know each other. Servers ask for the password, Sentinels
-    /// for none.
+impl SentinelSet {
+    /// Returns once the replica follows and the Sentinels know each other. Servers require the password, Sentinels none.
     pub fn start(password: &str) -> Self {
-        let asks = ["--requirepass", password, "--masterauth", password];
-        let primary = Server::durable(Kind::Redis, &asks);
+        let auth = ["--requirepass", password, "--masterauth", password];
+        let primary = Server::durable(Kind::Redis, &auth);
         let port = primary.port().to_string();
-        let replica = Server::durable(Kind::Redis, &[&asks[..], &["--replicaof", "127.0.0.1", &port]].concat());
+        let replica = Server::durable(Kind::Redis, &[&auth[..], &["--replicaof", "127.0.0.1", &port]].concat());
         let folder = tempfile::tempdir().unwrap();
-        let sentinels = (0..SENTINELS).map(|number| watch(&folder, number, primary.port(), password)).collect();
-        let watched = Self { primary, replica, sentinels, password: password.to_owned(), _folder: folder };
-        watched.until_ready();
-        watched
+        let sentinels =
+            (0..SENTINELS).map(|number| start_sentinel(&folder, number, primary.port(), password)).collect();
+        let set = Self { primary, replica, sentinels, password: password.to_owned(), _folder: folder };
+        set.until_ready();
+        set
     }
 
+    /// URL of the service for the store.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|(_, port)| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://:{}@{}/{SERVICE}", self.password, hosts.join(","))
@@ -68,7 +72,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for SentinelSet {
     fn drop(&mut self) {
         for (child, _) in &mut self.sentinels {
             child.kill().ok();
@@ -77,7 +81,7 @@ impl Drop for Watched {
     }
 }
 
-fn watch(folder: &TempDir, number: usize, primary: u16, password: &str) -> (Child, u16) {
+fn start_sentinel(folder: &TempDir, number: usize, primary: u16, password: &str) -> (Child, u16) {
     let dir = folder.path().join(number.to_string());
     fs::create_dir(&dir).unwrap();
     for _ in 0..5 {
@@ -94,14 +98,14 @@ fn watch(folder: &TempDir, number: usize, primary: u16, password: &str) -> (Chil
             return (child, port);
         }
     }
-    panic!("no Sentinel starts: run redis-server --sentinel by hand to see why");
+    panic!("no Sentinel starts; run redis-server --sentinel manually to see why");
 }
 
-/// Looks until it holds.
-pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
+/// Polls until the condition holds.
+pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
     let begin = clock::now();
-    while !holds() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "timed out after a minute: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// A loaded machine may need a while; one that hangs is given up.
-const START: Duration = Duration::from_secs(30);
+/// Longest time to start, on a loaded machine.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which server.
+/// Which server program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// redis-server.
     Redis,
+    /// valkey-server.
     Valkey,
 }
 
@@ -43,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// Named by the environment, else where `make test-deps` puts it, else on the path.
+    /// From the environment variable, else where `make test-deps` installs it, else from PATH.
     fn find(self) -> PathBuf {
         if let Some(path) = std::env::var_os(self.variable()) {
             return path.into();
@@ -63,15 +65,15 @@ impl Kind {
     }
 }
 
-/// How it listens.
+/// How the server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Wire {
+enum Transport {
     Plain,
     /// Certificate, key and the CA of both.
     Tls([PathBuf; 3]),
 }
 
-impl Wire {
+impl Transport {
     fn arguments(&self, port: u16) -> Vec<String> {
         let port = port.to_string();
         match self {
@@ -92,7 +94,7 @@ impl Wire {
 pub struct Server {
     child: Child,
     kind: Kind,
-    wire: Wire,
+    transport: Transport,
     arguments: Vec<String>,
     port: u16,
     folder: TempDir,
@@ -101,12 +103,14 @@ pub struct Server {
 const DURABLE: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"];
 
 impl Server {
+    /// A server with an append-only file and without eviction, as the store requires.
     pub fn start(kind: Kind) -> Self {
         Self::with(kind, &DURABLE)
     }
 
+    /// A server with these arguments only.
     pub fn with(kind: Kind, arguments: &[&str]) -> Self {
-        Self::listen(kind, Wire::Plain, arguments)
+        Self::listen(kind, Transport::Plain, arguments)
     }
 
     /// As [`Self::start`], and with more arguments.
@@ -114,77 +118,80 @@ impl Server {
         Self::with(kind, &[&DURABLE, more].concat())
     }
 
-    /// One that speaks TLS and asks for certificates of this CA.
+    /// A server with TLS that requires client certificates of this CA.
     pub fn tls(certificate: &Path, key: &Path, ca: &Path) -> Self {
-        Self::listen(Kind::Redis, Wire::Tls([certificate, key, ca].map(Path::to_owned)), &DURABLE)
+        Self::listen(Kind::Redis, Transport::Tls([certificate, key, ca].map(Path::to_owned)), &DURABLE)
     }
 
-    fn listen(kind: Kind, wire: Wire, arguments: &[&str]) -> Self {
+    fn listen(kind: Kind, transport: Transport, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        // Another process may take the port between the look and the start.
+        // Another process may take the port before the server does.
         for _ in 0..5 {
             let port = free_port();
-            if let Some(child) = spawn(kind, &folder, &wire, port, &arguments) {
-                return Self { child, kind, wire, arguments, port, folder };
+            if let Some(child) = spawn(kind, &folder, &transport, port, &arguments) {
+                return Self { child, kind, transport, arguments, port, folder };
             }
         }
-        panic!("{} does not start: run it by hand to see why", kind.program());
+        panic!("{} does not start; run it manually to see why", kind.program());
     }
 
+    /// Its URL for the store.
     pub fn url(&self) -> String {
-        let scheme = if self.wire == Wire::Plain { "redis" } else { "rediss" };
+        let scheme = if self.transport == Transport::Plain { "redis" } else { "rediss" };
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
+    /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where its files are.
+    /// Folder of its files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// A connection beside the store's own, to look at the server or to break things.
+    /// A connection of the test's own, to inspect the server or to break its data.
     pub fn connect(&self) -> redis::Connection {
         redis::Client::open(self.url()).unwrap().get_connection().unwrap()
     }
 
-    /// Kills the server and starts it again on what its disk holds.
+    /// Kills the server and starts it again with its files.
     pub fn restart(&mut self) {
         self.kill();
-        self.revive();
+        self.start_again();
     }
 
     /// Starts a killed server again.
-    pub fn revive(&mut self) {
-        let child = spawn(self.kind, &self.folder, &self.wire, self.port, &self.arguments);
+    pub fn start_again(&mut self) {
+        let child = spawn(self.kind, &self.folder, &self.transport, self.port, &self.arguments);
         self.child = child.expect("the server starts again");
     }
 
-    /// Cuts half a transaction off the end of a killed server's append-only file, as its operator must: the server itself
-    /// leaves it there and takes it up at its second start. True if there was one.
-    pub fn mend(&self) -> bool {
+    /// Removes a truncated transaction from the end of a killed server's append-only file, as an operator must: the server
+    /// keeps it and replays it at its second start. True if there was one.
+    pub fn repair_aof(&self) -> bool {
         let mut check = Command::new(self.kind.find());
-        // One program under several names.
+        // The same program under another name.
         check
             .arg0(self.kind.check())
             .arg("--fix")
             .arg(self.folder.path().join("appendonlydir/appendonly.aof.manifest"));
         let mut child = check.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(b"y\n").ok();
-        let ended = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&ended.stdout);
-        assert!(ended.status.success(), "{said}");
-        said.contains("Successfully truncated")
+        let output = child.wait_with_output().unwrap();
+        let log = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{log}");
+        log.contains("Successfully truncated")
     }
 
-    /// As kill -9 does.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -198,28 +205,28 @@ impl Drop for Server {
     }
 }
 
-/// One that nobody listens on at this moment.
+/// A port that is free at the moment.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The server once it accepts connections; none if it ended before.
-fn spawn(kind: Kind, folder: &TempDir, wire: &Wire, port: u16, arguments: &[String]) -> Option<Child> {
+/// The server once it accepts connections; none if it exited before.
+fn spawn(kind: Kind, folder: &TempDir, transport: &Transport, port: u16, arguments: &[String]) -> Option<Child> {
     let mut command = Command::new(kind.find());
-    command.args(wire.arguments(port)).args(["--bind", "127.0.0.1", "--save", "", "--dir"]).arg(folder.path());
+    command.args(transport.arguments(port)).args(["--bind", "127.0.0.1", "--save", "", "--dir"]).arg(folder.path());
     command.args(arguments);
     ready(command, "Ready to accept connections")
 }
 
-/// A Sentinel over the configuration in this file.
+/// A Sentinel with this configuration file.
 pub(crate) fn sentinel(configuration: &Path) -> Option<Child> {
     let mut command = Command::new(Kind::Redis.find());
     command.arg(configuration).arg("--sentinel");
     ready(command, "+monitor")
 }
 
-/// The process once it says that it is ready.
-fn ready(mut command: Command, says: &'static str) -> Option<Child> {
+/// The process once its log contains `marker`.
+fn ready(mut command: Command, marker: &'static str) -> Option<Child> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -228,15 +235,15 @@ fn ready(mut command: Command, says: &'static str) -> Option<Child> {
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let log = BufReader::new(child.stdout.take().unwrap());
     let (sender, ready) = mpsc::sync_channel(1);
-    // Reads to the end, or the server would block on a full pipe.
+    // Reads to the end: otherwise the server blocks on a full pipe.
     std::thread::spawn(move || {
         let mut lines = log.lines().map_while(Result::ok);
-        if lines.any(|line| line.contains(says)) {
+        if lines.any(|line| line.contains(marker)) {
             sender.send(()).ok();
         }
         lines.for_each(drop);
     });
-    if ready.recv_timeout(START).is_ok() {
+    if ready.recv_timeout(START_TIMEOUT).is_ok() {
         return Some(child);
     }
     child.kill().ok();

@@ -11,7 +11,7 @@ use longhand_coordinator::store::Store;
 use longhand_proto::task::ModelInfo;
 use longhand_proto::v1::complete_request::Result as Answer;
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
-use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, WorkerId, chance, clock, v1};
+use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, WorkerId, clock, rng, v1};
 use longhand_worker::client::failover_channel::{AuthenticatedChannel, CallError, RetryPolicy};
 use longhand_worker::client::{Credentials, FailoverChannel, endpoint};
 use tokio::net::TcpListener;
@@ -139,7 +139,7 @@ impl Simulated<'_> {
         let mut times = Vec::new();
         loop {
             if let Some(pause) = self.pause {
-                remaining.none.run_until_cancelled(tokio::time::sleep(chance::around(pause))).await;
+                remaining.none.run_until_cancelled(tokio::time::sleep(rng::around(pause))).await;
             }
             let begin = clock::now();
             let Some(leases) = remaining.none.run_until_cancelled(self.lease()).await else { return Ok(times) };

@@ -6,9 +6,8 @@ use longhand_coordinator::domain::document::Document;
 use longhand_coordinator::domain::instruction::Instruction;
 use longhand_coordinator::domain::language::Language;
 use longhand_coordinator::domain::recipe::Recipe;
-use longhand_coordinator::lifecycle::{Outcome, Transition};
-use longhand_coordinator::store::{Store, Terms};
-use longhand_coordinator::text::filter;
+use longhand_coordinator::lifecycle::{Applied, Outcome};
+use longhand_coordinator::store::{RunPolicy, Store};
 use longhand_proto::task::{Message, ModelInfo, Output, Task};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
@@ -69,7 +68,7 @@ impl Load {
     /// Submits all documents as one run.
     pub(super) async fn submit(&self, store: &dyn Store) -> Result<()> {
         let (run, recipe) = (self.run.clone(), self.recipe.clone());
-        let spec = RunSpec { id: run, recipe, seed: 7, candidates: 1, terms: Terms::default() };
+        let spec = RunSpec { id: run, recipe, seed: 7, candidates: 1, policy: RunPolicy::default() };
         let rows = (0..self.documents).map(instruction).map(Ok);
         submit(store, &spec, rows).await.map_err(Failure::stopped)?;
         Ok(())

@@ -3,7 +3,7 @@
 use futures::future::try_join_all;
 use longhand_command::exit::{Failure, Result};
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{Commit, LeaseQuery, Next, raw};
+use longhand_coordinator::store::{Commit, LeaseQuery, Next, scripts};
 use longhand_proto::{LeaseId, clock};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
@@ -31,7 +31,7 @@ const TTL_MS: u64 = 60_000;
 /// Processes all documents; returns cycles per second.
 pub(super) async fn work(server: &RedisServer, load: &Load, slots: u32, style: Style) -> Result<f64> {
     let mut connection = server.connect().await?;
-    for script in raw::scripts() {
+    for script in scripts::preload() {
         script.load_async(&mut connection).await.map_err(store_failure)?;
     }
     let mut connections = Vec::new();
@@ -55,7 +55,7 @@ async fn drain(mut connection: MultiplexedConnection, load: &Load, slots: u32, p
         "usage": load.section.usage, "timings": load.section.timings, "model": "bench", "words": 300 });
     let commit = |lease, body: &str, next| {
         let (body, detail) = (Some(body.to_owned()), detail.clone());
-        raw::commit(&load.run, &Commit { lease, body, checkpoint: None, next, detail, ttl_ms: TTL_MS })
+        scripts::commit(&load.run, &Commit { lease, body, checkpoint: None, next, detail, ttl_ms: TTL_MS })
             .map_err(store_failure)
     };
     let mut cycles = 0;
@@ -70,7 +70,7 @@ async fn drain(mut connection: MultiplexedConnection, load: &Load, slots: u32, p
             weights_hash: "bench".into(),
         };
         let (_, leased): (bool, Vec<Value>) =
-            raw::lease(&load.run, &query, &fresh).query_async(&mut connection).await.map_err(store_failure)?;
+            scripts::lease(&load.run, &query, &fresh).query_async(&mut connection).await.map_err(store_failure)?;
         if leased.is_empty() {
             return Ok(cycles);
         }

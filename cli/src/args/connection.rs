@@ -56,7 +56,7 @@ impl ConnectionArgs {
     /// The worker's own token, which callers of its HTTP port must present.
     pub(crate) fn tokens(&self) -> Result<Option<Tokens>> {
         let token = self.token_file.as_deref().map(token).transpose()?;
-        Ok(token.map(|token| Tokens::one(Role::Worker, &token)))
+        Ok(token.map(|token| Tokens::single(Role::Worker, &token)))
     }
 
     /// The client certificate, as server certificate of the worker's HTTP port.

@@ -109,12 +109,12 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     http: HttpArgs,
 
-    #[command(flatten)]
-    access: AccessArgs,
-
     /// Print events to stdout, one JSON object per line; the report is the last one
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -182,7 +182,7 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
             recipe: None,
             store: None,
             limit: None,
-            access_to_store: StoreArgs::default(),
+            store_access: StoreArgs::default(),
             trace_content: false,
             new_run: false,
             dry_run: false,
@@ -217,8 +217,8 @@ async fn read(folder: &Path, prompts: &[Prompt]) -> Result<Vec<Case>> {
         loop {
             let page = store.list(&run.id, &Filter::default(), after, PAGE).await.map_err(|e| store_failure(&e))?;
             for record in page.records {
-                let document = serde_json::from_str(&record.body)
-                    .map_err(|e| Failure::stopped(format!("document {}: {e}", record.id)))?;
+                let document =
+                    record.document().map_err(|e| Failure::stopped(format!("document {}: {e}", record.id)))?;
                 let case = Case::of(record.state, &document);
                 found.insert(document.instruction.id.clone().unwrap_or_default(), case);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use longhand_command::exit::{Failure, Result, with_causes};
-use longhand_proto::chance;
+use longhand_proto::rng;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Client, Response, StatusCode};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
@@ -184,7 +184,7 @@ impl Transfer {
                 Err(AttemptError::Transient(why)) => (failed, last) = (failed + 1, why),
             }
             if failed < MAX_ATTEMPTS {
-                tokio::time::sleep(chance::around((FIRST_BACKOFF * 2_u32.pow(failed)).min(LAST_BACKOFF))).await;
+                tokio::time::sleep(rng::around((FIRST_BACKOFF * 2_u32.pow(failed)).min(LAST_BACKOFF))).await;
             }
         }
         Err(Failure::stopped(format!(

@@ -21,12 +21,12 @@ pub(crate) struct CancelArgs {
     #[arg(long, value_name = "ID")]
     document: Option<DocumentId>,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 /// Finished sections are kept, and `requeue` can resume the documents.

@@ -3,9 +3,10 @@
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped, table};
+use longhand_coordinator::control::wire;
 use longhand_coordinator::domain::document::{Document, Progress, Verdict, assemble};
-use longhand_coordinator::store::{Attempt, Past};
-use longhand_proto::{DocumentId, RunId, v1};
+use longhand_coordinator::store::{Attempt, Revision};
+use longhand_proto::{DocumentId, RunId, WireError, v1};
 use serde_json::{Value, json};
 
 use super::client::{OperatorClient, grpc};
@@ -33,12 +34,12 @@ pub(crate) struct DocumentsArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     limit: u32,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print JSON, one object per document
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 /// The document to show.
@@ -54,12 +55,12 @@ pub(crate) struct ShowArgs {
     #[arg(long, conflicts_with = "json")]
     text: bool,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 /// Lists the documents of a run.
@@ -131,37 +132,34 @@ pub(super) async fn show(args: &ShowArgs) -> Result<Code> {
         let request = request.clone();
         async move { grpc(wire).get_document(request).await }
     };
-    let wire = client.call("show", get).await?;
-    let attempts: Vec<Attempt> = wire.attempts.iter().map(|json| read(json)).collect::<Result<_>>()?;
-    let history: Vec<Past> = wire.history.iter().map(|json| read(json)).collect::<Result<_>>()?;
+    let reply = client.call("show", get).await?;
+    let attempts = wire::attempts_from_wire(&reply).map_err(unreadable)?;
+    let history = wire::history_from_wire(&reply).map_err(unreadable)?;
     if args.json {
-        let mut fields = summary(&wire);
-        // A body that this version cannot parse is printed as it is.
-        fields["body"] = serde_json::from_str(&wire.body).unwrap_or_else(|_| json!(wire.body));
+        let mut fields = summary(&reply);
+        fields["body"] = wire::raw_body_from_wire(&reply).map_err(unreadable)?;
         fields["attempts"] = json!(attempts);
         fields["history"] = json!(history);
-        fields["left_out"] = json!(wire.left_out);
+        fields["left_out"] = json!(reply.left_out);
         output::json(&fields)?;
         return Ok(Code::Ok);
     }
-    let document: Document = read(&wire.body)?;
+    let document = wire::body_from_wire(&reply).map_err(unreadable)?;
     if args.text {
         output::line(&assemble(document.sections()))?;
         return Ok(Code::Ok);
     }
-    output::line(&text(&wire, &document, &attempts, &history))?;
+    output::line(&text(&reply, &document, &attempts, &history))?;
     Ok(Code::Ok)
 }
 
-fn read<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| {
-        Failure::refused(format!(
-            "cannot parse the coordinator's response: {e}; use the same version of longhand as the coordinator"
-        ))
-    })
+fn unreadable(error: WireError) -> Failure {
+    Failure::refused(format!(
+        "cannot parse the coordinator's response: {error}; use the same version of longhand as the coordinator"
+    ))
 }
 
-fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history: &[Past]) -> String {
+fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history: &[Revision]) -> String {
     let reason = if wire.reason.is_empty() { String::new() } else { format!(" ({})", wire.reason) };
     let mut text = format!(
         "document {} of run {}: {}{reason}, {} of {} sections, {} words\n",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped};
-use longhand_coordinator::corpus::{self, Corpus, Format, Options, Place, Stats};
+use longhand_coordinator::corpus::{self, Corpus, Format, Options, Stats, StorageLocation};
 use longhand_coordinator::store::{self, RedisOptions};
 use longhand_proto::{LeaseId, RunId};
 use serde_json::json;
@@ -88,12 +88,12 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 fn fraction(text: &str) -> Result<f64, String> {
@@ -108,8 +108,11 @@ pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
     // First, so that an invalid tokenizer starts nothing.
     let tokens = args.tokenizer.as_deref().map(token_count::open).transpose()?;
     let options = Options { format: args.format, validation: args.validation, tokens, ..Options::default() };
-    let place = Place::is_url(&args.output).then(|| Place::open(&args.output)).transpose().map_err(Failure::refused)?;
-    let temporary = place.as_ref().map(|_| TemporaryFolder::new()).transpose()?;
+    let location = StorageLocation::is_url(&args.output)
+        .then(|| StorageLocation::open(&args.output))
+        .transpose()
+        .map_err(Failure::refused)?;
+    let temporary = location.as_ref().map(|_| TemporaryFolder::new()).transpose()?;
     let output = temporary.as_ref().map_or(Path::new(&args.output), |temporary| &temporary.0);
     let (folder, stats) = match (&args.from, &args.run) {
         (Some(from), _) => from_folder(args, from, output, &options).await?,
@@ -117,15 +120,15 @@ pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
         (None, None) => return Err(Failure::refused("no run given: name a run, or a folder with --from")),
     };
     let Identity { run, recipe_hash, .. } = &folder.identity;
-    if let Some(place) = &place {
-        corpus::publish(output, run, recipe_hash, place).await.map_err(Failure::stopped)?;
+    if let Some(location) = &location {
+        corpus::publish(output, run, recipe_hash, location).await.map_err(Failure::stopped)?;
     }
     if args.json {
         output::json(&json!({ "run": run, "output": args.output, "stats": stats }))?;
     } else {
         output::line(&text(run, &stats, &args.output))?;
     }
-    if matches!(args.format, Format::Dpo(_)) && stats.splits.values().sum::<u64>() == 0 {
+    if args.format.has_pairs() && stats.splits.values().sum::<u64>() == 0 {
         eprintln!("{NO_PAIRS}");
         return Ok(Code::Partial);
     }
@@ -154,8 +157,8 @@ async fn from_folder(args: &ExportArgs, from: &Path, output: &Path, options: &Op
     let run = home.identity.run.clone();
     let folder = claim(output, &run, &home.identity.recipe_hash, home.identity.seed)?;
     let url = home.store(args.store.as_deref())?;
-    let options_of_store = RedisOptions { allow_volatile: true, ..RedisOptions::default() };
-    let store = store::open(&url, options_of_store).await.map_err(Failure::refused)?;
+    let store_options = RedisOptions { allow_volatile: true, ..RedisOptions::default() };
+    let store = store::open(&url, store_options).await.map_err(Failure::refused)?;
     let mut corpus = Corpus::open(home.dir(), &run, store.as_ref()).await.map_err(Failure::refused)?;
     let stats = corpus.export_to(store.as_ref(), folder.dir(), options).await.map_err(Failure::stopped)?;
     Ok((folder, stats))

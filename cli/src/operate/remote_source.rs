@@ -4,8 +4,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 use longhand_command::exit::Failure;
+use longhand_coordinator::control::wire;
 use longhand_coordinator::store::{
-    self, Attempt, Counters, Filter, Page, Record, Run, Source, State, StoreError, Terms,
+    self, Attempt, Counters, Filter, Page, Record, Run, RunPolicy, Source, State, StoreError,
 };
 use longhand_proto::{DocumentId, RunId, v1};
 use tokio::sync::Mutex;
@@ -77,7 +78,7 @@ impl Source for RemoteSource {
             recipe_hash: run.recipe_hash,
             seed: run.seed,
             created_ms: run.created_ms,
-            terms: Terms { priority, model, judge, max_open },
+            policy: RunPolicy { priority, model, judge, max_open },
             paused: run.paused,
         }))
     }
@@ -120,8 +121,7 @@ fn unreachable(failure: Failure) -> StoreError {
 fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
     let invalid =
         |what: &dyn fmt::Display| StoreError::Other(format!("cannot parse the coordinator's response: {what}"));
-    let attempts = document.attempts.iter().map(|json| serde_json::from_str(json).map_err(|e| invalid(&e)));
-    let attempts = attempts.collect::<store::Result<_>>()?;
+    let attempts = wire::attempts_from_wire(&document).map_err(|e| invalid(&e))?;
     let record = Record {
         id: document.id.parse().map_err(|e| invalid(&e))?,
         run: document.run.parse().map_err(|e| invalid(&e))?,
@@ -130,7 +130,7 @@ fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
         version: document.version,
         seq: document.seq,
         // An export does not follow changes.
-        mark: 0,
+        change_seq: 0,
         changed_ms: 0,
         open: document.open,
         judge: false,

@@ -52,12 +52,12 @@ pub(crate) struct RequeueArgs {
     #[arg(long)]
     dry_run: bool,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 /// Requeues the selected documents, page by page.

@@ -11,10 +11,10 @@ pub(crate) struct OneRunArgs {
     /// Name of the run
     pub(super) run: RunId,
 
-    #[command(flatten)]
-    pub(super) connection: ConnectionArgs,
-
     /// Print JSON, one object per line
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
 }

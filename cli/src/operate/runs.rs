@@ -15,12 +15,12 @@ pub(crate) struct StatusArgs {
     /// Name of the run [default: all]
     run: Option<RunId>,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print JSON, one object per run
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 /// Prints the counts of one run or of all.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped};
+use longhand_coordinator::control::wire;
 use longhand_coordinator::dataset::input;
-use longhand_coordinator::domain::instruction::{BadRow, Instruction};
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_proto::{RunId, v1};
 use serde_json::json;
@@ -76,12 +76,12 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..))]
     max_open: u32,
 
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 /// Creates the run and submits the rows.
@@ -104,9 +104,9 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
     let mut rows = rows.take(limit).peekable();
     while let Some(row) = rows.next() {
         bad += u64::from(row.is_err());
-        let (row, size) = wire(row)?;
+        let row = wire::row_to_wire(row).map_err(Failure::refused)?;
+        bytes += wire::row_bytes(&row);
         batch.push(row);
-        bytes += size;
         if batch.len() >= ROWS || bytes >= BYTES || rows.peek().is_none() {
             let rows = std::mem::take(&mut batch);
             bytes = 0;
@@ -153,22 +153,6 @@ async fn add_rows(client: &OperatorClient, request: v1::AddRowsRequest) -> Resul
         async move { grpc(wire).add_rows(request).await }
     };
     client.call("add rows", add).await
-}
-
-/// A row as it is sent, and its size in bytes.
-fn wire(row: Result<Instruction, BadRow>) -> Result<(v1::Row, usize)> {
-    let (kind, size) = match row {
-        Ok(instruction) => {
-            let json = serde_json::to_string(&instruction).map_err(Failure::refused)?;
-            let size = json.len();
-            (v1::row::Kind::Instruction(json), size)
-        }
-        Err(BadRow { file, line, key, problem, remedy, content_hash }) => {
-            let file = file.display().to_string();
-            (v1::row::Kind::Bad(v1::BadRow { file, line, key, problem, remedy, content_hash }), 0)
-        }
-    };
-    Ok((v1::Row { kind: Some(kind) }, size))
 }
 
 /// The file's name up to its first dot.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, duration, grouped};
+use longhand_coordinator::control::wire;
 use longhand_proto::{RunId, v1};
 use serde_json::Value;
 
@@ -67,8 +68,7 @@ async fn figures(client: &OperatorClient, run: &RunId) -> Result<Value> {
         let request = v1::GetRunRequest { run: run.to_string() };
         async move { grpc(wire).get_figures(request).await }
     };
-    let json = client.call("watch", get).await?.json;
-    serde_json::from_str(&json).map_err(|e| {
+    wire::figures_from_wire(&client.call("watch", get).await?).map_err(|e| {
         Failure::refused(format!(
             "cannot parse the coordinator's response: {e}; use the same version of longhand as the coordinator"
         ))

@@ -62,9 +62,6 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "URL", env = "LONGHAND_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
 
-    #[command(flatten)]
-    pub(crate) access_to_store: StoreArgs,
-
     /// Use only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
@@ -109,9 +106,6 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "LONGHAND_TRACE_CONTENT")]
     pub(crate) trace_content: bool,
 
-    #[command(flatten)]
-    pub(crate) access: AccessArgs,
-
     /// Print events to stdout, one JSON object per line, instead of the progress display and the summary
     #[arg(long)]
     pub(crate) json: bool,
@@ -119,4 +113,10 @@ pub(crate) struct RunArgs {
     /// Print neither progress nor summary
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) store_access: StoreArgs,
+
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 }

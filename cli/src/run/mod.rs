@@ -19,8 +19,8 @@ use longhand_coordinator::control::trace;
 use longhand_coordinator::dataset::input;
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::http::Site;
-use longhand_coordinator::store::{Commit, Filter, Next, Store, Terms};
+use longhand_coordinator::http::HttpConfig;
+use longhand_coordinator::store::{Commit, Filter, Next, RunPolicy, Store};
 use longhand_proto::{RunId, WorkerId};
 use longhand_worker::engine::Engine;
 use serde_json::json;
@@ -80,7 +80,7 @@ async fn start(
         recipe,
         seed: args.seed,
         candidates: args.candidates,
-        terms: Terms::default(),
+        policy: RunPolicy::default(),
     };
     let submitted = submit(args, store.as_ref(), &spec).await?;
 
@@ -98,7 +98,7 @@ async fn start(
     let pipeline = Pipeline::start(store, engine, options).await?;
     let http = match http {
         Some(listener) => {
-            let site = Site { trace_url: args.http.trace_url.clone(), ..pipeline.site() };
+            let site = HttpConfig { trace_url: args.http.trace_url.clone(), ..pipeline.site() };
             let http = HttpServer::start(listener, listen, site)?;
             let text = format!("dashboard at {}", http.url);
             run_loop.display().event("dashboard", &text, json!({ "url": http.url }))?;
@@ -146,7 +146,7 @@ fn claim_folder(args: &RunArgs, recipe: &Recipe, engine: &dyn Engine) -> Result<
 
 async fn open_store(args: &RunArgs, folder: &Folder) -> Result<Arc<dyn Store>> {
     let url = args.store.clone().unwrap_or_else(|| folder.embedded_store());
-    args.access_to_store.open(&url).await
+    args.store_access.open(&url).await
 }
 
 async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<SubmitReport> {
@@ -181,7 +181,7 @@ async fn release_previous_worker(store: &dyn Store, run: &RunId, folder: &Folder
                 ttl_ms: 0,
             };
             store.commit(&release).await.map_err(|e| store_failure(&e))?;
-            trace::given_up(store, record, lease).await;
+            trace::abandoned(store, record, lease).await;
         }
         after = page.next;
         if after.is_none() {

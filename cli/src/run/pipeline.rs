@@ -71,19 +71,19 @@ impl Pipeline {
     }
 
     /// What the HTTP server shows.
-    pub(crate) fn site(&self) -> Site {
+    pub(crate) fn site(&self) -> HttpConfig {
         let metrics = Arc::clone(&self.metrics);
-        Site {
+        HttpConfig {
             coordinator: Some(self.coordinator.clone()),
-            inside: Some(self.id.clone()),
-            numbers: vec![Arc::new(move || metrics.gather())],
-            ..Site::default()
+            embedded_worker: Some(self.id.clone()),
+            metric_sources: vec![Arc::new(move || metrics.gather())],
+            ..HttpConfig::default()
         }
     }
 
     /// Set while the store rejects the results of the worker.
     pub(crate) fn store_health(&self) -> watch::Receiver<Option<String>> {
-        self.coordinator.trouble()
+        self.coordinator.store_health()
     }
 
     /// Resolves with the reason when a part ends on its own.

@@ -133,7 +133,7 @@ impl ProgressTracker {
 
     fn record(&mut self, record: &Record) {
         // The coordinator reports bodies that cannot be parsed.
-        let Ok(document) = serde_json::from_str::<Document>(&record.body) else { return };
+        let Ok(document) = record.document() else { return };
         let written = document.sections().len() as u64;
         let steps = document.plan().map(|plan| plan.steps.len() as u64);
         let before = self.open.insert(record.id, Open { written, steps });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_coordinator::corpus::{Corpus, Options, Stats, Wall};
+use longhand_coordinator::corpus::{Corpus, Options, RunTiming, Stats};
 use longhand_coordinator::store::{Store, StoreError};
 use longhand_proto::clock;
 use longhand_worker::engine::Engine;
@@ -170,25 +170,25 @@ impl RunLoop {
     }
 
     async fn complete(mut self) -> Result<Code> {
-        let wall = self.wall();
-        let (dir, options) = (self.folder.dir(), Options::with_wall(wall));
+        let timing = self.timing();
+        let (dir, options) = (self.folder.dir(), Options::with_timing(timing));
         let stats = self.corpus.export_to(self.store.as_ref(), dir, &options).await.map_err(Failure::stopped)?;
-        let text = summary::text(&stats, wall, self.folder.dir());
+        let text = summary::text(&stats, timing, self.folder.dir());
         self.display.summary(&text, json!({ "stats": stats, "output": self.folder.dir() }))?;
         Ok(summary::code(&stats))
     }
 
     /// The time that the run took. A process that found nothing left to do reports that of the previous process.
-    fn wall(&self) -> Wall {
+    fn timing(&self) -> RunTiming {
         let generated = self.tracker.generated();
         if generated == 0
             && let Ok(text) = std::fs::read(self.folder.dir().join("stats.json"))
-            && let Ok(Stats { wall: Some(wall), .. }) = serde_json::from_slice(&text)
+            && let Ok(Stats { timing: Some(timing), .. }) = serde_json::from_slice(&text)
         {
-            return wall;
+            return timing;
         }
         let seconds = self.tracker.elapsed().as_secs_f64();
         let speed = (generated > 0).then(|| generated as f64 / seconds);
-        Wall { started_ms: self.started_ms, ended_ms: clock::unix_ms(), tokens_per_second: speed }
+        RunTiming { started_ms: self.started_ms, ended_ms: clock::unix_ms(), tokens_per_second: speed }
     }
 }

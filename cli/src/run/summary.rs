@@ -4,10 +4,10 @@ use std::path::Path;
 
 use longhand_command::exit::Code;
 use longhand_command::output::{duration, grouped, table};
-use longhand_coordinator::corpus::{Stats, Wall};
+use longhand_coordinator::corpus::{RunTiming, Stats};
 
 /// The table printed after the last document.
-pub(crate) fn text(stats: &Stats, wall: Wall, dir: &Path) -> String {
+pub(crate) fn text(stats: &Stats, timing: RunTiming, dir: &Path) -> String {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let documents = &stats.documents;
     let mut rows = vec![
@@ -33,13 +33,13 @@ pub(crate) fn text(stats: &Stats, wall: Wall, dir: &Path) -> String {
         rows.push(row("  unparsable votes", grouped(stats.votes_unread)));
     }
     rows.push(row("tokens generated", grouped(stats.tokens.generated)));
-    if let Some(speed) = wall.tokens_per_second {
+    if let Some(speed) = timing.tokens_per_second {
         rows.push(row("  per second", grouped(speed.round() as u64)));
     }
     if let Some(reuse) = stats.prefix_reuse {
         rows.push(row("prefix reuse, of ideal", format!("{:.1} %", reuse * 100.0)));
     }
-    rows.push(row("time", duration(wall.ended_ms.saturating_sub(wall.started_ms) / 1000)));
+    rows.push(row("time", duration(timing.ended_ms.saturating_sub(timing.started_ms) / 1000)));
 
     let at = |name: &str| dir.join(name).display().to_string();
     let mut files = vec![row("corpus", at("data/"))];

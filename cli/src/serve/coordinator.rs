@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::store_url::redact;
-use longhand_coordinator::corpus::{Archive, Place};
-use longhand_coordinator::http::Site;
+use longhand_coordinator::corpus::{Archive, StorageLocation};
+use longhand_coordinator::http::HttpConfig;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -55,9 +55,6 @@ pub(crate) struct CoordinatorArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070", env = "LONGHAND_LISTEN")]
     listen: String,
 
-    #[command(flatten)]
-    access_to_store: StoreArgs,
-
     /// Time after which the documents of an unresponsive worker are reassigned
     #[arg(long, value_name = "SECONDS", default_value_t = LEASE_SECONDS, env = "LONGHAND_LEASE_SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -100,12 +97,15 @@ pub(crate) struct CoordinatorArgs {
     #[arg(long, env = "LONGHAND_TRACE_CONTENT")]
     trace_content: bool,
 
-    #[command(flatten)]
-    access: AccessArgs,
-
     /// Print events to stdout, one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    store_access: StoreArgs,
+
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 impl CoordinatorArgs {
@@ -136,9 +136,9 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let listener = listen.open("--listen", &args.listen).await?;
     let http = listen.open_http(args.http.address.as_deref()).await?;
     let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
-    let store = args.access_to_store.open(&args.store).await?;
+    let store = args.store_access.open(&args.store).await?;
 
-    let archive = args.archive.as_deref().map(Place::open).transpose().map_err(Failure::refused)?;
+    let archive = args.archive.as_deref().map(StorageLocation::open).transpose().map_err(Failure::refused)?;
     let archive = archive.map(|place| Arc::new(Archive::open(place)));
     let coordinator = Coordinator::new(store, args.service_options(archive.clone()));
     let stop = CancellationToken::new();
@@ -147,7 +147,7 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let archiver = archive.map(|archive| {
         let (store, every) = (Arc::clone(coordinator.store()), Duration::from_secs(args.archive_seconds));
         let stop = stop.clone();
-        tokio::spawn(async move { archive.keep(store.as_ref(), every, stop).await })
+        tokio::spawn(async move { archive.run(store.as_ref(), every, stop).await })
     });
 
     let display = Display::new(args.json, false);
@@ -155,8 +155,12 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let access = listen.access();
     let stopping = CancellationToken::new();
     let trace_url = args.http.trace_url.clone();
-    let site =
-        Site { coordinator: Some(coordinator.clone()), stopping: stopping.clone(), trace_url, ..Site::default() };
+    let site = HttpConfig {
+        coordinator: Some(coordinator.clone()),
+        stopping: stopping.clone(),
+        trace_url,
+        ..HttpConfig::default()
+    };
     let http = http.map(|listener| HttpServer::start(listener, listen, site)).transpose()?;
     let dashboard = http.as_ref().map(|http| http.url.clone());
     let mut text = format!("coordinator at {url}, store {}", redact(&args.store));

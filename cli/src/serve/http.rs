@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use longhand_command::exit::{Failure, Result};
-use longhand_coordinator::http::{self, Site};
+use longhand_coordinator::http::{self, HttpConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,11 +21,11 @@ pub(crate) struct HttpServer {
 
 impl HttpServer {
     /// Serves `site` with the certificate and tokens of `config`, and adds the process's own metrics to it.
-    pub(crate) fn start(listener: TcpListener, config: ListenConfig, mut site: Site) -> Result<Self> {
+    pub(crate) fn start(listener: TcpListener, config: ListenConfig, mut site: HttpConfig) -> Result<Self> {
         let address = listener.local_addr().map_err(|e| Failure::refused(format!("--http: {e}")))?;
         let url = format!("{}://{address}", config.scheme());
         site.tokens = config.tokens;
-        site.numbers.push(Arc::new(|| DROP_COUNTERS.gather()));
+        site.metric_sources.push(Arc::new(|| DROP_COUNTERS.gather()));
         let stop = CancellationToken::new();
         let served = http::serve(listener, site, config.pem, stop.clone());
         let server = tokio::spawn(async move {

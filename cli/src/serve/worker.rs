@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_coordinator::http::Site;
+use longhand_coordinator::http::HttpConfig;
 use longhand_proto::WorkerId;
 use longhand_worker::client::{Metrics, Worker, WorkerError, WorkerOptions, WorkerReport};
 use serde_json::json;
@@ -39,9 +39,6 @@ Exit codes:
 #[command(after_help = HELP)]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
-
-    #[command(flatten)]
     pub(crate) engine: EngineArgs,
 
     /// Time to submit unfinished texts when stopping
@@ -74,6 +71,9 @@ pub(crate) struct WorkerArgs {
     /// Print events to stdout, one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
 }
 
 impl WorkerArgs {
@@ -149,8 +149,8 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
 }
 
 /// Metrics only: the documents are shown by the coordinator.
-fn site(metrics: Metrics, stopping: CancellationToken) -> Site {
-    Site { numbers: vec![Arc::new(move || metrics.gather())], stopping, ..Site::default() }
+fn site(metrics: Metrics, stopping: CancellationToken) -> HttpConfig {
+    HttpConfig { metric_sources: vec![Arc::new(move || metrics.gather())], stopping, ..HttpConfig::default() }
 }
 
 /// The host name, for the name of the worker; only people read it.

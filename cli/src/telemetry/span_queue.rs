@@ -125,7 +125,7 @@ impl Sink for SpanQueue {
         result.decision == SamplingDecision::RecordAndSample
     }
 
-    fn take(&self, span: longhand_proto::trace::Span) {
+    fn export(&self, span: longhand_proto::trace::Span) {
         let inner = &*self.0;
         if inner.pending.fetch_add(1, Ordering::Relaxed) >= inner.capacity {
             inner.pending.fetch_sub(1, Ordering::Relaxed);

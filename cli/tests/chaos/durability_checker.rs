@@ -77,7 +77,7 @@ impl DurabilityChecker {
 fn texts(records: &[Record]) -> BTreeMap<(DocumentId, usize), String> {
     let mut texts = BTreeMap::new();
     for record in records {
-        let document: Document = serde_json::from_str(&record.body).unwrap();
+        let document: Document = record.document().unwrap();
         for (index, section) in document.sections().iter().enumerate() {
             texts.insert((record.id, index), section.text.clone());
         }

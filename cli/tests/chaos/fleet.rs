@@ -192,7 +192,7 @@ impl Fleet {
         // The run itself is at the beginning of the file.
         let keep = (written as f64 * (1.0 - lost)) as u64;
         File::options().write(true).open(&file).unwrap().set_len(keep).unwrap();
-        self.redis.server().mend();
+        self.redis.server().repair_aof();
         self.redis.recover(clock::now());
         loop {
             if self.checker.check(store, &self.run, true).await.is_ok() {

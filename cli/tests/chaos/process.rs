@@ -101,10 +101,10 @@ impl Process {
     fn start(&mut self) {
         match &mut self.program {
             Program::Redis(server) => {
-                if server.mend() {
+                if server.repair_aof() {
                     println!("a kill left an incomplete transaction in the append-only file");
                 }
-                server.revive();
+                server.start_again();
             }
             Program::Longhand { arguments, log, child } => {
                 let log = File::options().create(true).append(true).open(log).unwrap();

@@ -56,7 +56,7 @@ const stories = {
     await heading(page, run);
     // Nobody reloads: the page is told.
     await has(page, 'torn_tape');
-    await page.locator('.figure', { hasText: 'documents ended' }).getByText('5 / 5').waitFor();
+    await page.locator('.figure', { hasText: 'documents finished' }).getByText('5 / 5').waitFor();
     await has(page, 'done');
     await looksRight(page, 'a run');
 
@@ -70,7 +70,7 @@ const stories = {
     assert.notEqual(kept, '0', 'another threshold is another count');
     await page.getByText('plan_coverage = 1.1').waitFor({ state: 'attached' });
     await looksRight(page, 'a report');
-    await page.getByRole('link', { name: 'To the run' }).click();
+    await page.getByRole('link', { name: 'Back to the run' }).click();
     await heading(page, run);
 
     await page.getByRole('link', { name: 'torn_tape' }).first().click();
@@ -84,9 +84,9 @@ const stories = {
     await page.getByRole('button', { name: 'Requeue' }).click();
     await page.locator('h1 ~ .pill.accepted').waitFor();
     await has(page, 'somebody at 127.0.0.1');
-    await page.getByRole('heading', { name: 'Before it was requeued' }).waitFor();
-    await page.getByRole('link', { name: 'Look' }).click();
-    await has(page, 'This is an earlier round');
+    await page.getByRole('heading', { name: 'Earlier revisions' }).waitFor();
+    await page.getByRole('link', { name: 'View' }).click();
+    await has(page, 'This is an earlier revision');
     await page.locator('.error.box', { hasText: 'torn_tape' }).waitFor();
     await page.goBack();
     await page.locator('h1 ~ .pill.accepted').waitFor();
@@ -104,7 +104,7 @@ const stories = {
     await page.keyboard.press('Enter');
     await heading(page, '<b>hostile</b>');
     await has(page, "<script>window.harm = 'row'</script>");
-    await page.getByRole('button', { name: 'Open all' }).click();
+    await page.getByRole('button', { name: 'Expand all' }).click();
     await has(page, "<script>window.harm = 'script'</script>");
     assert.equal(await page.locator('#main').locator('img, script').count(), 0, 'texts stay texts');
     assert.equal(await page.evaluate(() => window.harm), undefined, 'nothing that a model wrote is run');
@@ -134,9 +134,9 @@ const stories = {
     await row.getByText('25 %').waitFor();
     await looksRight(page, 'workers');
     await row.getByRole('button', { name: 'Drain' }).click();
-    await page.getByRole('button', { name: 'Drain it' }).click();
-    await has(page, 'asked to drain');
-    await row.locator('.pill', { hasText: /draining|ended/ }).waitFor();
+    await page.getByRole('button', { name: 'Drain worker' }).click();
+    await has(page, 'requested drain of');
+    await row.locator('.pill', { hasText: /draining|stopped/ }).waitFor();
 
     const missing = await page.goto(`${url}/runs/nowhere`).then(() => page.locator('.error.box').innerText());
     assert.match(missing, /no run nowhere/);
@@ -161,7 +161,7 @@ const stories = {
     await has(page, `${name} at 127.0.0.1`);
     await page.getByRole('button', { name: 'Resume' }).waitFor();
     await page.getByRole('button', { name: 'Cancel run' }).click();
-    await page.getByRole('button', { name: 'Leave it' }).click();
+    await page.getByRole('button', { name: 'Keep running' }).click();
     assert.equal(await page.locator('.legend', { hasText: 'cancelled' }).locator('a', { hasText: 'cancelled' }).innerText(), 'cancelled 0');
     await page.getByRole('button', { name: 'Cancel run' }).click();
     await page.getByRole('button', { name: 'Cancel 3' }).click();
@@ -172,12 +172,12 @@ const stories = {
     await heading(page, 'Documents');
     await page.getByLabel('Search').fill('row-1');
     await page.getByText('1 document of 3').waitFor();
-    await page.getByRole('button', { name: 'Requeue these' }).click();
-    await page.getByText(/^Requeue 1 document, .*text row-1/).waitFor();
+    await page.getByRole('button', { name: 'Requeue matching' }).click();
+    await page.getByText(/^Requeue 1 document \(.*text row-1\)\?/).waitFor();
     await page.getByRole('button', { name: 'Requeue 1' }).click();
     await page.getByText('0 documents of 3').waitFor();
     await page.getByRole('link', { name: run }).click();
-    await has(page, /requeued 1 document: all that are cancelled, text row-1/);
+    await has(page, /requeued 1 document: all cancelled, text row-1/);
     await page.getByRole('button', { name: 'Log out' }).click();
     await page.getByLabel('Operator token').waitFor();
     await page.goto(url);

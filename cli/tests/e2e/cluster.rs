@@ -124,7 +124,7 @@ fn a_worker_without_the_required_model_is_rejected() {
     let input = fleet.input(1);
     fleet.ask(&["submit", input.to_str().unwrap(), "--run-id", "ships", "--require-model", "large"]);
     let error = fleet.rejected(&["worker", "--engine", "mock"]);
-    for part in ["run ships asks for model large", "this worker has mock", "start the worker with that model"] {
+    for part in ["run ships requires model large", "this worker has mock", "start the worker with that model"] {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }
 }

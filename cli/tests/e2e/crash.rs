@@ -62,7 +62,7 @@ impl Seen {
     async fn in_store(store: &SqliteStore) -> Self {
         let mut seen = Self::default();
         for record in records(store).await {
-            let document: Document = serde_json::from_str(&record.body).unwrap();
+            let document: Document = record.document().unwrap();
             for (index, section) in document.sections().iter().enumerate() {
                 seen.texts.insert((record.id, index), section.text.clone());
             }

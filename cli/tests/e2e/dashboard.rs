@@ -66,7 +66,7 @@ fn a_cancelled_document_is_found_requeued_and_finished() {
     assert_eq!(run["summary"]["sections_left"], 0.0);
     let actions: Vec<&str> = run["actions"].as_array().unwrap().iter().filter_map(|it| it["what"].as_str()).collect();
     assert_eq!(actions, ["resume", "requeue", "cancel", "pause"], "operator actions, the latest first");
-    assert_eq!(run["actions"][0]["who"], "somebody at 127.0.0.1");
+    assert_eq!(run["actions"][0]["who"], "anonymous at 127.0.0.1");
     let listed = pages.get("/api/runs");
     assert_eq!(listed["runs"][0]["summary"]["words"], run["summary"]["words"]);
 
@@ -96,10 +96,10 @@ fn a_foreign_origin_changes_nothing_and_invalid_requests_are_explained() {
     assert_eq!(pages.get("/api/runs")["runs"][0]["counts"]["ready"], 1);
 
     for (path, body, status, part) in [
-        ("/api/runs/ships/requeue", json!({}), 400, "want one of"),
+        ("/api/runs/ships/requeue", json!({}), 400, "expected either"),
         ("/api/runs/ships/requeue", json!({ "document": "00", "from_section": 0 }), 400, "counted from 1"),
         ("/api/runs/ships/requeue", json!({ "filter": {} }), 400, "dry_run"),
-        ("/api/runs/ships/requeue", json!({ "filter": {}, "from_section": 1 }), 400, "want one of"),
+        ("/api/runs/ships/requeue", json!({ "filter": {}, "from_section": 1 }), 400, "expected either"),
         ("/api/workers/nobody/drain", json!({}), 404, "nobody"),
         ("/api/runs/ships/requeue", json!({ "document": "xyz" }), 400, "xyz"),
         ("/api/runs/boats/pause", json!({ "paused": true }), 404, "boats"),
@@ -137,7 +137,7 @@ fn confirmed_documents_are_requeued_and_later_changes_are_not() {
     let left = pages.get("/api/runs/ships/documents?state=cancelled");
     assert_eq!((&left["total"], &left["items"][0]["name"]), (&json!(1), &json!("row-7")));
     let action = &pages.get("/api/runs/ships")["actions"][0];
-    assert_eq!((&action["documents"], &action["about"]), (&json!(4), &json!("all that are cancelled")));
+    assert_eq!((&action["documents"], &action["about"]), (&json!(4), &json!("all cancelled")));
     // The same by a command, in the same audit log.
     fleet.ask(&["cancel", "ships"]);
     let action = &pages.get("/api/runs/ships")["actions"][0];

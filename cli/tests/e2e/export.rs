@@ -229,7 +229,7 @@ fn tokens_are_counted_with_the_given_tokenizer() {
         let mean = packing["mean"].as_f64().unwrap();
         assert!((300.0..2_500.0).contains(&mean), "{tokenizer}: {mean}");
         let card = fs::read_to_string(out.join("README.md")).unwrap();
-        assert!(card.contains("Packed into windows of 32768 tokens"), "{card}");
+        assert!(card.contains("Packed into windows of 32,768 tokens"), "{card}");
     }
 }
 
@@ -241,7 +241,7 @@ fn an_invalid_export_is_rejected_and_nothing_is_written() {
     let nowhere = dir.path().join("nowhere.json");
     fs::write(dir.path().join("bad.json"), "{}").unwrap();
     for (from, more, word) in [
-        (from, &["--format", "excel"][..], "want one of records, parquet, messages, openai, sharegpt, alpaca"),
+        (from, &["--format", "excel"][..], "expected one of records, parquet, messages, openai, sharegpt, alpaca"),
         (from, &["--validation", "0.9"], "expected a number from 0 to 0.5"),
         (from, &["--tokenizer", nowhere.to_str().unwrap()], "expected the tokenizer.json of a model"),
         (
@@ -296,7 +296,7 @@ fn the_report_of_a_corpus_matches_the_run_and_accepts_another_recipe() {
     let openai = dir.path().join("openai");
     let args = ["export", "--from", corpus.to_str().unwrap(), "-o", openai.to_str().unwrap(), "--format", "openai"];
     assert_eq!(run(args).code, Some(0));
-    for (folder, word) in [(openai.as_path(), "--format records"), (dir.path(), "want the output folder")] {
+    for (folder, word) in [(openai.as_path(), "--format records"), (dir.path(), "expected a complete output folder")] {
         let ended = run(["report", folder.to_str().unwrap()]);
         assert_eq!(ended.code, Some(2));
         assert!(ended.stderr.contains(word) && !folder.join("report.html").exists(), "{}", ended.stderr);

@@ -116,7 +116,7 @@ fn an_export_to_a_bucket_is_complete_and_a_second_one_uploads_only_changes() {
     // Objects of another run, or of no run, are not overwritten.
     let ended = export(&fleet, &s3, "s3://corpus/out");
     assert!(ended.code != Some(0) && ended.stderr.contains("which no export wrote"), "{}", ended.stderr);
-    for (place, says) in [("s3://nowhere/ships", "nowhere"), ("ftp://corpus/ships", "want s3://BUCKET/PREFIX")] {
+    for (place, says) in [("s3://nowhere/ships", "nowhere"), ("ftp://corpus/ships", "expected s3://BUCKET/PREFIX")] {
         let ended = export(&fleet, &s3, place);
         assert!(ended.code != Some(0) && ended.stderr.contains(says), "{}", ended.stderr);
         assert!(!ended.stderr.contains("hidden"), "{}", ended.stderr);

@@ -56,17 +56,17 @@ fn each_token_has_its_own_role_and_a_wrong_one_none() {
     fleet.ask(&["status", "--token-file", &token(OPERATOR)]);
     for (shown, says) in [
         (token(EXPIRED), "has expired"),
-        (token("somebody-0123456789abcdef"), "not known here"),
-        (token(WORKER), "for workers, and the call for operators"),
+        (token("somebody-0123456789abcdef"), "unknown token"),
+        (token(WORKER), "for workers, and the call requires one for operators"),
     ] {
         let error = fleet.rejected(&["status", "--token-file", &shown]);
-        assert!(error.contains(says) && error.contains("give"), "{error}");
+        assert!(error.contains(says) && error.contains("use"), "{error}");
         assert!(!error.contains("0123456789abcdef"), "{error}");
     }
     let error = fleet.rejected(&["status"]);
     assert!(error.contains("--token-file"), "{error}");
     let error = fleet.rejected(&["worker", "--engine", "mock", "--token-file", &token(OPERATOR)]);
-    assert!(error.contains("for operators, and the call for workers"), "{error}");
+    assert!(error.contains("for operators, and the call requires one for workers"), "{error}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! What a person does to documents: takes them up again, or ends them. Each document is changed in one atomic step of the
-//! store, and only as it was when it was looked at; a change that came first is looked at again.
+//! Requeues and cancels documents for an operator. Each document is changed by compare-and-swap; after a concurrent change
+//! it is read and decided on again.
+
+use std::fmt;
 
 use longhand_proto::{DocumentId, RunId};
 
-use crate::control::trace::{self, Trail};
+use crate::control::trace::{self, AttemptSpan};
 use crate::domain::document::Document;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
@@ -11,80 +13,97 @@ use crate::lifecycle::{NotAllowed, Transition};
 use crate::store::cas::{Written, cas_loop, read};
 use crate::store::{Filter, Record, Result, Store, StoreError};
 
-/// Documents looked at in one page.
+/// Documents of one page.
 const PAGE: u32 = 64;
 
-/// Which ended documents to take up again.
+/// Which ended documents to requeue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
-    /// All that failed. Rows that could not be read are passed over: there is nothing to write from.
+pub enum Selector {
+    /// All that failed. Bad rows are skipped: they have no instruction.
     Failed,
     /// All that this rule rejected.
     Rejected {
+        /// Name of the rule.
         rule: String,
     },
-    One(DocumentId),
-    /// At most some hundred at a time.
-    These {
+    /// This one.
+    Document(DocumentId),
+    /// These, at most some hundred per call.
+    Documents {
+        /// Their ids.
         ids: Vec<DocumentId>,
-        /// Which ones these are, for people.
-        words: String,
+        /// How they were selected, for the audit log.
+        description: String,
     },
 }
 
-/// How much of a document to write anew.
+/// For the audit log.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed => f.write_str("all failed"),
+            Self::Rejected { rule } => write!(f, "all rejected by {rule}"),
+            Self::Document(id) => id.fmt(f),
+            Self::Documents { description, .. } => f.write_str(description),
+        }
+    }
+}
+
+/// How much of a document to rewrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// What is missing of one that failed or was cancelled; all of any other, from a new plan on.
+pub enum RewriteScope {
+    /// Failed and cancelled documents continue where they ended; others start over with a new plan.
     AsNeeded,
-    /// From the section with this index on.
+    /// From the section with this index (from 0) on.
     From(usize),
-    /// The section with this index alone.
+    /// Only the section with this index (from 0).
     Only(usize),
 }
 
-/// What was done to a page of documents, or would be.
+/// What was done to a page of documents, or would be in a dry run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Requeued {
+    /// Requeued documents.
     pub documents: u64,
     /// Sections that stay.
     pub kept: u64,
-    /// Sections that are written again; the old ones go into the history.
+    /// Sections that are rewritten; the old ones move to the history.
     pub redone: u64,
+    /// Documents that cannot be requeued, with the reason.
     pub skipped: Vec<(DocumentId, String)>,
-    /// Where the next page begins; none after the last.
+    /// Cursor of the next page; none after the last.
     pub next: Option<u64>,
 }
 
-/// Takes a page of documents up again.
+/// Requeues a page of documents.
 ///
 /// # Errors
-/// No such run or document, or the store failed; what was done before stays done. A document that cannot be requeued is
-/// no error but [`Requeued::skipped`].
+/// There is no such run or document, or the store failed; what was done before stays done. A document that cannot be
+/// requeued is not an error: see [`Requeued::skipped`].
 pub async fn requeue(
     store: &dyn Store,
     run: &RunId,
-    which: &Which,
-    extent: Extent,
+    selector: &Selector,
+    scope: RewriteScope,
     after: Option<u64>,
     dry_run: bool,
 ) -> Result<Requeued> {
-    let (recipe, other_judge) = rules_of(store, run).await?;
+    let (recipe, other_judge) = run_rules(store, run).await?;
     let filter = |state, reason: Option<&String>| Filter { state: Some(state), reason: reason.cloned() };
-    let (records, next) = match which {
-        Which::One(id) => (vec![find(store, run, *id).await?], None),
-        Which::These { ids, .. } => {
+    let (records, next) = match selector {
+        Selector::Document(id) => (vec![find(store, run, *id).await?], None),
+        Selector::Documents { ids, .. } => {
             let mut records = Vec::with_capacity(ids.len());
             for id in ids {
                 records.push(find(store, run, *id).await?);
             }
             (records, None)
         }
-        Which::Failed => {
+        Selector::Failed => {
             let page = store.list(run, &filter(State::Failed, None), after, PAGE).await?;
             (page.records, page.next)
         }
-        Which::Rejected { rule } => {
+        Selector::Rejected { rule } => {
             let page = store.list(run, &filter(State::Rejected, Some(rule)), after, PAGE).await?;
             (page.records, page.next)
         }
@@ -92,7 +111,7 @@ pub async fn requeue(
     let mut done = Requeued { next, ..Requeued::default() };
     for record in records {
         let id = record.id;
-        match change(store, record, (dry_run, other_judge), |record| take_up(record, &recipe, extent)).await? {
+        match change(store, record, (dry_run, other_judge), |record| reopen(record, &recipe, scope)).await? {
             Ok((kept, redone)) => {
                 done.documents += 1;
                 done.kept += kept;
@@ -104,26 +123,26 @@ pub async fn requeue(
     Ok(done)
 }
 
-/// Ends one document.
+/// Cancels one document. The inner error says why it cannot be cancelled.
 ///
 /// # Errors
-/// No such document, or the store failed.
+/// There is no such document, or the store failed.
 pub async fn cancel(store: &dyn Store, run: &RunId, document: DocumentId) -> Result<Result<(), String>> {
     let record = find(store, run, document).await?;
-    Ok(change(store, record, (false, false), cancelled).await?.map(drop))
+    Ok(change(store, record, (false, false), cancel_document).await?.map(drop))
 }
 
-/// Ends a page of a run's unfinished documents; returns their number, and whether some are left.
+/// Cancels a page of a run's unfinished documents; returns their number, and whether some are left.
 ///
 /// # Errors
-/// No such run, or the store failed; what was done before stays done.
+/// There is no such run, or the store failed; what was done before stays done.
 pub async fn cancel_page(store: &dyn Store, run: &RunId) -> Result<(u64, bool)> {
     let mut done = 0;
-    // A document may move from one to the next while we look, so what is left is counted, not concluded.
+    // Documents change state meanwhile, so whether some are left is counted afterwards.
     for state in [State::Ready, State::Delayed, State::Leased] {
         let page = store.list(run, &Filter { state: Some(state), reason: None }, None, PAGE).await?;
         for record in page.records {
-            done += u64::from(change(store, record, (false, false), cancelled).await?.is_ok());
+            done += u64::from(change(store, record, (false, false), cancel_document).await?.is_ok());
         }
     }
     Ok((done, store.counts(run).await?.unfinished() > 0))
@@ -132,7 +151,7 @@ pub async fn cancel_page(store: &dyn Store, run: &RunId) -> Result<(u64, bool)> 
 /// The document of this run with this id.
 ///
 /// # Errors
-/// There is none: a document of another run is none of this one.
+/// There is none in this run, or the store failed.
 pub async fn find(store: &dyn Store, run: &RunId, id: DocumentId) -> Result<Record> {
     if store.run(run).await?.is_none() {
         return Err(StoreError::NotFound { kind: "run", name: run.to_string() });
@@ -141,18 +160,18 @@ pub async fn find(store: &dyn Store, run: &RunId, id: DocumentId) -> Result<Reco
     record.ok_or_else(|| StoreError::NotFound { kind: "document", name: format!("{id} in run {run}") })
 }
 
-/// The run's recipe, and whether votes are for another model than the texts.
-async fn rules_of(store: &dyn Store, run: &RunId) -> Result<(Recipe, bool)> {
+/// The run's recipe, and whether it requires another model for votes than for texts.
+async fn run_rules(store: &dyn Store, run: &RunId) -> Result<(Recipe, bool)> {
     let stored = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
     let recipe = Recipe::from_toml(&stored.recipe);
     let recipe = recipe.map_err(|error| StoreError::Refused(format!("run {run}: {error}")))?;
-    Ok((recipe, !stored.terms.judge.is_empty()))
+    Ok((recipe, !stored.policy.judge.is_empty()))
 }
 
-/// Sections that stay, and sections that are written again.
+/// Sections that stay, and sections that are rewritten.
 type Amount = (u64, u64);
 
-/// Decides on the document as it is and writes the decision, unless something else was written meanwhile.
+/// Decides on the document as it is now and writes the decision, with its trace; in a dry run only decides.
 async fn change(
     store: &dyn Store,
     record: Record,
@@ -164,55 +183,55 @@ async fn change(
     }
     Ok(match cas_loop(store, record, other_judge, decide).await? {
         Ok(Written { before, document, state, value }) => {
-            tell(store, &before, &document, state).await;
+            emit_trace(store, &before, &document, state).await;
             Ok(value)
         }
         Err(reason) => Err(reason),
     })
 }
 
-/// Writes into the trace what was done. It is done: a store that fails now changes nothing of that.
-async fn tell(store: &dyn Store, record: &Record, after: &Document, state: State) {
+/// Emits the spans of a change that is done. A failing store costs a span, not the change.
+async fn emit_trace(store: &dyn Store, record: &Record, after: &Document, state: State) {
     let what = if state == State::Ready { "requeued" } else { "cancelled" };
     if let (Some(grant), Ok(before)) = (&record.lease, read(record)) {
-        match Trail::of(store, record.counters, grant, &before).await {
-            Ok(Some(trail)) => trail.released("taken back", state),
+        match AttemptSpan::of(store, record.counters, grant, &before).await {
+            Ok(Some(span)) => span.released("taken back", state),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, document = %record.id, "an attempt is missing in its document's trace")
             }
         }
     }
-    trace::by_hand(after, what);
+    trace::operator_action(after, what);
 }
 
-fn take_up(record: &Record, recipe: &Recipe, extent: Extent) -> Result<(Document, State, Amount), String> {
+fn reopen(record: &Record, recipe: &Recipe, scope: RewriteScope) -> Result<(Document, State, Amount), String> {
     let mut document = read(record)?;
     let before = document.sections().len() as u64;
-    let applied = match extent {
-        Extent::AsNeeded => document.requeue(recipe, None),
-        Extent::From(section) => document.requeue(recipe, Some(section)),
-        Extent::Only(section) => document.rewrite(section),
+    let applied = match scope {
+        RewriteScope::AsNeeded => document.requeue(recipe, None),
+        RewriteScope::From(section) => document.requeue(recipe, Some(section)),
+        RewriteScope::Only(section) => document.rewrite(section),
     };
-    let Transition::NextTask = applied.map_err(told)? else {
-        return Err("it cannot be taken up again".into());
+    let Transition::NextTask = applied.map_err(message)? else {
+        return Err("the document cannot be requeued".into());
     };
-    let kept = match extent {
-        Extent::Only(_) => before - 1,
-        Extent::AsNeeded | Extent::From(_) => document.sections().len() as u64,
+    let kept = match scope {
+        RewriteScope::Only(_) => before - 1,
+        RewriteScope::AsNeeded | RewriteScope::From(_) => document.sections().len() as u64,
     };
     Ok((document, State::Ready, (kept, before - kept)))
 }
 
-fn cancelled(record: &Record) -> Result<(Document, State, Amount), String> {
+fn cancel_document(record: &Record) -> Result<(Document, State, Amount), String> {
     let mut document = read(record)?;
-    let Transition::Ended { state, .. } = document.cancel().map_err(told)? else {
-        return Err("it cannot be cancelled".into());
+    let Transition::Ended { state, .. } = document.cancel().map_err(message)? else {
+        return Err("the document cannot be cancelled".into());
     };
     let kept = document.sections().len() as u64;
     Ok((document, state, (kept, 0)))
 }
 
-fn told(refused: NotAllowed) -> String {
+fn message(refused: NotAllowed) -> String {
     refused.to_string()
 }

@@ -1,4 +1,4 @@
-//! What moves documents: submission, the gRPC services, the sweeper, what an operator does.
+//! Everything that changes documents: submission, gRPC services, sweeper, operator actions; with metrics and traces.
 
 pub mod admin;
 pub mod metrics;
@@ -6,3 +6,4 @@ pub mod rpc;
 pub mod submit;
 pub mod sweeper;
 pub mod trace;
+pub mod wire;

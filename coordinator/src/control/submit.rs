@@ -1,4 +1,4 @@
-//! Submitting an instruction set as a run: every row becomes a document, the bad ones too.
+//! Submits an instruction set as a run: every row becomes one document per candidate; a bad row becomes a failed one.
 
 use longhand_proto::{DocumentId, RunId};
 
@@ -7,55 +7,81 @@ use crate::corpus::{Archive, CorpusError};
 use crate::domain::document::{BAD_ROW, Document};
 use crate::domain::instruction::{BadRow, Instruction};
 use crate::domain::recipe::{Method, Recipe};
-use crate::store::{NewDocument, Run, Store, StoreError, Submitted, Terms};
+use crate::store::{NewDocument, Run, RunPolicy, Store, StoreError, Submitted};
 
-/// Documents written to the store in one step.
+/// Documents inserted in one step.
 const BATCH: usize = 256;
-/// Bytes after which a step is written even if it holds fewer: instructions may be megabytes long.
+/// Bytes after which a step is written even with fewer documents: instructions may have megabytes.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// What is submitted under one name.
+/// A run to create.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSpec {
+    /// Its name.
     pub id: RunId,
+    /// How documents are written and filtered.
     pub recipe: Recipe,
+    /// Seed of all sampling.
     pub seed: u64,
-    /// Documents written for each instruction.
+    /// Documents per instruction.
     pub candidates: u32,
-    pub terms: Terms,
+    /// Priority and required models.
+    pub policy: RunPolicy,
 }
 
+/// Result of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SubmitReport {
-    /// Documents that are new in the store, those of bad rows included.
+    /// Documents that were added to the store, including those of bad rows.
     pub inserted: u64,
-    /// Documents that were there already, left as they were.
+    /// Documents that existed already; they are unchanged.
     pub existing: u64,
-    /// Rows that could not be read: each is a failed document.
+    /// Invalid rows: each is a failed document.
     pub bad_rows: u64,
 }
 
+/// Why a submission failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
+    /// The run exists with another recipe or seed.
     #[error(
-        "run {run} was submitted with {what} {stored}, not {given}; give this submission another run id, or the {what} of the run"
+        "run {run} exists with {what} {stored}, not {given}; submit under another run id, or with the {what} of the run"
     )]
-    Differs { run: RunId, what: &'static str, stored: String, given: String },
-    #[error("run {0} is paused and takes no documents: `longhand resume {0}` first, or submit under another run id")]
+    Differs {
+        /// The run.
+        run: RunId,
+        /// `recipe` or `seed`.
+        what: &'static str,
+        /// The run's value: for a recipe its hash.
+        stored: String,
+        /// The submitted value.
+        given: String,
+    },
+    /// The run is paused.
+    #[error("run {0} is paused; run `longhand resume {0}` first, or submit under another run id")]
     Paused(RunId),
-    #[error("document of line {line} cannot be stored: {source}")]
-    Document { line: u64, source: serde_json::Error },
-    #[error("the archive of accepted documents: {0}")]
+    /// A document has no JSON form.
+    #[error("the document of line {line} cannot be stored: {source}")]
+    Document {
+        /// Line of the input file, from 1.
+        line: u64,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The archive cannot be read.
+    #[error("the archive of accepted documents cannot be read: {0}")]
     Archive(#[from] CorpusError),
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Creates the run unless it exists, and adds the documents that are not there yet. May be repeated: the same rows
-/// name the same documents, so a submission that was cut short is finished by the next one.
+/// Creates the run unless it exists, and adds the documents that do not exist yet. Idempotent: the same rows have the same
+/// document ids, so an interrupted submission is completed by repeating it.
 ///
 /// # Errors
-/// A run of this id has another recipe or seed (nothing was changed), or the store failed (what was added stays).
+/// The run exists with another recipe or seed, or is paused (nothing was changed), or the store failed (what was added
+/// stays).
 pub async fn submit(
     store: &dyn Store,
     spec: &RunSpec,
@@ -83,7 +109,7 @@ pub async fn submit(
 /// Creates the run unless it exists; returns it as it is stored.
 ///
 /// # Errors
-/// A run of this id has another recipe or seed, or is paused (nothing was changed), or the store failed.
+/// The run exists with another recipe or seed, or is paused (nothing was changed), or the store failed.
 pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitError> {
     let run = Run {
         id: spec.id.clone(),
@@ -91,7 +117,7 @@ pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitErro
         recipe_hash: spec.recipe.hash(),
         seed: spec.seed,
         created_ms: store.now_ms().await?,
-        terms: spec.terms.clone(),
+        policy: spec.policy.clone(),
         paused: false,
     };
     let stored = store.create_run(&run).await?;
@@ -109,11 +135,11 @@ pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitErro
     Ok(stored)
 }
 
-/// Adds the documents of some rows to a run that exists. Those that are new, but that the archive holds, are at their
-/// end at once: they were accepted before the store lost them.
+/// Adds the documents of some rows to an existing run. New documents that are in the archive are restored from it: they
+/// were accepted before the store lost them.
 ///
 /// # Errors
-/// There is no such run, it is paused, or the store failed. What was added stays; the call may be repeated.
+/// There is no such run, it is paused, or store or archive failed. What was added stays; the call may be repeated.
 pub async fn add_rows(
     store: &dyn Store,
     run: &RunId,
@@ -137,7 +163,7 @@ pub async fn add_rows(
         let ids: Vec<DocumentId> = new.iter().map(|document| document.id).collect();
         let restored = archive.restore(store, &run.id, &ids).await?;
         if restored > 0 {
-            tracing::info!(run = %run.id, restored, "documents taken from the archive: the store had lost them");
+            tracing::info!(run = %run.id, restored, "documents restored from the archive");
         }
     }
     Ok(submitted)
@@ -159,26 +185,26 @@ async fn add(
     Ok(())
 }
 
-/// Adds documents, and begins the traces of those that were not there yet.
+/// Adds documents, and starts the traces of those that did not exist yet.
 async fn insert(store: &dyn Store, run: &RunId, documents: &[NewDocument]) -> Result<Submitted, StoreError> {
     let submitted = store.submit(run, documents).await?;
-    if submitted.inserted == 0 || !longhand_proto::trace::is_on() {
+    if submitted.inserted == 0 || !longhand_proto::trace::is_enabled() {
         return Ok(submitted);
     }
     for new in documents {
-        // One that was there before has the trace that it had.
+        // An existing document keeps its trace.
         let stored = if submitted.existing == 0 { None } else { store.get(new.id).await? };
         let body = stored.as_ref().map_or(&new.body, |record| &record.body);
         if *body == new.body
             && let Ok(document) = serde_json::from_str::<Document>(body)
         {
-            trace::submitted(&document);
+            trace::document_submitted(&document);
         }
     }
     Ok(submitted)
 }
 
-/// The documents of one row: one for each candidate, or the one that says what was wrong with it.
+/// The documents of one row: one per candidate, or the failed one of a bad row.
 fn documents(
     run: &RunId,
     method: Method,
@@ -193,12 +219,12 @@ fn documents(
     };
     match row {
         Err(bad) => {
-            let document = Document { traceparent: trace::mint(), ..Document::bad_row(run, &bad) };
+            let document = Document { traceparent: trace::new_trace(), ..Document::bad_row(run, &bad) };
             Ok(vec![new(&document, Some(BAD_ROW.to_owned()))?])
         }
         Ok(instruction) => (0..candidates)
             .map(|candidate| {
-                let document = Document::begin(run, method, instruction.clone(), candidate, seed, trace::mint());
+                let document = Document::begin(run, method, instruction.clone(), candidate, seed, trace::new_trace());
                 new(&document, None)
             })
             .collect(),

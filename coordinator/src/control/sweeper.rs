@@ -1,29 +1,31 @@
-//! The one timer: takes leases away that ran out, or that are renewed without progress.
+//! Revokes expired leases, and leases that are renewed without progress. Runs periodically, and audits the store's
+//! indexes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use longhand_proto::{RunId, chance, clock};
+use longhand_proto::{RunId, clock, rng};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::rpc::Coordinator;
-use crate::control::trace::Trail;
+use crate::control::trace::AttemptSpan;
 use crate::domain::document::Document;
 use crate::domain::state::State;
 use crate::store::{Counters, SweepLimits, Swept};
 
-/// Documents touched in one atomic step: long enough to be cheap, short enough not to hold up calls.
+/// Documents of one atomic step: enough to be cheap, few enough not to delay calls.
 const BATCH: u32 = 128;
 
+/// Intervals and limits of the sweeper.
 #[derive(Debug, Clone)]
 pub struct SweeperOptions {
-    /// Mean time between sweeps. Replicas need no turn: each sweep re-checks what it takes away.
+    /// Mean time between sweeps. Replicas may sweep at the same time: each step checks the leases that it revokes.
     pub every: Duration,
-    /// Leases of one task that may be lost before the document fails as poison.
+    /// Lost leases of one task after which its document fails as `poison`.
     pub max_losses: u32,
-    /// Time without a new token after which a renewed lease is taken away too. Longer than the longest prefill.
+    /// Time without a new token after which a renewed lease is revoked. Longer than the longest prefill.
     pub no_progress: Duration,
-    /// Mean time between two comparisons of all indexes with the documents. They are looked at, not repaired.
+    /// Mean time between audits: all indexes are compared with the documents, and differences are reported, not repaired.
     pub audit: Duration,
 }
 
@@ -38,52 +40,52 @@ impl Default for SweeperOptions {
     }
 }
 
-/// Sweeps until `shutdown` is cancelled. An error is logged and tried again at the next turn: nothing is lost by it.
+/// Sweeps until `shutdown` is cancelled. After an error the next sweep tries again: nothing is lost.
 ///
-/// The first turn comes after one whole lease, so that workers that outlived the last coordinator find time to renew.
+/// The first sweep waits for one lease, so that workers that survived a coordinator's restart have time to renew.
 pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: CancellationToken) {
     let mut pause = coordinator.options().lease.max(options.every);
     let mut known = BTreeSet::new();
-    let mut audit_at = clock::now() + chance::around(options.audit);
+    let mut audit_at = clock::now() + rng::around(options.audit);
     while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        pause = chance::around(options.every);
+        pause = rng::around(options.every);
         match sweep(&coordinator, &options).await {
             Ok(0) => {}
-            Ok(swept) => tracing::info!(swept, "leases taken away"),
-            Err(error) => tracing::warn!(%error, "sweep failed; will be tried again"),
+            Ok(swept) => tracing::info!(swept, "leases revoked"),
+            Err(error) => tracing::warn!(%error, "sweep failed; retrying at the next interval"),
         }
-        if let Err(error) = miss(&coordinator, &mut known).await {
-            tracing::debug!(%error, "the runs were not looked at; will be tried again");
+        if let Err(error) = detect_missing_runs(&coordinator, &mut known).await {
+            tracing::debug!(%error, "runs could not be listed; retrying at the next interval");
         }
         if clock::now() >= audit_at {
-            audit_at = clock::now() + chance::around(options.audit);
+            audit_at = clock::now() + rng::around(options.audit);
             if let Err(error) = audit(&coordinator).await {
-                tracing::warn!(%error, "audit failed; will be tried again");
+                tracing::warn!(%error, "audit failed; retrying at the next interval");
             }
         }
     }
 }
 
-/// Runs are never taken out of a store. One that was there and is not any more tells that the store was emptied or set
-/// back, or is another one: its workers would only hear that their leases are not known.
-async fn miss(coordinator: &Coordinator, known: &mut BTreeSet<RunId>) -> crate::store::Result<()> {
+/// Reports runs that disappeared. Runs are never deleted, so the store was emptied, restored to an older state, or
+/// replaced; without this, workers would only be told that their leases are unknown.
+async fn detect_missing_runs(coordinator: &Coordinator, known: &mut BTreeSet<RunId>) -> crate::store::Result<()> {
     let now: BTreeSet<RunId> = coordinator.store().runs().await?.into_iter().map(|run| run.id).collect();
     for run in known.difference(&now) {
         tracing::error!(
             %run,
-            "the store no longer knows this run: it was emptied or set back. Submit its file again under the same run id; \
-             documents that --archive holds are not written again"
+            "the run is no longer in the store: the store was emptied or restored to an older state. Submit its file again \
+             under the same run id (documents in --archive are not written again)"
         );
     }
-    coordinator.note_runs(known.difference(&now).cloned(), &now);
+    coordinator.note_lost_runs(known.difference(&now).cloned(), &now);
     *known = now;
     Ok(())
 }
 
-/// Takes away all leases that are due now; returns how many.
+/// Revokes all leases that are due now; returns their number.
 ///
 /// # Errors
-/// The store failed; what was swept before it stays swept.
+/// The store failed; leases that were revoked before stay revoked.
 pub async fn sweep(coordinator: &Coordinator, options: &SweeperOptions) -> crate::store::Result<usize> {
     let limits = SweepLimits {
         max_losses: options.max_losses,
@@ -95,7 +97,7 @@ pub async fn sweep(coordinator: &Coordinator, options: &SweeperOptions) -> crate
         let swept = coordinator.store().sweep(&limits).await?;
         total += swept.len();
         for swept in &swept {
-            lost(coordinator, swept).await;
+            record_loss(coordinator, swept).await;
         }
         coordinator.wake(swept.iter().filter(|swept| swept.state == State::Ready).count());
         if swept.len() < BATCH as usize {
@@ -114,30 +116,38 @@ async fn audit(coordinator: &Coordinator) -> crate::store::Result<()> {
         let found = store.audit(&run.id, false).await?;
         coordinator.metrics().audited(found.mismatches.len());
         for mismatch in &found.mismatches {
-            tracing::error!(run = %run.id, mismatch, "the store contradicts itself");
+            tracing::error!(run = %run.id, mismatch, "store index mismatch");
         }
     }
     Ok(())
 }
 
-/// Counts the loss, and writes the attempt into the document's trace: the worker that held the lease may never say a word
-/// again.
-async fn lost(coordinator: &Coordinator, swept: &Swept) {
+/// Counts a lost lease and emits the span of its attempt: the worker may never report it.
+async fn record_loss(coordinator: &Coordinator, swept: &Swept) {
     let store = coordinator.store().as_ref();
-    let record = store.get(swept.document).await.ok().flatten();
-    let document = record.as_ref().and_then(|record| serde_json::from_str::<Document>(&record.body).ok());
+    let record = store.get(swept.document).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, document = %swept.document, "the document of a lost lease could not be read from the store");
+        None
+    });
+    let document = record.as_ref().and_then(|record| match record.document() {
+        Ok(document) => Some(document),
+        Err(error) => {
+            tracing::warn!(%error, document = %swept.document, "the document of a lost lease cannot be read");
+            None
+        }
+    });
     coordinator.metrics().lost(document.as_ref().map(|document| document.current().0), swept.state);
     let trace_id = document.as_ref().map(Document::trace_id).unwrap_or_default();
     tracing::info!(
         run = %swept.run, document = %swept.document, trace_id, lease = %swept.lease.id, worker = %swept.lease.worker,
-        state = swept.state.as_str(), "lease taken away: it ran out, or made no progress"
+        state = swept.state.as_str(), "lease revoked: expired, or no progress"
     );
     let (Some(record), Some(document)) = (record, document) else { return };
-    // As they were before this loss was counted.
+    // The counters before this loss.
     let counters = Counters { losses: record.counters.losses.saturating_sub(1), ..record.counters };
-    match Trail::of(store, counters, &swept.lease, &document).await {
-        Ok(Some(trail)) => trail.lost(swept.state),
+    match AttemptSpan::of(store, counters, &swept.lease, &document).await {
+        Ok(Some(span)) => span.lost(swept.state),
         Ok(None) => {}
-        Err(error) => tracing::warn!(%error, trace_id, "a lost attempt is missing in its document's trace"),
+        Err(error) => tracing::warn!(%error, trace_id, "the span of a lost attempt is missing in the trace"),
     }
 }

@@ -4,13 +4,13 @@ use std::fmt::Write;
 
 use longhand_proto::task::ModelInfo;
 
-use super::{Format, Stats};
+use super::{Format, Stats, grouped, plural};
 use crate::domain::recipe::{JudgeRules, Recipe};
 use crate::domain::rule::Bound;
 use crate::lifecycle::SCORE_QUALITY;
 use crate::text::filter;
 
-/// The card. `model` is what wrote the accepted documents, if there are any.
+/// The card. `model` is the model of the first accepted document, if there is one.
 pub(super) fn text(stats: &Stats, recipe: &Recipe, format: Format, model: Option<&ModelInfo>) -> String {
     let mut out = String::new();
     write(&mut out, stats, recipe, format, model).expect("a String takes all that is written");
@@ -29,13 +29,22 @@ fn write(
     writeln!(out, "# Run {}\n", stats.run)?;
     writeln!(
         out,
-        "{accepted} long documents for supervised fine-tuning, written by [AgentWrite](https://arxiv.org/abs/2408.07055) \
-         with Longhand {}: a model made a plan for each instruction, then wrote the plan's steps one after the other, \
-         each with all the text before it in view. Rules then chose what is kept.\n",
+        "{} for supervised fine-tuning, generated with [AgentWrite](https://arxiv.org/abs/2408.07055) by Longhand {}. For each \
+         instruction, a model made a plan and then wrote the sections of the plan in order, with the text so far in the prompt. \
+         Filters then selected the documents.\n",
+        plural(accepted, "long document"),
         longhand_proto::build()
     )?;
 
-    writeln!(out, "## What is in it\n")?;
+    contents(out, stats)?;
+    packing(out, stats)?;
+    filters(out, stats, recipe)?;
+    provenance(out, stats, recipe, model)?;
+    files(out, stats, format)
+}
+
+fn contents(out: &mut String, stats: &Stats) -> std::fmt::Result {
+    writeln!(out, "## Contents\n")?;
     writeln!(out, "| documents | |\n| --- | ---: |")?;
     let counts = &stats.documents;
     for (name, count) in [
@@ -45,72 +54,66 @@ fn write(
         ("cancelled", counts.cancelled),
         ("unfinished", counts.unfinished()),
     ] {
-        writeln!(out, "| {name} | {count} |")?;
+        writeln!(out, "| {name} | {} |", grouped(count))?;
     }
     let languages: Vec<String> =
-        stats.languages.iter().map(|(language, count)| format!("{count} {language}")).collect();
+        stats.languages.iter().map(|(language, count)| format!("{} {language}", grouped(*count))).collect();
     if !languages.is_empty() {
-        writeln!(out, "\nBy language: {}.", languages.join(", "))?;
+        writeln!(out, "\nLanguages: {}.", languages.join(", "))?;
     }
     writeln!(
         out,
-        "\nWords of a document: mean {:.0}, least {}, most {}.",
-        stats.words.mean, stats.words.min, stats.words.max
+        "\nWords per document: mean {}, minimum {}, maximum {}.",
+        grouped(stats.words.mean.round() as u64),
+        grouped(stats.words.min.into()),
+        grouped(stats.words.max.into())
     )?;
     if let Some(score) = stats.score_length {
-        writeln!(out, "Length score S_l of those that state a length: mean {score:.1} of 100.")?;
+        writeln!(out, "Mean length score S_l of documents with a requested length: {score:.1} of 100.")?;
     }
     if let Some(score) = stats.score_quality {
         writeln!(
             out,
-            "Quality score S_q, by {} votes of a judge ({} of them could not be read): mean {score:.1} of 100.",
-            stats.votes, stats.votes_unread
+            "Mean quality score S_q: {score:.1} of 100 ({} of a judge model, {} invalid).",
+            plural(stats.votes, "vote"),
+            grouped(stats.votes_unread)
         )?;
     }
     writeln!(out, "\n| words | documents |\n| --- | ---: |")?;
     for bin in &stats.words.bins {
+        let (from, count) = (grouped(bin.from.into()), grouped(bin.count));
         match bin.to {
-            Some(to) => writeln!(out, "| {} to {} | {} |", bin.from, to - 1, bin.count)?,
-            None => writeln!(out, "| {} and more | {} |", bin.from, bin.count)?,
+            Some(to) => writeln!(out, "| {from} to {} | {count} |", grouped(u64::from(to) - 1))?,
+            None => writeln!(out, "| {from} or more | {count} |")?,
         }
     }
-
-    packing(out, stats)?;
-    filters(out, stats, recipe)?;
-    provenance(out, stats, recipe, model)?;
-    files(out, stats, format)
+    Ok(())
 }
 
 fn files(out: &mut String, stats: &Stats, format: Format) -> std::fmt::Result {
-    let splits: Vec<String> = stats.splits.iter().map(|(split, rows)| format!("{rows} rows for {split}")).collect();
-    let rows = match format {
-        Format::Records => "whole records, as Parquet and as JSON lines",
-        Format::Parquet => "whole records, as Parquet",
-        Format::Messages => "`id` and `messages` of each record",
-        Format::OpenAi => "`messages` of each record",
-        Format::ShareGpt => "`id` and `conversations` (from, value) of each record",
-        Format::Alpaca => "`id`, `instruction`, `input`, `output`, `system` and `history` of each record",
-        Format::Dpo(_) => {
-            "pairs of the best candidate of an instruction and one that scored less: `prompt`, `chosen`, `rejected`"
-        }
-    };
+    let splits: Vec<String> =
+        stats.splits.iter().map(|(split, rows)| format!("{} in `{split}`", plural(*rows, "row"))).collect();
     writeln!(
         out,
-        "\n## Files\n\n`data/` holds {rows}: {}. `rejected.jsonl` has every document that a rule dropped, with rule, value \
-         and threshold; `failed.jsonl` every one that could not be written, with its error and attempts; `stats.json` all \
-         figures; `recipe.toml` the recipe as used, templates included; `dataset_info.json` names the data files for \
-         LLaMA-Factory.",
+        "\n## Files\n\n\
+         - `data/`: {} ({})\n\
+         - `rejected.jsonl`: documents that a rule rejected, with rule, value and threshold\n\
+         - `failed.jsonl`: documents that could not be finished, with error and attempts\n\
+         - `stats.json`: all figures of the run\n\
+         - `recipe.toml`: the recipe as used, prompt templates included\n\
+         - `dataset_info.json`: the data files for LLaMA-Factory",
+        format.contents(),
         splits.join(", ")
     )?;
     if stats.splits.contains_key("validation") {
-        writeln!(out, "\nInstructions that say nearly the same stand all in `train` or all in `validation`.")?;
+        writeln!(out, "\nSimilar instructions are all in `train` or all in `validation`.")?;
     }
-    if matches!(format, Format::Records | Format::Parquet) {
+    if format.has_whole_records() {
         writeln!(
             out,
-            "\nA record has `messages` (its last turn is the document), `plan`, `sections` with words, tokens, seed and \
-             worker of each, `length` (words asked for), `response_length` (words written), `score_length`, \
-             `score_quality` with the votes in `judge`, and `provenance`."
+            "\nA record has `messages` (the last message is the document), `plan`, `sections` with words, tokens, seed and worker \
+             of each, `length` (words requested), `response_length` (words written), `score_length`, `score_quality` with the \
+             votes in `judge`, and `provenance`."
         )?;
     }
     Ok(())
@@ -120,23 +123,27 @@ fn packing(out: &mut String, stats: &Stats) -> std::fmt::Result {
     let Some(packing) = &stats.packing else { return Ok(()) };
     writeln!(
         out,
-        "\nTokens of a record by {}: mean {:.0}, median {}, 95 % up to {}, most {}. Packed into windows of {} tokens, the \
-         records need {} windows, which are {:.1} % full; {} records are longer than a window.",
+        "\nTokens per record ({}): mean {}, median {}, 95th percentile {}, maximum {}. Packed into windows of {} tokens, the \
+         records fill {} to {:.1} %; {} longer than a window.",
         packing.tokenizer,
-        packing.mean,
-        packing.median,
-        packing.p95,
-        packing.max,
-        packing.window,
-        packing.windows,
+        grouped(packing.mean.round() as u64),
+        grouped(packing.median.into()),
+        grouped(packing.p95.into()),
+        grouped(packing.max.into()),
+        grouped(packing.window.into()),
+        plural(packing.windows, "window"),
         packing.fill * 100.0,
-        packing.too_long
+        if packing.too_long == 1 {
+            "1 record is".into()
+        } else {
+            format!("{} are", plural(packing.too_long, "record"))
+        }
     )
 }
 
 fn header(out: &mut String, stats: &Stats, format: Format, accepted: u64) -> std::fmt::Result {
     writeln!(out, "---")?;
-    // Whoever publishes the corpus chooses: it depends on the model's licence and the instructions'.
+    // To be chosen by the publisher: it depends on the licences of the model and of the instructions.
     writeln!(out, "license: other")?;
     writeln!(out, "license_name: see-provenance")?;
     if !stats.languages.is_empty() {
@@ -156,16 +163,17 @@ fn header(out: &mut String, stats: &Stats, format: Format, accepted: u64) -> std
     writeln!(out, "size_categories:\n- {size}")?;
     writeln!(out, "tags:\n- long-form\n- synthetic\n- sft")?;
     writeln!(out, "configs:\n- config_name: default\n  data_files:")?;
-    let ending = format.endings().last().copied().unwrap_or_default();
+    let extension = format.extensions().last().copied().unwrap_or_default();
     for split in stats.splits.keys() {
-        writeln!(out, "  - split: {split}\n    path: data/{split}-*.{ending}")?;
+        writeln!(out, "  - split: {split}\n    path: data/{split}-*.{extension}")?;
     }
     writeln!(out, "---\n")
 }
 
 fn filters(out: &mut String, stats: &Stats, recipe: &Recipe) -> std::fmt::Result {
-    writeln!(out, "\n## How it was chosen\n\n| rule | of | threshold | dropped |\n| --- | --- | --- | ---: |")?;
-    for rule in filter::all() {
+    writeln!(out, "\n## Filters\n\n| rule | measures | threshold | rejected |\n| --- | --- | --- | ---: |")?;
+    let rules = filter::all;
+    for rule in rules() {
         let threshold = rule.threshold(&recipe.filters).map_or_else(
             || "off".to_owned(),
             |threshold| match rule.bound {
@@ -173,46 +181,50 @@ fn filters(out: &mut String, stats: &Stats, recipe: &Recipe) -> std::fmt::Result
                 Bound::AtMost => format!("at most {threshold}"),
             },
         );
-        let dropped = stats.rejected.get(rule.name).unwrap_or(&0);
-        writeln!(out, "| {} | {} | {threshold} | {dropped} |", rule.name, rule.measures)?;
+        let rejected = grouped(*stats.rejected.get(rule.name).unwrap_or(&0));
+        writeln!(out, "| {} | {} | {threshold} | {rejected} |", rule.name, rule.measures)?;
     }
-    let dropped = stats.rejected.get(SCORE_QUALITY).unwrap_or(&0);
-    writeln!(out, "| {SCORE_QUALITY} | S_q of the judge's votes | {} | {dropped} |", judged(&recipe.judge))?;
-    for (rule, dropped) in
-        stats.rejected.iter().filter(|(name, _)| filter::all().all(|rule| rule.name != *name) && *name != SCORE_QUALITY)
+    let rejected = grouped(*stats.rejected.get(SCORE_QUALITY).unwrap_or(&0));
+    writeln!(out, "| {SCORE_QUALITY} | S_q of the judge's votes | {} | {rejected} |", judge_threshold(&recipe.judge))?;
+    for (rule, rejected) in
+        stats.rejected.iter().filter(|(name, _)| rules().all(|rule| rule.name != *name) && *name != SCORE_QUALITY)
     {
-        writeln!(out, "| {rule} | | see recipe.toml | {dropped} |")?;
+        writeln!(out, "| {rule} | | see recipe.toml | {} |", grouped(*rejected))?;
     }
-    writeln!(out, "\nRules are asked in this order; a document counts under the first that drops it.")
+    writeln!(out, "\nRules are applied in this order; a document counts for the first rule that rejects it.")
 }
 
-fn judged(rules: &JudgeRules) -> String {
+fn judge_threshold(rules: &JudgeRules) -> String {
     match rules {
         JudgeRules { votes: 0, .. } => "off".into(),
-        JudgeRules { votes, min, .. } if *min > 0.0 => format!("at least {min} ({votes} votes)"),
-        JudgeRules { votes, .. } => format!("noted ({votes} votes)"),
+        JudgeRules { votes, min, .. } if *min > 0.0 => {
+            format!("at least {min} ({})", plural(u64::from(*votes), "vote"))
+        }
+        JudgeRules { votes, .. } => format!("recorded only ({})", plural(u64::from(*votes), "vote")),
     }
 }
 
 fn provenance(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&ModelInfo>) -> std::fmt::Result {
-    writeln!(out, "\n## How it was made\n")?;
+    writeln!(out, "\n## Provenance\n")?;
     if let Some(model) = model {
-        writeln!(out, "- Model: {} (licence: {})", model.name, known(&model.licence))?;
-        writeln!(out, "- Weights: `{}`", known(&model.weights_hash))?;
-        writeln!(out, "- Engine: {} on {}", known(&model.engine), known(&model.device))?;
+        writeln!(out, "- Model: {} (licence: {})", model.name, or_not_stated(&model.licence))?;
+        writeln!(out, "- Weights: `{}`", or_not_stated(&model.weights_hash))?;
+        writeln!(out, "- Engine: {} on {}", or_not_stated(&model.engine), or_not_stated(&model.device))?;
     }
     writeln!(out, "- Recipe: {} (`{}`)", recipe.name, stats.recipe_hash)?;
     writeln!(out, "- Seed: {}", stats.seed)?;
     for (source, count) in &stats.sources {
-        writeln!(out, "- Instructions: {count} from {source}")?;
+        writeln!(out, "- Instructions: {} from {source}", grouped(*count))?;
     }
     writeln!(
         out,
-        "- Tokens: {} generated, {} of prompts, {} of those from the prefix cache",
-        stats.tokens.generated, stats.tokens.prompt, stats.tokens.cached
+        "- Tokens: {} generated, {} in prompts, of which {} from the prefix cache",
+        grouped(stats.tokens.generated),
+        grouped(stats.tokens.prompt),
+        grouped(stats.tokens.cached)
     )
 }
 
-fn known(text: &str) -> &str {
+fn or_not_stated(text: &str) -> &str {
     if text.is_empty() { "not stated" } else { text }
 }

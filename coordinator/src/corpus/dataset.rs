@@ -1,8 +1,8 @@
-//! `data/train-XXXXX-of-NNNNN.parquet` and `.jsonl`, and `validation-...` beside them: the same records in the same order,
-//! in the files that the format has.
+//! Writes `data/train-XXXXX-of-NNNNN.parquet` and `.jsonl`, and `validation-...`: the same records in the same order in each
+//! file type of the format.
 //!
-//! The columns are typed and the same in every file, so readers need not guess. JSON has no type for an open set of
-//! keys: a row's `metadata` is an object in JSONL and the JSON text of it in Parquet.
+//! Columns are typed and the same in every file. Parquet has no type for an open set of keys: a row's `metadata` is an object
+//! in JSONL and its JSON text in Parquet.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -21,27 +21,28 @@ use super::{CorpusError, Format, Result};
 
 /// Records of one decoded batch.
 const BATCH: usize = 32;
-/// A row group is held in memory until it is full.
+/// Size of a row group, which is held in memory until it is full.
 const ROW_GROUP_BYTES: usize = 32 * 1024 * 1024;
 
-/// When the next file begins.
+/// Greatest size of a data file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Rows of a file.
     pub records: u64,
-    /// Of the rows as JSON.
+    /// Bytes of the rows as JSON.
     pub bytes: u64,
 }
 
 impl Default for Limits {
-    /// Files of a size that is easy to move; one holds LongWriter-6k.
+    /// One file holds LongWriter-6k.
     fn default() -> Self {
         Self { records: 10_000, bytes: 256 * 1024 * 1024 }
     }
 }
 
-/// Writes files under temporary names, as their number stands in every name.
+/// Writes one split. Files have temporary names until the end, as final names contain their number.
 #[derive(Debug)]
-pub(super) struct Dataset {
+pub(super) struct DatasetWriter {
     folder: PathBuf,
     split: &'static str,
     format: Format,
@@ -56,26 +57,27 @@ pub(super) struct Dataset {
 struct Part {
     path: PathBuf,
     jsonl: Option<BufWriter<File>>,
-    parquet: Option<Columns>,
+    parquet: Option<ParquetWriter>,
     records: u64,
     bytes: u64,
 }
 
 /// A Parquet file of records.
 #[derive(Debug)]
-struct Columns {
+struct ParquetWriter {
     path: PathBuf,
     file: ArrowWriter<File>,
     decoder: Decoder,
-    waiting: usize,
+    /// Rows of the current batch.
+    batched: usize,
 }
 
-impl Dataset {
+impl DatasetWriter {
     pub(super) fn new(folder: PathBuf, split: &'static str, format: Format, limits: Limits) -> Self {
         Self { folder, split, format, limits, part: None, parts: 0 }
     }
 
-    /// Adds a row, given as its line of JSON without the end.
+    /// Adds a row, given as JSON without a line break.
     pub(super) fn add(&mut self, line: &[u8]) -> Result<()> {
         if let Some(part) = self
             .part
@@ -91,10 +93,10 @@ impl Dataset {
         self.part.insert(part).add(line)
     }
 
-    /// Completes the last file and gives all of them their names, which it returns. A split without a row is one set of
-    /// empty files, with all columns.
+    /// Completes the last file, renames all files to their final names and returns these. A split without rows is one set of
+    /// empty files with all columns.
     pub(super) fn finish(mut self) -> Result<Vec<String>> {
-        // A part begins with a row to put into it, so only an empty split has no last part.
+        // Only an empty split has no last part.
         let last = match self.part.take() {
             Some(part) => part,
             None => self.begin()?,
@@ -103,9 +105,9 @@ impl Dataset {
         let parts = self.parts + 1;
         let mut names = Vec::new();
         for part in 0..parts {
-            for ending in self.format.endings() {
-                let from = self.path(part).with_extension(ending);
-                let name = format!("{}-{part:05}-of-{parts:05}.{ending}", self.split);
+            for extension in self.format.extensions() {
+                let from = self.path(part).with_extension(extension);
+                let name = format!("{}-{part:05}-of-{parts:05}.{extension}", self.split);
                 let to = self.folder.join(&name);
                 fs::rename(&from, &to).map_err(|error| CorpusError::io(&to, error))?;
                 names.push(name);
@@ -120,14 +122,14 @@ impl Dataset {
 
     fn begin(&self) -> Result<Part> {
         let path = self.path(self.parts);
-        let create = |ending: &str| {
-            let path = path.with_extension(ending);
+        let create = |extension: &str| {
+            let path = path.with_extension(extension);
             File::create(&path).map_err(|error| CorpusError::io(&path, error))
         };
-        let has = |ending| self.format.endings().contains(&ending);
+        let has = |extension| self.format.extensions().contains(&extension);
         Ok(Part {
             jsonl: has("jsonl").then(|| create("jsonl")).transpose()?.map(BufWriter::new),
-            parquet: has("parquet").then(|| Columns::new(&path, create("parquet")?)).transpose()?,
+            parquet: has("parquet").then(|| ParquetWriter::new(&path, create("parquet")?)).transpose()?,
             path,
             records: 0,
             bytes: 0,
@@ -156,37 +158,38 @@ impl Part {
             let durable = jsonl.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
             durable.map_err(|error| CorpusError::io(&self.path.with_extension("jsonl"), error))?;
         }
-        self.parquet.map_or(Ok(()), Columns::finish)
+        self.parquet.map_or(Ok(()), ParquetWriter::finish)
     }
 }
 
-impl Columns {
+impl ParquetWriter {
     fn new(path: &Path, file: File) -> Result<Self> {
-        let level = ZstdLevel::try_new(9).map_err(|error| failed(path, error))?;
+        let level = ZstdLevel::try_new(9).map_err(|error| parquet_error(path, error))?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
         Ok(Self {
-            file: ArrowWriter::try_new(file, SCHEMA.clone(), Some(properties)).map_err(|error| failed(path, error))?,
+            file: ArrowWriter::try_new(file, SCHEMA.clone(), Some(properties))
+                .map_err(|error| parquet_error(path, error))?,
             decoder: ReaderBuilder::new(SCHEMA.clone())
                 .with_batch_size(BATCH)
                 .build_decoder()
-                .map_err(|error| refused(path, error))?,
+                .map_err(|error| arrow_error(path, error))?,
             path: path.to_owned(),
-            waiting: 0,
+            batched: 0,
         })
     }
 
     fn add(&mut self, line: &[u8]) -> Result<()> {
-        self.decoder.serialize(&[row(line, &self.path)?]).map_err(|error| refused(&self.path, error))?;
-        self.waiting += 1;
-        if self.waiting == BATCH { self.flush() } else { Ok(()) }
+        self.decoder.serialize(&[row(line, &self.path)?]).map_err(|error| arrow_error(&self.path, error))?;
+        self.batched += 1;
+        if self.batched == BATCH { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.waiting = 0;
-        if let Some(batch) = self.decoder.flush().map_err(|error| refused(&self.path, error))? {
-            self.file.write(&batch).map_err(|error| failed(&self.path, error))?;
+        self.batched = 0;
+        if let Some(batch) = self.decoder.flush().map_err(|error| arrow_error(&self.path, error))? {
+            self.file.write(&batch).map_err(|error| parquet_error(&self.path, error))?;
             if self.file.in_progress_size() >= ROW_GROUP_BYTES {
-                self.file.flush().map_err(|error| failed(&self.path, error))?;
+                self.file.flush().map_err(|error| parquet_error(&self.path, error))?;
             }
         }
         Ok(())
@@ -194,12 +197,12 @@ impl Columns {
 
     fn finish(mut self) -> Result<()> {
         self.flush()?;
-        let file = self.file.into_inner().map_err(|error| failed(&self.path, error))?;
+        let file = self.file.into_inner().map_err(|error| parquet_error(&self.path, error))?;
         file.sync_all().map_err(|error| CorpusError::io(&self.path.with_extension("parquet"), error))
     }
 }
 
-/// A record as Parquet's columns have it.
+/// A record in the columns of Parquet.
 fn row(line: &[u8], path: &Path) -> Result<Value> {
     let mut row: Value = serde_json::from_slice(line).map_err(|error| CorpusError::io(path, error.into()))?;
     if let Some(metadata) = row.get_mut("metadata") {
@@ -208,7 +211,7 @@ fn row(line: &[u8], path: &Path) -> Result<Value> {
     Ok(row)
 }
 
-fn failed(path: &Path, error: ParquetError) -> CorpusError {
+fn parquet_error(path: &Path, error: ParquetError) -> CorpusError {
     let path = path.with_extension("parquet");
     let ParquetError::External(error) = error else { return CorpusError::io(&path, io::Error::other(error)) };
     match error.downcast::<io::Error>() {
@@ -217,7 +220,7 @@ fn failed(path: &Path, error: ParquetError) -> CorpusError {
     }
 }
 
-fn refused(path: &Path, error: ArrowError) -> CorpusError {
+fn arrow_error(path: &Path, error: ArrowError) -> CorpusError {
     CorpusError::io(&path.with_extension("parquet"), io::Error::other(error))
 }
 
@@ -233,12 +236,12 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let maybe = |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(Fields::from(fields)), true);
     let texts =
         |name: &str| Field::new(name, DataType::List(Arc::new(Field::new("item", DataType::Utf8, false))), false);
-    let marks = |of: DataType| {
+    let scores = |of: DataType| {
         let names = ["relevance", "accuracy", "coherence", "clarity", "breadth_and_depth", "reading_experience"];
         maybe("scores", names.map(|name| Field::new(name, of.clone(), false)).to_vec())
     };
     let vote = vec![
-        marks(DataType::UInt8),
+        scores(DataType::UInt8),
         text("problem"),
         number("attempt"),
         Field::new("worker", DataType::Utf8, true),
@@ -286,7 +289,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         number("response_length"),
         Field::new("score_length", DataType::Float64, true),
         Field::new("score_quality", DataType::Float64, true),
-        maybe("judge", vec![marks(DataType::Float64), number("unread"), list("votes", vote)]),
+        maybe("judge", vec![scores(DataType::Float64), number("unread"), list("votes", vote)]),
         list("summaries", vec![text("text"), number("sections"), text("worker"), text("seed")]),
         text("metadata"),
         object("provenance", provenance.map(text).to_vec()),

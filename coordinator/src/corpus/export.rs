@@ -1,5 +1,5 @@
-//! From shards and store into the folder that users load: one pass over the run's documents in order of submission, then
-//! one over the records in the same order. The same corpus gives the same bytes, in the memory of a few documents.
+//! Writes the export folder from shards and store: one pass over the run's documents in order of submission, then one over
+//! the records in the same order. The same corpus gives the same bytes; memory holds a few documents at a time.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use longhand_proto::DocumentId;
 use serde_json::{Map, Value};
 
-use super::dataset::Dataset;
+use super::dataset::DatasetWriter;
 use super::flush::document;
-use super::lists::{Failed, Rejected};
-use super::shard::Index;
+use super::rejections::{Failed, Rejected};
+use super::shard::ShardIndex;
 use super::split::Clusters;
 use super::{
-    Corpus, CorpusError, Format, Limits, Packing, Record, Result, Stats, TokenCount, Wall, blocking, card, install,
+    Corpus, CorpusError, Format, Limits, Packing, Record, Result, RunTiming, Stats, TokenCount, blocking, card,
+    replace_export,
 };
 use crate::domain::document::{Document, Progress, Verdict};
 use crate::domain::state::State;
@@ -26,56 +27,65 @@ use crate::text::shingles;
 /// Documents of one page: about 8 MB of the longest ones.
 const PAGE: u32 = 32;
 
-/// What an export may be told.
+/// Options of an export.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// Format of the data files.
     pub format: Format,
-    /// Share of the records that is for validation.
+    /// Share of the records for the validation split, 0 to 1.
     pub validation: f64,
-    /// With them the figures say how the records fill a trainer's window.
+    /// With a tokenizer, `stats.json` says how records fill a trainer's context window.
     pub tokens: Option<TokenCount>,
-    pub wall: Option<Wall>,
+    /// Measured time of the run, for `stats.json`.
+    pub timing: Option<RunTiming>,
+    /// Sizes of the data files.
     pub limits: Limits,
 }
 
 impl Options {
-    /// With the time that the run took, for `stats.json`.
-    pub fn with_wall(wall: Wall) -> Self {
-        Self { wall: Some(wall), ..Self::default() }
+    /// Defaults, with the measured time of the run.
+    pub fn with_timing(timing: RunTiming) -> Self {
+        Self { timing: Some(timing), ..Self::default() }
     }
 }
 
 impl Corpus {
-    /// Flushes, then writes the whole export into the corpus's own folder, in the place of an earlier one.
+    /// Flushes, then replaces the export in the corpus's own folder.
+    ///
+    /// # Errors
+    /// As [`Self::export_to`].
     pub async fn export(&mut self, store: &dyn Source) -> Result<Stats> {
         let dir = self.dir.clone();
         self.export_to(store, &dir, &Options::default()).await
     }
 
-    /// The same into another folder.
+    /// Flushes, then replaces the export in the folder `into`. After an error the earlier export is unchanged.
+    ///
+    /// # Errors
+    /// The store failed or holds an invalid document, a shard is damaged, or a file cannot be written.
     pub async fn export_to(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
         self.flush(store).await?;
         let result = match self.build(store, into, options).await {
             Ok(stats) => {
                 let dir = into.to_owned();
-                blocking(move || install::commit(&dir)).await.map(|()| stats)
+                blocking(move || replace_export::commit(&dir)).await.map(|()| stats)
             }
             Err(error) => Err(error),
         };
         if result.is_err() {
-            // The export's own error is the one to report. What is left here now is removed by the next export.
-            drop(install::abandon(into));
+            // The first error is reported. What remains is removed by the next export.
+            drop(replace_export::abandon(into));
         }
         result
     }
 
-    /// Writes a whole export beside the one that stands.
+    /// Writes a complete export next to the current one.
     pub(super) async fn build(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
-        let mut index = Index::default();
+        let mut index = ShardIndex::default();
         let mut indexed = 0;
         let dir = into.to_owned();
         let mut out = blocking(move || Export::begin(&dir)).await?;
-        let mut stats = Stats::new(&self.run, options.wall);
+        let mut stats = Stats::new(&self.run, options.timing);
         let mut others = NearDuplicateIndex::new();
         let most = NEAR_DUPLICATE.threshold(&self.recipe.filters).unwrap_or(1.0);
         let mut after = None;
@@ -86,8 +96,8 @@ impl Corpus {
                 let mut document = document(&stored)?;
                 let attempts = store.attempts(stored.id).await?;
                 if stored.state == State::Accepted && !self.holds(document.id, document.round) {
-                    // Accepted since the flush, or marked in a corpus that is no more.
-                    self.keep(store, std::slice::from_ref(&stored)).await?;
+                    // Accepted since the flush, or marked by a corpus that was deleted.
+                    self.flush_records(store, std::slice::from_ref(&stored)).await?;
                 }
                 if let Some(rule) = duplicate(&mut document, &mut others, most) {
                     stored.state = State::Rejected;
@@ -112,7 +122,7 @@ impl Corpus {
         let (shards, options) = (self.shards(), options.clone());
         let (run, recipe) = (self.run.clone(), self.recipe.clone());
         blocking(move || {
-            out.data(&mut stats, &options, &index, &shards)?;
+            out.write_data(&mut stats, &options, &index, &shards)?;
             let card = card::text(&stats, &recipe, options.format, out.model.as_ref());
             out.finish(&run.recipe, &stats, &card)?;
             Ok(stats)
@@ -121,7 +131,7 @@ impl Corpus {
     }
 }
 
-/// Rejects an accepted document that says nearly the same as one before it, and returns the rule.
+/// Rejects an accepted document that is a near duplicate of an earlier one, and returns the rule.
 fn duplicate(document: &mut Document, others: &mut NearDuplicateIndex, most: f64) -> Option<&'static str> {
     let Progress::Finished { text, verdict: verdict @ Verdict::Accepted, .. } = &mut document.progress else {
         return None;
@@ -140,7 +150,7 @@ struct Row {
     attempts: Vec<Attempt>,
 }
 
-/// The files of an export, being written.
+/// The files of an export while they are written.
 #[derive(Debug)]
 struct Export {
     folder: PathBuf,
@@ -148,7 +158,7 @@ struct Export {
     clusters: Clusters,
     rejected: BufWriter<File>,
     failed: BufWriter<File>,
-    /// What wrote the first accepted document, for the card.
+    /// Model of the first accepted document, for the card.
     model: Option<longhand_proto::task::ModelInfo>,
 }
 
@@ -156,7 +166,7 @@ struct Export {
 #[derive(Debug, Clone, Copy)]
 struct Accepted {
     id: DocumentId,
-    /// The same for all candidates of one instruction, which stand side by side.
+    /// Equal for all candidates of one instruction, which are consecutive.
     instruction: u64,
 }
 
@@ -167,7 +177,7 @@ const FAILED: &str = "failed.jsonl";
 
 impl Export {
     fn begin(dir: &Path) -> Result<Self> {
-        let folder = install::begin(dir)?;
+        let folder = replace_export::begin(dir)?;
         let create = |name: &str| {
             let path = folder.join(name);
             File::create(&path).map(BufWriter::new).map_err(|error| CorpusError::io(&path, error))
@@ -200,7 +210,7 @@ impl Export {
             State::Rejected => {
                 let row = Rejected::of(document).ok_or_else(|| CorpusError::Document {
                     id: document.id,
-                    problem: "it is listed as rejected, but its body has no verdict".into(),
+                    problem: "its state is rejected, but it has no verdict".into(),
                 })?;
                 atomic::json_line(&mut self.rejected, &row).map_err(at(REJECTED))?;
             }
@@ -213,22 +223,23 @@ impl Export {
         Ok(())
     }
 
-    /// Writes the data files, and counts what is in them.
-    fn data(&self, stats: &mut Stats, options: &Options, index: &Index, shards: &Path) -> Result<()> {
-        let dataset = |split| Dataset::new(self.folder.join(install::DATA), split, options.format, options.limits);
+    /// Writes the data files and adds their counts to `stats`.
+    fn write_data(&self, stats: &mut Stats, options: &Options, index: &ShardIndex, shards: &Path) -> Result<()> {
+        let dataset =
+            |split| DatasetWriter::new(self.folder.join(replace_export::DATA), split, options.format, options.limits);
         let mut splits = [(TRAIN, dataset(TRAIN), 0u64), (VALIDATION, dataset(VALIDATION), 0)];
-        let sides = self.clusters.validation(options.validation, stats.seed);
+        let in_validation = self.clusters.validation(options.validation, stats.seed);
         let mut lengths = Vec::new();
         let mut at = 0;
         for candidates in self.accepted.chunk_by(|one, next| one.instruction == next.instruction) {
-            let (_, dataset, count) = &mut splits[usize::from(sides[at])];
+            let (_, dataset, count) = &mut splits[usize::from(in_validation[at])];
             at += candidates.len();
             let lines = candidates.iter().map(|it| line(index, shards, it.id)).collect::<Result<Vec<_>>>()?;
             let records = || lines.iter().map(|line| record(line)).collect::<Result<Vec<Record>>>();
             if let Some(tokens) = &options.tokens {
                 lengths.extend(records()?.iter().map(|record| (tokens.count)(&record.messages)));
             }
-            if options.format.endings().contains(&"parquet") {
+            if options.format.extensions().contains(&"parquet") {
                 lines.iter().try_for_each(|line| dataset.add(line))?;
                 *count += lines.len() as u64;
             } else {
@@ -244,9 +255,9 @@ impl Export {
             if split == VALIDATION && options.validation == 0.0 {
                 continue;
             }
-            for name in dataset.finish()?.iter().filter(|name| name.ends_with(options.format.endings()[0])) {
+            for name in dataset.finish()?.iter().filter(|name| name.ends_with(options.format.extensions()[0])) {
                 let Some(mut file) = options.format.llama_factory() else { continue };
-                file["file_name"] = format!("{}/{name}", install::DATA).into();
+                file["file_name"] = format!("{}/{name}", replace_export::DATA).into();
                 let name = name.split_once('.').map_or(name.as_str(), |(stem, _)| stem);
                 files.insert(format!("{}-{name}", stats.run), file);
             }
@@ -277,8 +288,8 @@ fn json(folder: &Path, name: &str, value: &impl serde::Serialize) -> Result<()> 
     Ok(atomic::write(folder, name, |out| io::Write::write_all(out, &text))?)
 }
 
-fn line(index: &Index, shards: &Path, id: DocumentId) -> Result<Vec<u8>> {
-    let problem = "it was flushed, but no shard holds it";
+fn line(index: &ShardIndex, shards: &Path, id: DocumentId) -> Result<Vec<u8>> {
+    let problem = "it is marked as flushed, but no shard holds it";
     index.read(shards, id)?.ok_or_else(|| CorpusError::Document { id, problem: problem.into() })
 }
 

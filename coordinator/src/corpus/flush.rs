@@ -1,4 +1,4 @@
-//! From the store into shards.
+//! Writes accepted documents from the store into shards.
 
 use longhand_proto::DocumentId;
 
@@ -9,17 +9,20 @@ use crate::store::{self, Source};
 /// Most documents of one shard: about 16 MB of the longest ones.
 pub(super) const BATCH: u32 = 64;
 
-/// What a flush did.
+/// Counts of a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flushed {
-    /// Documents written to a shard now.
+    /// Documents written to a shard.
     pub written: u64,
-    /// Documents that the corpus held already; they are marked now.
+    /// Documents that the corpus held already, and that are now marked.
     pub known: u64,
 }
 
 impl Corpus {
     /// Writes all accepted documents that the corpus does not hold yet.
+    ///
+    /// # Errors
+    /// The store failed, holds an invalid document, or a file cannot be written.
     pub async fn flush(&mut self, store: &dyn Source) -> Result<Flushed> {
         let mut total = Flushed::default();
         loop {
@@ -32,14 +35,17 @@ impl Corpus {
         }
     }
 
-    /// Writes up to one shard of accepted documents. Both numbers are 0 if nothing was left to do.
+    /// Writes up to one shard of accepted documents. Both counts are 0 if none was left.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
     pub async fn flush_once(&mut self, store: &dyn Source) -> Result<Flushed> {
         let records = store.unflushed(&self.run.id, BATCH).await?;
-        self.keep(store, &records).await
+        self.flush_records(store, &records).await
     }
 
-    /// Shard, manifest, mark: in this order.
-    pub(super) async fn keep(&mut self, store: &dyn Source, stored: &[store::Record]) -> Result<Flushed> {
+    /// Writes the shard, then the manifest, then the marks in the store.
+    pub(super) async fn flush_records(&mut self, store: &dyn Source, stored: &[store::Record]) -> Result<Flushed> {
         if stored.is_empty() {
             return Ok(Flushed::default());
         }
@@ -49,7 +55,7 @@ impl Corpus {
         Ok(Flushed { written, known: ids.len() as u64 - written })
     }
 
-    /// Shard and manifest only. Returns the number of documents written.
+    /// Writes shard and manifest only. Returns the number of documents written.
     pub(super) async fn write(&mut self, stored: &[store::Record]) -> Result<u64> {
         let mut records = Vec::with_capacity(stored.len());
         for stored in stored {
@@ -59,7 +65,7 @@ impl Corpus {
             }
             let record = Record::of(&document, &self.run, &self.recipe).ok_or_else(|| CorpusError::Document {
                 id: stored.id,
-                problem: "it is listed as accepted, but its body is not finished".into(),
+                problem: "its state is accepted, but its text is not finished".into(),
             })?;
             records.push((record, document.round));
         }
@@ -75,13 +81,12 @@ impl Corpus {
         })
         .await?;
         self.manifest = manifest;
-        self.take(entry);
+        self.add_entry(entry);
         Ok(written)
     }
 }
 
 /// The document of a stored record.
 pub(super) fn document(stored: &store::Record) -> Result<Document> {
-    serde_json::from_str(&stored.body)
-        .map_err(|error| CorpusError::Document { id: stored.id, problem: error.to_string() })
+    stored.document().map_err(|error| CorpusError::Document { id: stored.id, problem: error.to_string() })
 }

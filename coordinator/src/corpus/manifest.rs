@@ -1,4 +1,4 @@
-//! The list of shards that count, one a line, only ever added to. A shard that it does not name does not exist.
+//! The append-only list of shards, one on each line. A shard that it does not name is not part of the corpus.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -7,29 +7,34 @@ use std::path::{Path, PathBuf};
 use longhand_proto::DocumentId;
 use serde::{Deserialize, Serialize};
 
-use super::{CorpusError, REBUILD, Result};
+use super::error::{CorpusError, REBUILD, Result};
 use crate::files::atomic;
 
-/// One shard.
+/// One shard. Field names are those of the manifest file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
+    /// File name.
     pub file: String,
+    /// Number of records.
     pub records: u64,
+    /// Size of the file.
     pub bytes: u64,
     /// Of the whole file, hexadecimal.
     pub blake3: String,
     /// Its records in order.
-    pub ids: Vec<Held>,
+    pub ids: Vec<DocumentRound>,
 }
 
-/// A document's text in a shard. A requeued document is written again, as a later round; the latest one counts.
+/// A document in a shard. A requeued document is written again with a higher round; the latest one is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct DocumentRound {
+    /// The document.
     pub id: DocumentId,
+    /// Number of requeues that came before this text.
     pub round: u32,
 }
 
-/// The file, and how much of it is known to be whole.
+/// The file, and the length of its valid part.
 #[derive(Debug, Clone)]
 pub(super) struct Manifest {
     path: PathBuf,
@@ -37,7 +42,7 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    /// Reads the file. A last line that was torn by a crash is cut off: its shard was never promised to anybody.
+    /// Reads the file. An incomplete last line, left by a crash, is cut off: its documents were not marked as flushed.
     pub(super) fn open(path: PathBuf) -> Result<(Self, Vec<Entry>)> {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -49,7 +54,7 @@ impl Manifest {
         for (line, number) in bytes.split_inclusive(|byte| *byte == b'\n').zip(1..) {
             match serde_json::from_slice(line) {
                 Ok(entry) => entries.push(entry),
-                // Only an append that never ended leaves a line without its end, or a hole of zeros in it.
+                // Only an interrupted append leaves a line without its line break, or with zeros.
                 Err(_) if length + line.len() == bytes.len() && (!line.ends_with(b"\n") || line.contains(&0)) => break,
                 Err(_) => return Err(CorpusError::damaged(&path, number, REBUILD)),
             }
@@ -59,25 +64,25 @@ impl Manifest {
         if length < bytes.len() {
             manifest.write(b"")?;
         } else if !bytes.is_empty() && !bytes.ends_with(b"\n") {
-            // Whole but for its end: kept, as its documents may be marked already.
+            // Complete but for the line break: kept, as its documents may be marked already.
             return manifest.write(b"\n").map(|length| (Self { length, ..manifest }, entries));
         }
         Ok((manifest, entries))
     }
 
-    /// Adds an entry, durably; returns the manifest that holds it. If that fails, the next try writes over what the
-    /// failed one left.
+    /// Appends an entry durably and returns the manifest that includes it. The next attempt after a failure overwrites what
+    /// the failed one left.
     pub(super) fn append(&self, entry: &Entry) -> Result<Self> {
         let mut line = serde_json::to_vec(entry).map_err(|error| CorpusError::io(&self.path, error.into()))?;
         line.push(b'\n');
         self.write(&line).map(|length| Self { path: self.path.clone(), length })
     }
 
-    /// Puts `bytes` after the part that is whole; returns the new length.
+    /// Writes `bytes` after the valid part and returns the new length.
     fn write(&self, bytes: &[u8]) -> Result<u64> {
         let write = || {
             let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
-            // What a failed append left.
+            // Left by a failed append.
             if file.metadata()?.len() != self.length {
                 file.set_len(self.length)?;
             }

@@ -1,4 +1,4 @@
-//! How a corpus fills a trainer's window: lengths in tokens, and how many windows the records need when they are packed.
+//! How a corpus fills a trainer's context window: lengths in tokens, and the number of windows that packed records need.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,17 +7,18 @@ use std::sync::Arc;
 use longhand_proto::task::Message;
 use serde::{Deserialize, Serialize};
 
-/// TokenCount of a window. Longer records are skipped by most trainers.
+/// Tokens of a window. Most trainers skip longer records.
 pub const WINDOW: u32 = 32_768;
 
-/// Tokens of a conversation.
+/// Counts the tokens of a conversation.
 pub type Count = dyn Fn(&[Message]) -> u32 + Send + Sync;
 
-/// A tokenizer that counts. The coordinator does not know how tokens are made; whoever exports does.
+/// A tokenizer that counts, given by the exporting program.
 #[derive(Clone)]
 pub struct TokenCount {
     /// Name of the tokenizer, for the card.
     pub name: String,
+    /// Counts tokens.
     pub count: Arc<Count>,
 }
 
@@ -27,45 +28,46 @@ impl fmt::Debug for TokenCount {
     }
 }
 
+/// Lengths and packing of the records. Field names are those of `stats.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Packing {
     pub tokenizer: String,
     pub window: u32,
     pub records: u64,
-    /// Records that no window holds.
+    /// Records longer than a window.
     pub too_long: u64,
-    /// TokenCount of a record.
+    /// Mean tokens of a record.
     pub mean: f64,
     pub min: u32,
     pub median: u32,
     pub p95: u32,
     pub max: u32,
-    /// Windows that hold all others.
+    /// Windows that the other records need.
     pub windows: u64,
-    /// Share of their room that is used.
+    /// Share of their tokens that is used.
     pub fill: f64,
 }
 
 impl Packing {
-    /// Best fit, longest first, as trainers pack; none without records.
+    /// Packs by best fit, longest first, as trainers do; none without records.
     pub(super) fn of(tokenizer: &str, mut lengths: Vec<u32>) -> Option<Self> {
         lengths.sort_unstable();
         let (min, max) = (*lengths.first()?, *lengths.last()?);
         let at = |share: f64| lengths[((lengths.len() - 1) as f64 * share).round() as usize];
         let fitting = lengths.partition_point(|length| *length <= WINDOW);
-        // Windows by the room that they have left.
-        let mut rooms: BTreeMap<u32, u64> = BTreeMap::new();
+        // Number of windows by free tokens.
+        let mut free_windows: BTreeMap<u32, u64> = BTreeMap::new();
         let (mut windows, mut used) = (0u64, 0u64);
         for length in lengths[..fitting].iter().rev() {
-            let room = rooms.range(length..).next().map(|(room, _)| *room);
-            match room {
-                Some(room) => match rooms.get_mut(&room) {
+            let free = free_windows.range(length..).next().map(|(free, _)| *free);
+            match free {
+                Some(free) => match free_windows.get_mut(&free) {
                     Some(count) if *count > 1 => *count -= 1,
-                    _ => drop(rooms.remove(&room)),
+                    _ => drop(free_windows.remove(&free)),
                 },
                 None => windows += 1,
             }
-            *rooms.entry(room.unwrap_or(WINDOW) - length).or_default() += 1;
+            *free_windows.entry(free.unwrap_or(WINDOW) - length).or_default() += 1;
             used += u64::from(*length);
         }
         Some(Self {

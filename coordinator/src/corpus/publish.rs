@@ -1,8 +1,7 @@
-//! A finished export, put where others read it: an object store, or any other place.
+//! Copies a finished export to a storage location.
 //!
-//! Each file becomes whole or not at all. `manifest.json` says what belongs together: it stands there first and says
-//! that more is to come, and last with everything. So the same command may be given again whenever it was cut short, and
-//! sends only what is not there yet.
+//! Each file is written whole or not at all. `manifest.json` lists the files: it is written first as incomplete, and last as
+//! complete. After an interruption the same command resumes, and sends only what is missing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,29 +9,30 @@ use std::path::{Path, PathBuf};
 use longhand_proto::RunId;
 use serde::{Deserialize, Serialize};
 
-use super::{CorpusError, Place, Result, STATE, blocking};
+use super::{CorpusError, Result, STATE_FOLDER, StorageLocation, blocking};
 use crate::files::atomic;
 
 const MANIFEST: &str = "manifest.json";
 
-/// What was done.
+/// Counts of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Published {
-    /// Files sent now.
+    /// Files sent.
     pub sent: u64,
-    /// Files that were there already.
+    /// Files that were present already.
     pub kept: u64,
-    /// Files of an earlier export that were taken away.
+    /// Files of an earlier export that were deleted.
     pub removed: u64,
 }
 
+/// `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Contents {
     run: String,
     recipe_hash: String,
-    /// False while files are on their way.
+    /// False while files are being sent.
     complete: bool,
-    /// By name. Those that are there; of an export on its way, those that were there before it too.
+    /// Files that are present, by name; while incomplete, files of the earlier export too.
     files: BTreeMap<String, File>,
 }
 
@@ -43,79 +43,77 @@ struct File {
     blake3: String,
 }
 
-/// Puts the export that stands in `folder` into `place`.
+/// Copies the export in `folder` to `location`.
 ///
 /// # Errors
-/// The place holds another run, or something that no export wrote; or it cannot be written.
-pub async fn publish(folder: &Path, run: &RunId, recipe_hash: &str, place: &Place) -> Result<Published> {
-    let mut contents = begin(run, recipe_hash, place).await?;
+/// The location holds another run or files of no export, or it cannot be written.
+pub async fn publish(folder: &Path, run: &RunId, recipe_hash: &str, location: &StorageLocation) -> Result<Published> {
+    let mut contents = begin(run, recipe_hash, location).await?;
     let from = folder.to_owned();
     let local = blocking(move || files(&from)).await?;
-    let mut done = Published::default();
+    let mut published = Published::default();
     for (name, (path, file)) in &local {
         if contents.files.get(name) == Some(file) {
-            done.kept += 1;
+            published.kept += 1;
             continue;
         }
-        place.upload(name, path).await?;
+        location.upload(name, path).await?;
         contents.files.insert(name.clone(), file.clone());
-        contents.put(place).await?;
-        done.sent += 1;
+        contents.put(location).await?;
+        published.sent += 1;
     }
     let earlier: Vec<String> = contents.files.keys().filter(|name| !local.contains_key(*name)).cloned().collect();
     contents.files.retain(|name, _| local.contains_key(name));
     contents.complete = true;
-    contents.put(place).await?;
-    // A reader of `data/*` should not find two exports side by side for long; one who reads the manifest never does.
+    contents.put(location).await?;
+    // Last, so that all files of the manifest exist at all times.
     for name in earlier {
-        place.remove(&name).await?;
-        done.removed += 1;
+        location.remove(&name).await?;
+        published.removed += 1;
     }
-    Ok(done)
+    Ok(published)
 }
 
-/// What the place holds by now, marked as changing.
-async fn begin(run: &RunId, recipe_hash: &str, place: &Place) -> Result<Contents> {
-    let refused = |problem: String| Err(CorpusError::Place { name: place.to_string(), problem });
-    let mut contents = match place.get(MANIFEST).await? {
+/// The current contents of the location, marked as incomplete.
+async fn begin(run: &RunId, recipe_hash: &str, location: &StorageLocation) -> Result<Contents> {
+    let refused = |problem: String| Err(CorpusError::Storage { name: location.to_string(), problem });
+    let mut contents = match location.get(MANIFEST).await? {
         Some(bytes) => match serde_json::from_slice::<Contents>(&bytes) {
             Ok(contents) if contents.run == run.as_str() && contents.recipe_hash == recipe_hash => contents,
             Ok(other) => {
-                return refused(format!("it holds run {} already; choose another prefix", other.run));
+                return refused(format!("already holds run {}; choose another prefix", other.run));
             }
             Err(error) => {
-                return refused(format!(
-                    "its manifest.json was not written by an export ({error}); choose another prefix"
-                ));
+                return refused(format!("manifest.json was not written by an export ({error}); choose another prefix"));
             }
         },
         None => {
-            if let Some(name) = place.list("").await?.first() {
-                return refused(format!("it holds {name}, which no export wrote; choose an empty prefix"));
+            if let Some(name) = location.list("").await?.first() {
+                return refused(format!("holds {name}, which no export wrote; choose an empty prefix"));
             }
             let (run, recipe_hash) = (run.to_string(), recipe_hash.to_owned());
             Contents { run, recipe_hash, complete: false, files: BTreeMap::new() }
         }
     };
     contents.complete = false;
-    contents.put(place).await?;
+    contents.put(location).await?;
     Ok(contents)
 }
 
 impl Contents {
-    async fn put(&self, place: &Place) -> Result<()> {
+    async fn put(&self, location: &StorageLocation) -> Result<()> {
         let mut text = serde_json::to_vec_pretty(self)
-            .map_err(|error| CorpusError::Place { name: place.to_string(), problem: error.to_string() })?;
+            .map_err(|error| CorpusError::Storage { name: location.to_string(), problem: error.to_string() })?;
         text.push(b'\n');
-        place.put(MANIFEST, text).await
+        location.put(MANIFEST, text).await
     }
 }
 
-/// The files of an export by their names: data first, as readers look for the others to know that it is there.
+/// The files of an export by name. Data files come first in this order.
 fn files(folder: &Path) -> Result<BTreeMap<String, (PathBuf, File)>> {
     let mut files = BTreeMap::new();
     for (name, path) in atomic::names(folder)? {
-        if name == STATE {
+        if name == STATE_FOLDER {
             continue;
         }
         if path.is_dir() {

@@ -1,4 +1,4 @@
-//! One row of the corpus.
+//! One row of the corpus. Field names are those of the data files.
 
 use longhand_proto::task::{FinishReason, Message, Usage};
 use longhand_proto::{DocumentId, RunId, WorkerId, words};
@@ -12,7 +12,7 @@ use crate::domain::recipe::Recipe;
 use crate::store::Run;
 use crate::text::filter::score_length;
 
-/// An accepted document as a trainer reads it, with all that is known of how it was made.
+/// An accepted document as a trainer reads it, with its provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub id: DocumentId,
@@ -23,7 +23,7 @@ pub struct Record {
     pub language: Language,
     pub plan: Vec<Step>,
     pub sections: Vec<SectionRecord>,
-    /// Words that the instruction asks for.
+    /// Words that the instruction requests.
     pub length: Option<u32>,
     /// Words of the document.
     pub response_length: u32,
@@ -31,15 +31,16 @@ pub struct Record {
     pub score_length: Option<f64>,
     /// S_q of the votes, 0 to 100.
     pub score_quality: Option<f64>,
-    /// What the judge said; none where it was not asked.
-    pub judge: Option<Judged>,
-    /// What stood in prompts for the older part of a long text.
+    /// Votes of the judge; none if there was no judge.
+    pub judge: Option<JudgeRecord>,
+    /// Summaries that replaced the older part of a long text in prompts.
     #[serde(default)]
     pub summaries: Vec<SummaryRecord>,
     pub metadata: serde_json::Map<String, serde_json::Value>,
     pub provenance: Provenance,
 }
 
+/// A section of a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SectionRecord {
     pub text: String,
@@ -49,14 +50,15 @@ pub struct SectionRecord {
     pub attempt: u32,
     pub worker: WorkerId,
     pub tokens: Usage,
-    /// A 64-bit number in decimal digits: most readers of JSON lose the last ones of a large number.
+    /// A 64-bit number in decimal digits: most JSON readers lose digits of a large number.
     pub seed: String,
     pub trace_id: String,
-    /// Ids of the context texts that its prompt held.
+    /// Ids of the context texts in its prompt.
     #[serde(default)]
     pub context: Vec<String>,
 }
 
+/// A summary of the first sections of a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SummaryRecord {
     pub text: String,
@@ -68,15 +70,15 @@ pub struct SummaryRecord {
 
 /// The judge's votes on a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Judged {
-    /// Mean marks, 1 to 5; none if no vote could be read.
+pub struct JudgeRecord {
+    /// Mean scores, 1 to 5; none if no vote was valid.
     pub scores: Option<Scores<f64>>,
-    /// Votes that could not be read.
+    /// Number of invalid votes.
     pub unread: u32,
     pub votes: Vec<VoteRecord>,
 }
 
-/// One vote: six marks, or the problem, and who gave it.
+/// One vote: six scores, or the problem, and its worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoteRecord {
     pub scores: Option<Scores>,
@@ -88,7 +90,7 @@ pub struct VoteRecord {
     pub seed: String,
 }
 
-/// Where a text comes from. Hashes are hexadecimal.
+/// Provenance of a text. Hashes are hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     pub run: RunId,
@@ -129,7 +131,7 @@ impl Record {
             response_length,
             score_length: instruction.required_words.map(|required| score_length(required, response_length)),
             score_quality: judge::score_quality(votes),
-            judge: Judged::of(votes),
+            judge: JudgeRecord::of(votes),
             summaries: document.summaries.iter().map(SummaryRecord::of).collect(),
             metadata: instruction.metadata.clone(),
             provenance: Provenance {
@@ -150,7 +152,7 @@ impl Record {
 }
 
 impl SectionRecord {
-    /// A section as it stands in a row.
+    /// The record of a section.
     pub fn of(section: &Section) -> Self {
         Self {
             text: section.text.clone(),
@@ -174,7 +176,7 @@ impl SummaryRecord {
     }
 }
 
-impl Judged {
+impl JudgeRecord {
     /// None without votes.
     pub fn of(votes: &[Vote]) -> Option<Self> {
         (!votes.is_empty()).then(|| Self {
@@ -192,7 +194,7 @@ impl VoteRecord {
     }
 }
 
-/// Words of a text; more than four milliards of them do not fit into a document.
+/// Words of a text.
 pub(super) fn count(text: &str) -> u32 {
     u32::try_from(words::count(text)).unwrap_or(u32::MAX)
 }

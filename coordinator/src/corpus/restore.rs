@@ -1,8 +1,8 @@
-//! The way back: a record of the corpus becomes the end of a document that the store has lost.
+//! Restores documents that the store has lost from the records of the corpus.
 
 use longhand_proto::task::{ModelInfo, Timings, Usage};
 
-use super::shard::Index;
+use super::shard::ShardIndex;
 use super::{Corpus, CorpusError, Record, Result, SectionRecord, blocking};
 use crate::domain::document::{Document, Progress, Section, Verdict, add_usage};
 use crate::domain::plan::Plan;
@@ -10,18 +10,21 @@ use crate::domain::state::State;
 use crate::store::cas::{cas_loop, read};
 use crate::store::{Filter, Store, StoreError};
 
-/// Documents looked at in one page.
+/// Documents of one page.
 const PAGE: u32 = 256;
 
 impl Corpus {
-    /// Documents that wait in the store, and that the corpus holds, come to their end: the store was emptied since, and
-    /// the rows were submitted again. Returns how many.
+    /// Marks waiting documents as accepted where the corpus holds them: the store was emptied, and the rows were submitted
+    /// again. Returns their number.
+    ///
+    /// # Errors
+    /// The store failed, or a shard is damaged.
     pub async fn restore(&self, store: &dyn Store) -> Result<u64> {
         let mut waiting = Vec::new();
         let (filter, mut after) = (Filter { state: Some(State::Ready), reason: None }, None);
         loop {
             let page = store.list(&self.run.id, &filter, after, PAGE).await?;
-            waiting.extend(page.records.iter().map(|record| record.id).filter(|id| self.held.contains_key(id)));
+            waiting.extend(page.records.iter().map(|record| record.id).filter(|id| self.rounds.contains_key(id)));
             after = page.next;
             if after.is_none() {
                 break;
@@ -32,13 +35,13 @@ impl Corpus {
         }
         let (shards, entries) = (self.shards(), self.entries().to_vec());
         let lines = blocking(move || {
-            let mut index = Index::default();
+            let mut index = ShardIndex::default();
             entries.iter().try_for_each(|entry| index.add(&shards, entry))?;
             waiting.into_iter().map(|id| Ok((id, index.read(&shards, id)?))).collect::<Result<Vec<_>>>()
         });
         let mut restored = 0;
         for (id, line) in lines.await? {
-            let (Some(line), Some(round)) = (line, self.held.get(&id)) else { continue };
+            let (Some(line), Some(round)) = (line, self.rounds.get(&id)) else { continue };
             let record = serde_json::from_slice(&line)
                 .map_err(|error| CorpusError::Document { id, problem: error.to_string() })?;
             restored += u64::from(restore(store, &record, *round).await?);
@@ -47,8 +50,8 @@ impl Corpus {
     }
 }
 
-/// Puts a document to the end that `record` tells of, if nothing has been written of it since it was submitted. False
-/// if something has, or if the store does not know it.
+/// Finishes a document with the text of `record`. Returns false if work on it has begun since it was submitted, or if the
+/// store does not know it.
 pub(super) async fn restore(store: &dyn Store, record: &Record, round: u32) -> Result<bool> {
     let Some(stored) = store.get(record.id).await? else { return Ok(false) };
     let decide = |stored: &crate::store::Record| {
@@ -63,7 +66,7 @@ pub(super) async fn restore(store: &dyn Store, record: &Record, round: u32) -> R
     Ok(cas_loop(store, stored, false, decide).await?.is_ok())
 }
 
-/// The document as it was when the record was made of it, but for what a record does not hold: how long each task took.
+/// The document as it was when the record was written, without timings, which a record does not hold.
 fn finished(document: &mut Document, record: &Record, round: u32) -> Result<(), StoreError> {
     let text = record.messages.last().map(|message| message.content.clone()).unwrap_or_default();
     let sections =
@@ -99,7 +102,9 @@ fn section(section: &SectionRecord, record: &Record) -> Result<Section, StoreErr
         worker: worker.clone(),
         usage: *tokens,
         timings: Timings::default(),
-        seed: seed.parse().map_err(|_| StoreError::Other(format!("record {}: {seed:?} is no seed", record.id)))?,
+        seed: seed.parse().map_err(|_| {
+            StoreError::Other(format!("record {}: invalid seed {seed:?}: expected a number", record.id))
+        })?,
         trace_id: trace_id.clone(),
         context: context.clone(),
     })

@@ -1,20 +1,20 @@
-//! Which records are for validation: whole clusters of instructions that say nearly the same, so that a model is not asked
-//! in validation what it was shown in training.
+//! The validation split: whole clusters of similar instructions, so that validation has no instruction that is nearly the
+//! same as one of training.
 
 use std::collections::HashMap;
 
 use crate::text::shingles;
 use crate::text::similarity::{Index, Signature};
 
-/// Instructions this similar belong together. Looser than for near duplicates: to part two that only look alike costs more
-/// here than to keep them together.
+/// Least similarity of instructions in a cluster. Lower than for near duplicates: to separate similar instructions is worse
+/// here than to keep different ones together.
 const SIMILARITY: f64 = 0.6;
 
-/// Instructions, put together as they come.
+/// Clusters of instructions (union-find), built in order of submission.
 #[derive(Debug)]
 pub(super) struct Clusters {
     index: Index,
-    /// For each instruction one that it belongs to; itself if it is the first of its cluster.
+    /// Parent of each instruction; the root of a cluster is its own parent.
     parents: Vec<u32>,
     keys: Vec<u64>,
 }
@@ -31,37 +31,37 @@ impl Clusters {
         self.parents.push(number);
         self.keys.push(shingles::fingerprint(instruction));
         for found in near {
-            let (a, b) = (self.first(found.text), self.first(number));
-            // The earlier one leads, so the outcome does not depend on the order of the matches.
+            let (a, b) = (self.root(found.text), self.root(number));
+            // The earlier one becomes the root, so the result does not depend on the order of the matches.
             self.parents[a.max(b) as usize] = a.min(b);
         }
     }
 
-    fn first(&self, mut at: u32) -> u32 {
+    fn root(&self, mut at: u32) -> u32 {
         while self.parents[at as usize] != at {
             at = self.parents[at as usize];
         }
         at
     }
 
-    /// For each instruction, whether it is for validation: clusters in an order that the content and the seed decide, as
-    /// many as fit into `share` of the records (at least one record, if there is a cluster so small).
+    /// For each instruction, true if it is in the validation split: clusters in an order determined by content and seed, as
+    /// many as fit into `share` of the records (at least one record, if there is a cluster of one).
     pub(super) fn validation(&self, share: f64, seed: u64) -> Vec<bool> {
-        let firsts: Vec<u32> = (0..self.parents.len()).map(|at| self.first(at as u32)).collect();
+        let roots: Vec<u32> = (0..self.parents.len()).map(|at| self.root(at as u32)).collect();
         let mut sizes: HashMap<u32, usize> = HashMap::new();
-        for first in &firsts {
-            *sizes.entry(*first).or_default() += 1;
+        for root in &roots {
+            *sizes.entry(*root).or_default() += 1;
         }
-        let mut room = if share > 0.0 && sizes.len() > 1 { ((firsts.len() as f64 * share) as usize).max(1) } else { 0 };
+        let mut room = if share > 0.0 && sizes.len() > 1 { ((roots.len() as f64 * share) as usize).max(1) } else { 0 };
         let mut order: Vec<u32> = sizes.keys().copied().collect();
-        order.sort_unstable_by_key(|first| (shingles::mix(seed ^ self.keys[*first as usize]), *first));
+        order.sort_unstable_by_key(|root| (shingles::mix(seed ^ self.keys[*root as usize]), *root));
         let mut chosen: HashMap<u32, bool> = HashMap::new();
-        for first in order {
-            let fits = sizes[&first] <= room;
-            room -= if fits { sizes[&first] } else { 0 };
-            chosen.insert(first, fits);
+        for root in order {
+            let fits = sizes[&root] <= room;
+            room -= if fits { sizes[&root] } else { 0 };
+            chosen.insert(root, fits);
         }
-        firsts.iter().map(|first| chosen[first]).collect()
+        roots.iter().map(|root| chosen[root]).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Figures of a run: `stats.json`, and the summary at its end.
+//! Figures of a run: `stats.json`, and the summary at its end. Field names are those of the file.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,10 @@ use crate::domain::state::State;
 use crate::store::{Attempt, AttemptEnd, Counts, Run};
 use crate::text::filter::score_length;
 
-/// Upper ends of the histogram's bins in words, the last one open: those of LongBench-Write, and its range beyond.
+/// Upper bounds of the histogram's bins in words, those of LongBench-Write and above; the last bin is open.
 const BINS: [u32; 7] = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
 
+/// Contents of `stats.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     pub run: RunId,
@@ -29,8 +30,9 @@ pub struct Stats {
     pub failed: BTreeMap<String, u64>,
     /// Accepted documents by language.
     pub languages: BTreeMap<String, u64>,
-    /// Sections of all documents, and of accepted ones.
+    /// Sections of all documents.
     pub sections: u64,
+    /// Sections of accepted documents.
     pub sections_accepted: u64,
     /// Words of accepted documents.
     pub words: Histogram,
@@ -39,33 +41,36 @@ pub struct Stats {
     /// Mean S_q of accepted documents that have one.
     #[serde(default)]
     pub score_quality: Option<f64>,
-    /// Votes of the judge on all finished documents, and those of them that could not be read.
+    /// Votes of the judge on all finished documents.
     #[serde(default)]
     pub votes: u64,
+    /// Those of them that were invalid.
     #[serde(default)]
     pub votes_unread: u64,
-    /// Over all documents and all attempts whose end was reported.
+    /// Over all documents and all attempts that reported their end.
     pub tokens: Tokens,
     /// Share of the reusable prompt tokens that came from the prefix cache.
     pub prefix_reuse: Option<f64>,
     pub attempts: Attempts,
-    /// Rows of the data files: `train`, and `validation` if it was asked for.
+    /// Rows of the data files: `train`, and `validation` if requested.
     #[serde(default)]
     pub splits: BTreeMap<String, u64>,
-    /// Accepted documents by the data set that their instruction came from, with its licence.
+    /// Accepted documents by the data set of their instruction, with its licence.
     #[serde(default)]
     pub sources: BTreeMap<String, u64>,
     /// None unless the exporting program had a tokenizer.
     #[serde(default)]
     pub packing: Option<Packing>,
     /// None unless the exporting program measured it.
-    pub wall: Option<Wall>,
+    #[serde(rename = "wall")]
+    pub timing: Option<RunTiming>,
     #[serde(skip)]
-    scores: u64,
+    length_scores: u64,
     #[serde(skip)]
-    judged: u64,
+    quality_scores: u64,
 }
 
+/// Words of documents.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Histogram {
     pub sum: u64,
@@ -83,17 +88,18 @@ pub struct Bin {
     pub count: u64,
 }
 
+/// Tokens of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tokens {
     pub prompt: u64,
     pub cached: u64,
     pub reusable: u64,
     pub generated: u64,
-    /// Generated tokens of attempts that did not complete: their text is in no section and no plan.
+    /// Generated tokens of attempts that failed, whose text was discarded.
     pub wasted: u64,
 }
 
-/// Attempts by their end.
+/// Attempts by outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Attempts {
     pub completed: u64,
@@ -102,16 +108,16 @@ pub struct Attempts {
     pub released: u64,
 }
 
-/// Time as the exporting program measured it.
+/// Time of a run as the exporting program measured it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Wall {
+pub struct RunTiming {
     pub started_ms: u64,
     pub ended_ms: u64,
     pub tokens_per_second: Option<f64>,
 }
 
 impl Stats {
-    pub(super) fn new(run: &Run, wall: Option<Wall>) -> Self {
+    pub(super) fn new(run: &Run, timing: Option<RunTiming>) -> Self {
         let starts = std::iter::once(0).chain(BINS);
         let ends = BINS.into_iter().map(Some).chain([None]);
         Self {
@@ -138,9 +144,9 @@ impl Stats {
             splits: BTreeMap::new(),
             sources: BTreeMap::new(),
             packing: None,
-            wall,
-            scores: 0,
-            judged: 0,
+            timing,
+            length_scores: 0,
+            quality_scores: 0,
         }
     }
 
@@ -198,13 +204,13 @@ impl Stats {
         }
         if let Some(score) = judge::score_quality(document.votes()) {
             let before = self.score_quality.unwrap_or(0.0);
-            self.judged += 1;
-            self.score_quality = Some(before + (score - before) / self.judged as f64);
+            self.quality_scores += 1;
+            self.score_quality = Some(before + (score - before) / self.quality_scores as f64);
         }
         if let Some(required) = document.instruction.required_words {
             let before = self.score_length.unwrap_or(0.0);
-            self.scores += 1;
-            self.score_length = Some(before + (score_length(required, words) - before) / self.scores as f64);
+            self.length_scores += 1;
+            self.score_length = Some(before + (score_length(required, words) - before) / self.length_scores as f64);
         }
     }
 }

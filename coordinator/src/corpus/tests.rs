@@ -1,8 +1,8 @@
-//! What a user would lose: a document, or the trust that each stands in the corpus once.
+//! Each accepted document is in the corpus exactly once.
 
 mod crash;
 mod exported;
-mod shelf;
+mod memory_source;
 
 use longhand_proto::task::{FinishReason, Message, ModelInfo, Timings, Usage};
 use longhand_proto::{DocumentId, RunId};
@@ -12,7 +12,7 @@ use crate::domain::instruction::Instruction;
 use crate::domain::language::Language;
 use crate::domain::plan::{Plan, Step};
 use crate::domain::recipe::Recipe;
-use crate::store::{Run, Terms};
+use crate::store::{Run, RunPolicy};
 
 pub(super) fn run() -> Run {
     let recipe = Recipe::default();
@@ -22,7 +22,7 @@ pub(super) fn run() -> Run {
         recipe_hash: recipe.hash(),
         seed: 7,
         created_ms: 0,
-        terms: Terms::default(),
+        policy: RunPolicy::default(),
         paused: false,
     }
 }

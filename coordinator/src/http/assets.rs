@@ -1,4 +1,4 @@
-//! The files of the pages, part of the program: it works offline and on any machine.
+//! The files of the pages, compiled into the program.
 
 use axum::extract::{Path, RawQuery};
 use axum::http::StatusCode;
@@ -7,28 +7,27 @@ use axum::response::{IntoResponse, Response};
 
 use crate::report;
 
-/// Looked at again with each page, as another version of the program may stand behind the same address.
-const FRESH: (axum::http::HeaderName, &str) = (CACHE_CONTROL, "no-cache");
+/// Browsers revalidate on each page load: another version of the program may serve the same address.
+const NO_CACHE: (axum::http::HeaderName, &str) = (CACHE_CONTROL, "no-cache");
 
 const LOGIN: &str = include_str!("assets/login.html");
-const WRONG: &str =
-    r#"<p class="wrong" role="alert">This is no operator token of this coordinator, or it has expired.</p>"#;
+const LOGIN_ERROR: &str = r#"<p class="error" role="alert">Invalid or expired operator token.</p>"#;
 
 fn html(text: String) -> Response {
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
 }
 
-/// One page for all places of the dashboard: its script looks where it is.
+/// One page for all paths of the dashboard: its script does the routing.
 pub(super) async fn page() -> Response {
     html(include_str!("assets/index.html").to_owned())
 }
 
 pub(super) async fn login(RawQuery(query): RawQuery) -> Response {
-    let wrong = if query.as_deref() == Some("wrong") { WRONG } else { "" };
-    html(LOGIN.replace("<!--WRONG-->", wrong))
+    let error = if query.as_deref() == Some("error") { LOGIN_ERROR } else { "" };
+    html(LOGIN.replace("<!--ERROR-->", error))
 }
 
-macro_rules! files {
+macro_rules! embedded {
     ($name:expr, $($file:literal as $kind:literal),+ $(,)?) => {
         match $name {
             $($file => Some(($kind, include_str!(concat!("assets/", $file)))),)+
@@ -38,7 +37,7 @@ macro_rules! files {
 }
 
 pub(super) async fn file(Path(name): Path<String>) -> Response {
-    let found = files!(
+    let found = embedded!(
         name.as_str(),
         "style.css" as "text/css; charset=utf-8",
         "icon.svg" as "image/svg+xml",
@@ -60,5 +59,5 @@ pub(super) async fn file(Path(name): Path<String>) -> Response {
         _ => None,
     });
     let Some((kind, text)) = found else { return StatusCode::NOT_FOUND.into_response() };
-    ([(CONTENT_TYPE, kind)], [FRESH], text).into_response()
+    ([(CONTENT_TYPE, kind)], [NO_CACHE], text).into_response()
 }

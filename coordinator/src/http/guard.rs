@@ -1,8 +1,8 @@
-//! What every request passes: who may look, who may change, and what a browser may do with the answer.
+//! Authentication, protection against cross-site requests, and security headers.
 //!
-//! With tokens, a program shows one as `Authorization: Bearer`, a person logs in once and has a cookie. Without tokens the
-//! port is for this machine (or `--insecure`), and then other web pages that the same browser has open must be kept out: a
-//! change needs our own header, which no foreign page can send, and a name that leads here by a foreign DNS entry is refused.
+//! With tokens, a program sends one as `Authorization: Bearer`; a person logs in once and gets a cookie. Without tokens the
+//! port is local (or `--insecure`), and other sites open in the same browser must be kept out: a change needs a header that
+//! no other site can send, and a host name that is neither an address nor localhost is rejected (DNS rebinding).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use serde::Deserialize;
 
 use super::listener::Peer;
 use super::session::{COOKIE as NAME, Sessions};
-use crate::control::rpc::{Role, Tokens, Who};
+use crate::control::rpc::{Principal, Role, Tokens};
 
-/// Our pages send it with every change.
-const OURS: &str = "x-longhand";
-const TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// Scripts and styles from here only: a text that a model wrote can neither run nor fetch anything.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+/// The pages send it with every change.
+const CSRF_HEADER: &str = "x-longhand";
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// Scripts and styles from this origin only: text that a model wrote can neither run nor fetch anything.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 #[derive(Debug)]
@@ -41,13 +41,13 @@ impl Guard {
         Self { tokens, sessions: Sessions::new(), secure }
     }
 
-    /// The name of who asks, empty if nobody was named; none for somebody who is not let in. `roles` are those whose tokens
-    /// a program may show.
-    fn knows(&self, headers: &HeaderMap, roles: &[Role]) -> Option<String> {
+    /// The caller's name, empty if there are no tokens; none if the caller is not authenticated. `roles` are those whose
+    /// tokens are accepted as a header.
+    fn authenticate(&self, headers: &HeaderMap, roles: &[Role]) -> Option<String> {
         let Some(tokens) = &self.tokens else { return Some(String::new()) };
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let logged_in = cookie(headers).and_then(|value| self.sessions.holder(value));
-        logged_in.or_else(|| roles.iter().find_map(|&role| tokens.admit(header, role)).map(|holder| holder.name))
+        let logged_in = cookie(headers).and_then(|value| self.sessions.user_name(value));
+        logged_in.or_else(|| roles.iter().find_map(|&role| tokens.identify(header, role)).map(|holder| holder.name))
     }
 }
 
@@ -56,66 +56,66 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     all.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(NAME)?.strip_prefix('='))
 }
 
-/// Stands before all that shows something of a run.
-pub(super) async fn admit(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+/// Rejects requests that are not authenticated, and changes that another site may have caused.
+pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let (path, headers) = (request.uri().path(), request.headers());
     let roles: &[Role] = if path == "/metrics" { &[Role::Operator, Role::Worker] } else { &[Role::Operator] };
     if guard.tokens.is_none() && !local_name(headers) {
-        return told(StatusCode::FORBIDDEN, "this port answers to addresses and to localhost, not to other names");
+        return text_response(StatusCode::FORBIDDEN, "invalid Host header: use an IP address or localhost");
     }
-    let Some(name) = guard.knows(headers, roles) else {
-        let page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
-        if page {
+    let Some(name) = guard.authenticate(headers, roles) else {
+        let is_page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
+        if is_page {
             return (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response();
         }
-        let mut answer = told(
+        let mut response = text_response(
             StatusCode::UNAUTHORIZED,
-            "this coordinator asks for a token: send `Authorization: Bearer TOKEN`, or log in at /login",
+            "token required: send `Authorization: Bearer TOKEN` or log in at /login",
         );
-        answer.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
-        return answer;
+        response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
+        return response;
     };
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    if changes && !ours(headers) {
-        return told(
+    let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_change && !has_csrf_header(headers) {
+        return text_response(
             StatusCode::FORBIDDEN,
-            "a change must come from our own pages: send the header `x-longhand: 1` and no foreign Origin",
+            "cross-site request rejected: send the header `x-longhand: 1`, and no Origin of another site",
         );
     }
     let address = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.0.ip());
-    request.extensions_mut().insert(Who { name, address });
+    request.extensions_mut().insert(Principal { name, address });
     next.run(request).await
 }
 
-/// The same for every answer, refusals and the log-in included.
-pub(super) async fn dress(request: Request, next: Next) -> Response {
+/// Adds the headers that every response has, errors and the login page included.
+pub(super) async fn security_headers(request: Request, next: Next) -> Response {
     let began = clock::now();
-    let mut answer = next.run(request).await;
+    let mut response = next.run(request).await;
     let took = clock::now().duration_since(began).as_secs_f64() * 1000.0;
-    let headers = answer.headers_mut();
-    // Browsers show it beside the time of the network.
+    let headers = response.headers_mut();
+    // Browsers show it in their network view.
     if let Ok(timing) = HeaderValue::from_str(&format!("all;dur={took:.1}")) {
-        headers.insert(TIMING, timing);
+        headers.insert(SERVER_TIMING, timing);
     }
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    // Not `no-referrer`: with it a browser would not say either that a form comes from our own page.
+    // Not `no-referrer`: with it a browser would send the Origin of a form as `null`.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    answer
+    response
 }
 
-fn told(status: StatusCode, message: &'static str) -> Response {
+fn text_response(status: StatusCode, message: &'static str) -> Response {
     (status, message).into_response()
 }
 
-/// No foreign page can send this header without our consent, which we never give.
-fn ours(headers: &HeaderMap) -> bool {
-    headers.contains_key(OURS) && same_origin(headers)
+/// A page of another origin can send this header only with consent by CORS, which is never given.
+fn has_csrf_header(headers: &HeaderMap) -> bool {
+    headers.contains_key(CSRF_HEADER) && same_origin(headers)
 }
 
-/// A program names no origin; a browser does with every form and every change.
+/// A program sends no Origin; a browser does with every form and every change.
 fn same_origin(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|value| value.to_str().ok());
     match (headers.get(ORIGIN).map(HeaderValue::to_str), host) {
@@ -125,7 +125,7 @@ fn same_origin(headers: &HeaderMap) -> bool {
     }
 }
 
-/// True for an address or localhost: a foreign name that was made to lead here names neither.
+/// True for an address or localhost. A DNS name of an attacker that resolves to this machine is neither.
 fn local_name(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|value| value.to_str().ok()) else { return true };
     let name = match host.rsplit_once(':') {
@@ -136,34 +136,39 @@ fn local_name(headers: &HeaderMap) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
+/// The login form.
 #[derive(Debug, Deserialize)]
-pub(super) struct LogIn {
+pub(super) struct LoginForm {
     token: String,
 }
 
-/// Takes a token and gives a cookie.
-pub(super) async fn log_in(State(guard): State<Arc<Guard>>, headers: HeaderMap, Form(form): Form<LogIn>) -> Response {
+/// Exchanges a token for a session cookie.
+pub(super) async fn log_in(
+    State(guard): State<Arc<Guard>>,
+    headers: HeaderMap,
+    Form(form): Form<LoginForm>,
+) -> Response {
     if !same_origin(&headers) {
-        return told(StatusCode::FORBIDDEN, "log in on our own page");
+        return text_response(StatusCode::FORBIDDEN, "cross-site login rejected");
     }
     let header = format!("Bearer {}", form.token.trim());
     let session = match &guard.tokens {
         None => None,
-        Some(tokens) => match tokens.admit(Some(&header), Role::Operator) {
-            Some(holder) => Some(guard.sessions.begin(&holder)),
-            None => return (StatusCode::SEE_OTHER, [(LOCATION, "/login?wrong")]).into_response(),
+        Some(tokens) => match tokens.identify(Some(&header), Role::Operator) {
+            Some(holder) => Some(guard.sessions.create(&holder)),
+            None => return (StatusCode::SEE_OTHER, [(LOCATION, "/login?error")]).into_response(),
         },
     };
-    let mut answer = (StatusCode::SEE_OTHER, [(LOCATION, "/")]).into_response();
-    answer.headers_mut().extend(session.and_then(|(value, seconds)| guard.cookie(&value, seconds)));
-    answer
+    let mut response = (StatusCode::SEE_OTHER, [(LOCATION, "/")]).into_response();
+    response.headers_mut().extend(session.and_then(|(value, seconds)| guard.cookie(&value, seconds)));
+    response
 }
 
-/// Forgets the cookie.
+/// Deletes the session cookie.
 pub(super) async fn log_out(State(guard): State<Arc<Guard>>) -> Response {
-    let mut answer = StatusCode::NO_CONTENT.into_response();
-    answer.headers_mut().extend(guard.cookie("", 0));
-    answer
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().extend(guard.cookie("", 0));
+    response
 }
 
 impl Guard {
@@ -183,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_name_that_leads_here_is_refused() {
-        for here in ["localhost:7080", "127.0.0.1:7080", "[::1]:7080", "10.0.0.7", "LOCALHOST"] {
-            assert!(local_name(&headers(&[("host", here)])), "{here}");
+    fn a_foreign_host_name_is_rejected() {
+        for local in ["localhost:7080", "127.0.0.1:7080", "[::1]:7080", "10.0.0.7", "LOCALHOST"] {
+            assert!(local_name(&headers(&[("host", local)])), "{local}");
         }
         for foreign in ["evil.example:7080", "localhost.evil.example", "127.0.0.1.evil.example:7080"] {
             assert!(!local_name(&headers(&[("host", foreign)])), "{foreign}");
@@ -193,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn a_change_comes_from_our_own_pages() {
+    fn a_change_needs_the_header_and_no_foreign_origin() {
         let host = ("host", "localhost:7080");
-        assert!(ours(&headers(&[host, ("x-longhand", "1")])), "a program");
-        assert!(ours(&headers(&[host, ("x-longhand", "1"), ("origin", "http://localhost:7080")])));
-        assert!(!ours(&headers(&[host, ("origin", "http://localhost:7080")])), "a form");
-        assert!(!ours(&headers(&[host, ("x-longhand", "1"), ("origin", "http://localhost:9999")])));
-        assert!(!ours(&headers(&[host, ("x-longhand", "1"), ("origin", "null")])));
+        assert!(has_csrf_header(&headers(&[host, ("x-longhand", "1")])), "a program");
+        assert!(has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("origin", "http://localhost:7080")])));
+        assert!(!has_csrf_header(&headers(&[host, ("origin", "http://localhost:7080")])), "a form");
+        assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("origin", "http://localhost:9999")])));
+        assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("origin", "null")])));
     }
 
     #[test]

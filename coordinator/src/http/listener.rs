@@ -1,4 +1,4 @@
-//! TLS for the HTTP port. Handshakes run beside each other: a caller that says nothing holds up nobody.
+//! TLS for the HTTP port. Handshakes run concurrently: a silent client does not block others.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,17 +16,21 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
 use tokio_rustls::server::TlsStream;
 
-/// Time for a handshake, and handshakes at the same time: callers beyond it wait in the kernel.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HANDSHAKES: usize = 256;
-/// Wait after an error of the port itself, such as no file handles left.
-const RECOVER: Duration = Duration::from_millis(200);
+/// Longest time for a handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most concurrent handshakes; further clients wait in the kernel's backlog.
+const MAX_HANDSHAKES: usize = 256;
+/// Wait after an error of accept itself, such as no file descriptors left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
-/// Certificate and key, and the CA that must have signed the certificates of callers, as PEM texts.
+/// Files of the HTTPS port, as PEM texts.
 #[derive(Clone)]
 pub struct Pem {
+    /// Certificate chain of the server.
     pub certificate: String,
+    /// Private key of the certificate.
     pub key: String,
+    /// CA that must have signed the certificates of clients; none to ask clients for no certificate.
     pub client_ca: Option<String>,
 }
 
@@ -36,15 +40,15 @@ impl std::fmt::Debug for Pem {
     }
 }
 
-/// Certificate, key or CA are of no use.
+/// Certificate, key or CA is invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("the {what} for HTTPS cannot be used: {reason}")]
+#[error("invalid {what} for HTTPS: {reason}")]
 pub struct PemError {
     what: &'static str,
     reason: String,
 }
 
-/// Where a caller is.
+/// Address of a client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
@@ -73,29 +77,30 @@ impl TlsListener {
 }
 
 fn config(pem: &Pem) -> Result<ServerConfig, PemError> {
-    fn wrong<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> PemError {
+    fn invalid<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> PemError {
         move |error| PemError { what, reason: error.to_string() }
     }
     let certificates = |what, text: &str| {
-        CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(wrong(what))
+        CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(invalid(what))
     };
-    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).map_err(wrong("key"))?;
+    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).map_err(invalid("key"))?;
     let provider = Arc::new(crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder.with_safe_default_protocol_versions().map_err(wrong("TLS library"))?;
+    let builder = builder.with_safe_default_protocol_versions().map_err(invalid("TLS library"))?;
     let builder = match &pem.client_ca {
         None => builder.with_no_client_auth(),
         Some(ca) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates("CA of callers", ca)? {
-                roots.add(certificate).map_err(wrong("CA of callers"))?;
+            for certificate in certificates("client CA", ca)? {
+                roots.add(certificate).map_err(invalid("client CA"))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.build().map_err(wrong("CA of callers"))?)
+            builder.with_client_cert_verifier(verifier.build().map_err(invalid("client CA"))?)
         }
     };
-    let mut config =
-        builder.with_single_cert(certificates("certificate", &pem.certificate)?, key).map_err(wrong("certificate"))?;
+    let mut config = builder
+        .with_single_cert(certificates("certificate", &pem.certificate)?, key)
+        .map_err(invalid("certificate"))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -111,16 +116,16 @@ impl axum::serve::Listener for TlsListener {
                 Some(done) = self.handshakes.join_next() => match done {
                     Ok(Some(connection)) => return connection,
                     Ok(None) => {}
-                    Err(error) => tracing::debug!(%error, "a handshake crashed"),
+                    Err(error) => tracing::debug!(%error, "TLS handshake task panicked"),
                 },
-                accepted = self.listener.accept(), if self.handshakes.len() < HANDSHAKES => match accepted {
+                accepted = self.listener.accept(), if self.handshakes.len() < MAX_HANDSHAKES => match accepted {
                     Ok((stream, peer)) => {
                         let handshake = self.acceptor.accept(stream);
                         self.handshakes.spawn(async move {
-                            match tokio::time::timeout(HANDSHAKE, handshake).await {
+                            match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
                                 Ok(Ok(stream)) => Some((stream, peer)),
                                 Ok(Err(error)) => {
-                                    tracing::debug!(%peer, %error, "no TLS handshake");
+                                    tracing::debug!(%peer, %error, "TLS handshake failed");
                                     None
                                 }
                                 Err(_) => None,
@@ -128,8 +133,8 @@ impl axum::serve::Listener for TlsListener {
                         });
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(RECOVER).await;
+                        tracing::debug!(%error, "accept failed");
+                        tokio::time::sleep(ACCEPT_RETRY).await;
                     }
                 },
             }

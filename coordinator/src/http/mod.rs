@@ -1,7 +1,6 @@
-//! HTTP for people and for Prometheus: `/metrics`, `/healthz`, `/readyz`, and with a coordinator behind it the dashboard.
+//! The HTTP port: `/metrics`, `/healthz`, `/readyz`, and on a coordinator the dashboard and its JSON API.
 //!
-//! `guard` stands before every page; `listener` brings the connections in; `api` answers what the pages ask, out of the
-//! `catalogue` of `line`s where it is about many documents.
+//! `listener` accepts connections, `guard` authenticates requests, `api` serves the data of the pages.
 
 mod api;
 mod assets;
@@ -30,85 +29,87 @@ use listener::Peer;
 pub use listener::{Pem, PemError};
 pub use trace_url::TraceUrl;
 
-/// Time that answers in flight get when the server is asked to stop. Streams of events end at once.
-const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// Time for responses in flight after shutdown. Event streams end at once.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pages that are told of changes at the same time; others ask now and then.
-const STREAMS: usize = 256;
+/// Most event streams at a time; further pages poll.
+const MAX_STREAMS: usize = 256;
 
-/// Gives series as they are when it is called.
-pub type Numbers = Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
+/// Returns metrics with their values at the time of the call.
+pub type MetricSource = Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
 
-/// What is served.
+/// What the HTTP port serves.
 #[derive(Clone, Default)]
-pub struct Site {
-    /// Whose documents the dashboard shows; none for a worker, which has numbers only.
+pub struct HttpConfig {
+    /// The coordinator behind the dashboard; none on a worker, which serves metrics and health only.
     pub coordinator: Option<Coordinator>,
-    /// Series beside the coordinator's own.
-    pub numbers: Vec<Numbers>,
+    /// Metrics beside the coordinator's own.
+    pub metric_sources: Vec<MetricSource>,
     /// None lets everybody in who can reach the port.
     pub tokens: Option<Tokens>,
-    /// Cancelled once the process was asked to stop: from then on it is not ready.
+    /// Cancelled when shutdown begins: from then on `/readyz` fails.
     pub stopping: CancellationToken,
-    /// Where a trace is looked at.
+    /// Address of the trace viewer that pages link to.
     pub trace_url: Option<TraceUrl>,
-    /// The worker that lives in this process, and ends with it only.
-    pub inside: Option<WorkerId>,
+    /// The worker of this process, which cannot be drained.
+    pub embedded_worker: Option<WorkerId>,
 }
 
-impl fmt::Debug for Site {
+impl fmt::Debug for HttpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Site").field("coordinator", &self.coordinator).finish_non_exhaustive()
+        f.debug_struct("HttpConfig").field("coordinator", &self.coordinator).finish_non_exhaustive()
     }
 }
 
-/// What the answers are made of.
+/// State shared by the request handlers.
 #[derive(Debug)]
-struct Served {
-    site: Site,
+struct AppState {
+    config: HttpConfig,
+    /// One permit for each event stream.
     streams: Arc<Semaphore>,
-    /// Held by the one report that is made at a time.
-    report: Mutex<()>,
-    stop: CancellationToken,
+    /// Held while a report is computed: one at a time.
+    report_lock: Mutex<()>,
+    shutdown: CancellationToken,
 }
 
 /// Serves until `shutdown` is cancelled.
 ///
 /// # Errors
-/// Certificate and key cannot be used.
+/// The certificate, the key or the CA is invalid.
 pub async fn serve(
     listener: TcpListener,
-    site: Site,
+    config: HttpConfig,
     pem: Option<Pem>,
     shutdown: CancellationToken,
 ) -> Result<(), PemError> {
     let secure = pem.is_some();
-    let guard = Arc::new(guard::Guard::new(site.tokens.clone(), secure));
-    let site = Arc::new(Served {
-        site,
-        streams: Arc::new(Semaphore::new(STREAMS)),
-        report: Mutex::default(),
-        stop: shutdown.clone(),
+    let guard = Arc::new(guard::Guard::new(config.tokens.clone(), secure));
+    let state = Arc::new(AppState {
+        config,
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        report_lock: Mutex::default(),
+        shutdown: shutdown.clone(),
     });
-    let open = Router::new()
+    let public = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
-        .with_state(Arc::clone(&site))
+        .with_state(Arc::clone(&state))
         .route("/assets/{name}", get(assets::file))
         .route("/login", get(assets::login).post(guard::log_in))
         .with_state(Arc::clone(&guard));
-    let closed = Router::new()
+    let protected = Router::new()
         .route("/metrics", get(health::metrics))
         .route("/", get(assets::page))
         .route("/runs/{*rest}", get(assets::page))
         .route("/workers", get(assets::page))
         .route("/report/{run}", get(report::report))
         .merge(api::routes())
-        .with_state(site)
+        .with_state(state)
         .route("/logout", post(guard::log_out))
         .with_state(Arc::clone(&guard))
-        .layer(from_fn_with_state(guard, guard::admit));
-    let router = open.merge(closed).layer(from_fn(guard::dress)).into_make_service_with_connect_info::<Peer>();
+        .layer(from_fn_with_state(guard, guard::authorize));
+    let router =
+        public.merge(protected).layer(from_fn(guard::security_headers)).into_make_service_with_connect_info::<Peer>();
     let stopped = shutdown.clone().cancelled_owned();
     let served = async {
         match pem {
@@ -118,16 +119,16 @@ pub async fn serve(
                 axum::serve(listener, router).with_graceful_shutdown(stopped).await
             }
         }
-        // It never ends with an error: a connection that fails is its own affair.
-        .unwrap_or_else(|error| tracing::warn!(%error, "the HTTP server ended"));
+        // Errors of single connections do not end the server.
+        .unwrap_or_else(|error| tracing::warn!(%error, "HTTP server stopped"));
         Ok(())
     };
-    let late = async {
+    let drain_timeout = async {
         shutdown.cancelled().await;
-        tokio::time::sleep(STOP_WITHIN).await;
+        tokio::time::sleep(DRAIN_TIMEOUT).await;
     };
     tokio::select! {
         ended = served => ended,
-        () = late => Ok(()),
+        () = drain_timeout => Ok(()),
     }
 }

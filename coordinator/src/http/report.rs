@@ -1,4 +1,4 @@
-//! A run's report, as `longhand report` makes it of a folder, out of the store.
+//! The report of a run, computed from the store. `longhand report` computes it from an export.
 
 use std::sync::Arc;
 
@@ -9,51 +9,76 @@ use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, TryStreamExt, stream};
 use longhand_proto::DocumentId;
 
-use super::Served;
-use super::api::{Refusal, run_id};
+use super::AppState;
+use super::api::{ApiError, run_id};
+use crate::corpus::{grouped, plural};
 use crate::domain::document::Document;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
-use crate::report::{Report, linked};
+use crate::report::{Report, dashboard_html};
 use crate::store::StoreError;
 
-/// Documents that are measured, of more a fair sample: seconds of one core.
-const MEASURED: usize = 1_000;
+/// Most documents that are measured, which takes seconds of one core; of more an evenly spaced sample.
+const MAX_MEASURED: usize = 1_000;
 /// Documents in memory at a time.
-const PART: usize = 32;
+const BATCH: usize = 32;
 
-pub(super) async fn report(Extract(site): Extract<Arc<Served>>, Path(run): Path<String>) -> Result<Response, Refusal> {
-    let (id, store) = (run_id(&run)?, site.behind()?.store());
+pub(super) async fn report(
+    Extract(state): Extract<Arc<AppState>>,
+    Path(run): Path<String>,
+) -> Result<Response, ApiError> {
+    let (id, coordinator) = (run_id(&run)?, state.coordinator()?);
+    let store = coordinator.store();
     let run = store.run(&id).await?.ok_or(StoreError::NotFound { kind: "run", name: id.to_string() })?;
     let recipe = Recipe::from_toml(&run.recipe).map_err(|error| StoreError::Refused(error.to_string()))?;
-    let busy =
-        || Refusal(StatusCode::SERVICE_UNAVAILABLE, "another report is being made; ask again in a moment".into());
-    let _turn = site.report.try_lock().map_err(|_| busy())?;
-    let shelf = site.behind()?.run_stats().look(store, &id).await?;
-    let judged = |state| matches!(state, State::Accepted | State::Rejected);
-    let all: Vec<DocumentId> = shelf.read().documents().filter(|line| judged(line.state)).map(|line| line.id).collect();
-    let step = all.len().div_ceil(MEASURED).max(1);
-    let chosen: Vec<DocumentId> = all.iter().copied().step_by(step).collect();
+    let busy = || ApiError(StatusCode::SERVICE_UNAVAILABLE, "another report is being computed; retry".into());
+    let _guard = state.report_lock.try_lock().map_err(|_| busy())?;
+    let handle = coordinator.run_stats().refreshed(store, &id).await?;
+    let has_verdict = |state| matches!(state, State::Accepted | State::Rejected);
+    let all: Vec<DocumentId> = {
+        let stats = handle.read();
+        stats.documents().filter(|document| has_verdict(document.state)).map(|document| document.id).collect()
+    };
+    let step = all.len().div_ceil(MAX_MEASURED).max(1);
+    let sample: Vec<DocumentId> = all.iter().copied().step_by(step).collect();
     let mut report = Report::new(id.to_string(), recipe);
-    for part in chosen.chunks(PART) {
-        let asked: Vec<_> = part.iter().map(|id| store.get(*id)).collect();
-        let records: Vec<_> = stream::iter(asked).buffered(PART).try_collect().await?;
+    let mut unreadable = 0;
+    for batch in sample.chunks(BATCH) {
+        let calls: Vec<_> = batch.iter().map(|id| store.get(*id)).collect();
+        let records: Vec<_> = stream::iter(calls).buffered(BATCH).try_collect().await?;
         let measured = tokio::task::spawn_blocking(move || {
+            let mut unreadable = 0;
             for record in records.into_iter().flatten() {
-                // One that was requeued since, or cannot be read, has nothing to measure.
-                let Ok(document) = serde_json::from_str::<Document>(&record.body) else { continue };
-                if let Some(assembled) = document.assembled() {
-                    report.add(record.id, &assembled);
+                match record.document() {
+                    // One that was requeued since has no whole text.
+                    Ok(document) => {
+                        if let Some(assembled) = document.assembled() {
+                            report.add(record.id, &assembled);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(document = %record.id, %error, "the stored document cannot be read");
+                        unreadable += 1;
+                    }
                 }
             }
-            report
+            (report, unreadable)
         });
-        report = measured.await.map_err(|error| StoreError::Other(format!("the report was not made: {error}")))?;
+        let failed: u64;
+        (report, failed) = measured.await.map_err(|error| StoreError::Other(format!("the report failed: {error}")))?;
+        unreadable += failed;
     }
-    let note = (step > 1).then(|| {
-        let (some, all) = (chosen.len(), all.len());
-        format!("{some} of {all} documents, evenly chosen. `longhand report` on an export measures all.")
-    });
-    let page = linked(&report, &format!("/runs/{id}"), note.as_deref().unwrap_or_default());
+    let mut notes = Vec::new();
+    if step > 1 {
+        notes.push(format!(
+            "Measured on an evenly spaced sample: {} of {}. `longhand report` on an export measures all.",
+            grouped(sample.len() as u64),
+            plural(all.len() as u64, "document")
+        ));
+    }
+    if unreadable > 0 {
+        notes.push(format!("{} could not be read from the store and are not counted.", plural(unreadable, "document")));
+    }
+    let page = dashboard_html(&report, &format!("/runs/{id}"), &notes);
     Ok(([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response())
 }

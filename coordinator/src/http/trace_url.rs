@@ -1,21 +1,21 @@
-//! Where a trace is looked at: the address of a viewer, with a place for the trace's id.
+//! The address of a trace viewer, with a placeholder for the trace's id.
 
 use std::str::FromStr;
 
 use serde::Serialize;
 
-/// What stands for the id.
-const PLACE: &str = "{trace}";
+/// Placeholder of the id.
+const PLACEHOLDER: &str = "{trace}";
 
-/// An http(s) address that holds `{trace}`: pages make links of it, and a link can do much else than lead somewhere.
+/// An http(s) address that holds `{trace}`. Pages make links of it, so other schemes such as `javascript:` are rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct TraceUrl(String);
 
-/// A text that is no such address.
+/// Not a valid [`TraceUrl`].
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "want an address that begins with http:// or https:// and holds {PLACE}, such as http://localhost:16686/trace/{PLACE}"
+    "invalid trace viewer address: expected http:// or https:// and {PLACEHOLDER}, such as http://localhost:16686/trace/{PLACEHOLDER}"
 )]
 pub struct TraceUrlError;
 
@@ -23,8 +23,8 @@ impl FromStr for TraceUrl {
     type Err = TraceUrlError;
 
     fn from_str(text: &str) -> Result<Self, TraceUrlError> {
-        let leads = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
-        if leads && text.contains(PLACE) { Ok(Self(text.to_owned())) } else { Err(TraceUrlError) }
+        let is_http = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+        if is_http && text.contains(PLACEHOLDER) { Ok(Self(text.to_owned())) } else { Err(TraceUrlError) }
     }
 }
 
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_address_with_a_place_for_the_trace_is_taken() {
+    fn only_an_http_address_with_a_placeholder_is_valid() {
         assert!("https://tempo.example/explore?trace={trace}&x=1".parse::<TraceUrl>().is_ok());
         for bad in ["", "http://localhost/trace", "javascript:alert('{trace}')", "//host/{trace}", "data:,{trace}"] {
             let error = bad.parse::<TraceUrl>().unwrap_err().to_string();

@@ -1,7 +1,7 @@
-//! What each filter says of the documents of a run, so that thresholds can be chosen by looking: how many documents each
-//! rule would drop alone and in order, how its values lie, and what other thresholds would keep.
+//! The effect of each filter on the documents of a run, to choose thresholds by: how many documents each rule rejects alone and
+//! in order, the distribution of its values, and what other thresholds would keep.
 //!
-//! Values do not depend on thresholds, so they are measured once; all counts are made of them.
+//! Values do not depend on thresholds, so they are measured once; all counts are computed from them.
 
 mod page;
 mod plot;
@@ -22,18 +22,20 @@ use crate::domain::rule::{Bound, Measure, Rule};
 use crate::text::filter::{self, NearDuplicateIndex, RULES, score_length};
 
 pub use page::html;
-pub(crate) use page::{CSS, JS, linked};
+pub(crate) use page::{CSS, JS, dashboard_html};
 pub use read::{ReportError, read};
 
-/// Other thresholds that are tried for each rule.
-const TRIED: usize = 9;
+/// Most other thresholds of each rule.
+const MAX_THRESHOLDS: usize = 9;
 /// Bars of a distribution.
 const BARS: usize = 40;
 
 /// The measured documents of a run.
 #[derive(Debug)]
 pub struct Report {
+    /// Name of the run.
     pub run: String,
+    /// Recipe whose filters are applied.
     pub recipe: Recipe,
     rows: Vec<Row>,
     others: NearDuplicateIndex,
@@ -44,27 +46,28 @@ pub struct Report {
 struct Row {
     id: DocumentId,
     language: Language,
-    asked: Option<u32>,
+    requested: Option<u32>,
     written: u32,
-    /// By rule, in order; none where there was nothing to measure.
+    /// By rule, in order; none where there is nothing to measure.
     values: Vec<Option<f64>>,
-    /// What the first rule that drops it saw.
+    /// Detail of the first rule that rejects it.
     detail: String,
 }
 
-/// The rules in the order in which they are asked.
+/// The rules in the order in which they are applied.
 fn rules() -> impl Iterator<Item = &'static Rule> {
     filter::all()
 }
 
 impl Report {
+    /// A report without documents.
     pub fn new(run: String, recipe: Recipe) -> Self {
         Self { run, recipe, rows: Vec::new(), others: NearDuplicateIndex::new() }
     }
 
-    /// Measures a document. For nearness to others their order counts.
+    /// Measures a document. Near duplicates are compared with the documents added before.
     pub fn add(&mut self, id: DocumentId, document: &Assembled<'_>) {
-        // Nothing is more similar than 1: every document is compared with those that follow.
+        // With the greatest similarity as threshold no document is left out of later comparisons.
         let near = self.others.measure(id, document.text, 1.0);
         let measures: Vec<Option<Measure>> = RULES
             .iter()
@@ -72,20 +75,21 @@ impl Report {
             .chain([Some(Measure { value: near.value, detail: near.detail })])
             .collect();
         let values: Vec<Option<f64>> = measures.iter().map(|measure| measure.as_ref().map(|it| it.value)).collect();
-        let detail = self.first(&values).and_then(|at| measures[at].clone()).map_or_else(String::new, |it| it.detail);
+        let detail =
+            self.first_rejecting(&values).and_then(|at| measures[at].clone()).map_or_else(String::new, |it| it.detail);
         let instruction = document.instruction;
         self.rows.push(Row {
             id,
             language: instruction.language,
-            asked: instruction.required_words,
+            requested: instruction.required_words,
             written: u32::try_from(words::count(document.text)).unwrap_or(u32::MAX),
             values,
             detail,
         });
     }
 
-    /// The first rule that drops a document with these values.
-    fn first(&self, values: &[Option<f64>]) -> Option<usize> {
+    /// The first rule that rejects a document with these values.
+    fn first_rejecting(&self, values: &[Option<f64>]) -> Option<usize> {
         rules().zip(values).position(|(rule, value)| !self.passes(rule, *value))
     }
 
@@ -98,7 +102,7 @@ impl Report {
 
     /// All figures.
     pub fn summary(&self) -> Summary {
-        let firsts: Vec<Option<usize>> = self.rows.iter().map(|row| self.first(&row.values)).collect();
+        let firsts: Vec<Option<usize>> = self.rows.iter().map(|row| self.first_rejecting(&row.values)).collect();
         Summary {
             run: self.run.clone(),
             recipe: self.recipe.name.clone(),
@@ -115,19 +119,19 @@ impl Report {
         let threshold = rule.threshold(&self.recipe.filters);
         let values: Vec<f64> = self.rows.iter().filter_map(|row| row.values[at]).collect();
         let alone = self.rows.iter().filter(|row| !self.passes(rule, row.values[at])).count();
-        let keeps = |tried: f64| {
-            let holds = |row: &&Row| row.values[at].is_none_or(|value| rule.bound.holds(value, tried));
-            let others =
+        let keeps = |threshold: f64| {
+            let holds = |row: &&Row| row.values[at].is_none_or(|value| rule.bound.holds(value, threshold));
+            let others_pass =
                 |row: &&Row| rules().zip(&row.values).enumerate().all(|(k, (it, v))| k == at || self.passes(it, *v));
             let passing: Vec<&Row> = self.rows.iter().filter(holds).collect();
-            Kept {
-                threshold: tried,
+            ThresholdEffect {
+                threshold,
                 alone: passing.len(),
-                together: passing.iter().copied().filter(|row| others(row)).count(),
+                together: passing.iter().copied().filter(|row| others_pass(row)).count(),
             }
         };
         let distribution = Distribution::of(values);
-        let tried = distribution.as_ref().map_or_else(Vec::new, |it| it.thresholds(threshold));
+        let thresholds = distribution.as_ref().map_or_else(Vec::new, |it| it.thresholds(threshold));
         RuleSummary {
             rule: rule.name,
             key: rule.key,
@@ -139,7 +143,7 @@ impl Report {
             threshold,
             alone,
             in_order: firsts.iter().filter(|first| **first == Some(at)).count(),
-            others: tried.into_iter().map(keeps).collect(),
+            others: thresholds.into_iter().map(keeps).collect(),
             distribution,
         }
     }
@@ -166,18 +170,18 @@ impl Report {
 
 impl Row {
     fn score(&self) -> Option<f64> {
-        self.asked.map(|asked| score_length(asked, self.written))
+        self.requested.map(|requested| score_length(requested, self.written))
     }
 }
 
-/// What `--json` prints and the page shows.
+/// The figures of a report. Field names are those of `longhand report --json`.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     pub run: String,
     pub recipe: String,
     pub recipe_hash: String,
     pub documents: usize,
-    /// Documents that no rule drops.
+    /// Documents that no rule rejects.
     pub kept: usize,
     pub rules: Vec<RuleSummary>,
     pub languages: BTreeMap<&'static str, LanguageSummary>,
@@ -185,43 +189,45 @@ pub struct Summary {
     pub score_length: Option<Distribution>,
 }
 
+/// The figures of a rule.
 #[derive(Debug, Serialize)]
 pub struct RuleSummary {
     pub rule: &'static str,
     pub key: &'static str,
     pub bound: &'static str,
     pub measures: &'static str,
-    /// None if the recipe switched the rule off.
+    /// None if the rule is off.
     pub threshold: Option<f64>,
-    /// Documents that it would drop if there were no other rule.
+    /// Documents that it would reject as the only rule.
     pub alone: usize,
-    /// Documents that it is the first to drop.
+    /// Documents that it is the first rule to reject.
     pub in_order: usize,
     pub distribution: Option<Distribution>,
-    pub others: Vec<Kept>,
+    pub others: Vec<ThresholdEffect>,
 }
 
-/// What another threshold would keep.
+/// The effect of another threshold.
 #[derive(Debug, Serialize)]
-pub struct Kept {
+pub struct ThresholdEffect {
     pub threshold: f64,
-    /// If there were no other rule.
+    /// Documents kept by this rule alone.
     pub alone: usize,
-    /// With all other rules as they are.
+    /// Documents kept with all other rules unchanged.
     pub together: usize,
 }
 
+/// The figures of a language.
 #[derive(Debug, Default, Serialize)]
 pub struct LanguageSummary {
     pub documents: usize,
     pub kept: usize,
-    /// Mean of a document.
+    /// Mean words of a document.
     pub words: f64,
     /// Mean S_l.
     pub score_length: Option<f64>,
 }
 
-/// How values lie.
+/// The distribution of values.
 #[derive(Debug, Serialize)]
 pub struct Distribution {
     pub count: usize,
@@ -232,7 +238,7 @@ pub struct Distribution {
     pub p75: f64,
     pub p95: f64,
     pub max: f64,
-    /// Values in each of equal parts from min to max.
+    /// Number of values in each of equal intervals from min to max.
     pub bars: Vec<usize>,
     #[serde(skip)]
     sorted: Vec<f64>,
@@ -262,15 +268,15 @@ impl Distribution {
         })
     }
 
-    /// The threshold in use, and others at even steps through the values.
-    fn thresholds(&self, in_use: Option<f64>) -> Vec<f64> {
+    /// The current threshold, and others at even steps through the values.
+    fn thresholds(&self, current: Option<f64>) -> Vec<f64> {
         let mut distinct = self.sorted.clone();
         distinct.dedup();
-        let steps = TRIED.min(distinct.len());
+        let steps = MAX_THRESHOLDS.min(distinct.len());
         let step = |k: usize| distinct[k * (distinct.len() - 1) / (steps - 1).max(1)];
-        let mut tried: Vec<f64> = (0..steps).map(step).chain(in_use).collect();
-        tried.sort_by(f64::total_cmp);
-        tried.dedup();
-        tried
+        let mut thresholds: Vec<f64> = (0..steps).map(step).chain(current).collect();
+        thresholds.sort_by(f64::total_cmp);
+        thresholds.dedup();
+        thresholds
     }
 }

@@ -1,32 +1,34 @@
-//! Plots as inline SVG: no library, no network, and colours that follow the page.
+//! Plots as inline SVG with the colours of the page.
 
 use std::fmt::Write;
 
 use super::{Distribution, Row};
+use crate::corpus::plural;
 use crate::domain::language::Language;
 
-/// Of a distribution, in the units of its drawing.
+/// Size of the drawing of a distribution, in its own units.
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 90.0;
 
-/// Bars of a distribution, and a line at the threshold.
+/// A histogram with a line at the threshold.
 pub(super) fn bars(distribution: &Distribution, threshold: Option<f64>) -> String {
     let Distribution { min, max, bars, count, .. } = distribution;
-    // The threshold is drawn even where no value comes near it.
+    // The axis includes the threshold.
     let (from, to) = threshold.map_or((*min, *max), |it| (min.min(it), max.max(it)));
     let span = if to > from { to - from } else { 1.0 };
     let x = |value: f64| (value - from) / span * WIDTH;
     let tallest = bars.iter().copied().max().unwrap_or(0).max(1) as f64;
     let width = ((max - min) / span * WIDTH / bars.len() as f64).max(2.0);
     let mut out = format!(
-        "<svg class=bars viewBox='-4 -14 {} {}' role=img aria-label='distribution of {count} values' data-from={from} data-span={span}>",
+        "<svg class=bars viewBox='-4 -14 {} {}' role=img aria-label='distribution of {}' data-from={from} data-span={span}>",
         WIDTH + 8.0,
-        HEIGHT + 32.0
+        HEIGHT + 32.0,
+        plural(*count as u64, "value")
     );
     for (at, bar) in bars.iter().enumerate().filter(|(_, bar)| **bar > 0) {
         let start = min + (max - min) * at as f64 / bars.len() as f64;
         let end = min + (max - min) * (at + 1) as f64 / bars.len() as f64;
-        // A bar of one document among thousands must be seen too.
+        // A bar of one document among thousands must be visible.
         let height = (*bar as f64 / tallest * HEIGHT).max(2.0);
         write!(
             out,
@@ -34,8 +36,8 @@ pub(super) fn bars(distribution: &Distribution, threshold: Option<f64>) -> Strin
             x(start),
             HEIGHT - height,
             (width - 0.5).max(1.5),
-            short(start),
-            short(end)
+            rounded(start),
+            rounded(end)
         )
         .expect("a String takes all that is written");
     }
@@ -43,34 +45,34 @@ pub(super) fn bars(distribution: &Distribution, threshold: Option<f64>) -> Strin
         let x = x(it);
         format!(
             "<line class=threshold x1={x:.1} x2={x:.1} y1=-12 y2={HEIGHT}><title>threshold {}</title></line>",
-            short(it)
+            rounded(it)
         )
     });
     let base = format!("<line class=axis x1=0 x2={WIDTH} y1={HEIGHT} y2={HEIGHT} />");
     let ends = format!(
         "<text x=0 y={y}>{}</text><text x={WIDTH} y={y} text-anchor=end>{}</text>",
-        short(from),
-        short(to),
+        rounded(from),
+        rounded(to),
         y = HEIGHT + 14.0
     );
     format!("{out}{base}{line}{ends}</svg>")
 }
 
-/// Words asked for against words written, both on a logarithmic scale.
+/// Words written over words requested, both on a logarithmic scale.
 pub(super) fn lengths(rows: &[Row]) -> String {
     const SIDE: f64 = 420.0;
     let points: Vec<(f64, f64, Language)> = rows
         .iter()
-        .filter_map(|row| Some((f64::from(row.asked?), f64::from(row.written.max(1)), row.language)))
+        .filter_map(|row| Some((f64::from(row.requested?), f64::from(row.written.max(1)), row.language)))
         .collect();
-    let all = || points.iter().flat_map(|(asked, written, _)| [*asked, *written]);
+    let all = || points.iter().flat_map(|(requested, written, _)| [*requested, *written]);
     let (least, most) = (all().fold(1e9, f64::min).max(10.0), all().fold(100.0, f64::max));
-    // Whole decades at both ends would leave most of the plot empty.
+    // Rounded to whole decades, most of the plot would be empty.
     let (from, to) = ((least * 0.8).ln(), (most * 1.25).ln());
     let x = |words: f64| (words.ln() - from) / (to - from) * SIDE;
     let y = |words: f64| SIDE - x(words);
     let mut out = format!(
-        "<svg class=lengths viewBox='-58 -8 {} {}' role=img aria-label='words written against words asked for'>",
+        "<svg class=lengths viewBox='-58 -8 {} {}' role=img aria-label='words written over words requested'>",
         SIDE + 70.0,
         SIDE + 52.0
     );
@@ -88,8 +90,8 @@ pub(super) fn lengths(rows: &[Row]) -> String {
         )
         .expect("a String takes all that is written");
     }
-    // As asked; and where S_l is 80: five sevenths and eight fifths of it.
-    for (class, share) in [("asked", 1.0), ("bound", 5.0 / 7.0), ("bound", 1.6)] {
+    // The requested length; and where S_l is 80: five sevenths and eight fifths of it.
+    for (class, share) in [("requested", 1.0), ("bound", 5.0 / 7.0), ("bound", 1.6)] {
         let (left, right) = (from.exp().max(from.exp() / share), to.exp().min(to.exp() / share));
         write!(
             out,
@@ -101,19 +103,19 @@ pub(super) fn lengths(rows: &[Row]) -> String {
         )
         .expect("a String takes all that is written");
     }
-    for (asked, written, language) in &points {
+    for (requested, written, language) in &points {
         let class = crate::domain::language::name(*language);
         write!(
             out,
-            "<circle class={class} cx={:.1} cy={:.1} r=3><title>{asked} asked, {written} written</title></circle>",
-            x(*asked),
+            "<circle class={class} cx={:.1} cy={:.1} r=3><title>{requested} words requested, {written} written</title></circle>",
+            x(*requested),
             y(*written)
         )
         .expect("a String takes all that is written");
     }
     write!(
         out,
-        "<text x={} y={} text-anchor=middle>words asked for</text><text transform='translate(-46 {}) rotate(-90)' \
+        "<text x={} y={} text-anchor=middle>words requested</text><text transform='translate(-46 {}) rotate(-90)' \
          text-anchor=middle>words written</text></svg>",
         SIDE / 2.0,
         SIDE + 36.0,
@@ -123,8 +125,8 @@ pub(super) fn lengths(rows: &[Row]) -> String {
     out
 }
 
-/// A number as people read it: three digits that count.
-pub(super) fn short(value: f64) -> String {
+/// A number with three significant digits.
+pub(super) fn rounded(value: f64) -> String {
     if value == value.round() && value.abs() < 1e15 {
         return format!("{value}");
     }

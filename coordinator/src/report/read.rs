@@ -1,5 +1,4 @@
-//! The documents of a run out of the files that an export wrote: no store is asked, so any corpus can be looked at, wherever
-//! it was copied to.
+//! Reads the documents of a run from the files of an export. Needs no store.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -17,20 +16,24 @@ use crate::domain::language::Language;
 use crate::domain::plan::{Plan, Step};
 use crate::domain::recipe::{Recipe, RecipeError};
 
-/// A folder that no report can be made of.
+/// Why no report can be made of a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    #[error("{}: {source}; want the output folder of `longhand run` or `longhand export`, complete", path.display())]
+    /// A file cannot be read.
+    #[error("{}: {source}; expected a complete output folder of `longhand run` or `longhand export`", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}:{line}: {problem}; write the folder anew with `longhand run` or `longhand export`", path.display())]
+    /// A line is invalid.
+    #[error("{}:{line}: {problem}; export the folder again with `longhand run` or `longhand export`", path.display())]
     Row { path: PathBuf, line: usize, problem: String },
-    #[error("{} holds no whole records; a report needs a folder that was exported with --format records", path.display())]
+    /// The export is of another format.
+    #[error("{}: no whole records; a report needs an export with --format records", path.display())]
     NoRecords { path: PathBuf },
+    /// The recipe cannot be read.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
 }
 
-/// A line of `rejected.jsonl`, as far as the rules look at it.
+/// The fields of a line of `rejected.jsonl` that the rules need.
 #[derive(Debug, Deserialize)]
 struct Rejected {
     id: DocumentId,
@@ -41,8 +44,11 @@ struct Rejected {
     sections: Vec<SectionRecord>,
 }
 
-/// Measures the documents of the corpus in `dir`: the accepted ones, then the rejected ones. `recipe` is asked in the place
-/// of the one that the corpus was made with, if it is given.
+/// Measures the documents of the corpus in `dir`: the accepted ones, then the rejected ones. `recipe` replaces the recipe of
+/// the corpus, if given.
+///
+/// # Errors
+/// A file or the recipe cannot be read, or the export has another format than `records`.
 pub fn read(dir: &Path, recipe: Option<Recipe>) -> Result<Report, ReportError> {
     let stats = dir.join("stats.json");
     let text = std::fs::read(&stats).map_err(|source| ReportError::Read { path: stats.clone(), source })?;
@@ -126,7 +132,7 @@ fn sections(records: &[SectionRecord]) -> Vec<Section> {
         worker: record.worker.clone(),
         usage: record.tokens,
         timings: Timings::default(),
-        // No rule looks at it.
+        // No rule reads it.
         seed: record.seed.parse().unwrap_or(0),
         trace_id: record.trace_id.clone(),
         context: record.context.clone(),

@@ -1,4 +1,4 @@
-//! A threshold is chosen by what the report says, so it must say what the filters do.
+//! The report must agree with the filters.
 
 use longhand_proto::DocumentId;
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
@@ -9,15 +9,15 @@ use crate::domain::instruction::Instruction;
 use crate::domain::plan::Plan;
 use crate::text::filter;
 
-/// A document of sentences that are all different, but for `tail`.
-struct Written {
+/// A document of distinct sentences, and `tail`.
+struct Sample {
     instruction: Instruction,
     sections: Vec<Section>,
     text: String,
 }
 
-impl Written {
-    fn new(seed: u32, sentences: u32, asked: Option<u32>, tail: &str) -> Self {
+impl Sample {
+    fn new(seed: u32, sentences: u32, requested: Option<u32>, tail: &str) -> Self {
         let word = |k: u32| crate::text::shingles::mix(u64::from(seed) << 32 | u64::from(k)) % 100_000;
         let letters = |number: u64| number.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
         let sentence = |k: u32| (0..10).map(|at| letters(word(k * 10 + at))).collect::<Vec<String>>().join(" ") + ".";
@@ -40,7 +40,7 @@ impl Written {
             id: None,
             messages: vec![Message { role: "user".into(), content: "Write.".into() }],
             language: Language::En,
-            required_words: asked,
+            required_words: requested,
             context: Vec::new(),
             metadata: serde_json::Map::new(),
             line: 1,
@@ -52,7 +52,7 @@ impl Written {
 
 static NO_PLAN: Plan = Plan { steps: Vec::new() };
 
-impl Written {
+impl Sample {
     fn assembled(&self) -> Assembled<'_> {
         Assembled { instruction: &self.instruction, plan: &NO_PLAN, sections: &self.sections, text: &self.text }
     }
@@ -62,13 +62,13 @@ fn id(number: usize) -> DocumentId {
     DocumentId::derive(&"run".parse().unwrap(), &number.to_string(), 0)
 }
 
-/// Ten good documents, one too short, one that misses its length, one that is both and talks, and a twin.
-fn documents() -> Vec<Written> {
-    let mut documents: Vec<Written> = (0..10).map(|seed| Written::new(seed, 40 + seed, Some(400), "")).collect();
-    documents.push(Written::new(20, 12, None, ""));
-    documents.push(Written::new(21, 80, Some(300), ""));
-    documents.push(Written::new(22, 10, Some(300), " Let me know if you need more. <b>"));
-    documents.push(Written::new(3, 43, Some(400), ""));
+/// Ten good documents, one too short, one that misses its length, one that is both and talks, and a near duplicate.
+fn documents() -> Vec<Sample> {
+    let mut documents: Vec<Sample> = (0..10).map(|seed| Sample::new(seed, 40 + seed, Some(400), "")).collect();
+    documents.push(Sample::new(20, 12, None, ""));
+    documents.push(Sample::new(21, 80, Some(300), ""));
+    documents.push(Sample::new(22, 10, Some(300), " Let me know if you need more. <b>"));
+    documents.push(Sample::new(3, 43, Some(400), ""));
     documents
 }
 
@@ -81,7 +81,7 @@ fn report() -> Report {
 }
 
 #[test]
-fn a_rule_counts_alone_and_in_order_as_the_filters_decide() {
+fn a_rule_counts_alone_and_in_order_as_the_filters_do() {
     let summary = report().summary();
     let of = |name: &str| summary.rules.iter().find(|rule| rule.rule == name).unwrap();
     let counts = |name| (of(name).alone, of(name).in_order);
@@ -95,7 +95,7 @@ fn a_rule_counts_alone_and_in_order_as_the_filters_decide() {
     let filters = Recipe::default().filters;
     for (document, row) in documents().iter().zip(&report().rows) {
         let verdict = filter::evaluate(&filters, &document.assembled());
-        let first = report().first(&row.values).map(|at| rules().nth(at).unwrap().name);
+        let first = report().first_rejecting(&row.values).map(|at| rules().nth(at).unwrap().name);
         match (verdict, first) {
             (Verdict::Rejected { rule, .. }, first) => assert_eq!(Some(rule.as_str()), first),
             (Verdict::Accepted, first) => assert!(first.is_none_or(|rule| rule == "near_duplicate"), "{first:?}"),
@@ -104,7 +104,7 @@ fn a_rule_counts_alone_and_in_order_as_the_filters_decide() {
 }
 
 #[test]
-fn another_threshold_keeps_what_the_report_says_it_would() {
+fn another_threshold_keeps_what_the_report_predicts() {
     let summary = report().summary();
     let mut changed = report();
     for rule in &summary.rules {
@@ -133,7 +133,7 @@ fn another_threshold_keeps_what_the_report_says_it_would() {
 }
 
 #[test]
-fn the_page_is_whole_without_a_network_and_no_text_of_a_run_is_markup_in_it() {
+fn the_page_is_self_contained_and_escapes_texts_of_the_run() {
     let report = Report { run: "<script>".into(), ..report() };
     let page = html(&report);
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>"));
@@ -143,21 +143,26 @@ fn the_page_is_whole_without_a_network_and_no_text_of_a_run_is_markup_in_it() {
     for rule in rules() {
         assert!(page.contains(&format!("<article id='{}'>", rule.name)), "{}", rule.name);
     }
-    assert_eq!(page.matches("<circle").count(), 13, "one for each document that was asked for a length");
+    assert_eq!(page.matches("<circle").count(), 13, "one for each document with a requested length");
     let empty = html(&Report::new("none".into(), Recipe::default()));
     assert!(empty.contains("No document") && empty.ends_with("</html>"));
 }
 
 #[test]
-fn a_distribution_tells_quantiles_and_counts_each_value_once() {
+fn a_distribution_has_quantiles_and_counts_each_value_once() {
     let values = Distribution::of((0..=100).map(f64::from).collect()).unwrap();
     assert_eq!((values.min, values.p5, values.median, values.p95, values.max), (0.0, 5.0, 50.0, 95.0, 100.0));
     assert_eq!((values.bars.iter().sum::<usize>(), values.bars.len()), (101, BARS));
-    let tried = values.thresholds(Some(33.3));
-    assert!(tried.contains(&0.0) && tried.contains(&33.3) && tried.contains(&100.0) && tried.is_sorted());
+    let thresholds = values.thresholds(Some(33.3));
+    assert!(
+        thresholds.contains(&0.0)
+            && thresholds.contains(&33.3)
+            && thresholds.contains(&100.0)
+            && thresholds.is_sorted()
+    );
     assert_eq!(Distribution::of(vec![7.0; 5]).unwrap().thresholds(Some(7.0)), [7.0]);
     assert!(Distribution::of(Vec::new()).is_none());
     for (value, text) in [(0.0, "0"), (12.0, "12"), (0.123_456, "0.123"), (87.53, "87.5"), (1234.5, "1234")] {
-        assert_eq!(plot::short(value), text);
+        assert_eq!(plot::rounded(value), text);
     }
 }

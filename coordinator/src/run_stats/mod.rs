@@ -1,9 +1,10 @@
-//! What is known of each run in figures: kept in memory, brought up to date by what changed in the store.
+//! Figures of each run, kept in memory and refreshed by what changed in the store.
 
-mod catalogue;
-mod line;
-mod overview;
+mod cache;
+mod document_summary;
+mod run_summary;
+mod stats;
 
-pub(crate) use catalogue::{Catalogues, LINES};
-pub(crate) use line::{Filter, Line};
-pub(crate) use overview::{details, figures, summary};
+pub(crate) use cache::{MAX_SUMMARIES, RunStatsCache};
+pub(crate) use document_summary::{DocumentFilter, DocumentSummary};
+pub(crate) use run_summary::{details, status_summary, summary};

@@ -1,12 +1,12 @@
-//! Changing a document that others may change at the same time: compare and swap, and look again where another was first.
+//! Changing a document that others may change at the same time: compare and swap, and decide again after another change.
 
 use longhand_proto::task::TaskKind;
 
-use super::{Record, Result, Store, StoreError, Swap, Swapped};
+use super::{CompareAndSwap, Record, Result, Store, StoreError, Swapped};
 use crate::domain::document::Document;
 use crate::domain::state::State;
 
-/// Attempts on a document that changes while it is looked at. Its worker commits now and then, not all the time.
+/// Tries on a document that changes between read and swap. A worker commits every few seconds at most.
 const CAS_RETRIES: u32 = 16;
 
 /// A change that was made.
@@ -15,7 +15,7 @@ pub(crate) struct Written<T> {
     pub(crate) before: Record,
     pub(crate) document: Document,
     pub(crate) state: State,
-    /// What the decision gave beside the document.
+    /// What the decision returned with the document.
     pub(crate) value: T,
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn cas_loop<T>(
             .map_err(|error| StoreError::Other(format!("document {} cannot be written: {error}", record.id)))?;
         let judge = other_judge && state == State::Ready && document.current().0 == TaskKind::Judge;
         let (id, version, reason) = (record.id, record.version, String::new());
-        let swap = Swap { document: id, version, state, reason, judge, body: Some(body) };
+        let swap = CompareAndSwap { document: id, version, state, reason, judge, body: Some(body) };
         match store.swap(&swap).await? {
             Swapped::Done => return Ok(Ok(Written { before: record, document, state, value })),
             Swapped::Changed => match store.get(record.id).await? {
@@ -51,16 +51,11 @@ pub(crate) async fn cas_loop<T>(
     Ok(Err("concurrent updates; retry in a moment".into()))
 }
 
-/// The document as the envelope says it is: where a sweep ended it, the body does not know yet.
+/// The document as the envelope says it is: where a sweep failed it, the body does not say so yet.
 pub(crate) fn read(record: &Record) -> Result<Document, String> {
-    let mut document: Document = serde_json::from_str(&record.body).map_err(|error| {
-        format!(
-            "the stored document cannot be read by version {}: {error}; use the version that wrote it",
-            longhand_proto::VERSION
-        )
-    })?;
+    let mut document = record.document().map_err(|error| error.to_string())?;
     if record.state == State::Failed {
-        document.fail(&record.reason, "its leases ran out again and again");
+        document.fail(&record.reason, &format!("lease expired {} times", record.counters.losses));
     }
     Ok(document)
 }

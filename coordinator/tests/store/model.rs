@@ -1,78 +1,123 @@
-//! The contract as a small program: what a store must hold and answer after each call.
+//! The contract as a small program around [`Envelope`]: what a store must hold and answer after each call. The envelope
+//! decides what a transition makes of one document; the model adds what spans documents (queues, requests, runs).
 
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{AttemptEnd, Swapped};
+use longhand_coordinator::store::{
+    Attempt, Commit, Committed, CompareAndSwap, Envelope, EnvelopeChange, LeaseGrant, Next, Renewal, Revision,
+    RunPolicy, Swapped, SweepLimits,
+};
+use longhand_proto::LeaseId;
+use longhand_proto::task::Checkpoint;
+use serde_json::json;
+
+use crate::fixture::{checkpoint, document, run, worker};
 
 /// Runs in the model, and rows of each.
 pub(crate) const RUNS: usize = 2;
 pub(crate) const ROWS: usize = 4;
-/// Most open documents of each run; 0 for no bound.
-pub(crate) const MAX_OPEN: [usize; RUNS] = [0, 2];
+/// The workers' models: the second one judges.
+pub(crate) const MODELS: [&str; 2] = ["small", "critic"];
 /// Times of the model, in half ticks. Time passes in whole ticks and everything lasts some ticks and a half, so that
-/// the little time that a real server's clock goes on by itself never decides.
+/// the little time that passes on a real server's own clock never decides.
 pub(crate) const LEASE: u64 = 5;
 pub(crate) const BACK_OFF: u64 = 3;
 pub(crate) const NO_PROGRESS: u64 = 9;
 
+/// The first run takes what it can get; of the second the judge writes nothing, and few documents are open.
+pub(crate) fn policy(run: usize) -> RunPolicy {
+    let judge = "critic".to_owned();
+    match run {
+        0 => RunPolicy { judge, ..RunPolicy::default() },
+        _ => RunPolicy { judge, model: "small".into(), max_open: 2, ..RunPolicy::default() },
+    }
+}
+
 /// One call. Leases are named by the number of the grant, for the store draws their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Op {
-    Submit {
-        run: usize,
-        rows: Vec<usize>,
-        bad: bool,
-    },
-    Lease {
-        worker: usize,
-        request: usize,
-        slots: usize,
-    },
-    Renew {
-        renewals: Vec<(usize, u64, Option<u32>)>,
-    },
-    Commit {
-        lease: usize,
-        then: Then,
-        body: Option<u32>,
-        checkpoint: Option<u32>,
-    },
-    Lookup {
-        lease: usize,
-    },
-    Sweep {
-        max_losses: u32,
-    },
-    /// `behind`: of a version that is not the latest.
-    Swap {
-        run: usize,
-        row: usize,
-        behind: bool,
-        state: State,
-        reason: &'static str,
-        body: Option<u32>,
-    },
-    Flush {
-        run: usize,
-        rows: Vec<usize>,
-    },
-    Pause {
-        run: usize,
-        paused: bool,
-    },
-    Pass {
-        ticks: u64,
-    },
+    Submit { run: usize, rows: Vec<usize>, bad: bool },
+    Lease { worker: usize, request: usize, slots: usize },
+    Renew { renewals: Vec<(usize, u64, Option<u32>)> },
+    Commit { lease: usize, then: Then, body: Option<u32>, checkpoint: Option<u32> },
+    Lookup { lease: usize },
+    Sweep { max_losses: u32 },
+    Swap(Swap),
+    Flush { run: usize, rows: Vec<usize> },
+    Pause { run: usize, paused: bool },
+    Pass { ticks: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
-    Continue { lease: bool },
+    Continue { lease: bool, judge: bool },
     Retry,
     Release,
     End { state: State, reason: &'static str },
 }
 
-/// What the store says to it. Documents are (run, row).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Swap {
+    pub(crate) run: usize,
+    pub(crate) row: usize,
+    /// Of a version that is not the latest.
+    pub(crate) behind: bool,
+    pub(crate) state: State,
+    pub(crate) reason: &'static str,
+    pub(crate) judge: bool,
+    pub(crate) body: Option<u32>,
+}
+
+impl Swap {
+    pub(crate) fn call(&self, version: u64) -> CompareAndSwap {
+        CompareAndSwap {
+            document: document(&run_id(self.run), self.row),
+            version,
+            state: self.state,
+            reason: self.reason.into(),
+            judge: self.judge,
+            body: self.body.map(text),
+        }
+    }
+}
+
+/// The commit of `lease`, which may be followed by `next`. `half_tick` is in milliseconds.
+pub(crate) fn commit_call(
+    lease: LeaseId,
+    next: LeaseId,
+    then: Then,
+    body: Option<u32>,
+    tokens: Option<u32>,
+    half_tick: u64,
+) -> Commit {
+    let next = match then {
+        Then::Continue { lease, judge: false } => Next::Continue { lease: lease.then_some(next) },
+        Then::Continue { lease, judge: true } => Next::Judge { lease: lease.then_some(next) },
+        Then::Retry => Next::Retry { delay_ms: BACK_OFF * half_tick },
+        Then::Release => Next::Release,
+        Then::End { state, reason } => Next::End { state, reason: reason.into() },
+    };
+    let checkpoint = tokens.map(|token| checkpoint(&[token]));
+    Commit { lease, body: body.map(text), checkpoint, next, detail: json!({}), ttl_ms: LEASE * half_tick }
+}
+
+pub(crate) fn run_id(number: usize) -> longhand_proto::RunId {
+    run(&format!("run-{number}"))
+}
+
+pub(crate) fn text(number: u32) -> String {
+    format!("{{\"text\": {number}}}")
+}
+
+/// The model's id of a lease.
+pub(crate) fn lease_id(number: usize) -> LeaseId {
+    LeaseId::from_bytes((number as u128).to_be_bytes())
+}
+
+fn number(lease: LeaseId) -> usize {
+    u128::from_be_bytes(*lease.as_bytes()) as usize
+}
+
+/// What the store answers. Documents are (run, row).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Nothing,
@@ -93,44 +138,31 @@ pub(crate) enum Answer {
     Ignored(Vec<usize>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) lease: usize,
-    pub(crate) worker: usize,
-    pub(crate) granted: u64,
-    pub(crate) expires: u64,
-    pub(crate) progress: u64,
-    pub(crate) progressed: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Doc {
     pub(crate) seq: u64,
-    pub(crate) state: State,
-    pub(crate) reason: &'static str,
-    pub(crate) version: u64,
-    pub(crate) open: bool,
-    pub(crate) due: u64,
-    pub(crate) errors: u32,
-    pub(crate) losses: u32,
-    pub(crate) releases: u32,
-    pub(crate) held: Option<Held>,
-    pub(crate) checkpoint: Option<u32>,
-    pub(crate) body: u32,
-    pub(crate) flushed: bool,
-    pub(crate) attempts: Vec<(usize, AttemptEnd)>,
-    /// Version, state, reason and body at each end that it was taken up from.
-    pub(crate) past: Vec<(u64, State, &'static str, u32)>,
-    last: Option<usize>,
-    next: Option<usize>,
-    swap: Option<(u64, Op)>,
+    pub(crate) envelope: Envelope,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) body: String,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) revisions: Vec<Revision>,
 }
 
 impl Doc {
-    fn end(&mut self, how: AttemptEnd) -> Option<Held> {
-        let held = self.held.take()?;
-        self.attempts.push((held.lease, how));
-        Some(held)
+    /// Writes a change with the body and the checkpoint of its call.
+    fn apply(&mut self, change: EnvelopeChange, body: Option<&str>, checkpoint: Option<&Checkpoint>) {
+        self.attempts.extend(change.attempt);
+        if change.keep_revision {
+            let Envelope { version, state, reason, .. } = self.envelope.clone();
+            self.revisions.push(Revision { version, state, reason, body: self.body.clone() });
+        }
+        if let Some(body) = body {
+            body.clone_into(&mut self.body);
+        }
+        if !change.keep_checkpoint {
+            self.checkpoint = checkpoint.cloned();
+        }
+        self.envelope = change.envelope;
     }
 }
 
@@ -142,11 +174,11 @@ struct Request {
     leases: Vec<usize>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Model {
     pub(crate) now: u64,
     pub(crate) docs: [[Option<Doc>; ROWS]; RUNS],
-    /// Leases given so far.
+    /// Leases granted so far.
     pub(crate) leases: usize,
     paused: [bool; RUNS],
     requests: Vec<Request>,
@@ -170,23 +202,23 @@ impl Model {
     }
 
     pub(crate) fn live(&self) -> Vec<usize> {
-        self.docs().filter_map(|(_, doc)| Some(doc.held.as_ref()?.lease)).collect()
+        self.docs().filter_map(|(_, doc)| Some(number(doc.envelope.lease.as_ref()?.id))).collect()
     }
 
     fn doc(&mut self, (run, row): (usize, usize)) -> &mut Doc {
         self.docs[run][row].as_mut().expect("a document that was found")
     }
 
-    fn find(&self, is: impl Fn(&Doc) -> bool) -> Option<(usize, usize)> {
-        self.docs().find(|(_, doc)| is(doc)).map(|(place, _)| place)
+    fn find(&self, is: impl Fn(&Envelope) -> bool) -> Option<(usize, usize)> {
+        self.docs().find(|(_, doc)| is(&doc.envelope)).map(|(id, _)| id)
     }
 
-    fn holder(&self, lease: usize) -> Option<(usize, usize)> {
-        self.find(|doc| doc.held.as_ref().is_some_and(|held| held.lease == lease))
+    fn leased(&self, lease: usize) -> Option<(usize, usize)> {
+        self.find(|envelope| envelope.live(lease_id(lease)).is_some())
     }
 
-    fn committer(&self, lease: usize) -> Option<(usize, usize)> {
-        self.find(|doc| doc.last == Some(lease))
+    fn committed(&self, lease: usize) -> Option<(usize, usize)> {
+        self.find(|envelope| envelope.last_lease == Some(lease_id(lease)))
     }
 
     /// `version` is what a swap names.
@@ -196,13 +228,13 @@ impl Model {
             Op::Lease { worker, request, slots } => self.lease(*worker, *request, *slots),
             Op::Renew { renewals } => self.renew(renewals),
             Op::Commit { lease, then, body, checkpoint } => self.commit(*lease, *then, *body, *checkpoint),
-            Op::Lookup { lease } => match (self.holder(*lease), self.committer(*lease)) {
-                (Some(place), _) => Answer::Live(place),
-                (None, Some(place)) => Answer::Committed(place),
+            Op::Lookup { lease } => match (self.leased(*lease), self.committed(*lease)) {
+                (Some(id), _) => Answer::Live(id),
+                (None, Some(id)) => Answer::Committed(id),
                 (None, None) => Answer::Stale,
             },
             Op::Sweep { max_losses } => self.sweep(*max_losses),
-            Op::Swap { run, row, .. } => self.swap((*run, *row), op, version),
+            Op::Swap(swap) => self.swap(swap, version),
             Op::Flush { run, rows } => self.flush(*run, rows),
             Op::Pause { run, paused } => {
                 self.paused[*run] = *paused;
@@ -224,34 +256,22 @@ impl Model {
             }
             self.docs[run][row] = Some(Doc {
                 seq,
-                state: if bad { State::Failed } else { State::Ready },
-                reason: if bad { "bad_row" } else { "" },
-                version: 1,
-                open: false,
-                due: 0,
-                errors: 0,
-                losses: 0,
-                releases: 0,
-                held: None,
+                envelope: Envelope::new(bad.then_some("bad_row")),
                 checkpoint: None,
-                body: 0,
-                flushed: false,
+                body: text(0),
                 attempts: Vec::new(),
-                past: Vec::new(),
-                last: None,
-                next: None,
-                swap: None,
+                revisions: Vec::new(),
             });
             seq += 1;
         }
         Answer::Submitted { inserted: seq - first }
     }
 
-    fn lease(&mut self, worker: usize, request: usize, slots: usize) -> Answer {
+    fn lease(&mut self, who: usize, request: usize, slots: usize) -> Answer {
         let now = self.now;
         self.requests.retain(|known| known.until > now);
-        if let Some(known) = self.requests.iter().find(|known| (known.worker, known.request) == (worker, request)) {
-            let held = known.leases.iter().filter_map(|&lease| Some((self.holder(lease)?, lease)));
+        if let Some(known) = self.requests.iter().find(|known| (known.worker, known.request) == (who, request)) {
+            let held = known.leases.iter().filter_map(|&lease| Some((self.leased(lease)?, lease)));
             return Answer::Leased(held.collect());
         }
         if slots == 0 {
@@ -259,188 +279,129 @@ impl Model {
         }
         let mut queues: Vec<Vec<(usize, usize)>> = Vec::new();
         for run in 0..RUNS {
-            queues.push(if self.paused[run] { Vec::new() } else { self.queue(run) });
+            queues.push(if self.paused[run] { Vec::new() } else { self.queue(run, MODELS[who]) });
         }
         let mut taken = [0; RUNS];
         for _ in 0..slots {
             let waiting = (0..RUNS).filter(|&run| taken[run] < queues[run].len());
-            let Some(run) = waiting.min_by_key(|&run| self.in_work(run) + taken[run]) else { break };
+            let Some(run) = waiting.min_by_key(|&run| self.in_state(run, State::Leased) + taken[run]) else { break };
             taken[run] += 1;
         }
         let picked: Vec<_> = queues.iter().zip(taken).flat_map(|(queue, taken)| queue[..taken].to_vec()).collect();
         let mut leased = Vec::new();
-        for place in picked {
+        for id in picked {
             let lease = self.leases;
             self.leases += 1;
-            let doc = self.doc(place);
-            doc.state = State::Leased;
-            doc.open = true;
-            doc.version += 1;
-            doc.held = Some(Held { lease, worker, granted: now, expires: now + LEASE, progress: 0, progressed: now });
-            leased.push((place, lease));
+            let grant = LeaseGrant::new(lease_id(lease), worker(&who.to_string()), now, LEASE);
+            let doc = self.doc(id);
+            doc.envelope = doc.envelope.grant(grant).expect("a ready document");
+            leased.push((id, lease));
         }
         if !leased.is_empty() {
             let leases = leased.iter().map(|(_, lease)| *lease).collect();
-            self.requests.push(Request { worker, request, until: now + LEASE, leases });
+            self.requests.push(Request { worker: who, request, until: now + LEASE, leases });
         }
         Answer::Leased(leased)
     }
 
-    fn in_work(&self, run: usize) -> usize {
-        self.docs[run].iter().flatten().filter(|doc| doc.state == State::Leased).count()
+    fn in_state(&self, run: usize, state: State) -> usize {
+        self.docs[run].iter().flatten().filter(|doc| doc.envelope.state == state).count()
     }
 
-    /// What may be leased of a run, in order.
-    fn queue(&mut self, run: usize) -> Vec<(usize, usize)> {
+    /// What may be leased of a run to a worker with this model, in order: first what waits for the judge.
+    fn queue(&mut self, run: usize, model: &str) -> Vec<(usize, usize)> {
         let now = self.now;
         for doc in self.docs[run].iter_mut().flatten() {
-            if doc.state == State::Delayed && doc.due <= now {
-                doc.state = State::Ready;
-                doc.due = 0;
-                doc.version += 1;
+            if let Some(ready) = doc.envelope.promote_due(now) {
+                doc.envelope = ready;
             }
         }
-        let open = self.docs[run].iter().flatten().filter(|doc| doc.open && !doc.state.is_terminal()).count();
-        let new = if MAX_OPEN[run] == 0 { ROWS } else { MAX_OPEN[run].saturating_sub(open) };
-        let mut ready: Vec<_> = self.docs().filter(|((of, _), doc)| *of == run && doc.state == State::Ready).collect();
-        ready.sort_by_key(|(_, doc)| (!doc.open, doc.seq));
-        let begun = ready.iter().filter(|(_, doc)| doc.open).count();
-        ready.into_iter().take(begun + new).map(|(place, _)| place).collect()
+        let mut ready: Vec<_> =
+            self.docs().filter(|((of, _), doc)| *of == run && doc.envelope.state == State::Ready).collect();
+        ready.sort_by_key(|(_, doc)| (!doc.envelope.open, doc.seq));
+        let (for_judge, to_write): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(_, doc)| doc.envelope.judge);
+        let begun = to_write.iter().filter(|(_, doc)| doc.envelope.open).count();
+        let open = begun + for_judge.len() + self.in_state(run, State::Leased) + self.in_state(run, State::Delayed);
+        let policy = policy(run);
+        let new = if policy.max_open == 0 { ROWS } else { (policy.max_open as usize).saturating_sub(open) };
+        let for_judge = for_judge.into_iter().filter(|_| policy.can_judge(model, ""));
+        let to_write = to_write.into_iter().take(begun + new).filter(|_| policy.can_write(model, ""));
+        for_judge.chain(to_write).map(|(id, _)| id).collect()
     }
 
     fn renew(&mut self, renewals: &[(usize, u64, Option<u32>)]) -> Answer {
         let now = self.now;
         let mut lost = Vec::new();
-        for &(lease, progress, checkpoint) in renewals {
-            let Some(place) = self.holder(lease) else {
+        for &(lease, progress, tokens) in renewals {
+            let Some(id) = self.leased(lease) else {
                 lost.push(lease);
                 continue;
             };
-            let doc = self.doc(place);
-            doc.checkpoint = checkpoint.or(doc.checkpoint);
-            if let Some(held) = &mut doc.held {
-                held.expires = now + LEASE;
-                if progress > held.progress {
-                    held.progress = progress;
-                    held.progressed = now;
-                }
-            }
+            let tokens = tokens.map(|token| checkpoint(&[token]));
+            let renewal = Renewal { lease: lease_id(lease), progress, checkpoint: tokens };
+            let doc = self.doc(id);
+            doc.envelope = doc.envelope.renew(&renewal, LEASE, now).expect("a live lease");
+            doc.checkpoint = renewal.checkpoint.or(doc.checkpoint.take());
         }
         lost.sort_unstable();
         Answer::Lost(lost)
     }
 
-    fn commit(&mut self, lease: usize, then: Then, body: Option<u32>, checkpoint: Option<u32>) -> Answer {
-        let (now, next) = (self.now, self.leases);
-        let Some(place) = self.holder(lease) else {
-            return match self.committer(lease) {
-                None => Answer::Stale,
-                Some(place) => {
-                    let doc = self.doc(place);
-                    let lives = doc.held.as_ref().map(|held| held.lease).filter(|lease| Some(*lease) == doc.next);
-                    Answer::Repeated(lives)
-                }
-            };
-        };
-        let doc = self.doc(place);
-        let how = match then {
-            Then::Retry | Then::End { state: State::Failed, .. } => AttemptEnd::Error,
-            Then::Release => AttemptEnd::Released,
-            Then::Continue { .. } | Then::End { .. } => AttemptEnd::Completed,
-        };
-        let ended = doc.end(how);
-        doc.last = Some(lease);
-        doc.next = None;
-        doc.version += 1;
-        doc.body = body.unwrap_or(doc.body);
-        doc.checkpoint = if then == Then::Release { checkpoint.or(doc.checkpoint) } else { checkpoint };
-        if matches!(then, Then::Continue { .. } | Then::End { .. }) {
-            doc.errors = 0;
-            doc.losses = 0;
+    fn commit(&mut self, lease: usize, then: Then, body: Option<u32>, tokens: Option<u32>) -> Answer {
+        let (now, next) = (self.now, lease_id(self.leases));
+        let Some(id) = self.leased(lease).or_else(|| self.committed(lease)) else { return Answer::Stale };
+        let call = commit_call(lease_id(lease), next, then, body, tokens, 1);
+        let doc = self.doc(id);
+        let (answer, change) = doc.envelope.commit(&call, now);
+        if let Some(change) = change {
+            doc.apply(change, call.body.as_deref(), call.checkpoint.as_ref());
         }
-        doc.state = State::Ready;
-        match then {
-            Then::Continue { lease: false } => {}
-            Then::Continue { lease: true } => {
-                doc.state = State::Leased;
-                doc.next = Some(next);
-                let worker = ended.expect("a lease that was held").worker;
-                let expires = now + LEASE;
-                doc.held = Some(Held { lease: next, worker, granted: now, expires, progress: 0, progressed: now });
-                self.leases += 1;
-                return Answer::Done(Some(next));
+        match answer {
+            Committed::Done(grant) => {
+                self.leases += usize::from(grant.is_some());
+                Answer::Done(grant.map(|grant| number(grant.id)))
             }
-            Then::Retry => {
-                doc.errors += 1;
-                doc.state = State::Delayed;
-                doc.due = now + BACK_OFF;
-            }
-            Then::Release => doc.releases += 1,
-            Then::End { state, reason } => {
-                doc.state = state;
-                doc.reason = reason;
-            }
+            Committed::Repeated(grant) => Answer::Repeated(grant.map(|grant| number(grant.id))),
+            Committed::Stale => Answer::Stale,
         }
-        Answer::Done(None)
     }
 
     fn sweep(&mut self, max_losses: u32) -> Answer {
         let now = self.now;
+        let limits = SweepLimits { max_losses, no_progress_ms: NO_PROGRESS, batch: 100 };
         let mut swept = Vec::new();
         for (run, rows) in self.docs.iter_mut().enumerate() {
             for (row, doc) in rows.iter_mut().enumerate() {
                 let Some(doc) = doc else { continue };
-                let over = |held: &Held| held.expires <= now || held.progressed + NO_PROGRESS <= now;
-                if !doc.held.as_ref().is_some_and(over) {
+                let (Some(change), Some(grant)) = (doc.envelope.sweep(&limits, now), doc.envelope.lease.clone()) else {
                     continue;
-                }
-                let lease = doc.end(AttemptEnd::Lost).expect("a lease that was held").lease;
-                doc.losses += 1;
-                doc.version += 1;
-                doc.state = State::Ready;
-                if doc.losses >= max_losses {
-                    doc.state = State::Failed;
-                    doc.reason = "poison";
-                    doc.checkpoint = None;
-                }
-                swept.push(((run, row), lease, doc.state));
+                };
+                doc.apply(change, None, None);
+                swept.push(((run, row), number(grant.id), doc.envelope.state));
             }
         }
         Answer::Swept(swept)
     }
 
-    fn swap(&mut self, (run, row): (usize, usize), op: &Op, version: u64) -> Answer {
-        let Some(doc) = &mut self.docs[run][row] else { return Answer::Unknown };
-        if doc.version != version {
-            let repeated = doc.version == version + 1 && doc.swap == Some((version, op.clone()));
-            return Answer::Swapped(if repeated { Swapped::Done } else { Swapped::Changed });
+    fn swap(&mut self, swap: &Swap, version: u64) -> Answer {
+        let now = self.now;
+        let Some(doc) = &mut self.docs[swap.run][swap.row] else { return Answer::Unknown };
+        let call = swap.call(version);
+        let (answer, change) = doc.envelope.swap(&call, now);
+        if let Some(change) = change {
+            doc.apply(change, call.body.as_deref(), None);
         }
-        let Op::Swap { state, reason, body, .. } = op else { return Answer::Unknown };
-        doc.end(AttemptEnd::Released);
-        if doc.state.is_terminal() && !state.is_terminal() {
-            doc.past.push((doc.version, doc.state, doc.reason, doc.body));
-        }
-        doc.version += 1;
-        doc.state = *state;
-        doc.reason = if state.is_terminal() { reason } else { "" };
-        doc.body = body.unwrap_or(doc.body);
-        doc.checkpoint = None;
-        doc.errors = 0;
-        doc.losses = 0;
-        doc.releases = 0;
-        doc.due = 0;
-        doc.flushed = false;
-        doc.swap = Some((version, op.clone()));
-        Answer::Swapped(Swapped::Done)
+        Answer::Swapped(answer)
     }
 
     fn flush(&mut self, run: usize, rows: &[usize]) -> Answer {
         let mut ignored = Vec::new();
         for &row in rows {
             match &mut self.docs[run][row] {
-                Some(doc) if doc.state == State::Accepted => {
-                    doc.version += u64::from(!doc.flushed);
-                    doc.flushed = true;
+                Some(doc) if doc.envelope.state == State::Accepted => {
+                    if let Some(flushed) = doc.envelope.mark_flushed() {
+                        doc.envelope = flushed;
+                    }
                 }
                 Some(_) | None => ignored.push(row),
             }

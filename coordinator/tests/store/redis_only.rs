@@ -1,13 +1,13 @@
-//! What only a server can do: be set up so that it loses data, run out of memory, forget its scripts, die and return.
+//! What only a server can do: have settings that lose data, run out of memory, drop its scripts, die and restart.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, Store, StoreError, open};
+use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, RunStore, StoreError, open};
 use redis::Commands;
 
-use crate::bench::*;
+use crate::fixture::*;
 use longhand_tests::server::{Kind, Server};
 
 async fn refusal(server: &Server) -> String {
@@ -49,70 +49,70 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_url_is_refused() 
 async fn a_full_server_changes_nothing_and_goes_on_when_there_is_room() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = Server::start(kind);
-        let bench = Bench::of_server(&server).await;
-        let run = bench.run("r", 3).await;
-        let (_, lease) = bench.lease_one().await;
-        let before = bench.all(&run).await;
-        let mut beside = server.connect();
-        let memory = |bytes: &str, beside: &mut redis::Connection| {
-            redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(beside).unwrap();
+        let fixture = Fixture::of_server(&server).await;
+        let run = fixture.run("r", 3).await;
+        let (_, lease) = fixture.lease_one().await;
+        let before = fixture.all(&run).await;
+        let mut admin = server.connect();
+        let memory = |bytes: &str, admin: &mut redis::Connection| {
+            redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(admin).unwrap();
         };
-        memory("1", &mut beside);
+        memory("1", &mut admin);
         for full in [
-            bench.store.commit(&commit(lease, ended(State::Accepted, ""))).await.map(drop),
-            bench.store.lease(&query("w", "q", 1)).await.map(drop),
-            bench.store.submit(&run, &[new(&run, 9)]).await.map(drop),
+            fixture.store.commit(&commit(lease, ended(State::Accepted, ""))).await.map(drop),
+            fixture.store.lease(&query("w", "q", 1)).await.map(drop),
+            fixture.store.submit(&run, &[new(&run, 9)]).await.map(drop),
         ] {
             assert!(matches!(&full, Err(StoreError::Full(text)) if text.contains("maxmemory")), "{full:?}");
         }
-        assert_eq!(bench.all(&run).await, before, "and it can still be read");
-        memory("0", &mut beside);
-        bench.end(lease, State::Accepted).await;
-        bench.assert_sound(&run).await;
+        assert_eq!(fixture.all(&run).await, before, "and it can still be read");
+        memory("0", &mut admin);
+        fixture.end(lease, State::Accepted).await;
+        fixture.assert_sound(&run).await;
     }
 }
 
 #[tokio::test]
 async fn a_server_that_forgot_its_scripts_or_dropped_the_connection_is_served_on() {
     let server = Server::start(Kind::Redis);
-    let bench = Bench::of_server(&server).await;
-    bench.run("r", 2).await;
-    let mut beside = server.connect();
-    let (_, lease) = bench.lease_one().await;
-    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut beside).unwrap();
-    bench.end(lease, State::Accepted).await;
-    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").exec(&mut beside).unwrap();
-    let (_, lease) = bench.lease_one().await;
-    bench.end(lease, State::Accepted).await;
+    let fixture = Fixture::of_server(&server).await;
+    fixture.run("r", 2).await;
+    let mut admin = server.connect();
+    let (_, lease) = fixture.lease_one().await;
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut admin).unwrap();
+    fixture.end(lease, State::Accepted).await;
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").exec(&mut admin).unwrap();
+    let (_, lease) = fixture.lease_one().await;
+    fixture.end(lease, State::Accepted).await;
 }
 
 #[tokio::test]
 async fn a_server_that_was_killed_comes_back_with_all_that_it_wrote() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let mut server = Server::start(kind);
-        let bench = Bench::of_server(&server).await;
+        let fixture = Fixture::of_server(&server).await;
         // What `everysec` has not written yet may be lost; here nothing may.
         redis::cmd("CONFIG").arg("SET").arg("appendfsync").arg("always").exec(&mut server.connect()).unwrap();
-        let run = bench.run("r", 3).await;
-        let (_, done) = bench.lease_one().await;
-        bench.end(done, State::Accepted).await;
-        let (_, live) = bench.lease_one().await;
-        let before = bench.all(&run).await;
+        let run = fixture.run("r", 3).await;
+        let (_, done) = fixture.lease_one().await;
+        fixture.end(done, State::Accepted).await;
+        let (_, live) = fixture.lease_one().await;
+        let before = fixture.all(&run).await;
         server.restart();
-        assert_eq!(bench.all(&run).await, before);
-        assert_eq!(bench.commit(done, ended(State::Accepted, "")).await, Committed::Repeated(None));
-        assert_eq!(bench.commit(live, Next::Release).await, Committed::Done(None));
-        bench.assert_sound(&run).await;
+        assert_eq!(fixture.all(&run).await, before);
+        assert_eq!(fixture.commit(done, ended(State::Accepted, "")).await, Committed::Repeated(None));
+        assert_eq!(fixture.commit(live, Next::Release).await, Committed::Done(None));
+        fixture.assert_sound(&run).await;
     }
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_given_up_after_the_time_allowed() {
+async fn a_server_that_hangs_times_out() {
     let server = Server::start(Kind::Redis);
     let options = RedisOptions { response_timeout: Duration::from_millis(100), ..RedisOptions::default() };
     let store = RedisStore::open(&server.url(), options).await.unwrap();
-    let mut beside = server.connect();
-    redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("ALL").exec(&mut beside).unwrap();
+    let mut admin = server.connect();
+    redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("ALL").exec(&mut admin).unwrap();
     let error = store.runs().await.unwrap_err();
     assert!(matches!(error, StoreError::Unreachable(_)), "the outcome is unknown: {error}");
 }
@@ -121,17 +121,17 @@ async fn a_server_that_hangs_is_given_up_after_the_time_allowed() {
 async fn the_audit_finds_every_broken_index_and_repairs_it() {
     for kind in [Kind::Redis, Kind::Valkey] {
         let server = Server::start(kind);
-        let bench = Bench::of_server(&server).await;
-        let run = bench.run("r", 5).await;
-        let (leased, lease) = bench.lease_one().await;
-        let (accepted, done) = bench.lease_one().await;
-        bench.end(done, State::Accepted).await;
-        let (_, failed) = bench.lease_one().await;
-        bench.commit(failed, ended(State::Failed, "poison")).await;
-        let right = bench.all(&run).await;
+        let fixture = Fixture::of_server(&server).await;
+        let run = fixture.run("r", 5).await;
+        let (leased, lease) = fixture.lease_one().await;
+        let (accepted, done) = fixture.lease_one().await;
+        fixture.end(done, State::Accepted).await;
+        let (_, failed) = fixture.lease_one().await;
+        fixture.commit(failed, ended(State::Failed, "poison")).await;
+        let right = fixture.all(&run).await;
 
-        let mut beside = server.connect();
-        let names: BTreeSet<String> = beside.keys("lh:{r}:*").unwrap();
+        let mut admin = server.connect();
+        let names: BTreeSet<String> = admin.keys("lh:{r}:*").unwrap();
         let ghost = "f".repeat(32);
         let mut broken = 0;
         for key in names.iter().filter_map(|key| key.strip_prefix("lh:{r}:")) {
@@ -139,13 +139,13 @@ async fn the_audit_finds_every_broken_index_and_repairs_it() {
             match key.split(':').next().unwrap() {
                 // One entry lost, one too many.
                 "s" | "r" | "q" | "all" => {
-                    beside.zpopmin::<_, ()>(&index, 1).unwrap();
-                    beside.zadd::<_, _, _, ()>(&index, &ghost, 3).unwrap();
+                    admin.zpopmin::<_, ()>(&index, 1).unwrap();
+                    admin.zadd::<_, _, _, ()>(&index, &ghost, 3).unwrap();
                     broken += 2;
                 }
                 "leases" => {
-                    beside.hdel::<_, _, ()>(&index, lease.to_string()).unwrap();
-                    beside.hset::<_, _, _, ()>(&index, &ghost, accepted.id.to_string()).unwrap();
+                    admin.hdel::<_, _, ()>(&index, lease.to_string()).unwrap();
+                    admin.hset::<_, _, _, ()>(&index, &ghost, accepted.id.to_string()).unwrap();
                     broken += 2;
                 }
                 "run" | "d" | "b" | "a" | "req" => {}
@@ -154,29 +154,29 @@ async fn the_audit_finds_every_broken_index_and_repairs_it() {
         }
         assert!(broken >= 20, "{names:?}");
 
-        let found = bench.store.audit(&run, false).await.unwrap();
+        let found = fixture.store.audit(&run, false).await.unwrap();
         assert_eq!((found.documents, found.mismatches.len(), found.repaired), (5, broken, 0), "{found:#?}");
-        assert_eq!(bench.store.audit(&run, true).await.unwrap().repaired, broken as u64);
-        bench.assert_sound(&run).await;
-        assert_eq!(bench.all(&run).await, right);
-        assert_eq!(bench.commit(lease, Next::Release).await, Committed::Done(None));
-        assert_eq!(bench.get(leased.id).await.counters.releases, 1);
+        assert_eq!(fixture.store.audit(&run, true).await.unwrap().repaired, broken as u64);
+        fixture.assert_sound(&run).await;
+        assert_eq!(fixture.all(&run).await, right);
+        assert_eq!(fixture.commit(lease, Next::Release).await, Committed::Done(None));
+        assert_eq!(fixture.get(leased.id).await.counters.releases, 1);
     }
 }
 
 #[tokio::test]
 async fn a_waiting_document_takes_less_than_a_kilobyte_beside_its_body() {
     let server = Server::start(Kind::Redis);
-    let bench = Bench::of_server(&server).await;
-    let used = |beside: &mut redis::Connection| -> i64 {
-        let info: String = redis::cmd("INFO").arg("memory").query(beside).unwrap();
+    let fixture = Fixture::of_server(&server).await;
+    let used = |admin: &mut redis::Connection| -> i64 {
+        let info: String = redis::cmd("INFO").arg("memory").query(admin).unwrap();
         info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
     };
-    let mut beside = server.connect();
-    let run = bench.run("r", 0).await;
-    let before = used(&mut beside);
+    let mut admin = server.connect();
+    let run = fixture.run("r", 0).await;
+    let before = used(&mut admin);
     let documents: Vec<_> = (0..5000).map(|number| new(&run, number)).collect();
-    bench.store.submit(&run, &documents).await.unwrap();
-    let each = (used(&mut beside) - before) / 5000;
+    fixture.store.submit(&run, &documents).await.unwrap();
+    let each = (used(&mut admin) - before) / 5000;
     assert!(each < 1000, "{each} bytes a document");
 }

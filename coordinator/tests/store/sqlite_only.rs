@@ -1,14 +1,14 @@
-//! What only a file can do: be opened again, be another program's, be damaged.
+//! What only a file can do: be reopened, be another program's, be damaged.
 
 use std::fs;
 use std::path::Path;
 
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{RedisOptions, SqliteStore, Store, StoreError, open};
+use longhand_coordinator::store::{RedisOptions, RunStore, SqliteStore, StoreError, open};
 use longhand_proto::clock;
 use rusqlite::Connection;
 
-use crate::bench::*;
+use crate::fixture::*;
 
 fn refusal(path: &Path) -> String {
     match SqliteStore::open(path, clock::unix_ms) {
@@ -25,25 +25,25 @@ async fn a_file_that_is_opened_again_holds_all_that_it_held() {
     let folder = tempfile::tempdir().unwrap();
     let run = run("r");
     let (before, attempts, lease) = {
-        let bench = Bench::file_at(folder.path());
-        bench.run("r", 3).await;
-        let (_, lease) = bench.lease_one().await;
-        bench.end(lease, State::Accepted).await;
-        let (_, live) = bench.lease_one().await;
+        let fixture = Fixture::file_at(folder.path());
+        fixture.run("r", 3).await;
+        let (_, lease) = fixture.lease_one().await;
+        fixture.end(lease, State::Accepted).await;
+        let (_, live) = fixture.lease_one().await;
         let renewal =
             longhand_coordinator::store::Renewal { lease: live, progress: 2, checkpoint: Some(checkpoint(&[1, 2])) };
-        bench.store.renew(&[renewal], TTL).await.unwrap();
-        (bench.all(&run).await, bench.store.attempts(document(&run, 0)).await.unwrap(), lease)
+        fixture.store.renew(&[renewal], TTL).await.unwrap();
+        (fixture.all(&run).await, fixture.store.attempts(document(&run, 0)).await.unwrap(), lease)
     };
-    let bench = Bench::file_at(folder.path());
-    assert_eq!(bench.all(&run).await, before);
-    assert_eq!(bench.store.attempts(document(&run, 0)).await.unwrap(), attempts);
-    assert_eq!(bench.store.run(&run).await.unwrap(), Some(a_run("r", 7)));
+    let fixture = Fixture::file_at(folder.path());
+    assert_eq!(fixture.all(&run).await, before);
+    assert_eq!(fixture.store.attempts(document(&run, 0)).await.unwrap(), attempts);
+    assert_eq!(fixture.store.run(&run).await.unwrap(), Some(a_run("r", 7)));
     assert!(matches!(
-        bench.commit(lease, ended(State::Accepted, "")).await,
+        fixture.commit(lease, ended(State::Accepted, "")).await,
         longhand_coordinator::store::Committed::Repeated(None)
     ));
-    bench.assert_sound(&run).await;
+    fixture.assert_sound(&run).await;
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_file_of_another_program_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_alone() {
+fn a_file_that_is_not_a_database_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");
     let text = "Dear diary, ".repeat(500);
@@ -79,7 +79,7 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
 async fn a_damaged_file_is_refused_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.sqlite");
-    Bench::file_at(folder.path()).run("r", 200).await;
+    Fixture::file_at(folder.path()).run("r", 200).await;
     let mut bytes = fs::read(&path).unwrap();
     let end = bytes.len();
     bytes[4096..end].fill(0xa5);
@@ -89,32 +89,32 @@ async fn a_damaged_file_is_refused_with_a_remedy() {
         Ok(store) => store.runs().await.unwrap_err(),
         Err(error) => error,
     };
-    assert!(matches!(&error, StoreError::Refused(text) if text.contains("put a copy of it back")), "{error}");
+    assert!(matches!(&error, StoreError::Refused(text) if text.contains("restore a backup of it")), "{error}");
 }
 
 #[test]
 fn a_folder_that_does_not_exist_is_named() {
-    assert!(refusal(Path::new("/nowhere/at/all/store.sqlite")).contains("its folder must exist"));
+    assert!(refusal(Path::new("/nowhere/at/all/store.sqlite")).contains("check that its folder exists"));
 }
 
 #[tokio::test]
-async fn the_audit_finds_a_wrong_tally_and_repairs_it() {
+async fn the_audit_finds_a_wrong_count_and_repairs_it() {
     let folder = tempfile::tempdir().unwrap();
-    let bench = Bench::file_at(folder.path());
-    let run = bench.run("r", 5).await;
-    bench.lease_one().await;
-    let right = bench.store.counts(&run).await.unwrap();
-    let beside = Connection::open(folder.path().join("store.sqlite")).unwrap();
-    beside
+    let fixture = Fixture::file_at(folder.path());
+    let run = fixture.run("r", 5).await;
+    fixture.lease_one().await;
+    let right = fixture.store.counts(&run).await.unwrap();
+    let admin = Connection::open(folder.path().join("store.sqlite")).unwrap();
+    admin
         .execute_batch("UPDATE tally SET n = 40 WHERE state = 'ready'; DELETE FROM tally WHERE state = 'leased'")
         .unwrap();
 
-    let found = bench.store.audit(&run, false).await.unwrap();
+    let found = fixture.store.audit(&run, false).await.unwrap();
     assert_eq!((found.documents, found.mismatches.len(), found.repaired), (5, 2, 0));
-    assert!(found.mismatches[0].contains("40 documents counted as ready, 4 are"), "{:?}", found.mismatches);
-    assert_eq!(bench.store.audit(&run, true).await.unwrap().repaired, 2);
-    bench.assert_sound(&run).await;
-    assert_eq!(bench.store.counts(&run).await.unwrap(), right);
+    assert!(found.mismatches[0].contains("counted 40 ready documents, found 4"), "{:?}", found.mismatches);
+    assert_eq!(fixture.store.audit(&run, true).await.unwrap().repaired, 2);
+    fixture.assert_sound(&run).await;
+    assert_eq!(fixture.store.counts(&run).await.unwrap(), right);
 }
 
 #[tokio::test]

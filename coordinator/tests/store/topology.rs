@@ -1,4 +1,4 @@
-//! Where the servers are several, ask who calls, or speak TLS.
+//! Servers behind Sentinels, in a cluster, with passwords, or with TLS.
 
 use std::fs;
 use std::path::Path;
@@ -8,17 +8,17 @@ use std::time::Duration;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{Committed, Next, RedisOptions, RedisStore, RedisTls, StoreError, open};
 use longhand_tests::cluster::Cluster;
-use longhand_tests::sentinel::Watched;
+use longhand_tests::sentinel::SentinelSet;
 use longhand_tests::server::{Kind, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-use crate::bench::*;
-use crate::stories;
+use crate::conformance;
+use crate::fixture::*;
 
 const PASSWORD: &str = "hidden-0123456789";
 
 /// A fail-over is over within this time, or the test has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const FAILOVER_LIMIT: Duration = Duration::from_secs(30);
 
 async fn refusal(url: &str) -> String {
     let error = RedisStore::open(url, RedisOptions::default()).await.unwrap_err();
@@ -27,8 +27,8 @@ async fn refusal(url: &str) -> String {
     error.to_string()
 }
 
-/// Repeats a call while nobody answers, as the callers of a coordinator do.
-async fn once_back<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> T {
+/// Repeats a call while the store is unreachable, as the callers of a coordinator do.
+async fn when_back<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> T {
     let again = async {
         loop {
             match call().await {
@@ -38,24 +38,24 @@ async fn once_back<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> T {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, again).await.expect("the store is back")
+    tokio::time::timeout(FAILOVER_LIMIT, again).await.expect("the store is back")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_does_all_that_a_server_does_and_outlives_a_primary() {
     let mut cluster = Cluster::start();
-    stories::on_cluster(&cluster).await;
+    conformance::on_cluster(&cluster).await;
 
-    let bench = Bench::of_cluster(&cluster).await;
+    let fixture = Fixture::of_cluster(&cluster).await;
     let mut runs = Vec::new();
     for number in 0..12 {
-        runs.push(bench.run(&format!("run-{number}"), 2).await);
+        runs.push(fixture.run(&format!("run-{number}"), 2).await);
     }
-    let leased = bench.lease("w", "q", 12).await;
+    let leased = fixture.lease("w", "q", 12).await;
     let mut held: Vec<_> = leased.iter().map(|record| record.run.clone()).collect();
     held.sort();
     held.dedup();
-    assert_eq!(held.len(), 12, "each run got its share, whichever node holds it");
+    assert_eq!(held.len(), 12, "each run got its share, regardless of its node");
     for primary in &cluster.primaries {
         assert!(redis::cmd("DBSIZE").query::<u64>(&mut primary.connect()).unwrap() > 0, "no node was left out");
     }
@@ -66,58 +66,59 @@ async fn a_cluster_does_all_that_a_server_does_and_outlives_a_primary() {
     append("no");
     assert!(refusal(&cluster.url()).await.contains("--appendonly yes"), "one volatile node is enough");
     append("yes");
-    // What a replica has not been told is lost with its primary: here it has been told all.
+    // What a replica has not received is lost with its primary: here it has received all.
     redis::cmd("WAIT").arg(1).arg(10_000).query::<u64>(&mut cluster.primaries[2].connect()).unwrap();
     cluster.primaries[2].kill();
     for record in &leased {
-        let done = once_back(async || bench.store.commit(&commit(lease_of(record), ended(State::Accepted, ""))).await);
+        let done =
+            when_back(async || fixture.store.commit(&commit(lease_of(record), ended(State::Accepted, ""))).await);
         assert!(matches!(done.await, Committed::Done(None) | Committed::Repeated(None)));
     }
     for run in &runs {
-        bench.assert_sound(run).await;
+        fixture.assert_sound(run).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_lead_to_the_new_primary_and_nothing_acknowledged_is_lost() {
-    let mut watched = Watched::start(PASSWORD);
-    let bench = Bench::at(&watched.url(), RedisOptions::default()).await;
-    assert!(!format!("{bench:?}").contains(PASSWORD), "{bench:?}");
-    let run = bench.run("r", 3).await;
-    let (_, done) = bench.lease_one().await;
-    bench.end(done, State::Accepted).await;
-    let (_, live) = bench.lease_one().await;
-    let before = bench.all(&run).await;
-    let mut beside = redis::Client::open(format!("redis://:{PASSWORD}@127.0.0.1:{}", watched.primary.port())).unwrap();
-    redis::cmd("WAIT").arg(1).arg(10_000).query::<u64>(&mut beside).unwrap();
+    let mut watched = SentinelSet::start(PASSWORD);
+    let fixture = Fixture::at(&watched.url(), RedisOptions::default()).await;
+    assert!(!format!("{fixture:?}").contains(PASSWORD), "{fixture:?}");
+    let run = fixture.run("r", 3).await;
+    let (_, done) = fixture.lease_one().await;
+    fixture.end(done, State::Accepted).await;
+    let (_, live) = fixture.lease_one().await;
+    let before = fixture.all(&run).await;
+    let mut admin = redis::Client::open(format!("redis://:{PASSWORD}@127.0.0.1:{}", watched.primary.port())).unwrap();
+    redis::cmd("WAIT").arg(1).arg(10_000).query::<u64>(&mut admin).unwrap();
 
     watched.kill_sentinel(0);
     watched.primary.kill();
-    assert_eq!(once_back(async || bench.store.list(&run, &Default::default(), None, 9).await).await.records, before);
-    assert_eq!(bench.commit(done, ended(State::Accepted, "")).await, Committed::Repeated(None));
-    assert_eq!(bench.commit(live, Next::Release).await, Committed::Done(None));
+    assert_eq!(when_back(async || fixture.store.list(&run, &Default::default(), None, 9).await).await.records, before);
+    assert_eq!(fixture.commit(done, ended(State::Accepted, "")).await, Committed::Repeated(None));
+    assert_eq!(fixture.commit(live, Next::Release).await, Committed::Done(None));
 
-    // The old primary comes back and is made a replica: nobody writes there.
-    watched.primary.revive();
-    let (_, lease) = bench.lease_one().await;
-    bench.end(lease, State::Accepted).await;
-    bench.assert_sound(&run).await;
+    // The old primary comes back and is made a replica: nothing is written there.
+    watched.primary.start_again();
+    let (_, lease) = fixture.lease_one().await;
+    fixture.end(lease, State::Accepted).await;
+    fixture.assert_sound(&run).await;
 
     let unknown = watched.url().replace("/ships", "/boats");
-    assert!(refusal(&unknown).await.contains("knows no service boats"));
+    assert!(refusal(&unknown).await.contains("unknown service boats"));
     let wrong = watched.url().replace(PASSWORD, "wrong");
-    assert!(refusal(&wrong).await.contains("give user and password"));
+    assert!(refusal(&wrong).await.contains("use a user that may run scripts"));
 }
 
 #[tokio::test]
 async fn a_url_of_another_kind_than_the_server_is_refused_with_the_right_one() {
     let server = Server::start(Kind::Redis);
     let cluster = server.url().replace("redis://", "redis+cluster://");
-    assert!(refusal(&cluster).await.contains("want redis://HOST:PORT"));
+    assert!(refusal(&cluster).await.contains("expected redis://HOST:PORT"));
     let sentinel = server.url().replace("redis://", "redis+sentinel://") + "/ships";
-    assert!(refusal(&sentinel).await.contains("is no Sentinel"));
+    assert!(refusal(&sentinel).await.contains("is not a Sentinel"));
     let node = Server::durable(Kind::Redis, &["--cluster-enabled", "yes"]);
-    assert!(refusal(&node.url()).await.contains("want redis+cluster://"));
+    assert!(refusal(&node.url()).await.contains("expected redis+cluster://"));
 }
 
 /// Rights that docs/fleet.md names, and no more.
@@ -130,14 +131,14 @@ async fn a_user_with_few_rights_can_do_all_and_a_wrong_password_nothing() {
     redis::cmd("ACL").arg("SETUSER").arg("longhand").arg(RIGHTS.as_slice()).exec(&mut server.connect()).unwrap();
     redis::cmd("ACL").arg("SETUSER").arg("default").arg("off").exec(&mut server.connect()).unwrap();
     let url = |user: &str| server.url().replace("redis://", &format!("redis://{user}@"));
-    let bench = Bench::at(&url(&format!("longhand:{PASSWORD}")), RedisOptions::default()).await;
-    let run = bench.run("r", 2).await;
-    let (_, lease) = bench.lease_one().await;
-    bench.end(lease, State::Accepted).await;
-    bench.assert_sound(&run).await;
-    assert_eq!(bench.sweep().await, []);
+    let fixture = Fixture::at(&url(&format!("longhand:{PASSWORD}")), RedisOptions::default()).await;
+    let run = fixture.run("r", 2).await;
+    let (_, lease) = fixture.lease_one().await;
+    fixture.end(lease, State::Accepted).await;
+    fixture.assert_sound(&run).await;
+    assert_eq!(fixture.sweep().await, []);
     for wrong in ["longhand:wrong", &format!("somebody:{PASSWORD}")] {
-        assert!(refusal(&url(wrong)).await.contains("give user and password"));
+        assert!(refusal(&url(wrong)).await.contains("use a user that may run scripts"));
     }
     assert!(refusal(&server.url()).await.contains("redis://USER:PASSWORD@HOST"));
 }
@@ -168,12 +169,12 @@ async fn a_server_with_tls_is_known_by_its_ca_and_knows_its_callers() {
     let with =
         |ca: Option<String>, identity| RedisOptions { tls: RedisTls { ca, identity }, ..RedisOptions::default() };
 
-    let bench = Bench::at(&server.url(), with(Some(read(&ca)), identity.clone())).await;
-    let run = bench.run("r", 1).await;
-    let (_, lease) = bench.lease_one().await;
-    bench.end(lease, State::Accepted).await;
-    bench.assert_sound(&run).await;
-    assert!(!format!("{bench:?}").contains("PRIVATE KEY"), "{bench:?}");
+    let fixture = Fixture::at(&server.url(), with(Some(read(&ca)), identity.clone())).await;
+    let run = fixture.run("r", 1).await;
+    let (_, lease) = fixture.lease_one().await;
+    fixture.end(lease, State::Accepted).await;
+    fixture.assert_sound(&run).await;
+    assert!(!format!("{fixture:?}").contains("PRIVATE KEY"), "{fixture:?}");
 
     for (options, remedy) in
         [(with(None, identity), "--store-tls-ca"), (with(Some(read(&ca)), None), "--store-tls-cert")]

@@ -1,24 +1,24 @@
-//! Names of OpenTelemetry's conventions for generative AI, which change between versions: they stand here and nowhere
-//! else.
+//! Attributes of OpenTelemetry's semantic conventions for generative AI. They change between versions, so all names are
+//! kept in this file.
 
 use opentelemetry::{Array, KeyValue, StringValue, Value};
 use serde_json::json;
 
 use crate::task::{FinishReason, Message, ModelInfo, Output, Sampling, Usage};
 
-/// The version that the names are of; stated with every span.
+/// Version of the conventions; sent with every span.
 pub const SCHEMA: &str = "https://opentelemetry.io/schemas/1.41.0";
 
-/// Characters of a prompt or a text that a span holds where content was asked for: collectors refuse messages beyond 4
-/// MiB, and a batch holds many spans.
-const CONTENT: usize = 16_384;
+/// Most characters of a prompt or a text in a span: collectors reject messages beyond 4 MiB, and a batch has many
+/// spans.
+const MAX_CONTENT_CHARS: usize = 16_384;
 
-/// What a model is asked.
+/// Attributes of a request to a model.
 pub fn request(sampling: &Sampling, seed: u64) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("gen_ai.operation.name", "chat"),
-        KeyValue::new("gen_ai.request.temperature", plain(sampling.temperature)),
-        KeyValue::new("gen_ai.request.top_p", plain(sampling.top_p)),
+        KeyValue::new("gen_ai.request.temperature", shortest_f64(sampling.temperature)),
+        KeyValue::new("gen_ai.request.top_p", shortest_f64(sampling.top_p)),
         KeyValue::new("gen_ai.request.seed", seed as i64),
     ];
     if sampling.top_k > 0 {
@@ -27,15 +27,15 @@ pub fn request(sampling: &Sampling, seed: u64) -> Vec<KeyValue> {
     attributes
 }
 
-/// The number that a person wrote: 0.8, not 0.800000011920929.
-fn plain(number: f32) -> f64 {
+/// The shortest decimal that reads back as `number`: 0.8, not 0.800000011920929.
+fn shortest_f64(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }
 
-/// Which model answered, and how.
+/// Attributes of a model's response.
 pub fn response(model: &ModelInfo, output: &Output) -> Vec<KeyValue> {
     let Usage { prompt, cached, generated, .. } = output.usage;
-    // The engine of a worker that asks a server is called `longhand 0.1.0 with vllm`.
+    // A worker that uses a server names its engine `longhand 0.1.0 with vllm`.
     let provider = model.engine.split_once(" with ").map_or("longhand", |(_, server)| server);
     let reason: StringValue = finish_reason(output.finish_reason).into();
     vec![
@@ -49,7 +49,7 @@ pub fn response(model: &ModelInfo, output: &Output) -> Vec<KeyValue> {
     ]
 }
 
-/// The convention's word, where it has one.
+/// The convention's value, where it has one.
 const fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop | FinishReason::Ceiling => "stop",
@@ -58,11 +58,11 @@ const fn finish_reason(reason: FinishReason) -> &'static str {
     }
 }
 
-/// The prompt and the text: only where they were asked for.
+/// Prompt and text, for content tracing.
 pub fn content(messages: &[Message], output: Option<&Output>) -> Vec<KeyValue> {
-    let part = |text: &str| json!([{ "type": "text", "content": cut(text) }]);
-    let asked: Vec<_> = messages.iter().map(|it| json!({ "role": it.role, "parts": part(&it.content) })).collect();
-    let mut attributes = vec![KeyValue::new("gen_ai.input.messages", json!(asked).to_string())];
+    let part = |text: &str| json!([{ "type": "text", "content": truncate(text) }]);
+    let input: Vec<_> = messages.iter().map(|it| json!({ "role": it.role, "parts": part(&it.content) })).collect();
+    let mut attributes = vec![KeyValue::new("gen_ai.input.messages", json!(input).to_string())];
     if let Some(output) = output {
         let reason = finish_reason(output.finish_reason);
         let answer = json!([{ "role": "assistant", "parts": part(&output.text), "finish_reason": reason }]);
@@ -71,8 +71,8 @@ pub fn content(messages: &[Message], output: Option<&Output>) -> Vec<KeyValue> {
     attributes
 }
 
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(CONTENT) {
+fn truncate(text: &str) -> String {
+    match text.char_indices().nth(MAX_CONTENT_CHARS) {
         None => text.to_owned(),
         Some((end, _)) => format!("{} [{} more bytes]", &text[..end], text.len() - end),
     }
@@ -83,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stay_as_the_recipe_has_them() {
-        assert_eq!([0.8, 0.95, 1.0].map(plain), [0.8, 0.95, 1.0]);
+    fn numbers_are_written_as_in_the_recipe() {
+        assert_eq!([0.8, 0.95, 1.0].map(shortest_f64), [0.8, 0.95, 1.0]);
     }
 
     #[test]
-    fn a_long_text_is_cut_between_characters_and_says_so() {
-        assert_eq!(cut("short"), "short");
-        let long = cut(&"长".repeat(CONTENT + 2));
+    fn a_long_text_is_truncated_at_a_character_and_says_so() {
+        assert_eq!(truncate("short"), "short");
+        let long = truncate(&"长".repeat(MAX_CONTENT_CHARS + 2));
         assert!(long.starts_with("长长") && long.ends_with("长 [6 more bytes]"), "{}", &long[long.len() - 40..]);
     }
 }

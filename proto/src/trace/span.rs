@@ -1,4 +1,4 @@
-//! A finished span, and where it goes.
+//! A finished span, and the sink that receives it.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -11,23 +11,24 @@ use super::Context;
 use crate::task::Task;
 use crate::{DocumentId, RunId, clock};
 
-/// Takes finished spans. A call never waits.
+/// Receives finished spans. No method may block.
 pub trait Sink: Send + Sync {
     /// Whether all spans of a new trace are to be sent.
     fn samples(&self, trace: TraceId) -> bool;
-    fn take(&self, span: Span);
+    /// Queues a span for export, or drops it.
+    fn export(&self, span: Span);
 }
 
-/// The process has one: what spans mean to an exporter is the program's to say, and tests of parts send none.
+/// One per process, installed by the program. Without it no spans are made.
 static SINK: OnceLock<Box<dyn Sink>> = OnceLock::new();
 
-/// Spans go to `sink` from now on. False if they went elsewhere before.
+/// Installs the process's sink. False if there is one already.
 pub fn install(sink: impl Sink + 'static) -> bool {
     SINK.set(Box::new(sink)).is_ok()
 }
 
-/// False if spans go nowhere: then they need not be made.
-pub fn is_on() -> bool {
+/// Whether a sink is installed; if not, spans need not be made.
+pub fn is_enabled() -> bool {
     SINK.get().is_some()
 }
 
@@ -36,10 +37,12 @@ pub fn samples(trace: TraceId) -> bool {
     SINK.get().is_some_and(|sink| sink.samples(trace))
 }
 
-/// What every span says of its document.
+/// The task that a span is about: attributes of every span.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct TaskRef {
+    /// Run of the document.
     pub run: RunId,
+    /// The document.
     pub document: DocumentId,
     /// Index of the step from 0; 0 for a plan.
     pub section: u32,
@@ -47,84 +50,92 @@ pub struct Place {
     pub attempt: u32,
 }
 
-impl Place {
+impl TaskRef {
+    /// The reference to a leased task.
     pub fn of(task: &Task) -> Self {
         Self { run: task.run.clone(), document: task.document, section: task.section, attempt: task.attempt }
     }
 }
 
-/// A finished span: counts and names, no prompt and no text unless somebody asked for them.
+/// A finished span: counts and names; prompts and texts only if content tracing is on.
 #[derive(Debug, Clone)]
 pub struct Span {
+    /// What the span measures, such as `section`.
     pub name: Cow<'static, str>,
+    /// Ids of the span itself.
     pub context: Context,
-    /// None for the first of a trace.
+    /// None for the root of a trace.
     pub parent: Option<Context>,
+    /// Wall-clock start.
     pub start: SystemTime,
+    /// Wall-clock end, never before the start.
     pub end: SystemTime,
+    /// OpenTelemetry attributes.
     pub attributes: Vec<KeyValue>,
     /// Earlier attempts of the same task.
     pub links: Vec<Context>,
-    /// What went wrong. Such a span is sent even where its document is not sampled.
+    /// Error message. A span with an error is sent even if its document is not sampled.
     pub error: Option<String>,
 }
 
 impl Span {
-    /// A span of no length, now.
-    pub fn new(name: impl Into<Cow<'static, str>>, context: Context, parent: Option<Context>, place: &Place) -> Self {
+    /// A span of zero length, now.
+    pub fn new(name: impl Into<Cow<'static, str>>, context: Context, parent: Option<Context>, task: &TaskRef) -> Self {
         let now = clock::wall();
         let attributes = vec![
-            KeyValue::new("longhand.run", place.run.to_string()),
-            KeyValue::new("longhand.document", place.document.to_string()),
-            KeyValue::new("longhand.section", i64::from(place.section)),
-            KeyValue::new("longhand.attempt", i64::from(place.attempt)),
+            KeyValue::new("longhand.run", task.run.to_string()),
+            KeyValue::new("longhand.document", task.document.to_string()),
+            KeyValue::new("longhand.section", i64::from(task.section)),
+            KeyValue::new("longhand.attempt", i64::from(task.attempt)),
         ];
         let name = name.into();
         Self { name, context, parent, start: now, end: now, attributes, links: Vec::new(), error: None }
     }
 
-    /// A span of no length below `parent`, now.
-    pub fn below(parent: Context, name: impl Into<Cow<'static, str>>, place: &Place) -> Self {
-        Self::new(name, parent.child(), Some(parent), place)
+    /// A child span of `parent` of zero length, now.
+    pub fn child_of(parent: Context, name: impl Into<Cow<'static, str>>, task: &TaskRef) -> Self {
+        Self::new(name, parent.child(), Some(parent), task)
     }
 
+    /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, key: impl Into<Key>, value: impl Into<Value>) -> Self {
         self.attributes.push(KeyValue::new(key, value));
         self
     }
 
+    /// Adds attributes.
     #[must_use]
     pub fn with_all(mut self, attributes: impl IntoIterator<Item = KeyValue>) -> Self {
         self.attributes.extend(attributes);
         self
     }
 
-    /// Sets its times; it never ends before it starts, whatever the clocks of two machines say.
+    /// Sets start and end. The end is clamped to the start: the two may come from different machines.
     #[must_use]
     pub fn at(mut self, start: SystemTime, end: SystemTime) -> Self {
         (self.start, self.end) = (start, end.max(start));
         self
     }
 
-    /// `class` is a word to count by.
+    /// Marks the span as an error; `class` is its `error.type`.
     #[must_use]
     pub fn failed(mut self, class: &str, message: impl Into<String>) -> Self {
         self.error = Some(message.into());
         self.with("error.type", class.to_owned())
     }
 
-    /// Sends it, if its document is sampled or it is an error.
+    /// Sends the span if its document is sampled or it has an error.
     pub fn send(self) {
         if let Some(sink) = SINK.get()
             && (self.context.sampled || self.error.is_some())
         {
-            sink.take(self);
+            sink.export(self);
         }
     }
 }
 
-/// A time as stores count it.
-pub fn at_ms(ms: u64) -> SystemTime {
+/// A time in milliseconds since the Unix epoch, as stores keep it.
+pub fn from_unix_ms(ms: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(ms)
 }

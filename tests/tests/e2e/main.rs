@@ -1,12 +1,12 @@
-//! End to end: the real service on a loopback port, the real worker, the real store; only the model is a double.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! End-to-end tests: the real services on a loopback port, the real worker, the real store; only the model is a mock.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod harness;
 mod lease;
-mod lost_answer;
+mod lost_reply;
 mod pipeline;
 mod race;
 mod requeue;
-mod sandbox;
+mod rpc_fuzz;
 mod shutdown;
-mod strangers;
 mod tokens;

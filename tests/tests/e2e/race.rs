@@ -1,9 +1,9 @@
-//! Two coordinators over one Redis, and people who change their minds while a result is on its way.
+//! Races: two coordinators over one Redis; operator actions at the same time as a result.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_coordinator::control::admin::{self, Extent, Which};
+use longhand_coordinator::control::admin::{self, RewriteScope, Selector};
 use longhand_coordinator::control::rpc::{Coordinator, ServiceOptions, serve};
 use longhand_coordinator::control::sweeper::{SweeperOptions, sweep};
 use longhand_coordinator::domain::document::Progress;
@@ -17,11 +17,11 @@ use longhand_worker::engine::mock::MockOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::sandbox::{Peer, Sandbox, document, mock, run_id, within, write};
+use crate::harness::{Harness, RawClient, document, mock, run_id, within, write};
 
-/// Leases run out all the time, both coordinators take them away, and workers complete at both.
+/// Leases expire all the time, both coordinators revoke them, and workers complete at both.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_coordinators_that_sweep_and_complete_the_same_documents_do_each_thing_once() {
+async fn two_coordinators_that_sweep_and_complete_the_same_documents_do_everything_once() {
     let server = Server::start(Kind::Redis);
     let store: Arc<dyn Store> = open(&server.url(), RedisOptions::default()).await.unwrap();
     let lease = Duration::from_millis(150);
@@ -41,23 +41,23 @@ async fn two_coordinators_that_sweep_and_complete_the_same_documents_do_each_thi
             }
         });
     }
-    let sandbox = Sandbox::over(Arc::clone(&store), replicas[0].1.clone(), replicas[0].0);
-    sandbox.submit(12).await;
+    let harness = Harness::over(Arc::clone(&store), replicas[0].1.clone(), replicas[0].0);
+    harness.submit(12).await;
     let mut workers = Vec::new();
     for (address, _) in replicas.iter().cycle().take(4) {
         let channel = endpoint(&format!("http://{address}")).unwrap().connect_lazy();
         let link = FailoverChannel::from_channels(vec![channel], Credentials::default()).unwrap();
         let options = WorkerOptions::new(WorkerId::mint("test"));
-        // A section takes about as long as a lease lives, and some worker is always late.
+        // A section takes about as long as a lease, so some worker is always late.
         let engine = mock(MockOptions { slots: 4, tokens_per_second: 2_000.0, ..Default::default() });
         workers.push(tokio::spawn(Worker::new(link, engine, options).run(stop.clone())));
     }
-    // A peer that takes documents and never says another word.
-    let silent = Peer::of(&sandbox);
+    // A worker that leases documents and makes no other call.
+    let silent = RawClient::of(&harness);
     for number in 0..20 {
         silent.lease(&format!("silent {number}"), 1, Duration::from_millis(50)).await;
     }
-    let records = sandbox.finished().await;
+    let records = harness.finished().await;
     stop.cancel();
     for worker in workers {
         within(worker).await.unwrap().unwrap();
@@ -66,19 +66,19 @@ async fn two_coordinators_that_sweep_and_complete_the_same_documents_do_each_thi
     for record in &records {
         assert_eq!(record.state, State::Accepted);
         let steps = document(record).sections().len() as u64;
-        assert_eq!(sandbox.completed(record.id, "plan").await, [0]);
-        assert_eq!(sandbox.completed(record.id, "section").await, (0..steps).collect::<Vec<_>>());
-        lost += sandbox.attempts(record.id).await.iter().filter(|it| it.end == AttemptEnd::Lost).count();
+        assert_eq!(harness.completed(record.id, "plan").await, [0]);
+        assert_eq!(harness.completed(record.id, "section").await, (0..steps).collect::<Vec<_>>());
+        lost += harness.attempts(record.id).await.iter().filter(|it| it.end == AttemptEnd::Lost).count();
     }
-    assert!(lost > 0, "leases should have run out");
+    assert!(lost > 0, "some leases should have expired");
     let audit = store.audit(&run_id(), false).await.unwrap();
     assert_eq!(audit.mismatches, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_that_meets_a_result_keeps_it_or_refuses_it_and_nothing_in_between() {
-    let sandbox = Sandbox::start(40).await;
-    let peer = Peer::of(&sandbox);
+async fn a_cancel_concurrent_with_a_result_keeps_the_whole_result_or_none() {
+    let harness = Harness::start(40).await;
+    let peer = RawClient::of(&harness);
     let (run, mut kept) = (run_id(), [0, 0]);
     for _ in 0..40 {
         let plan = peer.take().await;
@@ -87,20 +87,20 @@ async fn a_cancel_that_meets_a_result_keeps_it_or_refuses_it_and_nothing_in_betw
         let section = section.expect("the first section");
         let output = write(section.task).await;
         let (outcome, cancelled) =
-            tokio::join!(peer.complete(section.id, output), admin::cancel(sandbox.store.as_ref(), &run, id));
+            tokio::join!(peer.complete(section.id, output), admin::cancel(harness.store.as_ref(), &run, id));
         cancelled.unwrap().unwrap();
-        let record = sandbox.record(id).await;
+        let record = harness.record(id).await;
         assert_eq!((record.state, &record.lease), (State::Cancelled, &None));
         let sections = document(&record).sections().len();
         assert_eq!(
             sections,
             usize::from(outcome.0 == Outcome::Recorded),
-            "a result is kept if and only if it was taken"
+            "a result is kept if and only if it was recorded"
         );
-        assert_eq!(sandbox.completed(id, "section").await.len(), sections);
+        assert_eq!(harness.completed(id, "section").await.len(), sections);
         assert!(matches!(document(&record).progress, Progress::Cancelled { .. }));
         kept[sections] += 1;
-        // Whatever the worker was given to go on with is of no use any more.
+        // The worker's next lease is no longer live.
         if let Some(next) = outcome.1 {
             let late = peer.complete(next.id, write(next.task).await).await;
             assert_eq!(late.0, Outcome::Stale);
@@ -110,9 +110,9 @@ async fn a_cancel_that_meets_a_result_keeps_it_or_refuses_it_and_nothing_in_betw
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_requeue_that_meets_the_last_result_waits_for_it_or_takes_the_whole_document_up() {
-    let sandbox = Sandbox::start(20).await;
-    let peer = Peer::of(&sandbox);
+async fn a_requeue_concurrent_with_the_last_result_sees_a_finished_document_or_none() {
+    let harness = Harness::start(20).await;
+    let peer = RawClient::of(&harness);
     let (run, mut rounds) = (run_id(), [0, 0]);
     for _ in 0..20 {
         let mut lease = peer.take().await;
@@ -120,7 +120,7 @@ async fn a_requeue_that_meets_the_last_result_waits_for_it_or_takes_the_whole_do
         let steps = loop {
             let (_, next) = peer.complete(lease.id, write(lease.task).await).await;
             lease = next.expect("the next section");
-            let record = sandbox.record(id).await;
+            let record = harness.record(id).await;
             let now = document(&record);
             let steps = now.plan().unwrap().steps.len();
             if now.sections().len() + 1 == steps {
@@ -128,23 +128,23 @@ async fn a_requeue_that_meets_the_last_result_waits_for_it_or_takes_the_whole_do
             }
         };
         let output = write(lease.task).await;
-        let which = Which::One(id);
+        let selector = Selector::Document(id);
         let (outcome, requeued) = tokio::join!(
             peer.complete(lease.id, output),
-            admin::requeue(sandbox.store.as_ref(), &run, &which, Extent::AsNeeded, None, false)
+            admin::requeue(harness.store.as_ref(), &run, &selector, RewriteScope::AsNeeded, None, false)
         );
-        assert_eq!(outcome.0, Outcome::Recorded, "a document that is being written is not taken up again");
-        let taken_up = requeued.unwrap().documents == 1;
-        let record = sandbox.record(id).await;
+        assert_eq!(outcome.0, Outcome::Recorded, "a document in progress is not requeued");
+        let was_requeued = requeued.unwrap().documents == 1;
+        let record = harness.record(id).await;
         let now = document(&record);
-        rounds[usize::from(taken_up)] += 1;
-        if taken_up {
+        rounds[usize::from(was_requeued)] += 1;
+        if was_requeued {
             assert_eq!((record.state, now.round), (State::Ready, 1));
-            let past = sandbox.store.history(id).await.unwrap();
+            let past = harness.store.history(id).await.unwrap();
             assert_eq!(past.len(), 1);
             let before: longhand_coordinator::domain::document::Document = serde_json::from_str(&past[0].body).unwrap();
             assert_eq!(before.sections().len(), steps, "the text that was accepted stays in the history");
-            admin::cancel(sandbox.store.as_ref(), &run_id(), id).await.unwrap().unwrap();
+            admin::cancel(harness.store.as_ref(), &run_id(), id).await.unwrap().unwrap();
         } else {
             assert_eq!((record.state, now.round, now.sections().len()), (State::Accepted, 0, steps));
         }

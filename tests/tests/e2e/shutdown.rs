@@ -1,4 +1,4 @@
-//! How things end: asked to, refused, or because something died.
+//! Ends of workers and coordinators: stopped, rejected, or failed.
 
 use std::time::Duration;
 
@@ -9,88 +9,92 @@ use longhand_worker::client::{WorkerError, WorkerOptions};
 use longhand_worker::engine::mock::MockOptions;
 use tonic::Code;
 
-use crate::sandbox::{Peer, Sandbox, document, mock, within};
+use crate::harness::{Harness, RawClient, document, mock, within};
 
 fn slow() -> MockOptions {
     MockOptions { slots: 4, tokens_per_second: 1_000.0, ..Default::default() }
 }
 
 #[tokio::test]
-async fn a_worker_that_is_asked_to_stop_hands_its_work_back_and_costs_nothing() {
-    let sandbox = Sandbox::start(4).await;
-    let leaver = sandbox.worker(mock(slow()));
-    sandbox.until(|records| records.iter().all(|it| it.lease.as_ref().is_some_and(|it| it.progress >= 20))).await;
-    let report = leaver.retire().await;
+async fn a_worker_that_is_stopped_releases_its_leases_without_loss() {
+    let harness = Harness::start(4).await;
+    let leaving = harness.worker(mock(slow()));
+    harness.until(|records| records.iter().all(|it| it.lease.as_ref().is_some_and(|it| it.progress >= 20))).await;
+    let report = leaving.stop().await;
     assert_eq!((report.released, report.lost, report.failed), (4, 0, 0));
-    for record in sandbox.records().await {
+    for record in harness.records().await {
         assert_eq!(record.state, State::Ready);
         assert_eq!(record.counters, Counters { releases: 1, ..Counters::default() }, "a release is free");
-        assert!(record.checkpoint.is_some_and(|it| it.tokens.len() >= 20), "its tokens are handed in");
+        assert!(record.checkpoint.is_some_and(|it| it.tokens.len() >= 20), "its tokens are saved");
     }
 
-    let heir = sandbox.worker(mock(MockOptions::default()));
-    sandbox.finished().await;
-    heir.retire().await;
-    assert_eq!(sandbox.counts().await.accepted, 4);
+    let successor = harness.worker(mock(MockOptions::default()));
+    harness.finished().await;
+    successor.stop().await;
+    assert_eq!(harness.counts().await.accepted, 4);
 }
 
 #[tokio::test]
 async fn a_worker_without_work_stops_at_once() {
-    let sandbox = Sandbox::start(0).await;
-    let worker = sandbox.worker(mock(MockOptions::default()));
-    let peer = Peer::of(&sandbox);
+    let harness = Harness::start(0).await;
+    let worker = harness.worker(mock(MockOptions::default()));
+    let peer = RawClient::of(&harness);
     peer.lease("meanwhile", 1, Duration::ZERO).await;
     let begin = tokio::time::Instant::now();
-    worker.retire().await;
-    assert!(begin.elapsed() < Duration::from_secs(5), "it should not sit out its wait for work");
+    worker.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "it should not wait for the long poll");
 }
 
 #[tokio::test]
-async fn a_worker_whose_engine_died_ends_with_an_error_and_its_documents_go_on_elsewhere() {
-    let sandbox = Sandbox::start(4).await;
+async fn a_worker_whose_engine_fails_exits_with_an_error_and_its_documents_continue_elsewhere() {
+    let harness = Harness::start(4).await;
     let engine = mock(slow());
-    let worker = sandbox.worker(engine.clone());
-    sandbox.until(|records| records.iter().all(|it| it.lease.as_ref().is_some_and(|it| it.progress >= 20))).await;
+    let worker = harness.worker(engine.clone());
+    harness.until(|records| records.iter().all(|it| it.lease.as_ref().is_some_and(|it| it.progress >= 20))).await;
     engine.kill();
     let error = worker.end().await.expect_err("it must not look like success");
     assert!(matches!(&error, WorkerError::EngineDead(reason) if reason.contains("told to die")), "{error}");
-    for record in sandbox.records().await {
+    for record in harness.records().await {
         assert_eq!((record.state, record.counters.errors, record.counters.losses), (State::Ready, 0, 0));
     }
 
-    let heir = sandbox.worker(mock(MockOptions::default()));
-    sandbox.finished().await;
-    heir.retire().await;
-    assert_eq!(sandbox.counts().await.accepted, 4);
+    let successor = harness.worker(mock(MockOptions::default()));
+    harness.finished().await;
+    successor.stop().await;
+    assert_eq!(harness.counts().await.accepted, 4);
 }
 
 #[tokio::test]
-async fn a_worker_does_not_wait_for_ever_for_a_coordinator_that_is_gone() {
-    let mut sandbox = Sandbox::start(1).await;
+async fn a_worker_gives_up_on_a_coordinator_that_is_unreachable() {
+    let mut harness = Harness::start(1).await;
     let mut options = WorkerOptions::new(WorkerId::mint("test"));
     options.give_up = Duration::from_millis(100);
-    sandbox.stop().await;
-    let error = sandbox.hire(mock(MockOptions::default()), options).end().await.expect_err("nobody is there");
+    harness.stop().await;
+    let error = harness
+        .start_worker(mock(MockOptions::default()), options)
+        .end()
+        .await
+        .expect_err("no coordinator is listening");
     assert!(matches!(error, WorkerError::Unreachable { .. }), "{error}");
 }
 
 #[tokio::test]
-async fn a_coordinator_that_is_asked_to_stop_does_not_sit_out_waiting_requests() {
-    let mut sandbox = Sandbox::start(0).await;
-    let peer = Peer::of(&sandbox);
+async fn a_coordinator_that_is_stopped_answers_waiting_requests_at_once() {
+    let mut harness = Harness::start(0).await;
+    let peer = RawClient::of(&harness);
     let begin = tokio::time::Instant::now();
     let waiting = tokio::spawn(async move { peer.lease("waits", 1, Duration::from_secs(20)).await });
-    let warm = Peer::of(&sandbox);
+    let warm = RawClient::of(&harness);
     warm.lease("connected", 1, Duration::ZERO).await;
-    sandbox.stop().await;
+    harness.stop().await;
     assert!(begin.elapsed() < Duration::from_secs(5));
     waiting.abort();
 }
 
 #[tokio::test]
-async fn a_worker_of_another_protocol_is_refused_with_both_numbers_and_the_remedy() {
-    let sandbox = Sandbox::start(1).await;
-    let mut client = Peer::of(&sandbox).client;
+async fn a_worker_of_another_protocol_is_rejected_with_both_versions_and_the_remedy() {
+    let harness = Harness::start(1).await;
+    let mut client = RawClient::of(&harness).client;
     for (protocol, remedy) in [(PROTOCOL + 1, "update the coordinator"), (PROTOCOL - 1, "update the worker")] {
         let request = v1::HelloRequest {
             protocol,
@@ -107,15 +111,15 @@ async fn a_worker_of_another_protocol_is_refused_with_both_numbers_and_the_remed
 }
 
 #[tokio::test]
-async fn a_section_that_was_being_handed_in_is_kept_when_the_worker_stops() {
-    let sandbox = Sandbox::start(2).await;
-    let worker = sandbox.worker(mock(MockOptions { slots: 2, ..Default::default() }));
-    sandbox.until(|records| records.iter().any(|it| !document(it).sections().is_empty())).await;
-    worker.retire().await;
-    for record in sandbox.records().await {
+async fn a_section_that_is_being_submitted_is_kept_when_the_worker_stops() {
+    let harness = Harness::start(2).await;
+    let worker = harness.worker(mock(MockOptions { slots: 2, ..Default::default() }));
+    harness.until(|records| records.iter().any(|it| !document(it).sections().is_empty())).await;
+    worker.stop().await;
+    for record in harness.records().await {
         let written = document(&record).sections().len() as u64;
-        assert_eq!(sandbox.completed(record.id, "section").await, (0..written).collect::<Vec<_>>());
+        assert_eq!(harness.completed(record.id, "section").await, (0..written).collect::<Vec<_>>());
         assert_eq!((record.counters.errors, record.counters.losses), (0, 0));
-        assert!(record.lease.is_none(), "no lease is left to run out");
+        assert!(record.lease.is_none(), "no lease is left");
     }
 }

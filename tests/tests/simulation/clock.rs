@@ -1,4 +1,4 @@
-//! The time of a simulation. It belongs to the thread that runs it, and never goes back.
+//! Simulated time, per thread. It never goes back.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,16 +12,16 @@ thread_local! {
     static NOW: Cell<Duration> = const { Cell::new(EPOCH) };
 }
 
-/// Begins a simulation on this thread.
+/// Starts simulated time on this thread.
 pub(crate) fn start() {
     NOW.set(EPOCH);
-    clock::drive(now);
+    clock::simulate(now);
 }
 
-/// Hosts take turns of one tick each: what one of them does late in its turn must not lie in the next one's future.
+/// Hosts run one tick each, in turn: what one does late in its tick must not be in the future of the next one.
 fn now() -> Duration {
-    let told = turmoil::sim_elapsed().map_or(EPOCH, |elapsed| EPOCH + elapsed);
-    NOW.set(NOW.get().max(told));
+    let elapsed = turmoil::sim_elapsed().map_or(EPOCH, |elapsed| EPOCH + elapsed);
+    NOW.set(NOW.get().max(elapsed));
     NOW.get()
 }
 

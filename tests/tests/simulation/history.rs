@@ -1,4 +1,4 @@
-//! What happened, line by line: two runs of one seed must tell the same.
+//! Log of a simulation. Two runs of a seed must produce the same lines.
 
 use std::fmt::Display;
 
@@ -26,12 +26,12 @@ impl History {
         &self.lines
     }
 
-    /// The first line in which two histories differ, with what came before it.
+    /// The first line in which two histories differ, with the lines before it.
     pub(crate) fn difference(&self, other: &Self) -> String {
         let at = self.lines.iter().zip(&other.lines).take_while(|(a, b)| a == b).count();
         let shown = |history: &Self| history.lines.get(at).cloned().unwrap_or_else(|| "(ends)".into());
         let before = self.lines[at.saturating_sub(3)..at].join("\n  ");
-        format!("after\n  {before}\none run says\n  {}\nthe other\n  {}", shown(self), shown(other))
+        format!("after\n  {before}\nthe first run has\n  {}\nthe second\n  {}", shown(self), shown(other))
     }
 
     pub(crate) fn tail(&self, lines: usize) -> String {

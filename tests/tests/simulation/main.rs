@@ -1,18 +1,20 @@
-//! The fleet in simulated time on a simulated network, over and over with other accidents: what is promised must hold
-//! after every step, and the same seed must tell the same history.
+//! Deterministic simulation of a fleet: simulated time, a simulated network, and injected faults drawn from a seed. The
+//! invariants must hold after every step, and a seed must reproduce its history.
 //!
 //! `LONGHAND_SEEDS=2000` tries more; `LONGHAND_SEED=17` tries one and prints its history.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod clock;
+mod event_counts;
+mod fault_schedule;
 mod history;
+mod invariant_checker;
 mod mutation;
+mod network;
 mod process;
-mod replica;
-mod weather;
-mod wire;
-mod witness;
-mod world;
+mod sim;
+mod step;
+mod store_proxy;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,43 +22,43 @@ use std::sync::{LazyLock, Mutex};
 
 use longhand_proto::DocumentId;
 
+use event_counts::EventCounts;
 use mutation::{MUTATIONS, Mutation};
-use witness::Tally;
-use world::{Outcome, Scenario, simulate};
+use sim::{Outcome, Scenario, simulate};
 
 /// Seeds that are tried unless LONGHAND_SEEDS says otherwise.
 const SEEDS: u64 = 200;
 
-/// What is written when nothing goes wrong.
+/// Texts of the fault-free run.
 static TEXTS: LazyLock<BTreeMap<DocumentId, String>> = LazyLock::new(|| {
-    let outcome = simulate(Scenario { seed: 0, mutation: Mutation::None, calm: true }, None);
-    assert_eq!(outcome.breach, None, "{}", outcome.history.tail(30));
+    let outcome = simulate(Scenario { seed: 0, mutation: Mutation::None, fault_free: true }, None);
+    assert_eq!(outcome.violation, None, "{}", outcome.history.tail(30));
     outcome.texts
 });
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("invalid {variable} {text:?}: expected a number")))
 }
 
 fn scenario(seed: u64) -> Scenario {
-    Scenario { seed, mutation: Mutation::None, calm: false }
+    Scenario { seed, mutation: Mutation::None, fault_free: false }
 }
 
-/// Simulates a seed twice; says what was wrong with it.
-fn examine(seed: u64) -> Result<Tally, String> {
+/// Simulates a seed twice; returns what is wrong with it.
+fn check_seed(seed: u64) -> Result<EventCounts, String> {
     let (first, second) = (simulate(scenario(seed), Some(&TEXTS)), simulate(scenario(seed), Some(&TEXTS)));
-    if let Some(breach) = first.breach {
-        return Err(format!("{breach}\n  {}", first.history.tail(12)));
+    if let Some(violation) = first.violation {
+        return Err(format!("{violation}\n  {}", first.history.tail(12)));
     }
     if first.history.hash() != second.history.hash() {
-        return Err(format!("two runs tell different histories: {}", first.history.difference(&second.history)));
+        return Err(format!("two runs have different histories: {}", first.history.difference(&second.history)));
     }
-    Ok(first.tally)
+    Ok(first.counts)
 }
 
-/// Calls `each` with all numbers below `end`, on all cores. A simulation needs a thread of its own.
-fn side_by_side(end: u64, each: impl Fn(u64) + Sync) {
+/// Calls `each` with all numbers below `end`, on all cores. Each simulation runs on one thread.
+fn in_parallel(end: u64, each: impl Fn(u64) + Sync) {
     let next = AtomicU64::new(0);
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     std::thread::scope(|scope| {
@@ -71,19 +73,19 @@ fn side_by_side(end: u64, each: impl Fn(u64) + Sync) {
 }
 
 #[test]
-fn whatever_goes_wrong_the_promises_hold_and_a_seed_tells_one_history() {
+fn invariants_hold_under_faults_and_a_seed_reproduces_its_history() {
     LazyLock::force(&TEXTS);
     if let Some(seed) = number("LONGHAND_SEED") {
-        let Outcome { history, tally, breach, .. } = simulate(scenario(seed), Some(&TEXTS));
-        println!("{}\n{tally:?}", history.lines().join("\n"));
-        assert_eq!(breach, None);
-        examine(seed).unwrap();
+        let Outcome { history, counts, violation, .. } = simulate(scenario(seed), Some(&TEXTS));
+        println!("{}\n{counts:?}", history.lines().join("\n"));
+        assert_eq!(violation, None);
+        check_seed(seed).unwrap();
         return;
     }
     let seeds = number("LONGHAND_SEEDS").unwrap_or(SEEDS);
-    let (sum, failed) = (Mutex::new(Tally::default()), Mutex::new(BTreeMap::new()));
-    side_by_side(seeds, |seed| match examine(seed) {
-        Ok(tally) => sum.lock().unwrap().add(&tally),
+    let (sum, failed) = (Mutex::new(EventCounts::default()), Mutex::new(BTreeMap::new()));
+    in_parallel(seeds, |seed| match check_seed(seed) {
+        Ok(counts) => sum.lock().unwrap().add(&counts),
         Err(why) => drop(failed.lock().unwrap().insert(seed, why)),
     });
     let (sum, failed) = (sum.into_inner().unwrap(), failed.into_inner().unwrap());
@@ -92,12 +94,12 @@ fn whatever_goes_wrong_the_promises_hold_and_a_seed_tells_one_history() {
         let all: Vec<_> = failed.keys().collect();
         panic!(
             "{} of {seeds} seeds failed: {all:?}\nseed {seed}: {why}\nrun it alone with\n  LONGHAND_SEED={seed} cargo test \
-             -p longhand-tests --test simulation promises_hold -- --nocapture",
+             -p longhand-tests --test simulation invariants_hold -- --nocapture",
             failed.len()
         );
     }
-    // A simulation in which nothing goes wrong proves nothing.
-    let Tally { repeated, stale, stale_renewals, swept, errors, released, resumed, swapped, compared, .. } = sum;
+    // A simulation without faults proves nothing.
+    let EventCounts { repeated, stale, stale_renewals, swept, errors, released, resumed, swapped, compared, .. } = sum;
     for (what, often) in [
         ("commits repeated", repeated),
         ("stale commits", stale),
@@ -106,24 +108,24 @@ fn whatever_goes_wrong_the_promises_hold_and_a_seed_tells_one_history() {
         ("errors", errors),
         ("releases", released),
         ("sections resumed", resumed),
-        ("changes by hand", swapped),
+        ("operator changes", swapped),
         ("texts compared", compared),
     ] {
-        assert!(often >= seeds / 40, "{what}: {often} in {seeds} seeds; the weather is too fair");
+        assert!(often >= seeds / 40, "{what}: only {often} in {seeds} seeds; there are too few faults");
     }
 }
 
-/// A mutant lives if no seed tells it from the real store.
+/// A mutant survives if no seed detects it.
 #[test]
-fn a_store_that_breaks_one_rule_of_the_contract_is_caught() {
-    side_by_side(MUTATIONS.len() as u64, |number| {
-        let (mutation, words) = MUTATIONS[number as usize];
+fn a_store_that_breaks_one_rule_of_its_contract_is_detected() {
+    in_parallel(MUTATIONS.len() as u64, |number| {
+        let (mutation, message) = MUTATIONS[number as usize];
         let caught = (0..SEEDS).find_map(|seed| {
-            let breach = simulate(Scenario { seed, mutation, calm: false }, None).breach?;
-            Some((seed, breach))
+            let violation = simulate(Scenario { seed, mutation, fault_free: false }, None).violation?;
+            Some((seed, violation))
         });
-        let Some((seed, breach)) = caught else { panic!("{mutation:?} lived through {SEEDS} seeds") };
-        assert!(breach.contains(words), "{mutation:?} was caught for another reason: {breach}");
-        println!("{mutation:?} was caught by seed {seed}: {breach}");
+        let Some((seed, violation)) = caught else { panic!("{mutation:?} survived {SEEDS} seeds") };
+        assert!(violation.contains(message), "{mutation:?} was detected for another reason: {violation}");
+        println!("{mutation:?} was detected by seed {seed}: {violation}");
     });
 }

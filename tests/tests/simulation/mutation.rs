@@ -1,33 +1,33 @@
-//! Stores that break the contract, one rule each: what the simulation must catch.
+//! Mutants of the store, each of which breaks one rule of its contract: the simulation must detect all of them.
 
 use std::time::Duration;
 
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Attempt, Commit, Committed, Filter, Grant, Lookup, Next, Record, Renewal, Result, Source, SqliteStore, Store,
+    Attempt, Commit, Committed, Filter, LeaseGrant, Lookup, Next, Record, Renewal, Result, Source, SqliteStore, Store,
     SweepLimits, Swept,
 };
-use longhand_proto::{LeaseId, chance};
+use longhand_proto::{LeaseId, rng};
 
-use super::world::run_id;
+use super::sim::run_id;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mutation {
     None,
-    /// Whoever once had a document may write it.
+    /// A worker may write under any lease that it ever had.
     NoFence,
-    /// A sweep takes away what had run out when it looked, without looking again.
+    /// A sweep revokes leases that had expired when it listed them, without checking again.
     BlindSweep,
-    /// A commit is acknowledged first and written a little later.
+    /// A commit is acknowledged before it is written.
     EarlyAnswer,
-    /// The checkpoint of a lease that was lost is stored all the same.
+    /// The checkpoint of a lost lease is stored.
     StaleCheckpoint,
 }
 
-/// All, with what the witness must say of each.
+/// All mutants, with what the checker must report of each.
 pub(crate) const MUTATIONS: [(Mutation, &str); 4] = [
     (Mutation::NoFence, "which is not live, changed document"),
-    (Mutation::BlindSweep, "took a live lease"),
+    (Mutation::BlindSweep, "revoked a live lease"),
     (Mutation::EarlyAnswer, "was acknowledged, and the store does not hold it"),
     (Mutation::StaleCheckpoint, "a renewal under another lease changed"),
 ];
@@ -40,7 +40,7 @@ impl Mutation {
         }
         Ok(match former(store, lease).await? {
             Some((mut record, attempt, held)) => {
-                record.lease = Some(Grant { id: lease, worker: attempt.worker, ..held });
+                record.lease = Some(LeaseGrant { id: lease, worker: attempt.worker, ..held });
                 Lookup::Live(Box::new(record))
             }
             None => looked,
@@ -51,7 +51,7 @@ impl Mutation {
         if self == Self::EarlyAnswer && matches!(store.lookup(commit.lease).await?, Lookup::Live(_)) {
             let (store, commit) = (store.clone(), commit.clone());
             drop(tokio::spawn(async move {
-                tokio::time::sleep(chance::up_to(Duration::from_millis(100))).await;
+                tokio::time::sleep(rng::up_to(Duration::from_millis(100))).await;
                 store.commit(&commit).await
             }));
             return Ok(Committed::Done(None));
@@ -87,7 +87,7 @@ impl Mutation {
         let over = store.list(&run_id(), &leased, None, limits.batch).await?.records.into_iter();
         let over: Vec<Record> = over.filter(|it| it.lease.as_ref().is_some_and(|it| it.expires_ms <= now)).collect();
         if !over.is_empty() {
-            tokio::time::sleep(chance::up_to(Duration::from_secs(2))).await;
+            tokio::time::sleep(rng::up_to(Duration::from_secs(2))).await;
         }
         let mut swept = store.sweep(limits).await?;
         for record in over {
@@ -103,8 +103,8 @@ impl Mutation {
     }
 }
 
-/// The document that was once held under this lease, if somebody else holds it now.
-async fn former(store: &SqliteStore, lease: LeaseId) -> Result<Option<(Record, Attempt, Grant)>> {
+/// The document that once had this lease, if it has another one now.
+async fn former(store: &SqliteStore, lease: LeaseId) -> Result<Option<(Record, Attempt, LeaseGrant)>> {
     for record in store.list(&run_id(), &Filter::default(), None, 10_000).await?.records {
         let attempts = store.attempts(record.id).await?;
         let attempt = attempts.into_iter().find(|attempt| attempt.lease == lease);

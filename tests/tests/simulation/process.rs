@@ -1,4 +1,4 @@
-//! A simulated process as whoever runs it sees it: it can be stopped, frozen as by SIGSTOP, or lose what its store says.
+//! Control of a simulated process: it can be stopped, frozen (SIGSTOP), or cut off from its store.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -8,21 +8,21 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
-use longhand_proto::chance;
+use longhand_proto::rng;
 use longhand_worker::engine::mock::MockEngine;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// The handle of one host's process, whichever incarnation of it is running.
+/// Handle of the process of one host, across restarts.
 #[derive(Debug, Default)]
 pub(crate) struct Process {
     pub(crate) name: String,
     frozen: AtomicBool,
     waker: AtomicWaker,
     thawed: Notify,
-    /// Of a hundred calls to the store this many lose their request or their reply.
-    unlucky: AtomicU64,
-    /// What the running incarnation hands out.
+    /// Percentage of calls to the store that lose their request or reply.
+    store_loss_percent: AtomicU64,
+    /// Handles of the running instance.
     current: Mutex<Current>,
 }
 
@@ -32,9 +32,9 @@ struct Current {
     engine: Option<Arc<MockEngine>>,
 }
 
-/// What is lost of a call.
+/// Which message of a call is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lost {
+pub(crate) enum LostMessage {
     Nothing,
     Request,
     Reply,
@@ -45,7 +45,7 @@ impl Process {
         Arc::new(Self { name: name.into(), ..Self::default() })
     }
 
-    /// A new incarnation begins; asked to stop by the token.
+    /// A new instance starts; the token stops it.
     pub(crate) fn begin(&self, engine: Option<Arc<MockEngine>>) -> CancellationToken {
         let stop = CancellationToken::new();
         *self.current.lock().unwrap() = Current { stop: stop.clone(), engine };
@@ -70,11 +70,11 @@ impl Process {
         }
     }
 
-    pub(crate) fn unlucky(&self, percent: u64) {
-        self.unlucky.store(percent, Ordering::Relaxed);
+    pub(crate) fn set_store_loss(&self, percent: u64) {
+        self.store_loss_percent.store(percent, Ordering::Relaxed);
     }
 
-    /// Runs `work`, but not while frozen.
+    /// Runs `work`, except while frozen.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|context| {
@@ -95,18 +95,18 @@ impl Process {
         }
     }
 
-    /// One way between this process and its store; the time it takes is drawn.
-    pub(crate) async fn travel(&self) {
-        tokio::time::sleep(chance::up_to(Duration::from_millis(20))).await;
+    /// Random delay of one message between this process and its store.
+    pub(crate) async fn network_delay(&self) {
+        tokio::time::sleep(rng::up_to(Duration::from_millis(20))).await;
         self.awake().await;
     }
 
-    pub(crate) fn lost(&self) -> Lost {
-        let unlucky = self.unlucky.load(Ordering::Relaxed);
-        match chance::below(100) {
-            drawn if drawn >= unlucky => Lost::Nothing,
-            drawn if drawn % 2 == 0 => Lost::Request,
-            _ => Lost::Reply,
+    pub(crate) fn draw_loss(&self) -> LostMessage {
+        let store_loss_percent = self.store_loss_percent.load(Ordering::Relaxed);
+        match rng::below(100) {
+            drawn if drawn >= store_loss_percent => LostMessage::Nothing,
+            drawn if drawn % 2 == 0 => LostMessage::Request,
+            _ => LostMessage::Reply,
         }
     }
 }

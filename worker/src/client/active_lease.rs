@@ -1,13 +1,13 @@
 //! A lease that this worker holds, and the generation that writes its task.
 
 use futures::future::AbortHandle;
-use longhand_proto::trace::Place;
+use longhand_proto::trace::TaskRef;
 use tokio::time::Instant;
 
 /// A log line about a held lease, with all its names.
 macro_rules! log_lease {
     ($level:ident, $active:expr, $lease:expr, $text:literal $(, $field:ident = $value:expr)*) => {{
-        let ::longhand_proto::trace::Place { run, document, section, attempt } = &$active.place;
+        let ::longhand_proto::trace::TaskRef { run, document, section, attempt } = &$active.place;
         tracing::event!(
             tracing::Level::$level, %run, %document, section, attempt,
             trace_id = ::longhand_proto::trace::id_of(&$active.traceparent), lease = %$lease, $($field = $value,)* $text
@@ -28,7 +28,7 @@ pub(super) struct ActiveLease {
     /// None once its result or its release has been sent.
     pub(super) generation: Option<AbortOnDrop>,
     /// Names the task in logs.
-    pub(super) place: Place,
+    pub(super) place: TaskRef,
     /// Trace context of the attempt; empty if its document is not traced.
     pub(super) traceparent: String,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, RETRY_HEADER, chance};
+use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, RETRY_HEADER, rng};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -143,7 +143,7 @@ impl FailoverChannel {
             return Err(ChannelError::NoAddress);
         }
         // Clients that start together do not all go to the first one.
-        let first = chance::below(replicas.len() as u64) as usize;
+        let first = rng::below(replicas.len() as u64) as usize;
         Ok(Self { replicas: replicas.into(), current: Arc::new(AtomicUsize::new(first)), credentials })
     }
 
@@ -197,7 +197,7 @@ impl FailoverChannel {
             // Unless another call has already failed over.
             let next = (replica + 1) % self.replicas.len();
             self.current.compare_exchange(replica, next, Ordering::Relaxed, Ordering::Relaxed).ok();
-            tokio::time::sleep(retry_after(&status) + chance::up_to(backoff)).await;
+            tokio::time::sleep(retry_after(&status) + rng::up_to(backoff)).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }

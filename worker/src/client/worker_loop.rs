@@ -9,7 +9,7 @@ use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use futures::{FutureExt, stream};
 use longhand_proto::LeaseId;
 use longhand_proto::task::{Checkpoint, Failure, Lease, Output};
-use longhand_proto::trace::Place;
+use longhand_proto::trace::TaskRef;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -279,7 +279,7 @@ impl WorkerLoop {
             acked: 0,
             saved: Instant::now(),
             generation: None,
-            place: Place::of(&task),
+            place: TaskRef::of(&task),
             traceparent: task.traceparent.clone(),
         };
         let active = self.leases.entry(id).or_insert(active);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Output, Task, Timings};
-use longhand_proto::{chance, trace};
+use longhand_proto::{rng, trace};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -169,7 +169,7 @@ impl Shared {
                 return Err(Failure { class: "server_error".into(), message, permanent: false });
             }
             drop(permit);
-            tokio::time::sleep(chance::around(backoff)).await;
+            tokio::time::sleep(rng::around(backoff)).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use longhand_proto::clock;
 use longhand_proto::task::{Task, Timings};
-use longhand_proto::trace::{self, Context, Place, Span};
+use longhand_proto::trace::{self, Context, Span, TaskRef};
 
 /// Tokens of one decode span.
 const DECODE_SPAN_TOKENS: u32 = 256;
@@ -16,7 +16,7 @@ const MAX_DECODE_SPANS: u32 = 32;
 #[derive(Debug)]
 pub(crate) struct TaskTimer {
     /// The attempt; none if it is not sampled.
-    attempt: Option<(Context, Place)>,
+    attempt: Option<(Context, TaskRef)>,
     since: Timestamp,
     phase: Phase,
     timings: Timings,
@@ -69,9 +69,9 @@ impl TaskTimer {
     /// The task was queued.
     pub(crate) fn start(task: &Task) -> Self {
         let since = Timestamp::now();
-        let context = Context::parse(&task.traceparent).filter(|context| context.sampled && trace::is_on());
+        let context = Context::parse(&task.traceparent).filter(|context| context.sampled && trace::is_enabled());
         Self {
-            attempt: context.map(|context| (context, Place::of(task))),
+            attempt: context.map(|context| (context, TaskRef::of(task))),
             since,
             phase: Phase::Queued,
             timings: Timings::default(),
@@ -192,7 +192,7 @@ impl TaskTimer {
 
     fn span(&self, name: &'static str) -> Option<Span> {
         let (attempt, place) = self.attempt.as_ref()?;
-        Some(Span::below(*attempt, name, place))
+        Some(Span::child_of(*attempt, name, place))
     }
 }
 

@@ -18,7 +18,7 @@ impl Sink for SpanRecorder {
         true
     }
 
-    fn take(&self, span: Span) {
+    fn export(&self, span: Span) {
         self.0.lock().unwrap().push(span);
     }
 }

@@ -1,4 +1,4 @@
-//! Who may call what: tokens, each for one role, kept as hashes only.
+//! Authentication: tokens, each for one role, kept as hashes only.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 
 use longhand_proto::clock;
 
-/// What a token is good for. A worker leases and completes; an operator submits, looks and decides.
+/// What a token permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
+    /// Leases and completes tasks.
     Worker,
+    /// Submits, inspects and changes runs.
     Operator,
 }
 
 impl Role {
+    /// Its name in a token file.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Worker => "worker",
@@ -28,28 +31,29 @@ struct Entry {
     /// Compared in constant time.
     hash: blake3::Hash,
     expires_ms: Option<u64>,
-    /// Of the one who has it; empty if nobody was named.
-    holder: String,
+    /// Name of its owner; may be empty.
+    name: String,
 }
 
-/// Whose token was shown, and until when it is good.
+/// The owner of a valid token, and when it expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Holder {
+pub(crate) struct Identity {
     pub(crate) name: String,
     pub(crate) expires_ms: Option<u64>,
 }
 
-/// Who did something by hand.
+/// Who performed an operator action.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Who {
-    /// Of the token's holder; empty where none was asked for or the token names nobody.
+pub struct Principal {
+    /// Name of the token's owner; empty without tokens, or if the token has no name.
     pub name: String,
+    /// Address of the caller.
     pub address: Option<IpAddr>,
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.name.is_empty() { "somebody" } else { &self.name };
+        let name = if self.name.is_empty() { "anonymous" } else { &self.name };
         match self.address {
             Some(address) => write!(f, "{name} at {}", address.to_canonical()),
             None => f.write_str(name),
@@ -57,59 +61,82 @@ impl fmt::Display for Who {
     }
 }
 
-/// The tokens of a coordinator. Several may stand for one role, so that one can be replaced without a pause.
+/// The tokens of a coordinator. A role may have several, so that one can be replaced without downtime.
 #[derive(Debug, Clone)]
 pub struct Tokens {
     entries: Vec<Entry>,
 }
 
-/// A token file that cannot be used.
+/// An invalid token file.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
+    /// The file cannot be read.
     #[error("{}: {source}; check the path and its permissions", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
-    /// The line is not shown: it may hold a token.
-    #[error("{}, line {line}: {problem}; want `worker TOKEN` or `operator TOKEN`, and after it a time such as 2027-01-31T00:00:00Z if it expires and the name of who has it", path.display())]
-    Line { path: PathBuf, line: usize, problem: &'static str },
-    #[error("{}: no token for the role {}; add a line `{} TOKEN`, made for example with `openssl rand -hex 32`", path.display(), role.as_str(), role.as_str())]
-    Missing { path: PathBuf, role: Role },
-    #[error("{} can be read by others: `chmod 600` it", path.display())]
-    Open { path: PathBuf },
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        source: std::io::Error,
+    },
+    /// A line is invalid. It is not shown, because it may contain a token.
+    #[error("{}, line {line}: {problem}; expected `ROLE TOKEN [EXPIRES] [NAME]`, such as `worker TOKEN` or `operator TOKEN 2027-01-31T00:00:00Z anna`", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A role has no token.
+    #[error("{}: no token for the role {}; add a line `{} TOKEN`, with a token from `openssl rand -hex 32`", path.display(), role.as_str(), role.as_str())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The role.
+        role: Role,
+    },
+    /// Other users can read the file.
+    #[error("{} is readable by other users; run `chmod 600` on it", path.display())]
+    Readable {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
-/// Why a caller is turned away.
+/// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Denied {
-    #[error("this coordinator asks for a token: give one with --token-file")]
-    None,
-    #[error("the token is not known here: give the one that stands in the coordinator's --token-file")]
+    #[error("no token: this coordinator requires one; pass it with --token-file")]
+    Missing,
+    #[error("unknown token; use one that is in the coordinator's --token-file")]
     Unknown,
-    #[error("the token has expired: give a new one, and put it into the coordinator's --token-file")]
+    #[error("the token has expired; add a new one to the coordinator's --token-file and use it")]
     Expired,
-    #[error("this token is for {}s, and the call for {}s: give the other token", .0.as_str(), .1.as_str())]
-    Role(Role, Role),
+    #[error("wrong token: it is for {}s, and the call requires one for {}s; use the other token", .0.as_str(), .1.as_str())]
+    WrongRole(Role, Role),
 }
 
-/// Shortest token taken: shorter ones can be guessed.
-const SHORTEST: usize = 16;
-/// Longest name of a holder, in bytes.
-const LONGEST_NAME: usize = 64;
+/// Shortest valid token in bytes: shorter ones can be guessed.
+const MIN_TOKEN_BYTES: usize = 16;
+/// Longest name of an owner in bytes.
+const MAX_NAME_BYTES: usize = 64;
 
 impl Tokens {
-    /// Reads `ROLE TOKEN [EXPIRES] [NAME]` lines; empty ones and those that begin with `#` are passed over.
+    /// Reads `ROLE TOKEN [EXPIRES] [NAME]` lines; empty lines and those that begin with `#` are ignored.
     ///
     /// # Errors
-    /// The file cannot be read or is open to others, a line is wrong, or one of the roles has no token.
+    /// The file cannot be read or is readable by other users, a line is invalid, or a role has no token.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let io = |source| TokenError::Io { path: path.to_owned(), source };
-        check_private(path).map_err(io)?.then_some(()).ok_or_else(|| TokenError::Open { path: path.to_owned() })?;
+        check_private(path).map_err(io)?.then_some(()).ok_or_else(|| TokenError::Readable { path: path.to_owned() })?;
         Self::parse(&std::fs::read_to_string(path).map_err(io)?, path)
     }
 
-    /// One token for one role, for as long as the process lives.
-    pub fn one(role: Role, token: &str) -> Self {
+    /// A single token for one role, without expiry.
+    pub fn single(role: Role, token: &str) -> Self {
         let hash = blake3::hash(token.as_bytes());
-        Self { entries: vec![Entry { role, hash, expires_ms: None, holder: String::new() }] }
+        Self { entries: vec![Entry { role, hash, expires_ms: None, name: String::new() }] }
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, TokenError> {
@@ -122,24 +149,24 @@ impl Tokens {
                 Some(word) if word.starts_with('#') => continue,
                 Some("worker") => Role::Worker,
                 Some("operator") => Role::Operator,
-                Some(_) => return Err(wrong("the first word is no role")),
+                Some(_) => return Err(wrong("the first word is not a role")),
             };
-            let token = words.next().ok_or_else(|| wrong("there is no token"))?;
-            if token.len() < SHORTEST {
-                return Err(wrong("the token has fewer than 16 characters and could be guessed"));
+            let token = words.next().ok_or_else(|| wrong("the token is missing"))?;
+            if token.len() < MIN_TOKEN_BYTES {
+                return Err(wrong("the token is shorter than 16 characters"));
             }
             let mut words = words.peekable();
-            // A time begins with a digit, a name does not.
+            // A time starts with a digit, a name does not.
             let expires_ms = words.next_if(|word| word.starts_with(|c: char| c.is_ascii_digit()));
             let expires_ms = expires_ms.map(time).transpose().map_err(wrong)?;
-            let holder = words.next().unwrap_or_default().to_owned();
+            let name = words.next().unwrap_or_default().to_owned();
             if words.next().is_some() {
-                return Err(wrong("there are more words than role, token, time and name"));
+                return Err(wrong("the line has more than role, token, time and name"));
             }
-            if holder.len() > LONGEST_NAME || holder.contains(char::is_control) {
-                return Err(wrong("the name has more than 64 bytes or control characters"));
+            if name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
+                return Err(wrong("the name is longer than 64 bytes or has control characters"));
             }
-            entries.push(Entry { role, hash: blake3::hash(token.as_bytes()), expires_ms, holder });
+            entries.push(Entry { role, hash: blake3::hash(token.as_bytes()), expires_ms, name });
         }
         for role in [Role::Worker, Role::Operator] {
             if !entries.iter().any(|entry| entry.role == role) {
@@ -149,24 +176,24 @@ impl Tokens {
         Ok(Self { entries })
     }
 
-    /// Whose token for this role the value of `authorization` holds; none if it holds no such token.
-    pub(crate) fn admit(&self, header: Option<&str>, role: Role) -> Option<Holder> {
+    /// The owner of a valid token for this role in the value of `authorization`; none without one.
+    pub(crate) fn identify(&self, header: Option<&str>, role: Role) -> Option<Identity> {
         self.check(header, role).ok()
     }
 
-    /// `header` is the value of `authorization`.
-    pub(super) fn check(&self, header: Option<&str>, role: Role) -> Result<Holder, Denied> {
-        let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::None)?;
+    /// Checks the value of `authorization` for a token of this role.
+    pub(super) fn check(&self, header: Option<&str>, role: Role) -> Result<Identity, Denied> {
+        let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::Missing)?;
         let hash = blake3::hash(token.as_bytes());
-        // A token may stand for both roles, and in several lines.
+        // The same token may be in several lines, for one role or both.
         let mut denied = Denied::Unknown;
         for entry in self.entries.iter().filter(|entry| entry.hash == hash) {
             if entry.expires_ms.is_some_and(|expires| expires <= clock::unix_ms()) {
                 denied = Denied::Expired;
             } else if entry.role == role {
-                return Ok(Holder { name: entry.holder.clone(), expires_ms: entry.expires_ms });
+                return Ok(Identity { name: entry.name.clone(), expires_ms: entry.expires_ms });
             } else if denied == Denied::Unknown {
-                denied = Denied::Role(entry.role, role);
+                denied = Denied::WrongRole(entry.role, role);
             }
         }
         Err(denied)
@@ -174,11 +201,11 @@ impl Tokens {
 }
 
 fn time(text: &str) -> Result<u64, &'static str> {
-    let time = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| "the time of expiry cannot be read")?;
-    u64::try_from(time.timestamp_millis()).map_err(|_| "the time of expiry lies before 1970")
+    let time = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| "the time of expiry is invalid")?;
+    u64::try_from(time.timestamp_millis()).map_err(|_| "the time of expiry is before 1970")
 }
 
-/// False if group or others may read it.
+/// False if group or others can read it.
 fn check_private(path: &Path) -> std::io::Result<bool> {
     use std::os::unix::fs::PermissionsExt;
     Ok(std::fs::metadata(path)?.permissions().mode() & 0o077 == 0)
@@ -208,14 +235,14 @@ mod tests {
         let tokens = both("");
         assert_eq!(check(&tokens, WORKER, Role::Worker), Ok(()));
         assert_eq!(check(&tokens, OPERATOR, Role::Operator), Ok(()));
-        assert_eq!(check(&tokens, WORKER, Role::Operator), Err(Denied::Role(Role::Worker, Role::Operator)));
+        assert_eq!(check(&tokens, WORKER, Role::Operator), Err(Denied::WrongRole(Role::Worker, Role::Operator)));
         assert_eq!(check(&tokens, "0123456789abcdef", Role::Worker), Err(Denied::Unknown));
-        assert_eq!(tokens.check(None, Role::Worker).unwrap_err(), Denied::None);
-        assert_eq!(tokens.check(Some("Basic eA=="), Role::Worker).unwrap_err(), Denied::None);
+        assert_eq!(tokens.check(None, Role::Worker).unwrap_err(), Denied::Missing);
+        assert_eq!(tokens.check(Some("Basic eA=="), Role::Worker).unwrap_err(), Denied::Missing);
     }
 
     #[test]
-    fn a_token_ends_at_its_time_and_another_takes_its_place() {
+    fn a_token_expires_and_another_replaces_it() {
         let tokens =
             both("worker first-of-two-tokens 2001-01-01T00:00:00Z\nworker second-of-two-tokens 2101-01-01T00:00:00Z");
         assert_eq!(check(&tokens, "first-of-two-tokens", Role::Worker), Err(Denied::Expired));
@@ -223,28 +250,28 @@ mod tests {
     }
 
     #[test]
-    fn a_token_tells_whose_it_is() {
+    fn a_token_identifies_its_owner() {
         let tokens = both("operator token-of-anna-0123 anna\noperator token-of-bert-0123 2101-01-01T00:00:00Z bert");
-        let name = |token: &str| tokens.admit(Some(&format!("Bearer {token}")), Role::Operator).unwrap().name;
+        let name = |token: &str| tokens.identify(Some(&format!("Bearer {token}")), Role::Operator).unwrap().name;
         assert_eq!(name("token-of-anna-0123"), "anna");
         assert_eq!(name("token-of-bert-0123"), "bert");
         assert_eq!(name(OPERATOR), "");
-        let who = |name: &str, address: Option<&str>| Who {
+        let who = |name: &str, address: Option<&str>| Principal {
             name: name.into(),
             address: address.map(|it| it.parse().unwrap()),
         };
         assert_eq!(who("anna", Some("::ffff:10.0.0.7")).to_string(), "anna at 10.0.0.7");
-        assert_eq!(who("", Some("127.0.0.1")).to_string(), "somebody at 127.0.0.1");
+        assert_eq!(who("", Some("127.0.0.1")).to_string(), "anonymous at 127.0.0.1");
     }
 
     #[test]
-    fn a_wrong_line_is_named_and_no_secret_is_shown() {
+    fn an_invalid_line_is_named_and_no_secret_is_shown() {
         for (line, says) in [
-            ("root secret-secret-secret", "no role"),
-            ("worker", "no token"),
-            ("worker secret", "could be guessed"),
+            ("root secret-secret-secret", "not a role"),
+            ("worker", "token is missing"),
+            ("worker secret", "shorter than 16"),
             ("worker secret-secret-secret 2101-13-01", "time of expiry"),
-            ("worker secret-secret-secret 2101-01-01T00:00:00Z anna now", "more words"),
+            ("worker secret-secret-secret 2101-01-01T00:00:00Z anna now", "more than role"),
             (&format!("worker secret-secret-secret {}", "a".repeat(65)), "64 bytes"),
         ] {
             let error = tokens(&format!("worker {WORKER}\n{line}")).unwrap_err();
@@ -252,7 +279,7 @@ mod tests {
             assert!(!error.contains("secret"), "{error}");
         }
         assert!(tokens(&format!("worker {WORKER}")).unwrap_err().contains("no token for the role operator"));
-        assert!(!format!("{:?}", both("")).contains("worker\""), "nor in a debug text");
+        assert!(!format!("{:?}", both("")).contains("worker\""), "nor in debug output");
         assert!(!format!("{:?}", both("")).contains("0123456789abcdef-"));
     }
 }

@@ -1,13 +1,23 @@
-//! `{"id": ..., "instruction": ..., "input": "", "output": ..., "system": ..., "history": [[asked, answered]]}`
+//! `{"id": ..., "instruction": ..., "input": "", "output": ..., "system": ..., "history": [[question, answer]]}`
 //!
-//! Every row has all columns: readers take the first row's for the type of all.
+//! Every row has all columns: readers infer the types of all rows from the first one.
 
 use serde_json::{Value, json};
 
 use super::super::Record;
-use super::Turns;
+use super::turns::Turns;
+use super::{Rows, Spec};
 
-pub(super) fn row(record: &Record) -> Value {
+/// The format.
+pub(super) const ALPACA: Spec = Spec {
+    name: "alpaca",
+    contents: "`id`, `instruction`, `input`, `output`, `system` and `history` of each record",
+    extensions: &["jsonl"],
+    rows: Rows::Each(row),
+    llama_factory: Some(llama_factory),
+};
+
+fn row(record: &Record) -> Value {
     let Turns { system, history, instruction, answer } = Turns::of(record);
     json!({
         "id": record.id,
@@ -19,7 +29,7 @@ pub(super) fn row(record: &Record) -> Value {
     })
 }
 
-pub(super) fn llama_factory() -> Value {
+fn llama_factory() -> Value {
     json!({
         "formatting": "alpaca",
         "columns": { "prompt": "instruction", "query": "input", "response": "output", "system": "system",

@@ -1,29 +1,47 @@
-//! `{"id": ..., "prompt": [...], "chosen": [...], "rejected": [...]}`: pairs of a better and a worse answer, as TRL reads
-//! preferences. The best of an instruction's candidates is chosen; one of those that scored less, drawn by seed, is
-//! rejected.
+//! `{"id": ..., "prompt": [...], "chosen": [...], "rejected": [...]}`: preference pairs as TRL reads them. The candidate of an
+//! instruction with the highest score is chosen; one with a lower score, drawn by seed, is rejected.
 
 use longhand_proto::task::Message;
 use serde_json::{Value, json};
 
 use super::super::Record;
+use super::{Rows, Spec};
 
-/// What decides which candidate is better.
+/// By quality and length.
+pub(super) const DPO: Spec = spec("dpo", |candidates| row(PairCriterion::Both, candidates));
+/// By length.
+pub(super) const DPO_LENGTH: Spec = spec("dpo-length", |candidates| row(PairCriterion::Length, candidates));
+/// By quality.
+pub(super) const DPO_QUALITY: Spec = spec("dpo-quality", |candidates| row(PairCriterion::Quality, candidates));
+
+const fn spec(name: &'static str, row: fn(&[Record]) -> Option<Value>) -> Spec {
+    Spec {
+        name,
+        contents: "pairs of the best candidate of an instruction and one with a lower score: `prompt`, `chosen`, `rejected`",
+        extensions: &["jsonl"],
+        rows: Rows::Group(row),
+        // LLaMA-Factory expects one message where TRL has a list of them.
+        llama_factory: None,
+    }
+}
+
+/// The score that decides which candidate is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
+enum PairCriterion {
     /// S_l.
     Length,
     /// S_q.
     Quality,
-    /// The mean of both; of the one that there is, where the instruction states no length or nothing was judged.
+    /// The mean of both; only one of them where the instruction states no length or nothing was judged.
     Both,
 }
 
-/// None where no two candidates differ in their score.
-pub(super) fn row(by: By, candidates: &[Record]) -> Option<Value> {
+/// None if no two candidates differ in their score.
+fn row(criterion: PairCriterion, candidates: &[Record]) -> Option<Value> {
     let judged = candidates.iter().any(|record| record.score_quality.is_some());
     let scored: Vec<(&Record, f64)> =
-        candidates.iter().filter_map(|record| Some((record, score(by, judged, record)?))).collect();
-    // The first of equals.
+        candidates.iter().filter_map(|record| Some((record, score(criterion, judged, record)?))).collect();
+    // The first of equal scores.
     let (chosen, best) = scored.iter().rev().copied().max_by(|(_, one), (_, other)| one.total_cmp(other))?;
     let worse: Vec<(&Record, f64)> = scored.into_iter().filter(|(_, score)| *score < best).collect();
     let (rejected, less) = *worse.get(draw(chosen, worse.len())?)?;
@@ -39,24 +57,24 @@ pub(super) fn row(by: By, candidates: &[Record]) -> Option<Value> {
     }))
 }
 
-fn score(by: By, judged: bool, record: &Record) -> Option<f64> {
+fn score(criterion: PairCriterion, judged: bool, record: &Record) -> Option<f64> {
     let (length, quality) = (record.score_length, record.score_quality);
-    match by {
-        By::Length => length,
-        By::Quality => quality,
-        By::Both if !judged => length,
-        // One that nobody could judge cannot be compared with those that were.
-        By::Both => quality.map(|quality| length.map_or(quality, |length| (length + quality) / 2.0)),
+    match criterion {
+        PairCriterion::Length => length,
+        PairCriterion::Quality => quality,
+        PairCriterion::Both if !judged => length,
+        // A candidate without a valid vote cannot be compared with judged ones.
+        PairCriterion::Both => quality.map(|quality| length.map_or(quality, |length| (length + quality) / 2.0)),
     }
 }
 
-/// A place below `n` that the run's seed and the instruction decide, by way of the chosen document's seed.
+/// An index below `n`, determined by the chosen document's seed and so by the run's seed and the instruction.
 fn draw(chosen: &Record, n: usize) -> Option<usize> {
     let mut hash = blake3::Hasher::new_derive_key("longhand preference pairs v1");
     hash.update(chosen.provenance.seed.as_bytes()).update(chosen.id.as_bytes());
     let mut bytes = [0; 8];
     hash.finalize_xof().fill(&mut bytes);
-    u64::from_le_bytes(bytes).checked_rem(n as u64).map(|place| place as usize)
+    u64::from_le_bytes(bytes).checked_rem(n as u64).map(|index| index as usize)
 }
 
 fn split(record: &Record) -> Option<(&[Message], &Message)> {
@@ -88,15 +106,15 @@ mod tests {
         scores.iter().enumerate().map(of).collect()
     }
 
-    fn pair(by: By, scores: &[(Option<f64>, Option<f64>)]) -> Option<(String, String)> {
-        let row = row(by, &candidates(scores))?;
+    fn pair(criterion: PairCriterion, scores: &[(Option<f64>, Option<f64>)]) -> Option<(String, String)> {
+        let row = row(criterion, &candidates(scores))?;
         let text = |key: &str| row[key][0]["content"].as_str().unwrap().to_owned();
         Some((text("chosen"), text("rejected")))
     }
 
     #[test]
     fn a_pair_has_the_form_that_trl_reads() {
-        let row = row(By::Length, &candidates(&[(Some(60.0), None), (Some(90.0), None)])).unwrap();
+        let row = row(PairCriterion::Length, &candidates(&[(Some(60.0), None), (Some(90.0), None)])).unwrap();
         assert_eq!(row["prompt"], json!([{ "role": "user", "content": "Write." }]));
         assert_eq!(row["chosen"], json!([{ "role": "assistant", "content": "Text 1." }]));
         assert_eq!(row["rejected"], json!([{ "role": "assistant", "content": "Text 0." }]));
@@ -107,21 +125,25 @@ mod tests {
     fn the_best_is_chosen_by_the_score_that_is_asked_for() {
         let scores = [(Some(100.0), Some(20.0)), (Some(50.0), Some(90.0))];
         let texts = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
-        assert_eq!(pair(By::Length, &scores), texts("Text 0.", "Text 1."));
-        assert_eq!(pair(By::Quality, &scores), texts("Text 1.", "Text 0."));
-        assert_eq!(pair(By::Both, &scores), texts("Text 1.", "Text 0."), "60 against 70");
-        assert_eq!(pair(By::Both, &[(Some(100.0), None), (Some(50.0), None)]), texts("Text 0.", "Text 1."));
-        assert_eq!(pair(By::Both, &[(None, Some(30.0)), (None, Some(40.0))]), texts("Text 1.", "Text 0."));
+        assert_eq!(pair(PairCriterion::Length, &scores), texts("Text 0.", "Text 1."));
+        assert_eq!(pair(PairCriterion::Quality, &scores), texts("Text 1.", "Text 0."));
+        assert_eq!(pair(PairCriterion::Both, &scores), texts("Text 1.", "Text 0."), "60 against 70");
+        assert_eq!(pair(PairCriterion::Both, &[(Some(100.0), None), (Some(50.0), None)]), texts("Text 0.", "Text 1."));
+        assert_eq!(pair(PairCriterion::Both, &[(None, Some(30.0)), (None, Some(40.0))]), texts("Text 1.", "Text 0."));
     }
 
     #[test]
     fn without_a_better_one_there_is_no_pair() {
-        assert_eq!(pair(By::Length, &[(Some(90.0), None)]), None);
-        assert_eq!(pair(By::Length, &[(Some(90.0), None), (Some(90.0), None)]), None);
-        assert_eq!(pair(By::Quality, &[(Some(90.0), None), (Some(80.0), None)]), None, "nothing was judged");
+        assert_eq!(pair(PairCriterion::Length, &[(Some(90.0), None)]), None);
+        assert_eq!(pair(PairCriterion::Length, &[(Some(90.0), None), (Some(90.0), None)]), None);
+        assert_eq!(pair(PairCriterion::Quality, &[(Some(90.0), None), (Some(80.0), None)]), None, "nothing was judged");
         let unread = [(Some(100.0), None), (Some(50.0), Some(50.0)), (Some(60.0), Some(50.0))];
-        assert_eq!(pair(By::Both, &unread), Some(("Text 2.".into(), "Text 1.".into())), "nobody judged the first");
-        assert_eq!(pair(By::Both, &[]), None);
+        assert_eq!(
+            pair(PairCriterion::Both, &unread),
+            Some(("Text 2.".into(), "Text 1.".into())),
+            "the first has no valid vote"
+        );
+        assert_eq!(pair(PairCriterion::Both, &[]), None);
     }
 
     #[test]
@@ -131,8 +153,8 @@ mod tests {
         for seed in 0..64 {
             let mut all = all.clone();
             all[1].provenance.seed = seed.to_string();
-            let pair = row(By::Length, &all).unwrap();
-            assert_eq!(pair, row(By::Length, &all).unwrap());
+            let pair = row(PairCriterion::Length, &all).unwrap();
+            assert_eq!(pair, row(PairCriterion::Length, &all).unwrap());
             drawn.insert(pair["rejected"][0]["content"].as_str().unwrap().to_owned());
         }
         assert_eq!(drawn.len(), 3, "{drawn:?}");

@@ -1,9 +1,19 @@
-//! `{"id": ..., "messages": [{"role": ..., "content": ...}]}`
+//! `{"id": ..., "messages": [{"role": ..., "content": ...}]}`, as TRL reads conversations.
 
 use serde_json::{Value, json};
 
 use super::super::Record;
+use super::{Rows, Spec, llama_factory_messages};
 
-pub(super) fn row(record: &Record) -> Value {
+/// The format.
+pub(super) const MESSAGES: Spec = Spec {
+    name: "messages",
+    contents: "`id` and `messages` of each record",
+    extensions: &["jsonl"],
+    rows: Rows::Each(row),
+    llama_factory: Some(llama_factory_messages),
+};
+
+fn row(record: &Record) -> Value {
     json!({ "id": record.id, "messages": record.messages })
 }

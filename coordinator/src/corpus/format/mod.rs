@@ -1,12 +1,15 @@
-//! The shapes in which trainers take a corpus. One file a shape.
+//! Export formats: the shapes in which trainers read a corpus. One file for each; a new one is that file and its line in
+//! [`ALL`].
 
 mod alpaca;
 mod dpo;
 mod messages;
 mod openai;
+mod records;
 mod sharegpt;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,85 +17,112 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use super::Record;
-pub use dpo::By;
 
-/// What stands in the files of `data`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// Whole records, as JSON Lines and as Parquet.
-    #[default]
-    Records,
-    /// Whole records in typed columns, as Parquet alone.
-    Parquet,
-    /// `messages` with role and content, beside the record's id: what TRL reads.
-    Messages,
-    /// `messages` and nothing else: what OpenAI's fine-tuning takes.
-    OpenAi,
-    /// `conversations` with from and value.
-    ShareGpt,
-    /// `instruction`, `input` and `output`, with `system` and `history` where there are any.
-    Alpaca,
-    /// `prompt`, `chosen` and `rejected` of the candidates of one instruction: TRL's preferences.
-    Dpo(By),
-}
-
-/// In the order in which they are explained.
-const ALL: [(&str, Format); 9] = [
-    ("records", Format::Records),
-    ("parquet", Format::Parquet),
-    ("messages", Format::Messages),
-    ("openai", Format::OpenAi),
-    ("sharegpt", Format::ShareGpt),
-    ("alpaca", Format::Alpaca),
-    ("dpo", Format::Dpo(By::Both)),
-    ("dpo-length", Format::Dpo(By::Length)),
-    ("dpo-quality", Format::Dpo(By::Quality)),
+/// All formats, in the order of the help text.
+const ALL: [&Spec; 9] = [
+    &records::RECORDS,
+    &records::PARQUET,
+    &messages::MESSAGES,
+    &openai::OPENAI,
+    &sharegpt::SHAREGPT,
+    &alpaca::ALPACA,
+    &dpo::DPO,
+    &dpo::DPO_LENGTH,
+    &dpo::DPO_QUALITY,
 ];
 
+/// What an export needs to know of a format.
+#[derive(Debug)]
+struct Spec {
+    /// Name on the command line.
+    name: &'static str,
+    /// What the data files hold, for the dataset card.
+    contents: &'static str,
+    /// Extensions of the data files: `jsonl`, `parquet` or both.
+    extensions: &'static [&'static str],
+    rows: Rows,
+    /// How LLaMA-Factory reads a file, for `dataset_info.json`; none if it cannot.
+    llama_factory: Option<fn() -> Value>,
+}
+
+/// How accepted records become rows.
+#[derive(Debug)]
+enum Rows {
+    /// Each record as it is.
+    Whole,
+    /// One row for each record.
+    Each(fn(&Record) -> Value),
+    /// At most one row for the candidates of one instruction.
+    Group(fn(&[Record]) -> Option<Value>),
+}
+
+/// An export format.
+#[derive(Debug, Clone, Copy)]
+pub struct Format(&'static Spec);
+
 impl Format {
-    /// Endings of its files.
-    pub(super) const fn endings(self) -> &'static [&'static str] {
-        match self {
-            Self::Records => &["jsonl", "parquet"],
-            Self::Parquet => &["parquet"],
-            Self::Messages | Self::OpenAi | Self::ShareGpt | Self::Alpaca | Self::Dpo(_) => &["jsonl"],
-        }
+    /// What the data files hold, for the dataset card.
+    pub(super) fn contents(self) -> &'static str {
+        self.0.contents
     }
 
-    /// The rows that the accepted candidates of one instruction make.
+    /// Extensions of the data files.
+    pub(super) fn extensions(self) -> &'static [&'static str] {
+        self.0.extensions
+    }
+
+    /// True if rows are records as they are.
+    pub(super) fn has_whole_records(self) -> bool {
+        matches!(self.0.rows, Rows::Whole)
+    }
+
+    /// True if a row is a pair of candidates, so that a corpus may give no row.
+    pub fn has_pairs(self) -> bool {
+        matches!(self.0.rows, Rows::Group(_))
+    }
+
+    /// The rows of the accepted candidates of one instruction.
     pub(super) fn rows(self, candidates: &[Record]) -> Vec<Value> {
-        let row = match self {
-            Self::Records | Self::Parquet => |record: &Record| json!(record),
-            Self::Messages => messages::row,
-            Self::OpenAi => openai::row,
-            Self::ShareGpt => sharegpt::row,
-            Self::Alpaca => alpaca::row,
-            Self::Dpo(by) => return dpo::row(by, candidates).into_iter().collect(),
-        };
-        candidates.iter().map(row).collect()
+        match self.0.rows {
+            Rows::Whole => candidates.iter().map(|record| json!(record)).collect(),
+            Rows::Each(row) => candidates.iter().map(row).collect(),
+            Rows::Group(row) => row(candidates).into_iter().collect(),
+        }
     }
 
-    /// How LLaMA-Factory is told to read a file of it, for `dataset_info.json`; none if it cannot.
+    /// How LLaMA-Factory reads a file, for `dataset_info.json`; none if it cannot.
     pub(super) fn llama_factory(self) -> Option<Value> {
-        let openai = json!({
-            "formatting": "sharegpt",
-            "columns": { "messages": "messages" },
-            "tags": { "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
-                      "system_tag": "system" },
-        });
-        match self {
-            Self::Records | Self::Parquet | Self::Messages | Self::OpenAi => Some(openai),
-            Self::ShareGpt => Some(sharegpt::llama_factory()),
-            Self::Alpaca => Some(alpaca::llama_factory()),
-            // It wants one message where TRL has a list of them.
-            Self::Dpo(_) => None,
-        }
+        self.0.llama_factory.map(|value| value())
     }
 }
+
+/// `messages` with role and content, as LLaMA-Factory reads them.
+fn llama_factory_messages() -> Value {
+    json!({
+        "formatting": "sharegpt",
+        "columns": { "messages": "messages" },
+        "tags": { "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
+                  "system_tag": "system" },
+    })
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self(&records::RECORDS)
+    }
+}
+
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for Format {}
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(ALL.iter().find(|(_, format)| format == self).map_or("", |(name, _)| name))
+        f.write_str(self.0.name)
     }
 }
 
@@ -100,44 +130,8 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let names = || ALL.map(|(name, _)| name).join(", ");
-        ALL.iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, format)| *format)
-            .ok_or_else(|| format!("{text:?} is no format: want one of {}", names()))
-    }
-}
-
-/// A conversation, taken apart.
-#[derive(Debug, Default)]
-struct Turns {
-    system: String,
-    /// What was asked and what was answered, without the last of each.
-    history: Vec<[String; 2]>,
-    instruction: String,
-    answer: String,
-}
-
-impl Turns {
-    /// These formats know pairs only, so turns of one side in a row become one.
-    fn of(record: &Record) -> Self {
-        let mut turns = Self::default();
-        for message in &record.messages {
-            let side = match message.role.as_str() {
-                "system" => &mut turns.system,
-                "assistant" => &mut turns.answer,
-                _ => {
-                    if !turns.answer.is_empty() {
-                        turns.history.push([std::mem::take(&mut turns.instruction), std::mem::take(&mut turns.answer)]);
-                    }
-                    &mut turns.instruction
-                }
-            };
-            if !side.is_empty() {
-                side.push_str("\n\n");
-            }
-            side.push_str(&message.content);
-        }
-        turns
+        let names = || ALL.map(|spec| spec.name).join(", ");
+        let spec = ALL.into_iter().find(|spec| spec.name == text);
+        spec.map(Self).ok_or_else(|| format!("invalid format {text:?}: expected one of {}", names()))
     }
 }

@@ -1,9 +1,19 @@
-//! `{"messages": [{"role": ..., "content": ...}]}`: OpenAI's fine-tuning refuses a row with any other key.
+//! `{"messages": [{"role": ..., "content": ...}]}`: OpenAI's fine-tuning rejects a row with any other key.
 
 use serde_json::{Value, json};
 
 use super::super::Record;
+use super::{Rows, Spec, llama_factory_messages};
 
-pub(super) fn row(record: &Record) -> Value {
+/// The format.
+pub(super) const OPENAI: Spec = Spec {
+    name: "openai",
+    contents: "`messages` of each record",
+    extensions: &["jsonl"],
+    rows: Rows::Each(row),
+    llama_factory: Some(llama_factory_messages),
+};
+
+fn row(record: &Record) -> Value {
     json!({ "messages": record.messages })
 }

@@ -3,8 +3,18 @@
 use serde_json::{Value, json};
 
 use super::super::Record;
+use super::{Rows, Spec};
 
-pub(super) fn row(record: &Record) -> Value {
+/// The format.
+pub(super) const SHAREGPT: Spec = Spec {
+    name: "sharegpt",
+    contents: "`id` and `conversations` (from, value) of each record",
+    extensions: &["jsonl"],
+    rows: Rows::Each(row),
+    llama_factory: Some(llama_factory),
+};
+
+fn row(record: &Record) -> Value {
     let turns = record.messages.iter().map(|message| {
         let from = match message.role.as_str() {
             "assistant" => "gpt",
@@ -16,7 +26,7 @@ pub(super) fn row(record: &Record) -> Value {
     json!({ "id": record.id, "conversations": turns.collect::<Vec<_>>() })
 }
 
-pub(super) fn llama_factory() -> Value {
+fn llama_factory() -> Value {
     json!({
         "formatting": "sharegpt",
         "columns": { "messages": "conversations" },

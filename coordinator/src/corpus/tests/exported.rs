@@ -1,4 +1,4 @@
-//! The folder that users load.
+//! Contents of the exported folder.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,8 +11,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
 use super::super::dataset::Limits;
-use super::super::{Corpus, Options, Record, Stats, Wall};
-use super::shelf::Shelf;
+use super::super::{Corpus, Options, Record, RunTiming, Stats};
+use super::memory_source::MemorySource;
 use super::{document, run_id};
 use crate::dataset::input;
 use crate::domain::document::{Document, Progress, Verdict};
@@ -20,8 +20,8 @@ use crate::domain::language::Language;
 use crate::domain::state::State;
 use crate::store::{Attempt, AttemptEnd};
 
-async fn export(shelf: &Shelf, dir: &Path, options: &Options) -> Stats {
-    Corpus::open(dir, &run_id(), shelf).await.unwrap().export_to(shelf, dir, options).await.unwrap()
+async fn export(source: &MemorySource, dir: &Path, options: &Options) -> Stats {
+    Corpus::open(dir, &run_id(), source).await.unwrap().export_to(source, dir, options).await.unwrap()
 }
 
 fn mixed(count: u32) -> Vec<Document> {
@@ -67,7 +67,7 @@ fn parquet(path: &Path) -> Vec<RecordBatch> {
 async fn parquet_holds_what_the_json_lines_hold() {
     let dir = tempfile::tempdir().unwrap();
     let documents = mixed(75);
-    export(&Shelf::of(&documents), dir.path(), &Options::default()).await;
+    export(&MemorySource::of(&documents), dir.path(), &Options::default()).await;
     let lines = rows(&dir.path().join("data/train-00000-of-00001.jsonl"));
     assert_eq!(lines.len(), 75);
     let mut number = 0;
@@ -103,7 +103,7 @@ async fn parquet_holds_what_the_json_lines_hold() {
         }
     }
     assert_eq!(number, 75);
-    // And it may be asked for again.
+    // The export can be the input of another run.
     let again = input::read(dir.path().join("data/train-00000-of-00001.parquet")).unwrap();
     let again: Vec<_> = again.map(|row| row.unwrap()).collect();
     assert_eq!(again.len(), 75);
@@ -115,14 +115,14 @@ async fn parquet_holds_what_the_json_lines_hold() {
 }
 
 #[tokio::test]
-async fn the_same_corpus_gives_the_same_bytes_whatever_the_order_it_was_flushed_in() {
+async fn the_same_corpus_gives_the_same_bytes_in_any_order_of_flushes() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let documents = mixed(40);
-    let shelf = Shelf::of(&documents);
-    export(&shelf, one.path(), &Options::default()).await;
+    let source = MemorySource::of(&documents);
+    export(&source, one.path(), &Options::default()).await;
 
     // The second run accepts its documents from the last to the first.
-    let late = Shelf::default();
+    let late = MemorySource::default();
     for document in &documents {
         let waiting = Document { progress: Progress::Planning { repair: None }, ..document.clone() };
         late.put(&waiting);
@@ -136,17 +136,17 @@ async fn the_same_corpus_gives_the_same_bytes_whatever_the_order_it_was_flushed_
     let files = (files(one.path()), files(two.path()));
     assert!(files.0 == files.1, "{:?}", files.0.iter().map(|(name, _)| name).collect::<Vec<_>>());
 
-    let again = export(&shelf, one.path(), &Options::default()).await;
+    let again = export(&source, one.path(), &Options::default()).await;
     assert_eq!(again.documents.accepted, 40);
     assert!(self::files(one.path()) == files.0);
 }
 
 #[tokio::test]
-async fn large_corpora_are_split_and_no_file_of_the_export_before_stays() {
+async fn large_corpora_are_split_and_files_of_the_earlier_export_are_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let shelf = Shelf::of(&mixed(25));
+    let source = MemorySource::of(&mixed(25));
     let limits = Limits { records: 10, bytes: u64::MAX };
-    export(&shelf, dir.path(), &Options { limits, ..Options::default() }).await;
+    export(&source, dir.path(), &Options { limits, ..Options::default() }).await;
     let names = || files(dir.path()).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(
         names(),
@@ -166,37 +166,37 @@ async fn large_corpora_are_split_and_no_file_of_the_export_before_stays() {
         ]
     );
     let limits = Limits { records: u64::MAX, bytes: 10_000 };
-    export(&shelf, dir.path(), &Options { limits, ..Options::default() }).await;
+    export(&source, dir.path(), &Options { limits, ..Options::default() }).await;
     let count = names().len();
     for (name, content) in files(dir.path()) {
         assert!(!name.starts_with("data/") || !name.ends_with("jsonl") || content.len() <= 10_000, "{name}");
     }
     assert!(count > 9);
-    export(&shelf, dir.path(), &Options::default()).await;
+    export(&source, dir.path(), &Options::default()).await;
     assert_eq!(names().len(), 8);
 }
 
 #[tokio::test]
-async fn a_corpus_without_a_document_is_a_whole_folder_too() {
+async fn an_empty_corpus_is_a_complete_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let stats = export(&Shelf::default(), dir.path(), &Options::default()).await;
+    let stats = export(&MemorySource::default(), dir.path(), &Options::default()).await;
     assert_eq!(stats.documents.total(), 0);
     assert!(parquet(&dir.path().join("data/train-00000-of-00001.parquet")).is_empty());
     assert!(fs::read_to_string(dir.path().join("README.md")).unwrap().contains("n<1K"));
 }
 
 #[tokio::test]
-async fn every_document_that_is_not_in_the_corpus_is_listed_with_its_reason() {
+async fn rejected_and_failed_documents_are_listed_with_their_reason() {
     let dir = tempfile::tempdir().unwrap();
     let mut documents = mixed(6);
     reject(&mut documents[1], "score_length");
     reject(&mut documents[2], "refusal");
     fail(&mut documents[3], "context_too_small");
     documents[4].progress = Progress::Cancelled { plan: None, sections: Vec::new() };
-    let shelf = Shelf::of(&documents);
-    // Only the store knows of a document whose worker died each time.
+    let source = MemorySource::of(&documents);
+    // Only the store knows of a document that failed by lost leases.
     {
-        let mut records = shelf.records.lock().unwrap();
+        let mut records = source.records.lock().unwrap();
         let body = Document { progress: Progress::Planning { repair: None }, ..documents[5].clone() };
         records[5].state = State::Failed;
         records[5].reason = "poison".into();
@@ -210,14 +210,14 @@ async fn every_document_that_is_not_in_the_corpus_is_listed_with_its_reason() {
         end,
         detail,
     };
-    shelf.attempts.lock().unwrap().extend([
+    source.attempts.lock().unwrap().extend([
         (documents[3].id, attempt(AttemptEnd::Completed, json!({ "kind": "plan" }))),
         (documents[3].id, attempt(AttemptEnd::Error, json!({ "usage": { "generated": 11 } }))),
         (documents[5].id, attempt(AttemptEnd::Lost, json!({}))),
     ]);
 
-    let wall = Wall { started_ms: 1_000, ended_ms: 3_000, tokens_per_second: Some(120.0) };
-    let stats = export(&shelf, dir.path(), &Options::with_wall(wall)).await;
+    let timing = RunTiming { started_ms: 1_000, ended_ms: 3_000, tokens_per_second: Some(120.0) };
+    let stats = export(&source, dir.path(), &Options::with_timing(timing)).await;
 
     let rejected = rows(&dir.path().join("rejected.jsonl"));
     assert_eq!(rejected.len(), 2);
@@ -231,7 +231,7 @@ async fn every_document_that_is_not_in_the_corpus_is_listed_with_its_reason() {
     assert_eq!((&failed[0]["class"], &failed[0]["message"]), (&json!("context_too_small"), &json!("why it failed")));
     assert_eq!((&failed[0]["line"], failed[0]["attempts"].as_array().unwrap().len()), (&json!(4), 2));
     assert_eq!(failed[1]["class"], "poison");
-    assert!(failed[1]["message"].as_str().unwrap().starts_with("1 leases"));
+    assert!(failed[1]["message"].as_str().unwrap().starts_with("lease expired 1 time:"));
 
     let written: Stats = serde_json::from_str(&fs::read_to_string(dir.path().join("stats.json")).unwrap()).unwrap();
     assert_eq!(written.documents, stats.documents);
@@ -241,7 +241,7 @@ async fn every_document_that_is_not_in_the_corpus_is_listed_with_its_reason() {
     assert_eq!((stats.attempts.completed, stats.attempts.error, stats.attempts.lost), (1, 1, 1));
     assert_eq!((stats.tokens.generated, stats.tokens.wasted), (240, 11));
     assert_eq!(stats.prefix_reuse, Some(0.8));
-    assert_eq!(stats.wall, Some(wall));
+    assert_eq!(stats.timing, Some(timing));
     assert_eq!((stats.words.min, stats.words.max), (stats.words.sum as u32, stats.words.sum as u32));
     assert_eq!(stats.words.bins.iter().map(|bin| bin.count).sum::<u64>(), 1);
     let card = fs::read_to_string(dir.path().join("README.md")).unwrap();
@@ -253,22 +253,22 @@ async fn every_document_that_is_not_in_the_corpus_is_listed_with_its_reason() {
     assert!(fs::read_to_string(dir.path().join("recipe.toml")).unwrap().contains("[filters]"));
 }
 
-/// Replicas judge documents in any order, so nearness is decided here, by the order of submission.
+/// Replicas judge documents in any order, so near duplicates are decided at the export, in order of submission.
 #[tokio::test]
-async fn of_two_documents_that_say_nearly_the_same_the_one_submitted_first_stays() {
+async fn of_two_near_duplicates_the_one_submitted_first_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let mut documents = mixed(6);
-    let twin = documents[4].progress.clone();
-    documents[2].progress = twin;
-    // Flushed and exported while the earlier one is still being written.
+    let duplicate = documents[4].progress.clone();
+    documents[2].progress = duplicate;
+    // Flushed and exported while the earlier one is unfinished.
     let late = Document { progress: Progress::Planning { repair: None }, ..documents[2].clone() };
-    let shelf = Shelf::of(&documents);
-    shelf.put(&late);
-    let stats = export(&shelf, dir.path(), &Options::default()).await;
+    let source = MemorySource::of(&documents);
+    source.put(&late);
+    let stats = export(&source, dir.path(), &Options::default()).await;
     assert_eq!((stats.documents.accepted, stats.documents.rejected), (5, 0));
-    shelf.put(&documents[2]);
+    source.put(&documents[2]);
     for _ in 0..2 {
-        let stats = export(&shelf, dir.path(), &Options::default()).await;
+        let stats = export(&source, dir.path(), &Options::default()).await;
         assert_eq!((stats.documents.accepted, stats.rejected["near_duplicate"]), (5, 1));
         assert_eq!(stats.splits["train"], 5);
         let rejected = rows(&dir.path().join("rejected.jsonl"));

@@ -1,4 +1,4 @@
-//! A run's documents, page by page, and one document with all that is known of it.
+//! A run's documents, page by page, and one document with its attempts and revisions.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -9,19 +9,20 @@ use longhand_proto::DocumentId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Here, Refusal, actions, run_id, wrong};
+use super::{ApiError, ApiResult, SharedState, actions, bad_request, run_id};
 use crate::control::admin;
-use crate::run_stats::{Filter, Line};
-use crate::store::{Attempt, Past, StoreError};
+use crate::run_stats::{DocumentFilter, DocumentSummary};
+use crate::store::{Attempt, Revision, StoreError};
 
 /// Documents of one page of a list.
 const PAGE: usize = 50;
-/// Workers and causes that a list offers to choose from.
-const CHOICES: usize = 200;
+/// Most workers, causes and errors offered as filter options.
+const MAX_OPTIONS: usize = 200;
 
+/// Order and page of the list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Place {
+pub(super) struct PageQuery {
     sort: Order,
     page: usize,
 }
@@ -32,59 +33,62 @@ enum Order {
     #[default]
     Submitted,
     Changed,
-    /// The longest time in work first.
+    /// The longest processing time first.
     Time,
-    /// The longest text first, or the shortest.
+    /// The longest text first.
     Words,
+    /// The shortest text first.
     Shortest,
-    /// The worst length score first.
+    /// The lowest length score first.
     Score,
-    /// The most attempts that brought nothing first.
+    /// The most failed attempts first.
     Tries,
 }
 
+/// One page of a run's documents, filtered and sorted, with the options of the filters.
 pub(super) async fn documents(
-    Extract(site): Here,
+    Extract(state): SharedState,
     Path(run): Path<String>,
-    Query(filter): Query<Filter>,
-    Query(place): Query<Place>,
-) -> Answer {
-    let store = site.behind()?.store();
+    Query(filter): Query<DocumentFilter>,
+    Query(query): Query<PageQuery>,
+) -> ApiResult {
+    let store = state.coordinator()?.store();
     let id = run_id(&run)?;
     if store.run(&id).await?.is_none() {
         return Err(StoreError::NotFound { kind: "run", name: id.to_string() }.into());
     }
-    let shelf = site.behind()?.run_stats().look(store, &id).await?;
-    let (catalogue, filter) = (shelf.read(), filter.ready());
-    let mut found: Vec<&Line> = catalogue.documents().filter(|line| filter.fits(line)).collect();
-    match place.sort {
+    let handle = state.coordinator()?.run_stats().refreshed(store, &id).await?;
+    let (stats, filter) = (handle.read(), filter.normalized());
+    let mut found: Vec<&DocumentSummary> = stats.documents().filter(|document| filter.matches(document)).collect();
+    match query.sort {
         Order::Submitted => {}
-        Order::Changed => found.sort_by_key(|line| Reverse(line.changed_ms)),
-        Order::Time => found.sort_by_key(|line| Reverse(line.spent_ms)),
-        Order::Words => found.sort_by_key(|line| Reverse(line.words)),
-        Order::Shortest => found.sort_by_key(|line| line.words),
+        Order::Changed => found.sort_by_key(|document| Reverse(document.changed_ms)),
+        Order::Time => found.sort_by_key(|document| Reverse(document.spent_ms)),
+        Order::Words => found.sort_by_key(|document| Reverse(document.words)),
+        Order::Shortest => found.sort_by_key(|document| document.words),
         Order::Score => found.sort_by(|a, b| a.score.unwrap_or(101.0).total_cmp(&b.score.unwrap_or(101.0))),
-        Order::Tries => found.sort_by_key(|line| Reverse(line.tries)),
+        Order::Tries => found.sort_by_key(|document| Reverse(document.tries)),
     }
     let total = found.len();
-    let page = place.page.min(total.saturating_sub(1) / PAGE);
+    let page = query.page.min(total.saturating_sub(1) / PAGE);
     let items = &found[page * PAGE..total.min((page + 1) * PAGE)];
-    let choices = |of: fn(&Line) -> &str| -> Vec<&str> {
-        let all: BTreeSet<&str> = catalogue.documents().map(of).filter(|text| !text.is_empty()).collect();
-        all.into_iter().take(CHOICES).collect()
+    let options = |of: fn(&DocumentSummary) -> &str| -> Vec<&str> {
+        let all: BTreeSet<&str> = stats.documents().map(of).filter(|text| !text.is_empty()).collect();
+        all.into_iter().take(MAX_OPTIONS).collect()
     };
     let errors: BTreeSet<&str> =
-        catalogue.documents().flat_map(|line| &line.faults).map(String::as_str).take(CHOICES).collect();
+        stats.documents().flat_map(|document| &document.faults).map(String::as_str).take(MAX_OPTIONS).collect();
     Ok(Json(json!({
         "total": total, "page": page, "pages": total.div_ceil(PAGE).max(1), "items": items,
-        "reasons": choices(|line| &line.reason), "workers": choices(|line| &line.worker), "errors": errors,
-        "complete": catalogue.complete, "listed": catalogue.documents().count(), "read": catalogue.read,
+        "reasons": options(|document| &document.reason), "workers": options(|document| &document.worker), "errors": errors,
+        "complete": stats.complete, "listed": stats.documents().count(), "read": stats.read,
     })))
 }
 
-pub(super) async fn document(Extract(site): Here, Path((run, id)): Path<(String, String)>) -> Answer {
-    let store = site.behind()?.store();
-    let (run, id): (_, DocumentId) = (run_id(&run)?, id.parse().map_err(wrong)?);
+/// One document.
+pub(super) async fn document(Extract(state): SharedState, Path((run, id)): Path<(String, String)>) -> ApiResult {
+    let store = state.coordinator()?.store();
+    let (run, id): (_, DocumentId) = (run_id(&run)?, id.parse().map_err(bad_request)?);
     let record = admin::find(store.as_ref(), &run, id).await?;
     let attempts = store.attempts(id).await?;
     let history = store.history(id).await?;
@@ -100,25 +104,27 @@ pub(super) async fn document(Extract(site): Here, Path((run, id)): Path<(String,
         "checkpoint_tokens": record.checkpoint.as_ref().map(|checkpoint| checkpoint.tokens.len()),
         "now_ms": store.now_ms().await?,
         "body": body(&record.body)?,
-        "attempts": attempts.iter().map(shown_attempt).collect::<Vec<_>>(),
-        "history": history.iter().map(shown_past).collect::<Vec<_>>(),
+        "attempts": attempts.iter().map(attempt_json).collect::<Vec<_>>(),
+        "history": history.iter().map(revision_json).collect::<Vec<_>>(),
         "actions": actions,
     })))
 }
 
-/// What the document was before it was taken up again for the `number`th time, from 0.
-pub(super) async fn past(Extract(site): Here, Path((run, id, number)): Path<(String, String, usize)>) -> Answer {
-    let store = site.behind()?.store();
-    let record = admin::find(store.as_ref(), &run_id(&run)?, id.parse().map_err(wrong)?).await?;
+/// The document as it was before requeue `number`, from 0.
+pub(super) async fn revision(
+    Extract(state): SharedState,
+    Path((run, id, number)): Path<(String, String, usize)>,
+) -> ApiResult {
+    let store = state.coordinator()?.store();
+    let record = admin::find(store.as_ref(), &run_id(&run)?, id.parse().map_err(bad_request)?).await?;
     let history = store.history(record.id).await?;
-    let missing =
-        || StoreError::NotFound { kind: "earlier round", name: format!("{number} of document {}", record.id) };
-    let past = history.get(number).ok_or_else(missing)?;
-    Ok(Json(json!({ "state": past.state, "reason": past.reason, "body": body(&past.body)? })))
+    let missing = || StoreError::NotFound { kind: "revision", name: format!("{number} of document {}", record.id) };
+    let revision = history.get(number).ok_or_else(missing)?;
+    Ok(Json(json!({ "state": revision.state, "reason": revision.reason, "body": body(&revision.body)? })))
 }
 
-/// Seeds have more digits than a page's numbers: they go as text.
-fn body(json: &str) -> Result<Value, Refusal> {
+/// The stored document with seeds as strings: JavaScript numbers have too few digits.
+fn body(json: &str) -> Result<Value, ApiError> {
     let mut body: Value = serde_json::from_str(json)
         .map_err(|error| StoreError::Other(format!("the stored document cannot be read: {error}")))?;
     for pointer in ["/seed", "/progress/sections"] {
@@ -135,16 +141,16 @@ fn body(json: &str) -> Result<Value, Refusal> {
     Ok(body)
 }
 
-/// Without its lease's id: whoever knows a live one may complete it.
-fn shown_attempt(attempt: &Attempt) -> Value {
+/// Without the lease's id: a client that knows the id of an active lease may complete it.
+fn attempt_json(attempt: &Attempt) -> Value {
     json!({ "worker": attempt.worker, "granted_ms": attempt.granted_ms, "ended_ms": attempt.ended_ms,
             "end": attempt.end, "detail": attempt.detail })
 }
 
-fn shown_past(past: &Past) -> Value {
-    let body: Value = serde_json::from_str(&past.body).unwrap_or_default();
+fn revision_json(revision: &Revision) -> Value {
+    let body: Value = serde_json::from_str(&revision.body).unwrap_or_default();
     let sections = body.pointer("/progress/sections").and_then(Value::as_array);
     let words: u64 = sections.into_iter().flatten().filter_map(|section| section["words"].as_u64()).sum();
-    json!({ "version": past.version, "state": past.state, "reason": past.reason,
+    json!({ "version": revision.version, "state": revision.state, "reason": revision.reason,
             "sections": sections.map_or(0, Vec::len), "words": words, "round": body["round"] })
 }

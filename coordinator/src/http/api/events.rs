@@ -1,5 +1,5 @@
-//! Server-sent events: a page is told that there is something new, and asks for what it shows. So a page that is looked at
-//! costs one look at the store a second, and what it shows has one way to it.
+//! Server-sent events: a page is notified of changes, then requests its data as usual. An open page costs one poll of the
+//! store a second.
 
 use std::collections::hash_map::DefaultHasher;
 use std::convert::Infallible;
@@ -15,73 +15,73 @@ use futures::stream;
 use longhand_proto::RunId;
 use serde::Deserialize;
 
-use super::{Here, Refusal, run_id};
-use crate::http::Served;
+use super::{ApiError, SharedState, run_id};
+use crate::http::AppState;
 use crate::store::Result;
 
-/// Time between two looks for changes.
-const LOOK: Duration = Duration::from_secs(1);
-/// Looks after which a page is told all the same: tokens of unfinished sections and times go on without a change.
-const LOOKS: u32 = 3;
+/// Interval of polls for changes.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Polls without a change after which a page is notified anyway: progress of unfinished sections is no change of a record.
+const MAX_QUIET_POLLS: u32 = 3;
 
-/// Whose changes; of all runs and workers if none.
+/// The run whose changes are reported; all runs and workers if none.
 #[derive(Debug, Deserialize)]
 pub(super) struct Scope {
     run: Option<String>,
 }
 
-pub(super) async fn events(Extract(site): Here, Query(scope): Query<Scope>) -> Result<Response, Refusal> {
+/// The event stream.
+pub(super) async fn events(Extract(state): SharedState, Query(scope): Query<Scope>) -> Result<Response, ApiError> {
     let run = scope.run.as_deref().map(run_id).transpose()?;
-    site.behind()?;
-    let Ok(place) = Arc::clone(&site.streams).try_acquire_owned() else {
-        let full = "as many pages as this coordinator tells of changes are open; this one asks now and then";
-        return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, full.into()));
+    state.coordinator()?;
+    let Ok(permit) = Arc::clone(&state.streams).try_acquire_owned() else {
+        return Err(ApiError(StatusCode::SERVICE_UNAVAILABLE, "too many open pages; this one polls".into()));
     };
-    let begun = Follow { site, run, last: None, quiet: 0 };
-    let events = stream::unfold((begun, place), |(mut follow, place)| async move {
-        follow.change().await?;
-        // One without data is none to a browser.
-        Some((Ok::<_, Infallible>(Event::default().event("change").data("new")), (follow, place)))
+    let watcher = ChangeWatcher { state, run, last: None, quiet: 0 };
+    let events = stream::unfold((watcher, permit), |(mut watcher, permit)| async move {
+        watcher.changed().await?;
+        // Browsers ignore an event without data.
+        Some((Ok::<_, Infallible>(Event::default().event("change").data("new")), (watcher, permit)))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response())
 }
 
-struct Follow {
-    site: Arc<Served>,
+struct ChangeWatcher {
+    state: Arc<AppState>,
     run: Option<RunId>,
     last: Option<u64>,
     quiet: u32,
 }
 
-impl Follow {
-    /// Waits for something new; none when the server ends.
-    async fn change(&mut self) -> Option<()> {
+impl ChangeWatcher {
+    /// Waits for a change; none when the server shuts down.
+    async fn changed(&mut self) -> Option<()> {
         loop {
-            self.site.stop.run_until_cancelled(tokio::time::sleep(LOOK)).await?;
-            let now = self.site.stop.run_until_cancelled(self.look()).await?;
-            // A page that asks is told what is wrong with the store.
+            self.state.shutdown.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await?;
+            let now = self.state.shutdown.run_until_cancelled(self.fingerprint()).await?;
+            // The page gets the error with its next request.
             let now = now.unwrap_or_else(|error| {
-                tracing::debug!(%error, "no look at the store for a page");
+                tracing::debug!(%error, "polling for changes failed");
                 None
             });
             self.quiet += 1;
-            if now != self.last || self.quiet >= LOOKS {
+            if now != self.last || self.quiet >= MAX_QUIET_POLLS {
                 (self.last, self.quiet) = (now, 0);
                 return Some(());
             }
         }
     }
 
-    /// A number that is another one after a change.
-    async fn look(&self) -> Result<Option<u64>> {
-        let Some(coordinator) = &self.site.site.coordinator else { return Ok(None) };
+    /// A hash that differs after a change.
+    async fn fingerprint(&self) -> Result<Option<u64>> {
+        let Some(coordinator) = &self.state.config.coordinator else { return Ok(None) };
         let store = coordinator.store();
         let mut hash = DefaultHasher::new();
         match &self.run {
             Some(run) => {
-                let shelf = coordinator.run_stats().look(store, run).await?;
+                let handle = coordinator.run_stats().refreshed(store, run).await?;
                 let paused = store.run(run).await?.map(|run| run.paused);
-                (shelf.read().mark, paused).hash(&mut hash);
+                (handle.read().change_seq, paused).hash(&mut hash);
             }
             None => {
                 for run in store.runs().await? {

@@ -1,4 +1,4 @@
-//! What the pages ask and do, as JSON. Texts go out as data only; the pages put them in as text, never as markup.
+//! The JSON API of the dashboard. Texts are data; the pages insert them as text nodes, never as markup.
 
 mod documents;
 mod events;
@@ -16,16 +16,16 @@ use axum::{Json, Router};
 use longhand_proto::RunId;
 use serde_json::{Value, json};
 
-use super::Served;
-use crate::control::rpc::{Coordinator, Who};
+use super::AppState;
+use crate::control::rpc::{Coordinator, Principal};
 use crate::store::{Action, Store, StoreError};
 
-/// Actions that a page shows.
-const ACTIONS: u32 = 50;
-/// Actions of one kind by one person within so long are shown as one: a large requeue goes page by page.
-const TOGETHER_MS: u64 = 60_000;
+/// Most actions that a page shows.
+const MAX_ACTIONS: u32 = 50;
+/// Actions of the same kind by the same person within this time are shown as one: a large requeue is logged page by page.
+const MERGE_WITHIN_MS: u64 = 60_000;
 
-pub(super) fn routes() -> Router<Arc<Served>> {
+pub(super) fn routes() -> Router<Arc<AppState>> {
     Router::new()
         .route("/api/site", get(site))
         .route("/api/events", get(events::events))
@@ -38,19 +38,20 @@ pub(super) fn routes() -> Router<Arc<Served>> {
         .route("/api/runs/{run}/requeue", post(requeue::requeue))
         .route("/api/runs/{run}/documents", get(documents::documents))
         .route("/api/runs/{run}/documents/{document}", get(documents::document))
-        .route("/api/runs/{run}/documents/{document}/past/{number}", get(documents::past))
+        .route("/api/runs/{run}/documents/{document}/past/{number}", get(documents::revision))
 }
 
+/// An error response: status and message.
 #[derive(Debug)]
-pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+pub(super) struct ApiError(pub(super) StatusCode, pub(super) String);
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.0, Json(json!({ "error": self.1 }))).into_response()
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let status = match error {
             StoreError::NotFound { .. } => StatusCode::NOT_FOUND,
@@ -61,55 +62,59 @@ impl From<StoreError> for Refusal {
     }
 }
 
-type Answer = Result<Json<Value>, Refusal>;
-type Here = Extract<Arc<Served>>;
-type Asker = Extension<Who>;
+type ApiResult = Result<Json<Value>, ApiError>;
+type SharedState = Extract<Arc<AppState>>;
+type Caller = Extension<Principal>;
 
-impl Served {
-    pub(super) fn behind(&self) -> Result<&Coordinator, Refusal> {
-        self.site.coordinator.as_ref().ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "a worker has no runs".into()))
+impl AppState {
+    /// The coordinator, or the error of a worker's port.
+    pub(super) fn coordinator(&self) -> Result<&Coordinator, ApiError> {
+        self.config
+            .coordinator
+            .as_ref()
+            .ok_or_else(|| ApiError(StatusCode::NOT_FOUND, "this port is of a worker, which has no runs".into()))
     }
 }
 
-fn wrong(error: impl ToString) -> Refusal {
-    Refusal(StatusCode::BAD_REQUEST, error.to_string())
+fn bad_request(error: impl ToString) -> ApiError {
+    ApiError(StatusCode::BAD_REQUEST, error.to_string())
 }
 
-fn conflict(reason: String) -> Refusal {
-    Refusal(StatusCode::CONFLICT, reason)
+fn conflict(reason: String) -> ApiError {
+    ApiError(StatusCode::CONFLICT, reason)
 }
 
-pub(super) fn run_id(text: &str) -> Result<RunId, Refusal> {
-    text.parse().map_err(wrong)
+pub(super) fn run_id(text: &str) -> Result<RunId, ApiError> {
+    text.parse().map_err(bad_request)
 }
 
-/// What every page shows, and what its links are made of.
-async fn site(Extract(served): Here, Extension(who): Asker) -> Answer {
+/// Version, user and settings, for every page.
+async fn site(Extract(state): SharedState, Extension(who): Caller) -> ApiResult {
     Ok(Json(json!({
         "version": longhand_proto::build(),
         "who": who.name,
-        "log_in": served.site.tokens.is_some(),
-        "trace_url": served.site.trace_url,
+        "log_in": state.config.tokens.is_some(),
+        "trace_url": state.config.trace_url,
     })))
 }
 
-/// The latest actions, those that belong together as one.
+/// The latest actions, merged where they are pages of one operation.
 async fn actions(store: &dyn Store, run: Option<&RunId>) -> Result<Vec<Action>, StoreError> {
-    let mut shown: Vec<Action> = Vec::new();
-    for action in store.actions(run, crate::store::ACTIONS).await? {
-        let full = shown.len() == ACTIONS as usize;
-        match shown.last_mut() {
+    let mut merged: Vec<Action> = Vec::new();
+    for action in store.audit_log(run, crate::store::AUDIT_LOG_ENTRIES).await? {
+        let full = merged.len() == MAX_ACTIONS as usize;
+        match merged.last_mut() {
             Some(last)
                 if last.documents > 1
                     && (last.what, &last.who, &last.about) == (action.what, &action.who, &action.about)
-                    && last.at_ms.saturating_sub(action.at_ms) <= TOGETHER_MS =>
+                    && last.at_ms.saturating_sub(action.at_ms) <= MERGE_WITHIN_MS =>
             {
                 last.documents += action.documents;
                 last.at_ms = action.at_ms;
             }
             Some(_) if full => break,
-            Some(_) | None => shown.push(action),
+            Some(_) | None => merged.push(action),
         }
     }
-    Ok(shown)
+    Ok(merged)
 }

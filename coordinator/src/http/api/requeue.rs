@@ -1,4 +1,4 @@
-//! Taking documents up again: one, or all that a filter selects.
+//! Requeueing: one document, or all that a filter selects.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State as Extract};
@@ -6,123 +6,137 @@ use longhand_proto::{DocumentId, RunId};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Asker, Here, Refusal, conflict, run_id, wrong};
-use crate::control::admin::{Extent, Requeued, Which};
-use crate::control::rpc::{Coordinator, Who};
+use super::{ApiError, ApiResult, Caller, SharedState, bad_request, conflict, run_id};
+use crate::control::admin::{Requeued, RewriteScope, Selector};
+use crate::control::rpc::{Coordinator, Principal};
 use crate::domain::state::State;
-use crate::run_stats::{Filter, Line};
+use crate::run_stats::{DocumentFilter, DocumentSummary};
 use crate::store::StoreError;
 
-/// Documents taken up between two entries of the diary.
+/// Documents of one entry of the audit log.
 const PAGE: usize = 64;
 
-/// What to take up again: one document, or all that end up in a list.
+/// What to requeue: one document, or all that a filter selects.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Requeue {
     #[serde(default)]
     document: Option<String>,
     #[serde(default)]
-    filter: Option<Filter>,
-    /// With a filter: as the answer to a `dry_run` named it. What changed since then is left alone, so that what a person
-    /// said yes to is what is done.
-    #[serde(default)]
-    mark: Option<u64>,
-    /// From 1.
+    filter: Option<DocumentFilter>,
+    /// With a filter: the `mark` of the response to a `dry_run`. Documents that changed since then are skipped, so that
+    /// only what was confirmed is requeued.
+    #[serde(default, rename = "mark")]
+    change_seq: Option<u64>,
+    /// First section to rewrite, from 1.
     #[serde(default)]
     from_section: Option<usize>,
-    /// That section alone.
+    /// Rewrites that section only.
     #[serde(default)]
     only: bool,
     #[serde(default)]
     dry_run: bool,
 }
 
+/// Requeues, or with `dry_run` returns what would be requeued.
 pub(super) async fn requeue(
-    Extract(site): Here,
-    Extension(who): Asker,
+    Extract(state): SharedState,
+    Extension(who): Caller,
     Path(run): Path<String>,
-    Json(asked): Json<Requeue>,
-) -> Answer {
-    let coordinator = site.behind()?;
+    Json(request): Json<Requeue>,
+) -> ApiResult {
+    let coordinator = state.coordinator()?;
     let run = run_id(&run)?;
-    let extent = match (asked.from_section.map(|section| section.checked_sub(1)), asked.only) {
-        (None, false) => Extent::AsNeeded,
-        (Some(Some(index)), false) => Extent::From(index),
-        (Some(Some(index)), true) => Extent::Only(index),
-        (Some(None), _) => return Err(wrong("sections are counted from 1")),
-        (None, true) => return Err(wrong("`only` needs the section that it means")),
+    let extent = match (request.from_section.map(|section| section.checked_sub(1)), request.only) {
+        (None, false) => RewriteScope::AsNeeded,
+        (Some(Some(index)), false) => RewriteScope::From(index),
+        (Some(Some(index)), true) => RewriteScope::Only(index),
+        (Some(None), _) => return Err(bad_request("invalid from_section 0: sections are counted from 1")),
+        (None, true) => return Err(bad_request("`only` requires `from_section`")),
     };
-    let done = match (asked.document, asked.filter) {
+    let done = match (request.document, request.filter) {
         (Some(id), None) => {
-            let which = Which::One(id.parse().map_err(wrong)?);
-            let done = coordinator.requeue(&who, &run, &which, extent, None, asked.dry_run).await?;
+            let which = Selector::Document(id.parse().map_err(bad_request)?);
+            let done = coordinator.requeue(&who, &run, &which, extent, None, request.dry_run).await?;
             if let Some((_, reason)) = done.skipped.first() {
                 return Err(conflict(reason.clone()));
             }
             done
         }
-        (None, Some(filter)) if extent == Extent::AsNeeded => {
-            let chosen = Chosen::of(coordinator, &run, filter.ready()).await?;
-            match asked.mark {
-                _ if asked.dry_run => return Ok(Json(chosen.told())),
-                Some(mark) => chosen.take_up(coordinator.clone(), who, run, mark).await?,
-                None => return Err(wrong("ask with `dry_run` first, and send the `mark` of the answer")),
+        (None, Some(filter)) if extent == RewriteScope::AsNeeded => {
+            let selection = Selected::find(coordinator, &run, filter.normalized()).await?;
+            match request.change_seq {
+                _ if request.dry_run => return Ok(Json(selection.to_json())),
+                Some(change_seq) => selection.requeue(coordinator.clone(), who, run, change_seq).await?,
+                None => {
+                    return Err(bad_request(
+                        "missing `mark`: send the request with `dry_run` first, then with the `mark` of its response",
+                    ));
+                }
             }
         }
-        _ => return Err(wrong("want one of `document` and `filter`, and sections with a document only")),
+        _ => {
+            return Err(bad_request("expected either `document` or `filter`, and `from_section` only with `document`"));
+        }
     };
     Ok(Json(json!({ "documents": done.documents, "redone": done.redone, "skipped": done.skipped.len() })))
 }
 
-/// The documents that a filter selects now, and that can be taken up.
+/// The documents that a filter selects and that can be requeued.
 #[derive(Debug)]
-struct Chosen {
-    filter: Filter,
-    /// With the change that made each what it is.
+struct Selected {
+    filter: DocumentFilter,
+    /// Each with the number of its latest change.
     documents: Vec<(DocumentId, u64)>,
-    redone: u64,
-    mark: u64,
+    sections_rewritten: u64,
+    /// Number of the latest change in the run.
+    change_seq: u64,
 }
 
-impl Chosen {
-    async fn of(coordinator: &Coordinator, run: &RunId, filter: Filter) -> Result<Self, Refusal> {
-        let shelf = coordinator.run_stats().look(coordinator.store(), run).await?;
-        let catalogue = shelf.read();
-        if !catalogue.complete {
-            return Err(conflict("this run is still being read: ask again in a moment".into()));
+impl Selected {
+    async fn find(coordinator: &Coordinator, run: &RunId, filter: DocumentFilter) -> Result<Self, ApiError> {
+        let handle = coordinator.run_stats().refreshed(coordinator.store(), run).await?;
+        let stats = handle.read();
+        if !stats.complete {
+            return Err(conflict("the run is still being loaded; retry".into()));
         }
-        // What was accepted is written anew only by who asks for just that.
-        let meant = |line: &&Line| {
-            line.may_be_requeued() && (line.state != State::Accepted || filter.state == Some(State::Accepted))
+        // Accepted documents are requeued only if the filter names that state.
+        let eligible = |document: &&DocumentSummary| {
+            document.can_requeue() && (document.state != State::Accepted || filter.state == Some(State::Accepted))
         };
-        let chosen: Vec<&Line> = catalogue.documents().filter(|line| filter.fits(line)).filter(meant).collect();
-        let documents = chosen.iter().map(|line| (line.id, line.mark)).collect();
-        let redone = chosen.iter().map(|line| line.redone()).sum();
-        let mark = catalogue.mark;
-        Ok(Self { documents, redone, mark, filter })
+        let found: Vec<&DocumentSummary> =
+            stats.documents().filter(|document| filter.matches(document)).filter(eligible).collect();
+        let documents = found.iter().map(|document| (document.id, document.change_seq)).collect();
+        let sections_rewritten = found.iter().map(|document| document.sections_rewritten()).sum();
+        Ok(Self { documents, sections_rewritten, change_seq: stats.change_seq, filter })
     }
 
-    fn told(&self) -> serde_json::Value {
-        json!({ "documents": self.documents.len(), "redone": self.redone, "mark": self.mark })
+    fn to_json(&self) -> serde_json::Value {
+        json!({ "documents": self.documents.len(), "redone": self.sections_rewritten, "mark": self.change_seq })
     }
 
-    /// Goes to its end even if the browser does not wait for it.
-    async fn take_up(self, coordinator: Coordinator, who: Who, run: RunId, mark: u64) -> Result<Requeued, Refusal> {
+    /// Requeues what has not changed since `change_seq`; continues if the browser disconnects.
+    async fn requeue(
+        self,
+        coordinator: Coordinator,
+        who: Principal,
+        run: RunId,
+        change_seq: u64,
+    ) -> Result<Requeued, ApiError> {
         let words = self.filter.to_string();
         let ids: Vec<DocumentId> =
-            self.documents.into_iter().filter(|(_, changed)| *changed <= mark).map(|(id, _)| id).collect();
+            self.documents.into_iter().filter(|(_, changed)| *changed <= change_seq).map(|(id, _)| id).collect();
         let work = tokio::spawn(async move {
             let mut sum = Requeued::default();
             for ids in ids.chunks(PAGE) {
-                let which = Which::These { ids: ids.to_vec(), words: words.clone() };
-                let done = coordinator.requeue(&who, &run, &which, Extent::AsNeeded, None, false).await?;
+                let which = Selector::Documents { ids: ids.to_vec(), description: words.clone() };
+                let done = coordinator.requeue(&who, &run, &which, RewriteScope::AsNeeded, None, false).await?;
                 sum.documents += done.documents;
                 sum.redone += done.redone;
                 sum.skipped.extend(done.skipped);
             }
             Ok::<_, StoreError>(sum)
         });
-        Ok(work.await.map_err(|error| StoreError::Other(format!("requeueing did not end: {error}")))??)
+        Ok(work.await.map_err(|error| StoreError::Other(format!("requeueing failed: {error}")))??)
     }
 }

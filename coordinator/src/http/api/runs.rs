@@ -1,93 +1,97 @@
-//! All runs, one run in figures, and what can be done to a run as a whole.
-
-use std::sync::Arc;
+//! All runs, the figures of one run, and operations on a whole run.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State as Extract};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Answer, Asker, Here, Refusal, actions, conflict, run_id, wrong};
-use crate::http::Served;
-use crate::run_stats::{LINES, details, summary};
-use crate::store::{Counts, Run, Store, StoreError};
+use super::{ApiError, ApiResult, Caller, SharedState, actions, bad_request, conflict, run_id};
+use crate::control::rpc::Coordinator;
+use crate::run_stats::{MAX_SUMMARIES, details, summary};
+use crate::store::{Counts, Run, StoreError};
 
-/// Runs in the list whose costs and speed are told; all others show their counts.
-const TOLD: usize = 8;
+/// Most runs in the list with a summary; the others show counts only.
+const MAX_SUMMARISED: usize = 8;
 
-pub(super) async fn runs(Extract(site): Here) -> Answer {
-    let store = site.behind()?.store();
+/// All runs.
+pub(super) async fn runs(Extract(state): SharedState) -> ApiResult {
+    let coordinator = state.coordinator()?;
+    let store = coordinator.store();
     let mut runs: Vec<(Run, Counts)> = Vec::new();
     for run in store.runs().await? {
         let counts = store.counts(&run.id).await?;
         runs.push((run, counts));
     }
-    // Those that go on first, then the latest.
+    // Unfinished runs first, then the latest.
     runs.sort_by_key(|(run, counts)| (counts.unfinished() == 0, std::cmp::Reverse(run.created_ms)));
-    let (now, mut room) = (store.now_ms().await?, LINES as u64 / 2);
-    let told = runs.iter().take(TOLD).take_while(|(_, counts)| {
+    let (now, mut room) = (store.now_ms().await?, MAX_SUMMARIES as u64 / 2);
+    let summarised = runs.iter().take(MAX_SUMMARISED).take_while(|(_, counts)| {
         let fits = counts.total() <= room;
         room = room.saturating_sub(counts.total());
         fits
     });
-    let looks = told.map(|(run, _)| told_of(&site, store, run, now));
-    let mut told = futures::future::try_join_all(looks).await?.into_iter();
-    let found: Vec<_> = (runs.iter())
+    let summaries = summarised.map(|(run, _)| summary_of(coordinator, run, now));
+    let mut summaries = futures::future::try_join_all(summaries).await?.into_iter();
+    let rows: Vec<_> = (runs.iter())
         .map(|(run, counts)| {
             json!({ "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "counts": counts,
-                    "summary": told.next() })
+                    "summary": summaries.next() })
         })
         .collect();
-    Ok(Json(json!({ "runs": found, "now_ms": now })))
+    Ok(Json(json!({ "runs": rows, "now_ms": now })))
 }
 
-async fn told_of(site: &Served, store: &Arc<dyn Store>, run: &Run, now: u64) -> Result<serde_json::Value, Refusal> {
-    let shelf = site.behind()?.run_stats().look(store, &run.id).await?;
-    let told = summary(&shelf.read(), now, run.paused);
-    Ok(told)
+async fn summary_of(coordinator: &Coordinator, run: &Run, now: u64) -> Result<Value, StoreError> {
+    let handle = coordinator.run_stats().refreshed(coordinator.store(), &run.id).await?;
+    let summary = summary(&handle.read(), now, run.paused);
+    Ok(summary)
 }
 
-pub(super) async fn run(Extract(site): Here, Path(run): Path<String>) -> Answer {
-    let store = site.behind()?.store();
+/// One run.
+pub(super) async fn run(Extract(state): SharedState, Path(run): Path<String>) -> ApiResult {
+    let coordinator = state.coordinator()?;
+    let store = coordinator.store();
     let id = run_id(&run)?;
     let Some(run) = store.run(&id).await? else {
-        return Err(Refusal(StatusCode::NOT_FOUND, format!("there is no run {id}")));
+        return Err(ApiError(StatusCode::NOT_FOUND, format!("no run {id}")));
     };
-    let shelf = site.behind()?.run_stats().look(store, &id).await?;
+    let handle = coordinator.run_stats().refreshed(store, &id).await?;
     let counts = store.counts(&id).await?;
     let actions = actions(store.as_ref(), Some(&id)).await?;
     let now = store.now_ms().await?;
     let (summary, details) = {
-        let catalogue = shelf.read();
-        (summary(&catalogue, now, run.paused), details(&catalogue, now))
+        let stats = handle.read();
+        (summary(&stats, now, run.paused), details(&stats, now))
     };
     Ok(Json(json!({
         "run": {
             "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "seed": run.seed.to_string(),
-            "recipe_hash": run.recipe_hash, "model": run.terms.model, "priority": run.terms.priority,
+            "recipe_hash": run.recipe_hash, "model": run.policy.model, "priority": run.policy.priority,
         },
         "counts": counts, "summary": summary, "details": details, "actions": actions, "now_ms": now,
     })))
 }
 
+/// The new value.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pause {
     paused: bool,
 }
 
+/// Pauses or resumes a run.
 pub(super) async fn pause(
-    Extract(site): Here,
-    Extension(who): Asker,
+    Extract(state): SharedState,
+    Extension(who): Caller,
     Path(run): Path<String>,
-    Json(asked): Json<Pause>,
-) -> Answer {
-    let run = site.behind()?.pause(&who, &run_id(&run)?, asked.paused).await?;
+    Json(request): Json<Pause>,
+) -> ApiResult {
+    let run = state.coordinator()?.pause(&who, &run_id(&run)?, request.paused).await?;
     Ok(Json(json!({ "paused": run.paused })))
 }
 
-/// What to end: one document, or all of the run.
+/// What to cancel: one document, or all unfinished ones of the run.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancel {
@@ -95,19 +99,20 @@ pub(super) struct Cancel {
     document: Option<String>,
 }
 
+/// Cancels a document or all unfinished documents of a run.
 pub(super) async fn cancel(
-    Extract(site): Here,
-    Extension(who): Asker,
+    Extract(state): SharedState,
+    Extension(who): Caller,
     Path(run): Path<String>,
-    Json(asked): Json<Cancel>,
-) -> Answer {
-    let coordinator = site.behind()?;
+    Json(request): Json<Cancel>,
+) -> ApiResult {
+    let coordinator = state.coordinator()?;
     let run = run_id(&run)?;
-    if let Some(id) = asked.document {
-        coordinator.cancel(&who, &run, id.parse().map_err(wrong)?).await?.map_err(conflict)?;
+    if let Some(id) = request.document {
+        coordinator.cancel(&who, &run, id.parse().map_err(bad_request)?).await?.map_err(conflict)?;
         return Ok(Json(json!({ "documents": 1 })));
     }
-    // It goes to its end even if the browser does not wait for it.
+    // A task of its own, which continues if the browser disconnects.
     let coordinator = coordinator.clone();
     let cancelled = tokio::spawn(async move {
         let mut documents = 0;

@@ -1,23 +1,24 @@
-//! The workers as they last spoke, and the button that sends one home.
+//! Workers as of their last heartbeat, and the drain operation.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State as Extract};
 use longhand_proto::WorkerId;
 use serde_json::{Value, json};
 
-use super::{Answer, Asker, Here, actions, conflict, wrong};
+use super::{ApiResult, Caller, SharedState, actions, bad_request, conflict};
 
-/// Workers of one page: more would be read by nobody.
-const SHOWN: usize = 1_000;
+/// Most workers on the page.
+const MAX_WORKERS: usize = 1_000;
 
-pub(super) async fn workers(Extract(site): Here) -> Answer {
-    let store = site.behind()?.store();
+/// All workers, and the runs with leased documents.
+pub(super) async fn workers(Extract(state): SharedState) -> ApiResult {
+    let store = state.coordinator()?.store();
     let workers = store.workers().await?;
-    let shown: Vec<Value> = (workers.iter().take(SHOWN))
+    let rows: Vec<Value> = (workers.iter().take(MAX_WORKERS))
         .map(|seen| {
-            let inside = site.site.inside.as_ref() == Some(&seen.worker);
+            let embedded = state.config.embedded_worker.as_ref() == Some(&seen.worker);
             json!({ "id": seen.worker, "vitals": seen.report, "seen_ms": seen.seen_ms, "drain": seen.drain,
-                    "inside": inside })
+                    "inside": embedded })
         })
         .collect();
     let mut runs = Vec::new();
@@ -27,17 +28,24 @@ pub(super) async fn workers(Extract(site): Here) -> Answer {
         }
     }
     Ok(Json(json!({
-        "workers": shown, "total": workers.len(), "now_ms": store.now_ms().await?, "runs": runs,
-        "lease_ms": site.behind()?.options().lease.as_millis() as u64,
+        "workers": rows, "total": workers.len(), "now_ms": store.now_ms().await?, "runs": runs,
+        "lease_ms": state.coordinator()?.options().lease.as_millis() as u64,
         "actions": actions(store.as_ref(), None).await?,
     })))
 }
 
-pub(super) async fn drain(Extract(site): Here, Extension(who): Asker, Path(worker): Path<String>) -> Answer {
-    let worker: WorkerId = worker.parse().map_err(wrong)?;
-    if site.site.inside.as_ref() == Some(&worker) {
-        return Err(conflict("this worker is part of `longhand run`: pause the run, or stop it with Ctrl-C".into()));
+/// Asks a worker to release its tasks and exit.
+pub(super) async fn drain(
+    Extract(state): SharedState,
+    Extension(who): Caller,
+    Path(worker): Path<String>,
+) -> ApiResult {
+    let worker: WorkerId = worker.parse().map_err(bad_request)?;
+    if state.config.embedded_worker.as_ref() == Some(&worker) {
+        return Err(conflict(
+            "cannot drain the worker of `longhand run`: pause the run, or stop the program with Ctrl-C".into(),
+        ));
     }
-    site.behind()?.drain(&who, &worker).await?;
+    state.coordinator()?.drain(&who, &worker).await?;
     Ok(Json(json!({ "drain": worker })))
 }

@@ -1,38 +1,38 @@
-// What the coordinator is asked. Its refusals come as errors with its own words.
+// Requests to the coordinator. An error response becomes an ApiError with the message of the response.
 
-export class Refused extends Error {
+export class ApiError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
   }
 }
 
-async function ask(url, options) {
-  let answer;
+async function request(url, options) {
+  let response;
   try {
-    answer = await fetch(url, options);
+    response = await fetch(url, options);
   } catch {
-    throw new Refused(0, 'No answer from the coordinator; trying again.');
+    throw new ApiError(0, 'No response from the coordinator. Retrying.');
   }
-  if (answer.status === 401) {
+  if (response.status === 401) {
     location.href = '/login';
-    throw new Refused(401, 'Log in first.');
+    throw new ApiError(401, 'Login required.');
   }
-  if (answer.ok) return answer.status === 204 ? null : answer.json();
-  const text = await answer.text();
+  if (response.ok) return response.status === 204 ? null : response.json();
+  const text = await response.text();
   let message = text;
   try {
     message = JSON.parse(text).error ?? text;
   } catch {
-    // The framework's own refusals are plain texts.
+    // Errors of the HTTP framework are plain text.
   }
-  throw new Refused(answer.status, message || answer.statusText);
+  throw new ApiError(response.status, message || response.statusText);
 }
 
-export const get = (url) => ask(url, { headers: { accept: 'application/json' } });
-// No other site can send this header for us.
+export const get = (url) => request(url, { headers: { accept: 'application/json' } });
+// Another site cannot send this header.
 export const post = (url, body = {}) =>
-  ask(url, { method: 'POST', headers: { 'content-type': 'application/json', 'x-longhand': '1' }, body: JSON.stringify(body) });
+  request(url, { method: 'POST', headers: { 'content-type': 'application/json', 'x-longhand': '1' }, body: JSON.stringify(body) });
 
 const part = encodeURIComponent;
 export const api = (run, more = '') => `/api/runs/${part(run)}${more}`;

@@ -1,4 +1,4 @@
-// The dashboard: which page is shown, and when it is drawn anew.
+// The dashboard: routing between pages, and when a page is redrawn.
 
 import { get, post } from './api.js';
 import { documentPage } from './document.js';
@@ -11,12 +11,12 @@ import { workersPage } from './workers.js';
 const main = document.getElementById('main');
 const path = document.getElementById('path');
 const live = document.getElementById('live');
-// Where nothing tells of changes, the page asks now and then.
-const ASK_MS = 5000;
+// Polling interval while the event stream is not connected.
+const POLL_MS = 5000;
 
 let site = {};
 
-function place() {
+function route() {
   const parts = location.pathname.split('/').filter(Boolean).map(decodeURIComponent);
   const run = parts[0] === 'runs' ? parts[1] : undefined;
   return { parts, run, query: new URLSearchParams(location.search) };
@@ -38,62 +38,62 @@ function show({ title, crumbs, content }) {
 
 const pathOf = (url) => url.split('?')[0];
 
-// One question at a time; what changed meanwhile is asked for after it.
-let asking = null, stale = false, shown = '';
+// One request at a time; changes that arrive meanwhile cause another one after it.
+let drawing = null, stale = false, shown = '';
 function refresh() {
   stale = true;
-  asking ??= draw().finally(() => { asking = null; });
+  drawing ??= draw().finally(() => { drawing = null; });
 }
 
 async function draw() {
   while (stale) {
     stale = false;
-    const url = location.href, here = place();
+    const url = location.href, target = route();
     if (url !== shown) main.setAttribute('aria-busy', 'true');
     try {
-      const drawn = await page(here);
+      const drawn = await page(target);
       if (url !== location.href) { stale = true; continue; }
-      // Another page begins anew; another filter of the same page leaves the cursor where it is.
+      // A different page starts empty; a different filter of the same page keeps the focus.
       if (pathOf(url) !== pathOf(shown)) main.replaceChildren();
       show(drawn);
       shown = url;
     } catch (error) {
       if (url !== location.href) { stale = true; continue; }
-      trouble(error, url);
+      showError(error, url);
     }
   }
 }
 
-// A page that was there stays; one that cannot be had says why.
-function trouble(error, url) {
+// After a lost connection the page stays as it is; any other error replaces it.
+function showError(error, url) {
   console.info(error.message);
-  if (error.status === 0 && url === shown) return tell('lost', error.message);
-  const words = error.status === undefined ? `This page broke: ${error.message}` : error.message;
-  show({ title: 'Trouble', crumbs: [], content: [el('h1', error.status === 404 ? 'Not here' : 'Trouble'), el('p.error.box', words), el('p', el('a', { href: '/' }, 'To all runs'))] });
+  if (error.status === 0 && url === shown) return setStatus('lost', error.message);
+  const message = error.status === undefined ? `Page error: ${error.message}` : error.message;
+  show({ title: 'Error', crumbs: [], content: [el('h1', error.status === 404 ? 'Not found' : 'Error'), el('p.error.box', message), el('p', el('a', { href: '/' }, 'All runs'))] });
   shown = '';
 }
 
-function tell(kind, words) {
+function setStatus(kind, text) {
   live.className = kind;
-  live.textContent = words;
+  live.textContent = text;
 }
 
-// Changes are told by the coordinator; a page that nobody sees listens to nothing, as a browser has few connections.
+// The coordinator sends an event after each change. A hidden page closes its stream: a browser has few connections per host.
 let source, scope, timer;
 function listen() {
-  const next = document.hidden ? null : `/api/events${place().run ? '?run=' + encodeURIComponent(place().run) : ''}`;
+  const next = document.hidden ? null : `/api/events${route().run ? '?run=' + encodeURIComponent(route().run) : ''}`;
   if (next === scope && source?.readyState !== EventSource.CLOSED) return;
   source?.close();
   clearInterval(timer);
   scope = next;
-  if (!next) return tell('', '');
+  if (!next) return setStatus('', '');
   source = new EventSource(next);
-  source.addEventListener('open', () => { clearInterval(timer); tell('on', 'live'); });
+  source.addEventListener('open', () => { clearInterval(timer); setStatus('on', 'live'); });
   source.addEventListener('change', refresh);
   source.addEventListener('error', () => {
-    tell('lost', 'asking every 5 s');
+    setStatus('lost', `polling every ${POLL_MS / 1000} s`);
     clearInterval(timer);
-    timer = setInterval(() => { refresh(); if (source.readyState === EventSource.CLOSED) listen(); }, ASK_MS);
+    timer = setInterval(() => { refresh(); if (source.readyState === EventSource.CLOSED) listen(); }, POLL_MS);
   });
 }
 
@@ -122,20 +122,20 @@ document.addEventListener('keydown', (event) => {
   if (field) field.focus();
   else link.click();
 });
-document.addEventListener('done', refresh);
+document.addEventListener('action-done', refresh);
 addEventListener('popstate', () => { listen(); refresh(); });
 document.addEventListener('visibilitychange', () => { listen(); if (!document.hidden) refresh(); });
 
-get('/api/site').then((told) => {
-  site = told;
-  const leave = async () => {
-    // Whoever leaves asks nothing more: it would be refused.
+get('/api/site').then((loaded) => {
+  site = loaded;
+  const logOut = async () => {
+    // No request may be in flight when the session ends: it would be refused.
     source?.close();
     clearInterval(timer);
-    await asking;
+    await drawing;
     await post('/logout').catch((error) => { listen(); throw error; });
     location.href = '/login';
   };
-  if (told.log_in) document.getElementById('who').replaceChildren(told.who, ' ', el('button.small', { type: 'button', onclick: leave }, 'Log out'));
-  document.getElementById('version').textContent = `Longhand ${told.version}`;
+  if (site.log_in) document.getElementById('who').replaceChildren(site.who, ' ', el('button.small', { type: 'button', onclick: logOut }, 'Log out'));
+  document.getElementById('version').textContent = `Longhand ${site.version}`;
 }).catch((error) => console.info(error.message)).finally(() => { listen(); refresh(); });

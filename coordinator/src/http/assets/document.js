@@ -1,78 +1,80 @@
-// One document: what was asked, what was written, and how it came about.
+// One document: instruction, text, attempts and provenance.
 
 import { api, at, get, post } from './api.js';
-import { nothing } from './charts.js';
+import { empty } from './charts.js';
 import { lastList } from './documents.js';
 import { el } from './dom.js';
 import { moment, number, percent, plural, span } from './format.js';
-import { action, card, confirmed, diary, figure, pill, table } from './parts.js';
+import { action, activity, card, confirmed, figure, pill, table } from './parts.js';
 
-// Whether a person wants to see the texts at once.
+// Whether the user wants the sections expanded.
 const OPEN = 'sections open';
 const wantsOpen = () => localStorage.getItem(OPEN) === 'yes';
 
 export async function documentPage(run, id, query, site) {
   const data = await get(api(run, '/documents/' + id));
-  const past = query.get('past');
-  const shown = past === null ? data : { ...data, ...await get(api(run, `/documents/${id}/past/${past}`)) };
+  const revision = query.get('past');
+  const shown = revision === null ? data : { ...data, ...await get(api(run, `/documents/${id}/past/${revision}`)) };
   const { body } = shown, { instruction } = body;
   const name = instruction.id ?? id.slice(0, 8);
   const content = [
-    el('div.row.head', el('h1', name), pill(shown.state), past === null ? buttons(run, data) : el('a', { href: at.document(run, id) }, 'This is an earlier round. Go to the latest')),
+    el('div.row.head', el('h1', name), pill(shown.state), revision === null ? buttons(run, data) : el('a', { href: at.document(run, id) }, 'This is an earlier revision. Show the latest')),
     neighbours(run, id),
-    ending(shown),
+    outcome(shown),
     figures(shown, data),
     card('Instruction', el('div.text', instruction.messages.map((message) => el('p', instruction.messages.length > 1 && el('b', message.role + ': '), message.content)))),
-    past === null && card('Attempts', timeline(data)),
-    sections(run, shown, past === null ? data : null),
-    rounds(run, data, past),
-    diary(data.actions, data.now_ms, { one: true }),
+    revision === null && card('Attempts', timeline(data)),
+    sections(run, shown, revision === null ? data : null),
+    revisions(run, data, revision),
+    activity(data.actions, data.now_ms, { one: true }),
     provenance(run, shown, site),
   ];
   const list = lastList(run);
   return { title: `${name}: ${shown.state}`, crumbs: [[run, at.run(run)], ['documents', at.documents(run, list?.query ?? {})], [name]], content };
 }
 
-const ended = (data) => !['ready', 'leased', 'delayed'].includes(data.state);
+const isTerminal = (data) => !['ready', 'leased', 'delayed'].includes(data.state);
 
 function buttons(run, data) {
-  const again = async () => {
-    if (data.state === 'accepted' && !await confirmed('Write this accepted document anew? Its text goes into the history.', 'Requeue it', true)) return '';
+  const requeue = async () => {
+    const question = 'Rewrite this accepted document? Its current text is kept as a revision.';
+    if (data.state === 'accepted' && !await confirmed(question, { yes: 'Requeue document', danger: true })) return '';
     await post(api(run, '/requeue'), { document: data.id });
     return 'Requeued';
   };
   const cancel = async () => {
-    if (!await confirmed('End this document? What is written stays.', 'Cancel it', true)) return '';
+    const question = 'Cancel this document? Text written so far is kept.';
+    if (!await confirmed(question, { yes: 'Cancel document', no: 'Keep running', danger: true })) return '';
     await post(api(run, '/cancel'), { document: data.id });
     return 'Cancelled';
   };
   return el('div.row.right',
-    ended(data) && data.reason !== 'bad_row' && action('Requeue', again, data.state === 'accepted' ? '' : '.primary'),
-    !ended(data) && action('Cancel', cancel, '.danger'));
+    isTerminal(data) && data.reason !== 'bad_row' && action('Requeue', requeue, data.state === 'accepted' ? '' : '.primary'),
+    !isTerminal(data) && action('Cancel', cancel, '.danger'));
 }
 
-// Before and after this one in the list that led here. Keys: k and j.
+// Previous and next document in the list that led here. Keys: k and j.
 function neighbours(run, id) {
-  const ids = lastList(run)?.ids ?? [], place = ids.indexOf(id);
-  if (place < 0 || ids.length < 2) return false;
-  const step = (to, key, text) => ids[to] ? el('a', { href: at.document(run, ids[to]), 'data-hotkey': key, title: `Key: ${key}` }, text) : el('span.dim', text);
-  return el('nav.row.dim', { 'aria-label': 'In this list' }, step(place - 1, 'k', '‹ before'), `${place + 1} of ${ids.length} on the page`, step(place + 1, 'j', 'after ›'));
+  const ids = lastList(run)?.ids ?? [], index = ids.indexOf(id);
+  if (index < 0 || ids.length < 2) return false;
+  const step = (to, key, text) => ids[to] ? el('a', { href: at.document(run, ids[to]), 'data-hotkey': key, title: `Shortcut: ${key}` }, text) : el('span.dim', text);
+  return el('nav.row.dim', { 'aria-label': 'Documents in this list' }, step(index - 1, 'k', '‹ Previous'), `${index + 1} of ${ids.length} on this page`, step(index + 1, 'j', 'Next ›'));
 }
 
-function ending({ state, reason, due_ms, now_ms, body: { progress }, attempts }) {
+function outcome({ state, reason, due_ms, now_ms, body: { progress }, attempts }) {
   const verdict = progress.verdict;
   if (state === 'rejected' && verdict?.rule) {
     return el('p.error.box', el('b', `Rejected by ${verdict.rule}: `), `${verdict.detail} (measured ${+verdict.value.toFixed(2)}, threshold ${verdict.threshold})`);
   }
   if (state === 'failed') {
-    return el('p.error.box', el('b', `${reason}: `), progress.message ?? 'its leases ran out again and again: each worker that had it was not heard of any more');
+    return el('p.error.box', el('b', `${reason}: `), progress.message ?? 'its leases expired too often: each worker that held it stopped responding');
   }
   const last = attempts?.at(-1);
-  if (state === 'delayed') return el('p.box', `Tried again in ${span(due_ms - now_ms)}. The last try: `, el('span.error', fault(last)));
-  return state === 'ready' && last?.end === 'error' && el('p.box', 'Waits for another try. The last one: ', el('span.error', fault(last)));
+  if (state === 'delayed') return el('p.box', `Next attempt in ${span(due_ms - now_ms)}. Last error: `, el('span.error', errorOf(last)));
+  return state === 'ready' && last?.end === 'error' && el('p.box', 'Waiting for the next attempt. Last error: ', el('span.error', errorOf(last)));
 }
 
-const fault = (attempt) => {
+const errorOf = (attempt) => {
   const error = attempt?.detail.error;
   return error ? [error.class, error.message ?? error].filter(Boolean).join(': ') : '';
 };
@@ -81,10 +83,10 @@ function figures({ body, state }, { attempts, history, lease }) {
   const sections = body.progress.sections ?? [], plan = body.progress.plan?.steps ?? [], { usage = { prompt: 0, cached: 0, generated: 0 } } = body;
   const words = sections.reduce((sum, section) => sum + section.words, 0), asked = body.instruction.required_words;
   return el('div.figures',
-    figure(number(words), 'words', asked && `${number(asked)} asked for`),
-    figure(`${sections.length} / ${plan.length || '?'}`, 'sections', state === 'leased' && lease && `writing: ${plural(lease.progress, 'token')} so far`),
-    figure(number(usage.generated), 'tokens written', 'in all attempts'),
-    figure(percent(usage.cached, usage.prompt), 'of prompts from cache', usage.prompt > 0 && `${number(usage.prompt - usage.cached)} computed`),
+    figure(number(words), 'words', asked && `${number(asked)} requested`),
+    figure(`${sections.length} / ${plan.length || '?'}`, 'sections', state === 'leased' && lease && `in progress: ${plural(lease.progress, 'token')} so far`),
+    figure(number(usage.generated), 'tokens generated', 'all attempts'),
+    figure(percent(usage.cached, usage.prompt), 'of prompt tokens cached', usage.prompt > 0 && `${number(usage.prompt - usage.cached)} computed`),
     figure(number(attempts.length + (lease ? 1 : 0)), 'attempts', history.length > 0 && `requeued ${plural(history.length, 'time')}`));
 }
 
@@ -96,36 +98,36 @@ function timeline(data) {
     const { worker, granted_ms, progress } = data.lease;
     all.push({ worker, granted_ms, ended_ms: data.now_ms, end: 'running', what: 'Now', detail: { usage: { generated: progress } } });
   }
-  if (!all.length) return nothing('No worker has had it yet.');
-  const lanes = places(all);
-  return table(['Task', 'End', 'Time, long waits cut short', '#Took', '#Tokens', '-#Prompt', '-#Cached', '-Worker'], all.map((attempt, n) => {
-    const { usage, finish_reason, revoked } = attempt.detail, took = attempt.ended_ms - attempt.granted_ms;
-    const title = `${moment(attempt.granted_ms)}, ${span(took)}`;
+  if (!all.length) return empty('No attempts yet.');
+  const lanes = lanesOf(all);
+  return table(['Task', 'Outcome', 'Timeline (long waits shortened)', '#Duration', '#Tokens', '-#Prompt', '-#Cached', '-Worker'], all.map((attempt, n) => {
+    const { usage, finish_reason, revoked } = attempt.detail, duration = attempt.ended_ms - attempt.granted_ms;
+    const title = `${moment(attempt.granted_ms)}, ${span(duration)}`;
     return el('tr', { 'data-key': `attempt ${n}` }, el('td', attempt.what),
       el('td', pill('end-' + attempt.end, attempt.end), finish_reason && finish_reason !== 'stop' && el('span.dim', ' ' + finish_reason),
-        revoked && el('span.dim', ' taken back by hand'), fault(attempt) && el('div.error', fault(attempt))),
-      el('td.lane', el('i.end-' + attempt.end, { title, style: { 'margin-left': `${lanes[n].from}%`, width: `max(3px, ${lanes[n].wide}%)` } })),
-      el('td.n', span(took)), el('td.n', usage ? number(usage.generated) : '–'),
+        revoked && el('span.dim', ' revoked by operator'), errorOf(attempt) && el('div.error', errorOf(attempt))),
+      el('td.lane', el('i.end-' + attempt.end, { title, style: { 'margin-left': `${lanes[n].from}%`, width: `max(3px, ${lanes[n].width}%)` } })),
+      el('td.n', span(duration)), el('td.n', usage ? number(usage.generated) : '–'),
       el('td.n.wide', usage?.prompt ? number(usage.prompt) : '–'), el('td.n.wide', usage?.prompt ? percent(usage.cached, usage.prompt) : '–'),
       el('td.dim.clip.wide', { title: attempt.worker }, attempt.worker));
   }));
 }
 
-// Where each attempt stands on the time line, in percent. A document has one at a time; a night between two rounds would
-// leave the rest too small to see.
-function places(attempts) {
+// Position and width of each attempt on the timeline, in percent. Attempts do not overlap. Waits are cut to a twentieth of
+// the working time, or a long one would leave the rest too small to see.
+function lanesOf(attempts) {
   const busy = attempts.reduce((sum, attempt) => sum + attempt.ended_ms - attempt.granted_ms, 0) || 1;
   let end = attempts[0].granted_ms, at = 0;
   const found = attempts.map(({ granted_ms, ended_ms }) => {
     const from = at + Math.min(Math.max(granted_ms - end, 0), busy / 20);
     [end, at] = [ended_ms, from + ended_ms - granted_ms];
-    return { from, wide: ended_ms - granted_ms };
+    return { from, width: ended_ms - granted_ms };
   });
   const whole = at || 1;
-  return found.map(({ from, wide }) => ({ from: (100 * from) / whole, wide: (100 * wide) / whole }));
+  return found.map(({ from, width }) => ({ from: (100 * from) / whole, width: (100 * width) / whole }));
 }
 
-// `data` is none for an earlier round, which is only looked at.
+// `data` is null for an earlier revision, which is read-only.
 function sections(run, { body }, data) {
   const plan = body.progress.plan?.steps ?? [];
   if (!plan.length) return false;
@@ -135,38 +137,38 @@ function sections(run, { body }, data) {
     for (const section of document.querySelectorAll('details.section')) section.open = wantsOpen();
     return '';
   };
-  return el('section.card', el('div.row', el('h2', 'Plan and text'), written.length > 0 && action(wantsOpen() ? 'Close all' : 'Open all', toggle, '.right.small')),
+  return el('section.card', el('div.row', el('h2', 'Plan and text'), written.length > 0 && action(wantsOpen() ? 'Collapse all' : 'Expand all', toggle, '.right.small')),
     plan.map((step, n) => section(run, step, n, written[n], data, n === written.length)));
 }
 
 function section(run, step, n, written, data, next) {
-  const again = (only) => async () => {
+  const rewrite = (only) => async () => {
     await post(api(run, '/requeue'), { document: data.id, from_section: n + 1, only });
     return `Requeued from section ${n + 1}`;
   };
-  const words = written ? `${number(written.words)} of ${number(step.words)} words` : `${number(step.words)} words to write`;
+  const words = written ? `${number(written.words)} of ${number(step.words)} words` : `${number(step.words)} words planned`;
   const lease = data?.state === 'leased' && next ? data.lease : null;
-  const head = [el('b', `${n + 1}.`), el('span.point', step.main_point), el('span.dim.n', lease ? `being written: ${plural(lease.progress, 'token')}` : words)];
+  const head = [el('b', `${n + 1}.`), el('span.point', step.main_point), el('span.dim.n', lease ? `in progress: ${plural(lease.progress, 'token')}` : words)];
   if (!written) return el('div.section.row', { 'data-key': `section ${n}` }, head);
   const { finish_reason, attempt, usage, worker } = written;
   return el('details.section', { 'data-key': `section ${n}`, open: wantsOpen() }, el('summary', head),
-    el('div.row.dim.meta', `finished by ${finish_reason}, attempt ${attempt}, ${plural(usage.generated, 'token')}, prompt ${number(usage.cached)} cached and ${number(usage.prompt - usage.cached)} computed, ${worker}`,
-      data && ended(data) && [action('Write from here again', again(false), '.small'), action('Only this one', again(true), '.small')]),
+    el('div.row.dim.meta', `finish reason ${finish_reason}, attempt ${attempt}, ${plural(usage.generated, 'token')}, prompt ${number(usage.cached)} cached and ${number(usage.prompt - usage.cached)} computed, ${worker}`,
+      data && isTerminal(data) && [action('Rewrite from here', rewrite(false), '.small'), action('Rewrite only this', rewrite(true), '.small')]),
     el('div.text', written.text.split(/\n{2,}/).map((paragraph) => el('p', paragraph))));
 }
 
-function rounds(run, data, past) {
+function revisions(run, data, shown) {
   if (!data.history.length) return false;
-  return card('Before it was requeued', table(['Round', 'State', '#Sections', '#Words', ''], data.history.map((round, n) => el('tr', { 'data-key': `round ${n}` },
-    el('td', String(n + 1)), el('td', pill(round.state), round.reason && el('span.dim', ' ' + round.reason)), el('td.n', number(round.sections)), el('td.n', number(round.words)),
-    el('td.n', past === String(n) ? 'shown above' : el('a', { href: `${at.document(run, data.id)}?past=${n}` }, 'Look'))))));
+  return card('Earlier revisions', table(['Revision', 'State', '#Sections', '#Words', ''], data.history.map((revision, n) => el('tr', { 'data-key': `revision ${n}` },
+    el('td', String(n + 1)), el('td', pill(revision.state), revision.reason && el('span.dim', ' ' + revision.reason)), el('td.n', number(revision.sections)), el('td.n', number(revision.words)),
+    el('td.n', shown === String(n) ? 'shown above' : el('a', { href: `${at.document(run, data.id)}?past=${n}` }, 'View'))))));
 }
 
 function provenance(run, { id, body }, site) {
   const [, trace, , sampled] = (body.traceparent || '').split('-');
   const viewer = trace && site.trace_url?.replaceAll('{trace}', encodeURIComponent(trace));
   const traced = [viewer ? el('a', { href: viewer, target: '_blank', rel: 'noopener' }, trace) : trace || 'not traced',
-    sampled === '00' && ' (not sampled: only errors are there)'];
+    sampled === '00' && ' (not sampled: only errors are traced)'];
   const { model, instruction } = body;
   const rows = [['Document', id], ['Trace', traced], ['Seed', body.seed], ['Candidate', body.candidate ?? 0], ['Round', body.round ?? 0],
     ['Model', model ? `${model.name} on ${model.device}, ${model.engine}` : '–'], ['Weights', model?.weights_hash || '–'], ['Tokenizer', model?.tokenizer_hash || '–'],

@@ -1,5 +1,5 @@
-// Elements, and how a page that is drawn anew takes the place of the old one.
-// Every text of a run is put in as a text node, never as markup.
+// Builds elements, and updates the shown page to a newly drawn one with few changes.
+// Every text of a run becomes a text node, never markup.
 
 const SVG = new Set(['svg', 'path', 'rect', 'line', 'g', 'title']);
 const HANDLERS = ['onclick', 'oninput', 'onchange', 'onkeydown', 'ontoggle'];
@@ -16,7 +16,7 @@ export function el(spec, ...rest) {
     else if (typeof part === 'object') value = set(node, part) ?? value;
     else node.append(String(part));
   }
-  // A list takes its value once it has its choices.
+  // A select takes its value once it has its options.
   if (value !== undefined) node.value = value;
   return node;
 }
@@ -32,18 +32,18 @@ function set(node, properties) {
   return properties.value;
 }
 
-// Makes `old` look like `fresh` and keeps all that need not change: focus, a marked text, what a person typed or opened.
+// Updates `old` to look like `fresh`; keeps focus, selection, typed text and opened sections.
 export function morph(old, fresh) {
   if (old.nodeType !== Node.ELEMENT_NODE) {
     if (old.data !== fresh.data) old.data = fresh.data;
     return;
   }
   for (const { name } of [...old.attributes]) {
-    if (!fresh.hasAttribute(name) && !theirs(old, name)) old.removeAttribute(name);
+    if (!fresh.hasAttribute(name) && !isUserState(old, name)) old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
-    if (theirs(old, name)) continue;
-    // The page may not set a style as a text: that is what a foreign markup would do.
+    if (isUserState(old, name)) continue;
+    // The content security policy forbids a style attribute set as text.
     if (name === 'style') {
       if (old.style.cssText !== fresh.style.cssText) old.style.cssText = fresh.style.cssText;
     } else if (old.getAttribute(name) !== value) old.setAttribute(name, value);
@@ -53,8 +53,8 @@ export function morph(old, fresh) {
   if ('value' in old && old.matches('input, select') && old !== document.activeElement) old.value = fresh.value;
 }
 
-// What belongs to the person, not to the page.
-const theirs = (node, name) => (name === 'open' && node.nodeName === 'DETAILS') || (node.dataset.busy && (name === 'disabled' || name === 'data-busy'));
+// State that belongs to the user, not to the page.
+const isUserState = (node, name) => (name === 'open' && node.nodeName === 'DETAILS') || (node.dataset.busy && (name === 'disabled' || name === 'data-busy'));
 
 export function morphChildren(old, fresh) {
   const keyed = new Map();
@@ -62,7 +62,7 @@ export function morphChildren(old, fresh) {
   let at = old.firstChild;
   for (const next of [...fresh.childNodes]) {
     const key = next.dataset?.key;
-    const match = key ? keyed.get(key) : at && alike(at, next) ? at : undefined;
+    const match = key ? keyed.get(key) : at && sameKind(at, next) ? at : undefined;
     if (!match || match.nodeName !== next.nodeName) {
       old.insertBefore(next, at);
       continue;
@@ -78,4 +78,4 @@ export function morphChildren(old, fresh) {
   }
 }
 
-const alike = (a, b) => a.nodeName === b.nodeName && !a.dataset?.key;
+const sameKind = (a, b) => a.nodeName === b.nodeName && !a.dataset?.key;

@@ -1,4 +1,4 @@
-// Numbers, lengths of time and moments, as people read them.
+// Numbers, durations and times for display. The thousands separator is a comma.
 
 export const number = (n) => Math.round(n ?? 0).toLocaleString('en');
 export const short = (n) =>

@@ -1,10 +1,10 @@
 // One run.
 
 import { api, at, get, post } from './api.js';
-import { curve, lengths, nothing, scores, stack } from './charts.js';
+import { curve, empty, lengths, scores, stack } from './charts.js';
 import { el } from './dom.js';
 import { moment, number, percent, plural, short, span } from './format.js';
-import { action, card, confirmed, diary, figure, legend, link, nameOf, pill, progress, requeueAll, table, total, unfinished } from './parts.js';
+import { action, activity, card, confirmed, figure, legend, link, nameOf, pill, progress, requeueAll, table, total, unfinished } from './parts.js';
 
 export function eta(counts, paused, summary) {
   if (!unfinished(counts)) return 'done';
@@ -12,9 +12,9 @@ export function eta(counts, paused, summary) {
   return summary.eta_ms === null ? '–' : span(summary.eta_ms);
 }
 
-export function spend({ accepted, open, dropped, wasted }) {
+export function tokenFigure({ accepted, open, dropped, wasted }) {
   const all = accepted + open + dropped + wasted;
-  return figure(short(all), 'tokens written', all > 0 && `${percent(accepted, all)} accepted, ${percent(wasted + dropped, all)} wasted`);
+  return figure(short(all), 'tokens generated', all > 0 && `${percent(accepted, all)} accepted, ${percent(wasted + dropped, all)} wasted`);
 }
 
 export async function runPage(run) {
@@ -24,28 +24,28 @@ export async function runPage(run) {
   const title = `${run} ${percent(ended, all)}`;
   const content = [
     el('div.row.head', el('h1', run), data.run.paused && pill('delayed', 'paused'), buttons(run, data, open)),
-    !summary.complete && el('p.dim', `Still reading this run: ${number(summary.listed)} of ${plural(all, 'document')} so far. The figures below grow.`),
+    !summary.complete && el('p.dim', `Loading: ${number(summary.listed)} of ${plural(all, 'document')} read. The figures below are incomplete.`),
     progress(counts), legend(run, counts),
     el('div.figures',
-      figure(`${number(ended)} / ${number(all)}`, 'documents ended'),
-      figure(eta(counts, data.run.paused, summary), 'to go', summary.sections_left > 0 && `about ${plural(summary.sections_left, 'section')}`),
+      figure(`${number(ended)} / ${number(all)}`, 'documents finished'),
+      figure(eta(counts, data.run.paused, summary), 'remaining', summary.sections_left > 0 && `about ${plural(summary.sections_left, 'section')}`),
       figure(short(summary.words), 'words accepted'),
-      figure(number(summary.words_per_minute), 'words a minute', 'last minute'),
-      figure(number(summary.tokens_per_second), 'tokens a second', 'last minute'),
-      figure(percent(summary.tokens.cached, summary.tokens.cached + summary.tokens.computed), 'of prompts from cache')),
-    card('Tokens written', tokens(summary.tokens)),
+      figure(number(summary.words_per_minute), 'words/min', 'last minute'),
+      figure(number(summary.tokens_per_second), 'tokens/s', 'last minute'),
+      figure(percent(summary.tokens.cached, summary.tokens.cached + summary.tokens.computed), 'of prompt tokens cached')),
+    card('Tokens generated', tokens(summary.tokens)),
     el('div.grid2',
-      card('Words a minute', curve('words a minute', details.plot, (point, ms) => (point.words / ms) * 60000)),
-      card('Tokens a second', curve('tokens a second', details.plot, (point, ms) => (point.tokens / ms) * 1000)),
-      card('Length: written against asked for', details.lengths.documents ? lengths(details.lengths) : nothing('No document has ended yet.')),
-      card('Length score S_l', details.lengths.documents ? scores(details.scores) : nothing('No document has ended yet.')),
-      causes(run, 'Rejected, by rule', 'rejected', details.rejected),
-      causes(run, 'Failed, by cause', 'failed', details.failed),
-      faults(run, details.faults)),
+      card('Words per minute', curve('words/min', details.plot, (point, ms) => (point.words / ms) * 60000)),
+      card('Tokens per second', curve('tokens/s', details.plot, (point, ms) => (point.tokens / ms) * 1000)),
+      card('Length: written and requested', details.lengths.documents ? lengths(details.lengths) : empty('No document has finished yet.')),
+      card('Length score S_l', details.lengths.documents ? scores(details.scores) : empty('No document has finished yet.')),
+      causes(run, 'Rejected by rule', 'rejected', details.rejected),
+      causes(run, 'Failed by cause', 'failed', details.failed),
+      errors(run, details.faults)),
     el('div.grid2',
-      card('Open longest', brief(run, details.oldest, (line) => span(data.now_ms - line.begun_ms))),
-      card('Slowest, time in work', brief(run, details.slowest, (line) => span(line.spent_ms)))),
-    diary(data.actions, data.now_ms, { run }),
+      card('Longest open', topDocuments(run, details.oldest, (line) => span(data.now_ms - line.begun_ms))),
+      card('Slowest (processing time)', topDocuments(run, details.slowest, (line) => span(line.spent_ms)))),
+    activity(data.actions, data.now_ms, { run }),
     el('p.dim', `Created ${moment(data.run.created_ms)}, seed ${data.run.seed}, priority ${data.run.priority}, recipe `,
       el('code', { title: data.run.recipe_hash }, data.run.recipe_hash.slice(0, 12)), data.run.model && `, for model ${data.run.model} only`),
   ];
@@ -54,10 +54,11 @@ export async function runPage(run) {
 
 function buttons(run, data, open) {
   const { paused } = data.run;
-  // A row that could not be read has nothing to write from.
+  // An invalid row cannot be requeued.
   const failed = data.details.failed.filter(({ reason }) => reason !== 'bad_row').length;
   const cancel = async () => {
-    if (!await confirmed(`End ${plural(open, 'unfinished document')} of ${run}? What is written stays; they can be requeued.`, `Cancel ${number(open)}`, true)) return '';
+    const question = `Cancel ${plural(open, 'unfinished document')} of ${run}? Text written so far is kept, and the documents can be requeued.`;
+    if (!await confirmed(question, { yes: `Cancel ${plural(open, 'document')}`, no: 'Keep running', danger: true })) return '';
     return `${plural((await post(api(run, '/cancel'))).documents, 'document')} cancelled`;
   };
   return el('div.row.right',
@@ -65,22 +66,22 @@ function buttons(run, data, open) {
     data.counts.accepted + data.counts.rejected > 0 && el('a.button', { href: at.report(run) }, 'Report'),
     open > 0 && action(paused ? 'Resume' : 'Pause', async () => {
       await post(api(run, '/pause'), { paused: !paused });
-      return paused ? 'The run goes on' : 'Paused: what is in work is finished, nothing new begins';
+      return paused ? 'Run resumed' : 'Run paused: work in progress finishes, nothing new starts';
     }),
-    failed > 0 && action('Requeue failed', requeueAll(run, { state: 'failed' }, 'all that failed')),
+    failed > 0 && action('Requeue failed', requeueAll(run, { state: 'failed' }, 'all failed')),
     open > 0 && action('Cancel run', cancel, '.danger'));
 }
 
 function tokens({ accepted, open, dropped, wasted }) {
   const parts = [['accepted', accepted, 'in accepted documents'], ['leased', open, 'in unfinished documents'],
-    ['rejected', dropped, 'in documents that were dropped'], ['failed', wasted, 'for texts that were not kept']];
+    ['rejected', dropped, 'in rejected, failed or cancelled documents'], ['failed', wasted, 'in discarded attempts']];
   const all = accepted + open + dropped + wasted;
-  if (!all) return nothing('None yet.');
-  return [stack('Tokens', parts), el('div.legend', parts.map(([kind, value, words]) =>
-    el('span', pill(kind, words), ' ', el('b', short(value)), el('span.dim', ` ${percent(value, all)}`))))];
+  if (!all) return empty('None yet.');
+  return [stack('Tokens', parts), el('div.legend', parts.map(([kind, value, label]) =>
+    el('span', pill(kind, label), ' ', el('b', short(value)), el('span.dim', ` ${percent(value, all)}`))))];
 }
 
-// What ended badly, and the way to the documents themselves.
+// Documents of a state by reason, with links to them.
 function causes(run, title, state, list) {
   if (!list.length) return false;
   return card(title, table(['Cause', '#Documents', ''], list.map(({ reason, count, message }) => el('tr', { 'data-key': reason },
@@ -89,15 +90,15 @@ function causes(run, title, state, list) {
     el('td.n', reason !== 'bad_row' && action('Requeue', requeueAll(run, { state, reason }, `${state}: ${reason}`)))))));
 }
 
-function faults(run, list) {
+function errors(run, list) {
   if (!list.length) return false;
-  return card('Errors on the way, whatever became of the document', table(['Error', '#Documents'], list.map(({ error, count }) => el('tr', { 'data-key': error },
-    el('td', el('a', { href: at.documents(run, { error }) }, error), error === 'lost' && el('span.dim', ' – the worker was not heard of any more')),
+  return card('Errors during processing', table(['Error', '#Documents'], list.map(({ error, count }) => el('tr', { 'data-key': error },
+    el('td', el('a', { href: at.documents(run, { error }) }, error), error === 'lost' && el('span.dim', ' – the worker stopped responding')),
     el('td.n', number(count))))));
 }
 
-function brief(run, list, time) {
-  if (!list.length) return nothing('None.');
+function topDocuments(run, list, time) {
+  if (!list.length) return empty('None.');
   return table(['Document', 'State', '#Words', '#Time'], list.map((line) => el('tr', { 'data-key': line.id },
     el('td', link(run, line.id, nameOf(line)), el('div.dim.clip', line.title)), el('td', pill(line.state)),
     el('td.n', number(line.words)), el('td.n', time(line)))));

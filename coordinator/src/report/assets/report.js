@@ -2,39 +2,39 @@
 const { rules, values, documents } = JSON.parse(document.getElementById("data").textContent);
 const rows = [...document.querySelectorAll("#thresholds tbody tr")];
 const inputs = rows.map((row) => row.querySelector("input"));
-// Figures of a sample are scaled up to all documents.
+// Counts of a sample are scaled up to all documents.
 const scale = documents / values.length;
-const shown = (count) => Math.round(count * scale).toLocaleString("en");
-if (scale > 1) document.getElementById("sample").textContent = `Counted on a sample of ${values.length} documents, scaled up.`;
+const formatted = (count) => Math.round(count * scale).toLocaleString("en");
+if (scale > 1) document.getElementById("sample").textContent = `Estimated from a sample of ${values.length.toLocaleString("en")} documents.`;
 
-function holds(rule, value, threshold) {
+function passes(rule, value, threshold) {
   if (value === null || threshold === null) return true;
   return rules[rule].least ? value >= threshold : value <= threshold;
 }
 
-// Counts anew with the thresholds that stand in the table.
-function count() {
+// Updates the counts for the thresholds in the table.
+function update() {
   const thresholds = inputs.map((input) => (input.value.trim() === "" ? null : Number(input.value)));
   const alone = rules.map(() => 0), order = rules.map(() => 0), only = rules.map(() => 0);
   let kept = 0;
   for (const document of values) {
-    const fired = rules.map((_, rule) => rule).filter((rule) => !holds(rule, document[rule], thresholds[rule]));
-    fired.forEach((rule) => alone[rule]++);
-    if (fired.length === 0) kept++;
-    else order[fired[0]]++;
-    if (fired.length === 1) only[fired[0]]++;
+    const rejecting = rules.map((_, rule) => rule).filter((rule) => !passes(rule, document[rule], thresholds[rule]));
+    rejecting.forEach((rule) => alone[rule]++);
+    if (rejecting.length === 0) kept++;
+    else order[rejecting[0]]++;
+    if (rejecting.length === 1) only[rejecting[0]]++;
   }
-  document.getElementById("kept").textContent = shown(kept);
+  document.getElementById("kept").textContent = formatted(kept);
   rows.forEach((row, rule) => {
-    [alone[rule], order[rule], kept + only[rule]].forEach((n, at) => { row.cells[3 + at].textContent = shown(n); });
+    [alone[rule], order[rule], kept + only[rule]].forEach((n, at) => { row.cells[3 + at].textContent = formatted(n); });
     inputs[rule].classList.toggle("changed", inputs[rule].value !== inputs[rule].defaultValue);
-    draw(rules[rule].name, thresholds[rule]);
+    moveThreshold(rules[rule].name, thresholds[rule]);
   });
-  snippet(thresholds);
+  showRecipe(thresholds);
 }
 
-// Moves the line in the rule's distribution.
-function draw(name, threshold) {
+// Moves the threshold's line in the histogram of the rule.
+function moveThreshold(name, threshold) {
   const svg = document.querySelector(`#${name} svg`), line = svg && svg.querySelector(".threshold");
   if (!line || threshold === null) return;
   const x = Math.min(1.01, Math.max(-0.01, (threshold - svg.dataset.from) / svg.dataset.span)) * 400;
@@ -42,12 +42,12 @@ function draw(name, threshold) {
   line.setAttribute("x2", x);
 }
 
-// What a recipe has to say to get these counts.
-function snippet(thresholds) {
+// Shows the changed thresholds as a recipe.
+function showRecipe(thresholds) {
   const changed = rules.filter((_, rule) => inputs[rule].value !== inputs[rule].defaultValue);
   const box = document.getElementById("recipe");
   box.hidden = changed.length === 0;
-  const off = (rule) => (rule.switch ? "false" : rule.least ? "0" : "the largest value that the recipe takes");
+  const off = (rule) => (rule.switch ? "false" : rule.least ? "0" : "<greatest allowed value>");
   const lines = changed.map((rule) => {
     const threshold = thresholds[rules.indexOf(rule)];
     return `${rule.key} = ${threshold === null ? off(rule) : rule.switch ? "true" : threshold}`;
@@ -55,10 +55,10 @@ function snippet(thresholds) {
   box.querySelector("pre").textContent = ["[filters]", ...lines].join("\n");
 }
 
-inputs.forEach((input) => input.addEventListener("input", count));
-count();
+inputs.forEach((input) => input.addEventListener("input", update));
+update();
 
-// A click on a head sorts its table, another one the other way round.
+// A click on a heading sorts its table, a second one in reverse.
 for (const head of document.querySelectorAll(".sortable th")) {
   head.addEventListener("click", () => {
     const body = head.closest("table").tBodies[0], at = head.cellIndex;

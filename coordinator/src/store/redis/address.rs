@@ -1,29 +1,29 @@
-//! Where the servers are, as the store's URL says.
+//! Addresses of the servers, from the store's URL.
 
 use std::fmt;
 
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates};
 
-use super::RedisOptions;
+use super::options::RedisOptions;
 use crate::store::{Result, StoreError};
 
-const WANT: &str = "want redis://[USER:PASSWORD@]HOST:PORT[/NUMBER], \
+const EXPECTED: &str = "expected redis://[USER:PASSWORD@]HOST:PORT[/NUMBER], \
                     redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/SERVICE[/NUMBER] or \
-                    redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; rediss in place of redis for TLS";
+                    redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; rediss instead of redis for TLS";
 
-/// What listens at the addresses of the URL.
+/// What the addresses of the URL belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The one server.
     Server,
-    /// Sentinels, which know who is the primary of this service now.
+    /// Sentinels, which know the current primary of this service.
     Sentinel { service: String },
     /// Nodes of a cluster.
     Cluster,
 }
 
-/// A URL that was read. Neither of its texts shows a password.
+/// A parsed URL. Neither `Debug` nor `Display` shows a password.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
     pub(super) kind: Kind,
@@ -35,22 +35,22 @@ impl Address {
     pub(super) fn parse(url: &str, options: &RedisOptions) -> Result<Self> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| refuse("it has no scheme"))?;
         let (scheme, topology) = scheme.split_once('+').unwrap_or((scheme, ""));
-        let (user, place) = rest.rsplit_once('@').map_or(("", rest), |(user, place)| (user, place));
+        let (user, address) = rest.rsplit_once('@').unwrap_or(("", rest));
         let at = if user.is_empty() { "" } else { "@" };
-        let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
+        let (hosts, path) = address.split_once('/').unwrap_or((address, ""));
         let node = |host: &str, number: &str| node(&format!("{scheme}://{user}{at}{host}/{number}"), options);
         let (kind, port, number) = match topology {
             "" => return Ok(Self { kind: Kind::Server, nodes: vec![self::node(url, options)?] }),
             "sentinel" => {
                 let (service, number) = path.split_once('/').unwrap_or((path, ""));
                 if service.is_empty() || service.contains('?') {
-                    return Err(refuse("it names no service of the Sentinels, such as `mymaster`"));
+                    return Err(refuse("the Sentinel service, such as `mymaster`, is missing"));
                 }
                 (Kind::Sentinel { service: service.to_owned() }, 26379, number)
             }
             "cluster" if matches!(path, "" | "0") => (Kind::Cluster, 6379, ""),
             "cluster" => return Err(refuse("a cluster has no numbered databases")),
-            _ => return Err(refuse("nothing of that name is known")),
+            _ => return Err(refuse("unknown topology after the `+`")),
         };
         let nodes = hosts.split(',').map(|host| node(&with_port(host, port), number)).collect::<Result<_>>()?;
         Ok(Self { kind, nodes })
@@ -76,11 +76,14 @@ fn with_port(host: &str, port: u16) -> String {
 
 fn node(url: &str, options: &RedisOptions) -> Result<ConnectionInfo> {
     let info = url.into_connection_info().map_err(|error| refuse_url(&error))?;
-    furnish(info, options).map_err(|error| refuse_url(&error))
+    with_tls_and_timeouts(info, options).map_err(|error| refuse_url(&error))
 }
 
-/// Certificates, and what lets the system notice a link that is no more.
-pub(super) fn furnish(info: ConnectionInfo, options: &RedisOptions) -> Result<ConnectionInfo, RedisError> {
+/// Adds certificates, and the timeout after which the system reports a dead connection.
+pub(super) fn with_tls_and_timeouts(
+    info: ConnectionInfo,
+    options: &RedisOptions,
+) -> Result<ConnectionInfo, RedisError> {
     let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(options.response_timeout);
     let info = info.set_tcp_settings(settings);
     match certificates(options) {
@@ -101,7 +104,7 @@ pub(super) fn certificates(options: &RedisOptions) -> Option<TlsCertificates> {
 }
 
 fn refuse(why: &str) -> StoreError {
-    StoreError::Refused(format!("the store's URL cannot be used: {why}; {WANT}"))
+    StoreError::Refused(format!("invalid store URL: {why}; {EXPECTED}"))
 }
 
 /// The URL itself may hold a password, so it is not repeated.
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_names_a_server_or_what_knows_the_servers() {
+    fn a_url_names_a_server_sentinels_or_a_cluster() {
         let one = parse("redis://u:p@h:7000/3").unwrap();
         assert_eq!((one.kind.clone(), hosts(&one)), (Kind::Server, vec!["h:7000".to_owned()]));
         assert_eq!(one.nodes[0].redis_settings().db(), 3);
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_of_no_use_is_refused_with_the_form_and_without_its_password() {
+    fn an_invalid_url_is_refused_with_the_expected_form_and_without_its_password() {
         for url in [
             "redis://u:secret@",
             "redis+sentinel://u:secret@a:1",

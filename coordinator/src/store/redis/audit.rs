@@ -1,12 +1,12 @@
 //! Compares every index of a run with its documents.
 //!
-//! Each step looks at a few entries atomically, so the audit may run beside live workers; a fault is what such a step
-//! sees, not a difference between two looks.
+//! Each step compares a few entries atomically, so the audit may run beside live workers: a mismatch is seen within one
+//! step, never between two.
 
 use longhand_proto::RunId;
 
 use super::client::{Client, key};
-use super::step;
+use super::scripts;
 use crate::store::{Audit, Result};
 
 /// Entries compared in one atomic step.
@@ -34,42 +34,42 @@ pub(super) async fn audit(client: &Client, run: &RunId, repair: bool) -> Result<
     indexes.dedup();
 
     for batch in documents.chunks(BATCH) {
-        let mut call = client.step(&step::AUDIT_DOCUMENTS, run);
+        let mut call = client.step(&scripts::AUDIT_DOCUMENTS, run);
         call.arg(u8::from(repair)).arg(batch);
-        let (found, repaired, faults): (u64, u64, Vec<String>) = client.invoke(&call).await?;
+        let (found, repaired, mismatches): (u64, u64, Vec<String>) = client.invoke(&call).await?;
         audit.documents += found;
-        audit.note(repaired, faults);
+        audit.note(repaired, mismatches);
     }
     for index in indexes {
         // ZSCAN answers with pairs of member and score.
         let entries = scan(client, run, "ZSCAN", Some(&key(run, &index)), None).await?;
         let members: Vec<&String> = entries.iter().step_by(2).collect();
         for batch in members.chunks(BATCH) {
-            let mut call = client.step(&step::AUDIT_INDEX, run);
+            let mut call = client.step(&scripts::AUDIT_INDEX, run);
             call.arg(u8::from(repair)).arg(&index).arg(batch);
-            let (repaired, faults): (u64, Vec<String>) = client.invoke(&call).await?;
-            audit.note(repaired, faults);
+            let (repaired, mismatches): (u64, Vec<String>) = client.invoke(&call).await?;
+            audit.note(repaired, mismatches);
         }
     }
     let entries = scan(client, run, "HSCAN", Some(&key(run, "leases")), None).await?;
     let leases: Vec<&String> = entries.iter().step_by(2).collect();
     for batch in leases.chunks(BATCH) {
-        let mut call = client.step(&step::AUDIT_LEASES, run);
+        let mut call = client.step(&scripts::AUDIT_LEASES, run);
         call.arg(u8::from(repair)).arg(batch);
-        let (repaired, faults): (u64, Vec<String>) = client.invoke(&call).await?;
-        audit.note(repaired, faults);
+        let (repaired, mismatches): (u64, Vec<String>) = client.invoke(&call).await?;
+        audit.note(repaired, mismatches);
     }
     Ok(audit)
 }
 
 impl Audit {
-    fn note(&mut self, repaired: u64, faults: Vec<String>) {
+    fn note(&mut self, repaired: u64, mismatches: Vec<String>) {
         self.repaired += repaired;
-        self.mismatches.extend(faults);
+        self.mismatches.extend(mismatches);
     }
 }
 
-/// All that a cursor goes over; what stays the whole time is seen at least once.
+/// All that a cursor visits; what stays the whole time is seen at least once.
 async fn scan(
     client: &Client,
     run: &RunId,

@@ -3,16 +3,16 @@
 -- Returns how many entries were removed, and one sentence for each that should not be there.
 
 local repair = ARGV[2] == '1'
-local repaired, faults = 0, {}
+local repaired, mismatches = 0, {}
 for i = 3, #ARGV do
   local lease = ARGV[i]
   local id, doc = find(lease)
   if id and not (doc and leases(doc)[lease]) then
-    faults[#faults + 1] = 'lease ' .. lease .. ' leads to document ' .. id .. ', which does not know it'
+    mismatches[#mismatches + 1] = 'lease ' .. lease .. ' maps to document ' .. id .. ', which has another lease'
     if repair then
       redis.call('HDEL', RUN .. 'leases', lease)
       repaired = repaired + 1
     end
   end
 end
-return { repaired, faults }
+return { repaired, mismatches }

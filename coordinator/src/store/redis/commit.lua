@@ -2,7 +2,7 @@
 -- ARGV: clock offset, lease id, next (continue, judge, retry, release or end), next lease id or '', delay, state, reason,
 --       time to live of the next lease, how the attempt ended, its detail (JSON), 1 if there is a body, body,
 --       checkpoint or ''
--- Returns 'done', 'repeated' or 'stale', and the envelope if it has the lease that the commit gave.
+-- Returns 'done', 'repeated' or 'stale', and the envelope if it has the lease that the commit granted.
 
 local lease, next, delay, state, reason = ARGV[2], ARGV[3], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local id, doc = find(lease)
@@ -42,7 +42,7 @@ else
     ended.state = state
     ended.reason = reason ~= '' and reason or nil
   elseif ARGV[4] ~= '' then
-    give_lease(ended, ARGV[4], doc.worker, now, now + ARGV[8])
+    grant_lease(ended, ARGV[4], doc.worker, now, now + ARGV[8])
     ended.next = ARGV[4]
   else
     ended.state = 'ready'

@@ -1,26 +1,26 @@
--- Stands before every step: the keys of one run, and how a document is read and written.
+-- Prepended to every step: the keys of one run, and how a document is read and written.
 --
 -- KEYS[1] is the run's hash, lh:{RUN}:run. All other keys of the run begin as it does, so they live in one hash slot;
--- which of them a step touches depends on what it finds, so they are made here:
---   run                 HASH    the run, its terms, `paused` if it is, and next_seq
+-- which of them a step touches depends on what it reads, so they are built here:
+--   run                 HASH    the run, its policy, `paused` if it is, and next_seq
 --   d:ID                HASH    a document's envelope; a field that is false, empty or 0 is absent
 --   b:ID, c:ID          STRING  its body and its checkpoint, JSON
---   a:ID, h:ID          LIST    its attempts, and what it was before each time it was taken up again, JSON
+--   a:ID, h:ID          LIST    its attempts, and its revisions (what it was before each requeue), JSON
 --   q:changes           ZSET    ids by the number of their latest change; the run's `changes` counts them
 --   all, s:STATE, r:STATE:REASON              ZSET of ids by seq, to list
 --   q:ready, q:judge, q:delayed, q:expiry, q:progress, q:unflushed   ZSET of ids in the order in which they are taken
 --   leases              HASH    lease id to document id, of live leases and of those committed last
---   req:WORKER:REQUEST  LIST    when the answer to a lease request is forgotten, then the leases it gave
---   actions             LIST    what was done by hand, JSON, the oldest first
--- Workers belong to no run; they have such keys under lh:{*}:, a name that no run can have:
---   reports             HASH    worker to what it last said of itself, JSON
---   seen                ZSET    workers by when that was
+--   req:WORKER:REQUEST  LIST    when the reply to a lease request expires, then the leases it granted
+--   actions             LIST    the audit log, JSON, the oldest first
+-- Workers belong to no run; their keys are under lh:{*}:, a name that no run can have:
+--   reports             HASH    worker to its latest report of itself, JSON
+--   seen                ZSET    workers by the time of that heartbeat
 --   drain               SET     workers that are asked to drain
 --   actions             LIST    as above
--- ARGV[1] is added to the server's time: 0 but in tests.
+-- ARGV[1] is added to the server's time: 0 except in tests.
 
 local RUN = string.sub(KEYS[1], 1, -4)
--- Places documents that were never leased behind those that were.
+-- Sorts documents that were never leased behind those that were.
 local NEW = 2 ^ 40
 local TERMINAL = { accepted = true, rejected = true, failed = true, cancelled = true }
 
@@ -47,11 +47,11 @@ local function read(id)
 end
 
 local function copy(doc)
-  local twin = {}
+  local clone = {}
   for field, value in pairs(doc) do
-    twin[field] = value
+    clone[field] = value
   end
-  return twin
+  return clone
 end
 
 local function flat(doc)
@@ -70,7 +70,7 @@ end
 
 -- The indexes that a document belongs in, with its score in each. They are a function of the envelope and of nothing
 -- else: `write` keeps them so, the audit compares.
-local function places(doc)
+local function index_entries(doc)
   local seq = tonumber(doc.seq)
   local at = { all = seq, ['s:' .. doc.state] = seq, ['q:changes'] = tonumber(doc.mark) }
   if TERMINAL[doc.state] then
@@ -103,7 +103,7 @@ end
 
 -- Writes the envelope `new` over `old` (empty for a new document), and moves the document between the indexes.
 local function write(id, old, new)
-  local was, is = old.seq and places(old) or {}, places(new)
+  local was, is = old.seq and index_entries(old) or {}, index_entries(new)
   for index in pairs(was) do
     if not is[index] then
       redis.call('ZREM', RUN .. index, id)
@@ -142,8 +142,8 @@ local function write(id, old, new)
   end
 end
 
--- Puts a document at the end of the run's changes.
-local function mark(doc, now)
+-- Makes a document the latest of the run's changes.
+local function set_change_seq(doc, now)
   doc.mark = int(redis.call('HINCRBY', KEYS[1], 'changes', 1))
   doc.changed_ms = int(now)
 end
@@ -151,7 +151,7 @@ end
 -- As `write`, and counts the change.
 local function change(id, old, new)
   new.version = int(old.version + 1)
-  mark(new, clock())
+  set_change_seq(new, clock())
   write(id, old, new)
 end
 
@@ -163,7 +163,7 @@ local function set_checkpoint(id, json)
   end
 end
 
-local function give_lease(doc, lease, worker, now, expires)
+local function grant_lease(doc, lease, worker, now, expires)
   doc.state = 'leased'
   doc.lease = lease
   doc.worker = worker
@@ -173,7 +173,7 @@ local function give_lease(doc, lease, worker, now, expires)
   doc.progress_ms = int(now)
 end
 
--- Ends the lease of `doc` and keeps how it ended; `detail` is JSON, and no other part needs an escape.
+-- Ends the lease of `doc` and appends the attempt; `detail` is JSON, and no other part needs an escape.
 local function end_lease(id, doc, now, how, detail)
   redis.call('RPUSH', RUN .. 'a:' .. id, '{"lease":"' .. doc.lease .. '","worker":"' .. doc.worker
     .. '","granted_ms":' .. doc.granted_ms .. ',"ended_ms":' .. int(now) .. ',"end":"' .. how
@@ -187,7 +187,7 @@ local function end_lease(id, doc, now, how, detail)
 end
 
 -- Delayed documents that are due become ready, at most so many in one step.
-local function wake(now)
+local function promote_due(now)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', RUN .. 'q:delayed', '-inf', int(now), 'LIMIT', 0, 1024)) do
     local doc = read(id)
     if doc and doc.state == 'delayed' then
@@ -196,7 +196,7 @@ local function wake(now)
       ready.due_ms = nil
       change(id, doc, ready)
     else
-      -- An entry that an earlier fault left behind.
+      -- A stale entry.
       redis.call('ZREM', RUN .. 'q:delayed', id)
     end
   end
@@ -205,21 +205,21 @@ end
 -- What may be leased to a worker with this model: how many documents in all, how many of them new ones, and how many
 -- that wait for the judge.
 local function leasable(now, model, weights)
-  local terms = redis.call('HMGET', KEYS[1], 'paused', 'model', 'max_open', 'judge')
-  local wanted, judge = terms[2] or '', terms[4] or ''
-  local writes = wanted == '' or wanted == model or wanted == weights
-  local judges = judge ~= '' and (judge == model or judge == weights)
-  if terms[1] or not (writes or judges) then
+  local policy = redis.call('HMGET', KEYS[1], 'paused', 'model', 'max_open', 'judge')
+  local wanted, judge = policy[2] or '', policy[4] or ''
+  local can_write = wanted == '' or wanted == model or wanted == weights
+  local can_judge = judge ~= '' and (judge == model or judge == weights)
+  if policy[1] or not (can_write or can_judge) then
     return 0, 0, 0
   end
-  wake(now)
+  promote_due(now)
   local waiting = judge ~= '' and redis.call('ZCARD', RUN .. 'q:judge') or 0
-  local votes = judges and waiting or 0
-  if not writes then
+  local votes = can_judge and waiting or 0
+  if not can_write then
     return votes, 0, votes
   end
   local ready = redis.call('ZCARD', RUN .. 'q:ready')
-  local bound = tonumber(terms[3] or 0)
+  local bound = tonumber(policy[3] or 0)
   if bound == 0 then
     return ready + votes, ready, votes
   end
@@ -229,7 +229,7 @@ local function leasable(now, model, weights)
   return begun + new + votes, new, votes
 end
 
--- The document that lives under a lease, or that was committed under it last: id, envelope; or nothing.
+-- The document of a live lease, or of one that was committed last: id, envelope; or nothing.
 local function find(lease)
   local id = redis.call('HGET', RUN .. 'leases', lease)
   if id then
@@ -237,8 +237,8 @@ local function find(lease)
   end
 end
 
--- Workers that said nothing for so long, at most so many in one step.
-local function forget(now, after)
+-- Removes workers whose latest heartbeat is older than `after`, at most so many in one step.
+local function remove_expired(now, after)
   for _, worker in ipairs(redis.call('ZRANGEBYSCORE', RUN .. 'seen', '-inf', '(' .. int(now - after), 'LIMIT', 0, 1024)) do
     redis.call('HDEL', RUN .. 'reports', worker)
     redis.call('SREM', RUN .. 'drain', worker)

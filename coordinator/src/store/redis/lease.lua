@@ -1,7 +1,7 @@
 -- Leases ready documents: open ones first, then new ones, each in order of submission.
 -- ARGV: clock offset, worker, request id, time to live, the worker's model and its weights hash, then a fresh lease id
 --       for each slot
--- Returns 1 and the records that this request was given before and still holds; or 0 and the records leased now.
+-- Returns 1 and the records that this request was granted before and still holds; or 0 and the records leased now.
 
 local worker, ttl = ARGV[2], tonumber(ARGV[4])
 local request = RUN .. 'req:' .. worker .. ':' .. ARGV[3]
@@ -27,7 +27,7 @@ local room, new, votes = leasable(now, ARGV[5], ARGV[6])
 if room == 0 then
   return { 0, {} }
 end
-local leased, given = {}, { request, int(now + ttl) }
+local leased, granted = {}, { request, int(now + ttl) }
 -- Those that wait for the judge first: they are begun.
 local picked = {}
 local function pick(queue, most)
@@ -43,25 +43,26 @@ pick('q:ready', room - votes)
 for _, entry in ipairs(picked) do
   local id, queue = entry[1], entry[2]
   local doc = read(id)
+  local begun = doc and (doc.open or queue == 'q:judge')
   if not doc or doc.state ~= 'ready' then
-    -- An entry that an earlier fault left behind.
+    -- A stale entry.
     redis.call('ZREM', RUN .. queue, id)
-  elseif doc.open or new > 0 then
-    if not doc.open then
+  elseif begun or new > 0 then
+    if not begun then
       new = new - 1
     end
     local lease = ARGV[7 + #leased]
     local held = copy(doc)
-    give_lease(held, lease, worker, now, now + ttl)
+    grant_lease(held, lease, worker, now, now + ttl)
     held.open = '1'
     change(id, doc, held)
-    given[#given + 1] = lease
+    granted[#granted + 1] = lease
     leased[#leased + 1] = record(id, held)
   end
 end
 if #leased > 0 then
   redis.call('DEL', request)
-  redis.call('RPUSH', unpack(given))
+  redis.call('RPUSH', unpack(granted))
   redis.call('PEXPIRE', request, int(math.max(ttl, 1)))
 end
 return { 0, leased }

@@ -1,12 +1,12 @@
-//! Leasing over runs: each run is one atomic step, and `share` says how much each may give.
+//! Leasing over runs: each run is one atomic step, and `fair_share` says how many documents each may lease.
 
 use longhand_proto::{LeaseId, RunId};
 
+use super::RedisStore;
 use super::client::key;
-use super::raw::LeaseArgs;
 use super::record::{self, RawRecord};
-use super::{RedisStore, step};
-use crate::store::share::{Waiting, share};
+use super::scripts::{self, LeaseArgs};
+use crate::store::fair_share::{RunDemand, fair_share};
 use crate::store::{LeaseQuery, Record, Result};
 
 /// Most slots served in one call; a worker has tens.
@@ -30,12 +30,12 @@ impl RedisStore {
             })
             .collect();
         let found: Vec<u64> = self.client.commands(&asks).await?;
-        let looks: Vec<(&RunId, bool, bool)> =
+        let waiting: Vec<(&RunId, bool, bool)> =
             runs.iter().zip(found.chunks_exact(2)).map(|(run, found)| (run, found[0] > 0, found[1] > 0)).collect();
 
         // A repeated request is answered from the runs that served it first, before any run gives it more.
         let mut repeated = None;
-        for (run, _, _) in looks.iter().filter(|(_, served, _)| *served) {
+        for (run, _, _) in waiting.iter().filter(|(_, served, _)| *served) {
             let (known, records) = self.lease_in(run, query, 0).await?;
             if known {
                 repeated.get_or_insert_with(Vec::new).extend(records);
@@ -47,7 +47,7 @@ impl RedisStore {
         if slots == 0 {
             return Ok(Vec::new());
         }
-        let waiting: Vec<&RunId> = looks.iter().filter(|(_, _, waiting)| *waiting).map(|(run, _, _)| *run).collect();
+        let waiting: Vec<&RunId> = waiting.iter().filter(|(_, _, waiting)| *waiting).map(|(run, _, _)| *run).collect();
         match waiting.as_slice() {
             [] => Ok(Vec::new()),
             [run] => Ok(self.lease_in(run, query, slots).await?.1),
@@ -55,18 +55,18 @@ impl RedisStore {
         }
     }
 
-    /// What one run turns out not to have goes to the next.
+    /// Slots that a run turns out not to need go to the next.
     async fn lease_shared(&self, runs: &[&RunId], query: &LeaseQuery, slots: usize) -> Result<Vec<Record>> {
-        let mut looks = Vec::with_capacity(runs.len());
+        let mut demands = Vec::with_capacity(runs.len());
         for run in runs {
-            let mut call = self.client.step(&step::LOOK, run);
+            let mut call = self.client.step(&scripts::DEMAND, run);
             call.arg(&query.model).arg(&query.weights_hash);
             let (priority, leased, ready): (u32, u64, u64) = self.client.invoke(&call).await?;
-            looks.push(Waiting { priority, leased, ready });
+            demands.push(RunDemand { priority, leased, ready });
         }
         let mut leased = Vec::new();
         let mut spare = 0;
-        for (run, share) in runs.iter().zip(share(&looks, slots)).filter(|(_, share)| *share > 0) {
+        for (run, share) in runs.iter().zip(fair_share(&demands, slots)).filter(|(_, share)| *share > 0) {
             let records = self.lease_in(run, query, share + spare).await?.1;
             spare = (share + spare).saturating_sub(records.len());
             leased.extend(records);
@@ -74,15 +74,15 @@ impl RedisStore {
         Ok(leased)
     }
 
-    /// Leases of one run; says too whether the request was known.
+    /// Leases of one run, and whether the request was served before.
     async fn lease_in(&self, run: &RunId, query: &LeaseQuery, slots: usize) -> Result<(bool, Vec<Record>)> {
         let fresh: Vec<LeaseId> = (0..slots).map(|_| LeaseId::mint()).collect();
-        let mut call = self.client.step(&step::LEASE, run);
+        let mut call = self.client.step(&scripts::LEASE, run);
         call.arg(LeaseArgs { query, fresh: &fresh });
         let (known, raw): (bool, Vec<RawRecord>) = self.client.invoke(&call).await?;
         let records = record::records(run, raw)?;
         for grant in records.iter().filter_map(|record| record.lease.as_ref()) {
-            self.routes.learn(grant.id.as_bytes(), run);
+            self.run_cache.insert(grant.id.as_bytes(), run);
         }
         Ok((known, records))
     }

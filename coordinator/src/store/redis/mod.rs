@@ -5,38 +5,39 @@
 
 mod address;
 mod audit;
+mod audit_log;
 mod client;
+mod connection;
 mod error;
 mod lease;
-mod line;
-mod people;
-pub mod raw;
+mod options;
 mod record;
-mod routes;
-mod start;
-mod step;
+mod run_cache;
+pub mod scripts;
+mod server_check;
+mod workers;
 
 use async_trait::async_trait;
-use longhand_proto::task::{Checkpoint, WorkerStatus};
+use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
 use redis::{FromRedisValue, Value};
 
 use self::client::{Client, key};
-pub use self::client::{RedisOptions, RedisTls};
 use self::error::unreadable;
-use self::raw::CommitArgs;
-use self::record::{Envelope, RawRecord, RawSwept};
-use self::routes::Routes;
+pub use self::options::{RedisOptions, RedisTls};
+use self::record::{Fields, RawRecord, RawSwept};
+use self::run_cache::RunCache;
+use self::scripts::{CommitArgs, MAX_DELAY_MS, encode_checkpoint};
 use super::{
-    Action, Attempt, Audit, Commit, Committed, Counts, Filter, LAST_MS, LeaseQuery, Lookup, NewDocument, Page, Past,
-    Record, Renewal, Result, Run, Seen, Source, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, Terms,
-    check_commit, check_filter, check_swap,
+    Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, Envelope, Filter,
+    LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunPolicy, RunStore,
+    Source, Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
 };
 use crate::domain::state::State;
 
 /// ZSET of run ids by time of creation: the only key that spans runs.
 const RUNS: &str = "lh:runs";
-/// Limits of one step, so that none holds the server up: documents, and bytes of their bodies.
+/// Limits of one step, so that none blocks the server for long: documents, and bytes of their bodies.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -44,17 +45,17 @@ const BATCH_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub struct RedisStore {
     client: Client,
-    routes: Routes,
+    run_cache: RunCache,
 }
 
 impl RedisStore {
-    /// Connects and checks that the server will keep what it is given.
+    /// Connects, and checks that the server will not lose documents.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`], or [`StoreError::Refused`] with the remedy if the server is too old or would lose
     /// documents.
     pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
-        Ok(Self { client: Client::open(url, options).await?, routes: Routes::default() })
+        Ok(Self { client: Client::open(url, options).await?, run_cache: RunCache::default() })
     }
 
     /// Oldest first.
@@ -63,9 +64,9 @@ impl RedisStore {
         ids.into_iter().map(|id| id.parse().map_err(unreadable)).collect()
     }
 
-    /// The run that this lease was given in, if it is live or was committed as the last one of its document.
+    /// The run of this lease, if it is live or was committed as the last one of its document.
     async fn run_of_lease(&self, lease: LeaseId) -> Result<Option<RunId>> {
-        self.route(lease.as_bytes(), |run| {
+        self.find_run(lease.as_bytes(), |run| {
             let mut ask = redis::cmd("HEXISTS");
             ask.arg(key(run, "leases")).arg(lease.to_string());
             ask
@@ -74,7 +75,7 @@ impl RedisStore {
     }
 
     async fn run_of_document(&self, document: DocumentId) -> Result<Option<RunId>> {
-        self.route(document.as_bytes(), |run| {
+        self.find_run(document.as_bytes(), |run| {
             let mut ask = redis::cmd("EXISTS");
             ask.arg(key(run, &format!("d:{document}")));
             ask
@@ -89,20 +90,20 @@ impl RedisStore {
         }
     }
 
-    async fn route(&self, id: &[u8; 16], ask: impl Fn(&RunId) -> redis::Cmd) -> Result<Option<RunId>> {
-        if let Some(run) = self.routes.get(id) {
+    async fn find_run(&self, id: &[u8; 16], ask: impl Fn(&RunId) -> redis::Cmd) -> Result<Option<RunId>> {
+        if let Some(run) = self.run_cache.get(id) {
             return Ok(Some(run));
         }
         let mut runs = self.run_ids().await?;
         let asks: Vec<redis::Cmd> = runs.iter().map(ask).collect();
         let found: Vec<bool> = self.client.commands(&asks).await?;
-        let Some(place) = found.iter().position(|found| *found) else { return Ok(None) };
-        let run = runs.swap_remove(place);
-        self.routes.learn(id, &run);
+        let Some(index) = found.iter().position(|found| *found) else { return Ok(None) };
+        let run = runs.swap_remove(index);
+        self.run_cache.insert(id, &run);
         Ok(Some(run))
     }
 
-    /// What is kept of a document in a list of JSON.
+    /// The entries of a document's list of JSON.
     async fn entries<T: serde::de::DeserializeOwned>(&self, document: DocumentId, list: &str) -> Result<Vec<T>> {
         let run = self.run_of_document(document).await?.ok_or_else(|| StoreError::no_document(document))?;
         let mut ask = redis::cmd("LRANGE");
@@ -111,26 +112,18 @@ impl RedisStore {
         entries.iter().map(|json| serde_json::from_str(json).map_err(unreadable)).collect()
     }
 
-    /// Documents of one index; none without the run.
+    /// Documents of one index.
     async fn page(&self, run: &RunId, index: &str, after: Option<u64>, limit: u64) -> Result<Vec<Record>> {
         let bound = after.map_or_else(|| "-inf".to_owned(), |seq| format!("({seq}"));
-        let mut call = self.client.step(&step::LIST, run);
+        let mut call = self.client.step(&scripts::LIST, run);
         call.arg(index).arg(bound).arg(limit);
         let raw: Option<Vec<RawRecord>> = self.client.invoke(&call).await?;
         record::records(run, raw.ok_or_else(|| StoreError::no_run(run))?)
     }
 }
 
-/// Half of what Lua counts exactly, so that a time plus a delay stays exact.
-const MAX_DELAY_MS: u64 = LAST_MS / 2;
-
-fn encode(checkpoint: Option<&Checkpoint>) -> Result<String> {
-    let Some(checkpoint) = checkpoint else { return Ok(String::new()) };
-    serde_json::to_string(checkpoint).map_err(|error| StoreError::Other(format!("a checkpoint: {error}")))
-}
-
-/// How many of these one step takes: one at least.
-fn fits<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> usize {
+/// How many of these one step takes: at least one.
+fn batch_len<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> usize {
     let mut sum = 0;
     let fit = items.iter().take(BATCH).take_while(|item| {
         let first = sum == 0;
@@ -140,12 +133,12 @@ fn fits<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> usize {
     fit.count()
 }
 
-/// An answer of one word, or of a word and what it is about.
+/// A reply of one word, or of a word and a value.
 fn optional<T: FromRedisValue>(answer: Vec<Value>) -> Result<(String, Option<T>)> {
     let mut parts = answer.into_iter();
-    let word = parts.next().ok_or_else(|| unreadable("an empty answer"))?;
-    let about = parts.next().map(T::from_redis_value).transpose().map_err(unreadable)?;
-    Ok((String::from_redis_value(word).map_err(unreadable)?, about))
+    let word = parts.next().ok_or_else(|| unreadable("an empty reply"))?;
+    let value = parts.next().map(T::from_redis_value).transpose().map_err(unreadable)?;
+    Ok((String::from_redis_value(word).map_err(unreadable)?, value))
 }
 
 /// The index that a filter selects.
@@ -154,7 +147,7 @@ fn index(filter: &Filter) -> Option<String> {
         (None, _) => Some("all".to_owned()),
         (Some(state), None) => Some(format!("s:{}", state.as_str())),
         (Some(state), Some(reason)) if state.is_terminal() => Some(format!("r:{}:{reason}", state.as_str())),
-        // Documents that go on have no reason.
+        // Unfinished documents have no reason.
         (Some(state), Some("")) => Some(format!("s:{}", state.as_str())),
         (Some(_), Some(_)) => None,
     }
@@ -171,8 +164,8 @@ impl Source for RedisStore {
     }
 
     async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
-        check_filter(filter)?;
-        // No index holds what cannot be; the run must exist all the same.
+        filter.check()?;
+        // No index for a filter that matches nothing; the run must exist all the same.
         let index = index(filter).unwrap_or_else(|| "none".to_owned());
         // One more than asked for, to know whether there is a next page.
         let limit = limit.max(1);
@@ -194,7 +187,7 @@ impl Source for RedisStore {
         let mut rest = documents;
         loop {
             let (batch, after) = rest.split_at(rest.len().min(BATCH));
-            let mut call = self.client.step(&step::MARK_FLUSHED, run);
+            let mut call = self.client.step(&scripts::MARK_FLUSHED, run);
             for document in batch {
                 call.arg(document.to_string());
             }
@@ -211,48 +204,59 @@ impl Source for RedisStore {
 }
 
 #[async_trait]
-impl Store for RedisStore {
+impl RunStore for RedisStore {
     async fn create_run(&self, run: &Run) -> Result<Run> {
         // Listed first: a run that is listed and does not exist is passed over, one that exists unlisted would be lost.
         let mut list = redis::cmd("ZADD");
         list.arg(RUNS).arg("NX").arg(run.created_ms).arg(run.id.as_str());
         self.client.command::<()>(&list).await?;
-        let mut call = self.client.step(&step::CREATE_RUN, &run.id);
-        let Terms { priority, model, judge, max_open } = &run.terms;
+        let mut call = self.client.step(&scripts::CREATE_RUN, &run.id);
+        let RunPolicy { priority, model, judge, max_open } = &run.policy;
         call.arg("recipe").arg(&run.recipe).arg("recipe_hash").arg(&run.recipe_hash).arg("seed").arg(run.seed);
         call.arg("created_ms").arg(run.created_ms).arg("priority").arg(priority);
         call.arg("model").arg(model).arg("judge").arg(judge).arg("max_open").arg(max_open);
         if run.paused {
             call.arg("paused").arg(1);
         }
-        let envelope: Envelope = self.client.invoke(&call).await?;
-        record::run(&run.id, envelope)?.ok_or_else(|| StoreError::no_run(&run.id))
-    }
-
-    async fn pause(&self, run: &RunId, paused: bool) -> Result<Run> {
-        let mut call = self.client.step(&step::PAUSE, run);
-        call.arg(u8::from(paused));
-        record::run(run, self.client.invoke(&call).await?)?.ok_or_else(|| StoreError::no_run(run))
+        let fields: Fields = self.client.invoke(&call).await?;
+        record::run(&run.id, fields)?.ok_or_else(|| StoreError::no_run(&run.id))
     }
 
     async fn runs(&self) -> Result<Vec<Run>> {
         let ids = self.run_ids().await?;
         let asks: Vec<redis::Cmd> = ids.iter().map(|id| redis::Cmd::hgetall(key(id, "run"))).collect();
-        let found: Vec<Envelope> = self.client.commands(&asks).await?;
-        ids.iter().zip(found).filter_map(|(id, envelope)| record::run(id, envelope).transpose()).collect()
+        let found: Vec<Fields> = self.client.commands(&asks).await?;
+        ids.iter().zip(found).filter_map(|(id, fields)| record::run(id, fields).transpose()).collect()
     }
 
+    async fn pause(&self, run: &RunId, paused: bool) -> Result<Run> {
+        let mut call = self.client.step(&scripts::PAUSE, run);
+        call.arg(u8::from(paused));
+        record::run(run, self.client.invoke(&call).await?)?.ok_or_else(|| StoreError::no_run(run))
+    }
+
+    async fn counts(&self, run: &RunId) -> Result<Counts> {
+        let mut call = self.client.step(&scripts::COUNTS, run);
+        call.arg(State::ALL.map(State::as_str).as_slice());
+        let found: Option<Vec<u64>> = self.client.invoke(&call).await?;
+        let mut counts = Counts::default();
+        for (state, count) in State::ALL.into_iter().zip(found.ok_or_else(|| StoreError::no_run(run))?) {
+            *counts.of_mut(state) = count;
+        }
+        Ok(counts)
+    }
+}
+
+#[async_trait]
+impl DocumentStore for RedisStore {
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted> {
         let mut submitted = Submitted::default();
         let mut rest = documents;
         loop {
-            let (batch, after) = rest.split_at(fits(rest, |document| document.body.len()));
-            let mut call = self.client.step(&step::SUBMIT, run);
+            let (batch, after) = rest.split_at(batch_len(rest, |document| document.body.len()));
+            let mut call = self.client.step(&scripts::SUBMIT, run);
             for document in batch {
-                let (state, reason) = match &document.failed {
-                    Some(reason) => (State::Failed, reason.as_str()),
-                    None => (State::Ready, ""),
-                };
+                let Envelope { state, reason, .. } = Envelope::new(document.failed.as_deref());
                 call.arg(document.id.to_string()).arg(state.as_str()).arg(reason).arg(&document.body);
             }
             let inserted: Option<u64> = self.client.invoke(&call).await?;
@@ -266,6 +270,42 @@ impl Store for RedisStore {
         }
     }
 
+    async fn get(&self, document: DocumentId) -> Result<Option<Record>> {
+        let Some(run) = self.run_of_document(document).await? else { return Ok(None) };
+        let mut call = self.client.step(&scripts::GET, &run);
+        call.arg(document.to_string());
+        let raw: Option<RawRecord> = self.client.invoke(&call).await?;
+        raw.map(|raw| record::record(&run, raw)).transpose()
+    }
+
+    async fn swap(&self, swap: &CompareAndSwap) -> Result<Swapped> {
+        swap.check()?;
+        let missing = || StoreError::no_document(swap.document);
+        let run = self.run_of_document(swap.document).await?.ok_or_else(missing)?;
+        let mut call = self.client.step(&scripts::SWAP, &run);
+        call.arg(swap.document.to_string()).arg(swap.version).arg(swap.state.as_str()).arg(swap.stored_reason());
+        call.arg(u8::from(swap.body.is_some())).arg(swap.body.as_deref().unwrap_or_default());
+        call.arg(LeaseId::from_bytes(swap.fingerprint()).to_string()).arg(u8::from(swap.judge));
+        let outcome: String = self.client.invoke(&call).await?;
+        match outcome.as_str() {
+            "done" => Ok(Swapped::Done),
+            "changed" => Ok(Swapped::Changed),
+            "missing" => Err(missing()),
+            other => Err(unreadable(other)),
+        }
+    }
+
+    async fn history(&self, document: DocumentId) -> Result<Vec<Revision>> {
+        self.entries(document, "h").await
+    }
+
+    async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
+        self.page(run, "q:changes", Some(after), u64::from(limit)).await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for RedisStore {
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
         self.lease_over_runs(query).await
     }
@@ -275,15 +315,15 @@ impl Store for RedisStore {
         let mut routed = Vec::new();
         for renewal in renewals {
             match self.run_of_lease(renewal.lease).await? {
-                Some(run) => routed.push((run, renewal, encode(renewal.checkpoint.as_ref())?)),
+                Some(run) => routed.push((run, renewal, encode_checkpoint(renewal.checkpoint.as_ref())?)),
                 None => lost.push(renewal.lease),
             }
         }
         routed.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         for mut rest in routed.chunk_by(|(a, ..), (b, ..)| a == b) {
             while let Some((run, ..)) = rest.first() {
-                let (batch, after) = rest.split_at(fits(rest, |(_, _, checkpoint)| checkpoint.len()));
-                let mut call = self.client.step(&step::RENEW, run);
+                let (batch, after) = rest.split_at(batch_len(rest, |(_, _, checkpoint)| checkpoint.len()));
+                let mut call = self.client.step(&scripts::RENEW, run);
                 call.arg(ttl_ms.min(MAX_DELAY_MS));
                 for (_, renewal, checkpoint) in batch {
                     call.arg(renewal.lease.to_string()).arg(renewal.progress).arg(checkpoint);
@@ -300,7 +340,7 @@ impl Store for RedisStore {
 
     async fn lookup(&self, lease: LeaseId) -> Result<Lookup> {
         let Some(run) = self.run_of_lease(lease).await? else { return Ok(Lookup::Stale) };
-        let mut call = self.client.step(&step::LOOKUP, &run);
+        let mut call = self.client.step(&scripts::LOOKUP, &run);
         call.arg(lease.to_string());
         let (meaning, raw): (String, Option<RawRecord>) = optional(self.client.invoke(&call).await?)?;
         let record = raw.map(|raw| record::record(&run, raw)).transpose()?.map(Box::new);
@@ -313,14 +353,14 @@ impl Store for RedisStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed> {
-        check_commit(commit)?;
+        commit.check()?;
         let Some(run) = self.run_of_lease(commit.lease).await? else { return Ok(Committed::Stale) };
-        let mut call = self.client.step(&step::COMMIT, &run);
+        let mut call = self.client.step(&scripts::COMMIT, &run);
         call.arg(CommitArgs::of(commit)?);
-        let (outcome, envelope): (String, Option<Envelope>) = optional(self.client.invoke(&call).await?)?;
-        let grant = envelope.map(|envelope| envelope.grant()).transpose()?.flatten();
+        let (outcome, fields): (String, Option<Fields>) = optional(self.client.invoke(&call).await?)?;
+        let grant = fields.map(|fields| fields.grant()).transpose()?.flatten();
         if let Some(grant) = &grant {
-            self.routes.learn(grant.id.as_bytes(), &run);
+            self.run_cache.insert(grant.id.as_bytes(), &run);
         }
         match outcome.as_str() {
             "done" => Ok(Committed::Done(grant)),
@@ -340,7 +380,7 @@ impl Store for RedisStore {
             if room == 0 {
                 break;
             }
-            let mut call = self.client.step(&step::SWEEP, run);
+            let mut call = self.client.step(&scripts::SWEEP, run);
             call.arg(limits.max_losses).arg(limits.no_progress_ms.min(MAX_DELAY_MS)).arg(room);
             let raw: Vec<RawSwept> = self.client.invoke(&call).await?;
             for raw in raw {
@@ -349,76 +389,41 @@ impl Store for RedisStore {
         }
         Ok(swept)
     }
+}
 
-    async fn swap(&self, swap: &Swap) -> Result<Swapped> {
-        check_swap(swap)?;
-        let missing = || StoreError::no_document(swap.document);
-        let run = self.run_of_document(swap.document).await?.ok_or_else(missing)?;
-        let mut call = self.client.step(&step::SWAP, &run);
-        call.arg(swap.document.to_string()).arg(swap.version).arg(swap.state.as_str()).arg(swap.kept_reason());
-        call.arg(u8::from(swap.body.is_some())).arg(swap.body.as_deref().unwrap_or_default());
-        call.arg(LeaseId::from_bytes(swap.fingerprint()).to_string()).arg(u8::from(swap.judge));
-        let outcome: String = self.client.invoke(&call).await?;
-        match outcome.as_str() {
-            "done" => Ok(Swapped::Done),
-            "changed" => Ok(Swapped::Changed),
-            "missing" => Err(missing()),
-            other => Err(unreadable(other)),
-        }
+#[async_trait]
+impl WorkerStore for RedisStore {
+    async fn heartbeat(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
+        workers::heartbeat(&self.client, worker, report).await
     }
 
-    async fn get(&self, document: DocumentId) -> Result<Option<Record>> {
-        let Some(run) = self.run_of_document(document).await? else { return Ok(None) };
-        let mut call = self.client.step(&step::GET, &run);
-        call.arg(document.to_string());
-        let raw: Option<RawRecord> = self.client.invoke(&call).await?;
-        raw.map(|raw| record::record(&run, raw)).transpose()
-    }
-
-    async fn history(&self, document: DocumentId) -> Result<Vec<Past>> {
-        self.entries(document, "h").await
-    }
-
-    async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
-        self.page(run, "q:changes", Some(after), u64::from(limit)).await
-    }
-
-    async fn counts(&self, run: &RunId) -> Result<Counts> {
-        let mut call = self.client.step(&step::COUNTS, run);
-        call.arg(State::ALL.map(State::as_str).as_slice());
-        let found: Option<Vec<u64>> = self.client.invoke(&call).await?;
-        let mut counts = Counts::default();
-        for (state, count) in State::ALL.into_iter().zip(found.ok_or_else(|| StoreError::no_run(run))?) {
-            *counts.of_mut(state) = count;
-        }
-        Ok(counts)
-    }
-
-    async fn report(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
-        people::report(&self.client, worker, report).await
-    }
-
-    async fn workers(&self) -> Result<Vec<Seen>> {
-        people::workers(&self.client).await
+    async fn workers(&self) -> Result<Vec<WorkerRecord>> {
+        workers::workers(&self.client).await
     }
 
     async fn drain(&self, worker: &WorkerId) -> Result<()> {
-        match people::drain(&self.client, worker).await? {
+        match workers::drain(&self.client, worker).await? {
             true => Ok(()),
             false => Err(StoreError::no_worker(worker)),
         }
     }
+}
 
-    async fn record(&self, run: Option<&RunId>, action: &Action) -> Result<()> {
+#[async_trait]
+impl AuditLog for RedisStore {
+    async fn append_audit(&self, run: Option<&RunId>, action: &Action) -> Result<()> {
         self.expect_run(run).await?;
-        people::record(&self.client, run, action).await
+        audit_log::append(&self.client, run, action).await
     }
 
-    async fn actions(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<Action>> {
+    async fn audit_log(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<Action>> {
         self.expect_run(run).await?;
-        people::actions(&self.client, run, limit).await
+        audit_log::entries(&self.client, run, limit).await
     }
+}
 
+#[async_trait]
+impl Store for RedisStore {
     async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit> {
         if self.run(run).await?.is_none() {
             return Err(StoreError::no_run(run));

@@ -1,4 +1,4 @@
--- Pauses a run or lets it go on.
+-- Pauses or resumes a run.
 -- ARGV: clock offset, 1 to pause
 -- Returns the run's hash as it is now, empty without the run.
 

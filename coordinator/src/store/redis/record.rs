@@ -7,19 +7,19 @@ use longhand_proto::{DocumentId, RunId};
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::error::unreadable;
-use crate::store::{Counters, Grant, Record, Result, Run, Swept, Terms};
+use crate::store::{Counters, LeaseGrant, Record, Result, Run, RunPolicy, Swept};
 
-/// A document's HASH; a field that is false, empty or 0 is absent.
+/// The fields of a document's or a run's HASH; one that is false, empty or 0 is absent.
 #[derive(Debug)]
-pub(super) struct Envelope(HashMap<String, String>);
+pub(super) struct Fields(HashMap<String, String>);
 
-impl FromRedisValue for Envelope {
+impl FromRedisValue for Fields {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         HashMap::from_redis_value(value).map(Self)
     }
 }
 
-impl Envelope {
+impl Fields {
     fn number<T: FromStr<Err: std::fmt::Display> + Default>(&self, field: &str) -> Result<T> {
         match self.0.get(field) {
             None => Ok(T::default()),
@@ -33,11 +33,11 @@ impl Envelope {
     }
 
     /// The live lease.
-    pub(super) fn grant(&self) -> Result<Option<Grant>> {
+    pub(super) fn grant(&self) -> Result<Option<LeaseGrant>> {
         if !self.0.contains_key("lease") {
             return Ok(None);
         }
-        Ok(Some(Grant {
+        Ok(Some(LeaseGrant {
             id: self.word("lease")?,
             worker: self.word("worker")?,
             granted_ms: self.number("granted_ms")?,
@@ -48,32 +48,32 @@ impl Envelope {
     }
 }
 
-/// Id, envelope, body, checkpoint: what `record` in `document.lua` makes.
-pub(super) type RawRecord = (String, Envelope, Option<String>, Option<String>);
+/// Id, envelope, body, checkpoint: what `record` in `document.lua` returns.
+pub(super) type RawRecord = (String, Fields, Option<String>, Option<String>);
 
-pub(super) fn record(run: &RunId, (id, envelope, body, checkpoint): RawRecord) -> Result<Record> {
-    let lost = |what| unreadable(format_args!("document {id} has no {what}"));
+pub(super) fn record(run: &RunId, (id, fields, body, checkpoint): RawRecord) -> Result<Record> {
+    let missing = |what| unreadable(format_args!("document {id} has no {what}"));
     Ok(Record {
         id: document_id(&id)?,
         run: run.clone(),
-        state: envelope.word("state")?,
-        reason: envelope.0.get("reason").cloned().unwrap_or_default(),
-        version: envelope.number("version")?,
-        seq: envelope.number("seq")?,
-        mark: envelope.number("mark")?,
-        changed_ms: envelope.number("changed_ms")?,
-        open: envelope.0.contains_key("open"),
-        judge: envelope.0.contains_key("judge"),
-        due_ms: envelope.number("due_ms")?,
+        state: fields.word("state")?,
+        reason: fields.0.get("reason").cloned().unwrap_or_default(),
+        version: fields.number("version")?,
+        seq: fields.number("seq")?,
+        change_seq: fields.number("mark")?,
+        changed_ms: fields.number("changed_ms")?,
+        open: fields.0.contains_key("open"),
+        judge: fields.0.contains_key("judge"),
+        due_ms: fields.number("due_ms")?,
         counters: Counters {
-            errors: envelope.number("errors")?,
-            losses: envelope.number("losses")?,
-            releases: envelope.number("releases")?,
+            errors: fields.number("errors")?,
+            losses: fields.number("losses")?,
+            releases: fields.number("releases")?,
         },
-        lease: envelope.grant()?,
+        lease: fields.grant()?,
         checkpoint: checkpoint.map(|json| serde_json::from_str(&json)).transpose().map_err(unreadable)?,
-        flushed: envelope.0.contains_key("flushed"),
-        body: body.ok_or_else(|| lost("body"))?,
+        flushed: fields.0.contains_key("flushed"),
+        body: body.ok_or_else(|| missing("body"))?,
     })
 }
 
@@ -82,7 +82,7 @@ pub(super) fn records(run: &RunId, raw: Vec<RawRecord>) -> Result<Vec<Record>> {
 }
 
 /// Document id, state after, envelope before: what `sweep.lua` returns of each.
-pub(super) type RawSwept = (String, String, Envelope);
+pub(super) type RawSwept = (String, String, Fields);
 
 pub(super) fn swept(run: &RunId, (id, state, before): RawSwept) -> Result<Swept> {
     Ok(Swept {
@@ -98,22 +98,22 @@ pub(super) fn document_id(text: &str) -> Result<DocumentId> {
 }
 
 /// The run's HASH; none if it is empty.
-pub(super) fn run(id: &RunId, envelope: Envelope) -> Result<Option<Run>> {
-    if envelope.0.is_empty() {
+pub(super) fn run(id: &RunId, fields: Fields) -> Result<Option<Run>> {
+    if fields.0.is_empty() {
         return Ok(None);
     }
     Ok(Some(Run {
         id: id.clone(),
-        recipe: envelope.word("recipe")?,
-        recipe_hash: envelope.word("recipe_hash")?,
-        seed: envelope.number("seed")?,
-        created_ms: envelope.number("created_ms")?,
-        terms: Terms {
-            priority: envelope.number("priority")?,
-            model: envelope.word("model")?,
-            judge: envelope.0.get("judge").cloned().unwrap_or_default(),
-            max_open: envelope.number("max_open")?,
+        recipe: fields.word("recipe")?,
+        recipe_hash: fields.word("recipe_hash")?,
+        seed: fields.number("seed")?,
+        created_ms: fields.number("created_ms")?,
+        policy: RunPolicy {
+            priority: fields.number("priority")?,
+            model: fields.word("model")?,
+            judge: fields.0.get("judge").cloned().unwrap_or_default(),
+            max_open: fields.number("max_open")?,
         },
-        paused: envelope.0.contains_key("paused"),
+        paused: fields.0.contains_key("paused"),
     }))
 }

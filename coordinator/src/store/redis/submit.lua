@@ -15,7 +15,7 @@ for i = 2, #ARGV, 4 do
     if reason ~= '' then
       doc.reason = reason
     end
-    mark(doc, now)
+    set_change_seq(doc, now)
     redis.call('SET', RUN .. 'b:' .. id, body)
     write(id, {}, doc)
     inserted = inserted + 1

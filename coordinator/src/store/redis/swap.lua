@@ -1,4 +1,4 @@
--- Puts a document to another state by hand, if it still has the version that was looked at.
+-- Puts a document to another state, if it still has the version that was read.
 -- ARGV: clock offset, document id, version, state, reason, 1 if there is a body, body, fingerprint of these,
 --       1 if it is for the judge
 -- Returns 'done', 'changed', or 'missing'.
@@ -18,8 +18,8 @@ if doc.lease then
   end_lease(id, put, clock(), 'released', '{"revoked":"' .. state .. '"}')
 end
 if TERMINAL[doc.state] and not TERMINAL[state] then
-  local past = { version = version, state = doc.state, reason = doc.reason or '', body = redis.call('GET', RUN .. 'b:' .. id) }
-  redis.call('RPUSH', RUN .. 'h:' .. id, cjson.encode(past))
+  local revision = { version = version, state = doc.state, reason = doc.reason or '', body = redis.call('GET', RUN .. 'b:' .. id) }
+  redis.call('RPUSH', RUN .. 'h:' .. id, cjson.encode(revision))
 end
 if ARGV[6] == '1' then
   redis.call('SET', RUN .. 'b:' .. id, ARGV[7])

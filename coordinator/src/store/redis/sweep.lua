@@ -1,4 +1,4 @@
--- Takes away leases that ran out or make no progress. What the indexes say is checked again in the documents.
+-- Takes away leases that expired or make no progress. What the indexes say is checked again in the documents.
 -- ARGV: clock offset, losses after which a document fails, longest time without progress, most documents to touch
 -- Returns for each lease taken away: document id, state after, envelope before.
 

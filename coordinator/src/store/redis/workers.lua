@@ -1,6 +1,6 @@
--- All workers that are not forgotten.
--- ARGV: clock offset, time after which one is forgotten
--- Returns of each: id, report, when it spoke, 1 if it is asked to drain.
+-- All workers with a heartbeat within the time to live.
+-- ARGV: clock offset, time after which a worker without heartbeat is removed
+-- Returns of each: id, report, time of the heartbeat, 1 if it is asked to drain.
 
 local found = {}
 local seen = redis.call('ZRANGEBYSCORE', RUN .. 'seen', int(clock() - ARGV[2]), '+inf', 'WITHSCORES')

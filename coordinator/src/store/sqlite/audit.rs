@@ -1,10 +1,10 @@
-//! Compares what SQLite does not guard by itself: the tally, and the moves of the state machine.
+//! Compares what SQLite does not guard by itself: the counts by state, and which columns may be set together.
 
 use longhand_proto::RunId;
 use rusqlite::{Result, Transaction};
 
-use super::document::counts;
 use super::row::{self, Bytes};
+use super::run::counts;
 use crate::domain::state::State;
 use crate::store::{Audit, Counts};
 
@@ -24,7 +24,7 @@ pub(super) fn audit(tx: &Transaction<'_>, run: i64, name: &RunId, repair: bool) 
         if counted == found {
             continue;
         }
-        audit.mismatches.push(format!("run {name}: {counted} documents counted as {}, {found} are", state.as_str()));
+        audit.mismatches.push(format!("run {name}: counted {counted} {} documents, found {found}", state.as_str()));
         if repair {
             tx.execute("DELETE FROM tally WHERE run = ?1 AND state = ?2", (run, state.as_str()))?;
             tx.execute(
@@ -35,7 +35,7 @@ pub(super) fn audit(tx: &Transaction<'_>, run: i64, name: &RunId, repair: bool) 
         }
     }
 
-    // No index of the file's own may miss a row; what it says is one sentence a fault.
+    // SQLite's own indexes: it names each fault in a line.
     let mut broken = false;
     let mut check = tx.prepare("PRAGMA integrity_check")?;
     for line in check.query_map([], |row| row.get::<_, String>(0))? {
@@ -59,7 +59,7 @@ pub(super) fn audit(tx: &Transaction<'_>, run: i64, name: &RunId, repair: bool) 
     while let Some(row) = rows.next()? {
         let id: longhand_proto::DocumentId = row.get::<_, Bytes>(0)?.into();
         let (state, leased, flushed): (String, bool, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
-        audit.mismatches.push(format!("document {id} is {state}, has a lease: {leased}, is flushed: {flushed}"));
+        audit.mismatches.push(format!("document {id}: state {state} with lease = {leased}, flushed = {flushed}"));
     }
     Ok(audit)
 }

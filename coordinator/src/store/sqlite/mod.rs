@@ -1,12 +1,14 @@
 //! The embedded store: one SQLite file, every call one transaction, every write durable when the call returns.
 
 mod audit;
+mod audit_log;
 mod document;
 mod error;
 mod lease;
-mod people;
 mod row;
+mod run;
 mod schema;
+mod workers;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,12 +21,12 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Mutex;
 
 use super::{
-    Action, Attempt, Audit, Commit, Committed, Counts, Filter, LeaseQuery, Lookup, NewDocument, Page, Past, Record,
-    Renewal, Result, Run, Seen, Source, Store, StoreError, Submitted, Swap, Swapped, SweepLimits, Swept, check_commit,
-    check_filter, check_swap,
+    Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, Filter, LeaseQuery,
+    LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunStore, Source, Store, StoreError,
+    Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
 };
 
-/// Unix milliseconds, from wherever the opener of a store says.
+/// Returns Unix milliseconds: given by the caller that opens a store.
 type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Documents in one SQLite file, or in memory.
@@ -54,22 +56,22 @@ impl SqliteStore {
     /// Opens or creates the file at `path`. `clock` gives Unix milliseconds.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the file is none of ours, damaged, or of a newer build; [`StoreError::Full`] without
+    /// [`StoreError::Refused`] if the file is not a database of this program, damaged, or of a newer build; [`StoreError::Full`] without
     /// room to create it.
     pub fn open(path: &Path, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
         let connection = schema::open(path)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), path: Some(path.to_owned()), clock: Arc::new(clock) })
     }
 
-    /// A store that ends with its last clone.
+    /// A store that is dropped with its last clone.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// SQLite could not be initialised.
     pub fn in_memory(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
         Ok(Self { connection: Arc::new(Mutex::new(schema::in_memory()?)), path: None, clock: Arc::new(clock) })
     }
 
-    /// Runs `step` as one transaction. It goes to its end even if the caller stops waiting.
+    /// Runs `step` as one transaction. It runs to its end even if the caller is cancelled.
     async fn call<T, F>(&self, access: Access, step: F) -> Result<T>
     where
         T: Send + 'static,
@@ -81,7 +83,7 @@ impl SqliteStore {
             None => transact(&mut connection, Path::new(":memory:"), access, &clock, step),
             Some(path) => tokio::task::spawn_blocking(move || transact(&mut connection, &path, access, &clock, step))
                 .await
-                .map_err(|error| StoreError::Other(format!("a step of the store did not end: {error}")))?,
+                .map_err(|error| StoreError::Other(format!("a store transaction did not finish: {error}")))?,
         }
     }
 
@@ -147,7 +149,7 @@ fn transact<T>(
 
 /// The run's key.
 fn key(tx: &Transaction<'_>, run: &RunId) -> Result<i64, Failed> {
-    Ok(document::key(tx, run)?.ok_or_else(|| StoreError::no_run(run))?)
+    Ok(run::key(tx, run)?.ok_or_else(|| StoreError::no_run(run))?)
 }
 
 /// The same, and 0 for what belongs to no run.
@@ -159,7 +161,7 @@ fn key_or_none(tx: &Transaction<'_>, run: Option<&RunId>) -> Result<i64, Failed>
 impl Source for SqliteStore {
     async fn run(&self, id: &RunId) -> Result<Option<Run>> {
         let id = id.clone();
-        self.read(move |tx| Ok(document::run(tx, &id)?)).await
+        self.read(move |tx| Ok(run::run(tx, &id)?)).await
     }
 
     async fn attempts(&self, document: DocumentId) -> Result<Vec<Attempt>> {
@@ -168,7 +170,7 @@ impl Source for SqliteStore {
     }
 
     async fn list(&self, run: &RunId, filter: &Filter, after: Option<u64>, limit: u32) -> Result<Page> {
-        check_filter(filter)?;
+        filter.check()?;
         let (run, filter) = (run.clone(), filter.clone());
         self.read(move |tx| Ok(document::list(tx, key(tx, &run)?, &filter, after, limit)?)).await
     }
@@ -185,26 +187,61 @@ impl Source for SqliteStore {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl RunStore for SqliteStore {
     async fn create_run(&self, run: &Run) -> Result<Run> {
         let run = run.clone();
-        self.write(move |tx, _| Ok(document::create_run(tx, &run)?)).await
+        self.write(move |tx, _| Ok(run::create_run(tx, &run)?)).await
+    }
+
+    async fn runs(&self) -> Result<Vec<Run>> {
+        self.read(|tx| Ok(run::runs(tx)?)).await
     }
 
     async fn pause(&self, run: &RunId, paused: bool) -> Result<Run> {
         let run = run.clone();
-        self.write(move |tx, _| Ok(document::pause(tx, &run, paused)?.ok_or_else(|| StoreError::no_run(&run))?)).await
+        self.write(move |tx, _| Ok(run::pause(tx, &run, paused)?.ok_or_else(|| StoreError::no_run(&run))?)).await
     }
 
-    async fn runs(&self) -> Result<Vec<Run>> {
-        self.read(|tx| Ok(document::runs(tx)?)).await
+    async fn counts(&self, run: &RunId) -> Result<Counts> {
+        let run = run.clone();
+        self.read(move |tx| Ok(run::counts(tx, key(tx, &run)?)?)).await
     }
+}
 
+#[async_trait]
+impl DocumentStore for SqliteStore {
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted> {
         let (run, documents) = (run.clone(), documents.to_vec());
         self.write(move |tx, now| Ok(document::submit(tx, key(tx, &run)?, &documents, now)?)).await
     }
 
+    async fn get(&self, document: DocumentId) -> Result<Option<Record>> {
+        self.read(move |tx| Ok(document::get(tx, document)?)).await
+    }
+
+    async fn swap(&self, swap: &CompareAndSwap) -> Result<Swapped> {
+        swap.check()?;
+        let swap = swap.clone();
+        self.write(move |tx, now| {
+            let swapped = document::swap(tx, &swap, now)?;
+            Ok(swapped.ok_or_else(|| StoreError::no_document(swap.document))?)
+        })
+        .await
+    }
+
+    async fn history(&self, document: DocumentId) -> Result<Vec<Revision>> {
+        self.read(move |tx| Ok(document::history(tx, document)?.ok_or_else(|| StoreError::no_document(document))?))
+            .await
+    }
+
+    async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
+        let run = run.clone();
+        self.read(move |tx| Ok(document::changed(tx, key(tx, &run)?, after, limit)?)).await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for SqliteStore {
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
         let query = query.clone();
         self.write(move |tx, now| Ok(lease::lease(tx, &query, now)?)).await
@@ -220,7 +257,7 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed> {
-        check_commit(commit)?;
+        commit.check()?;
         let commit = commit.clone();
         self.write(move |tx, now| Ok(lease::commit(tx, &commit, now)?)).await
     }
@@ -229,64 +266,44 @@ impl Store for SqliteStore {
         let limits = *limits;
         self.write(move |tx, now| Ok(lease::sweep(tx, &limits, now)?)).await
     }
+}
 
-    async fn swap(&self, swap: &Swap) -> Result<Swapped> {
-        check_swap(swap)?;
-        let swap = swap.clone();
-        self.write(move |tx, now| {
-            let swapped = document::swap(tx, &swap, now)?;
-            Ok(swapped.ok_or_else(|| StoreError::no_document(swap.document))?)
-        })
-        .await
-    }
-
-    async fn get(&self, document: DocumentId) -> Result<Option<Record>> {
-        self.read(move |tx| Ok(document::get(tx, document)?)).await
-    }
-
-    async fn history(&self, document: DocumentId) -> Result<Vec<Past>> {
-        self.read(move |tx| Ok(document::history(tx, document)?.ok_or_else(|| StoreError::no_document(document))?))
-            .await
-    }
-
-    async fn changed(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
-        let run = run.clone();
-        self.read(move |tx| Ok(document::changed(tx, key(tx, &run)?, after, limit)?)).await
-    }
-
-    async fn counts(&self, run: &RunId) -> Result<Counts> {
-        let run = run.clone();
-        self.read(move |tx| Ok(document::counts(tx, key(tx, &run)?)?)).await
-    }
-
-    async fn report(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
+#[async_trait]
+impl WorkerStore for SqliteStore {
+    async fn heartbeat(&self, worker: &WorkerId, report: &WorkerStatus) -> Result<bool> {
         let (worker, report) = (worker.clone(), report.clone());
-        self.write(move |tx, now| Ok(people::report(tx, &worker, &report, now)?)).await
+        self.write(move |tx, now| Ok(workers::heartbeat(tx, &worker, &report, now)?)).await
     }
 
-    async fn workers(&self) -> Result<Vec<Seen>> {
-        self.call(Access::Read, move |tx, now| Ok(people::workers(tx, now)?)).await
+    async fn workers(&self) -> Result<Vec<WorkerRecord>> {
+        self.call(Access::Read, move |tx, now| Ok(workers::workers(tx, now)?)).await
     }
 
     async fn drain(&self, worker: &WorkerId) -> Result<()> {
         let worker = worker.clone();
-        self.write(move |tx, now| match people::drain(tx, &worker, now)? {
+        self.write(move |tx, now| match workers::drain(tx, &worker, now)? {
             true => Ok(()),
             false => Err(StoreError::no_worker(&worker).into()),
         })
         .await
     }
+}
 
-    async fn record(&self, run: Option<&RunId>, action: &Action) -> Result<()> {
+#[async_trait]
+impl AuditLog for SqliteStore {
+    async fn append_audit(&self, run: Option<&RunId>, action: &Action) -> Result<()> {
         let (run, action) = (run.cloned(), action.clone());
-        self.write(move |tx, _| Ok(people::record(tx, key_or_none(tx, run.as_ref())?, &action)?)).await
+        self.write(move |tx, _| Ok(audit_log::append(tx, key_or_none(tx, run.as_ref())?, &action)?)).await
     }
 
-    async fn actions(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<Action>> {
+    async fn audit_log(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<Action>> {
         let run = run.cloned();
-        self.read(move |tx| Ok(people::actions(tx, key_or_none(tx, run.as_ref())?, limit)?)).await
+        self.read(move |tx| Ok(audit_log::entries(tx, key_or_none(tx, run.as_ref())?, limit)?)).await
     }
+}
 
+#[async_trait]
+impl Store for SqliteStore {
     async fn audit(&self, run: &RunId, repair: bool) -> Result<Audit> {
         let run = run.clone();
         self.write(move |tx, _| Ok(audit::audit(tx, key(tx, &run)?, &run, repair)?)).await
@@ -310,7 +327,7 @@ mod tests {
             recipe_hash: String::new(),
             seed: 0,
             created_ms: 1,
-            terms: crate::store::Terms::default(),
+            policy: crate::store::RunPolicy::default(),
             paused: false,
         }
     }

@@ -1,55 +1,59 @@
-//! A document's row: read into a [`Record`], changed there, written back.
+//! A document's row: its columns read into an [`Envelope`], and what a transition changes written back.
 
 use longhand_proto::task::Checkpoint;
-use longhand_proto::{DocumentId, LeaseId};
+use longhand_proto::{DocumentId, LeaseId, RunId};
 use rusqlite::types::{FromSql, FromSqlResult, Type, ValueRef};
 use rusqlite::{Error, OptionalExtension, Params, Result, Row, Transaction, named_params};
 
 use crate::domain::state::State;
-use crate::store::{AttemptEnd, Counters, Grant, Record};
+use crate::store::{Attempt, Counters, Envelope, EnvelopeChange, LeaseGrant, Record};
 
-/// A stored document with what only the store needs of it. `record.body` and `record.checkpoint` are empty until
-/// [`Envelope::fill`] reads them.
+/// A stored document without its body and checkpoint.
 #[derive(Debug)]
-pub(super) struct Envelope {
+pub(super) struct DocumentRow {
     pub(super) key: i64,
-    pub(super) record: Record,
-    /// The lease that was committed last.
-    pub(super) last: Option<LeaseId>,
-    /// The lease that this commit gave.
-    pub(super) next: Option<LeaseId>,
-    /// Fingerprint of the swap that led to this version.
-    pub(super) swap: Option<Bytes>,
+    pub(super) id: DocumentId,
+    pub(super) run: RunId,
+    pub(super) seq: u64,
+    change_seq: u64,
+    changed_ms: u64,
+    pub(super) envelope: Envelope,
 }
 
 const COLUMNS: &str = "document.key, document.id, run.id, seq, state, reason, version, open, due_ms, errors, losses, \
                        releases, flushed, lease, worker, granted_ms, expires_ms, progress, progress_ms, last_lease, \
                        next_lease, swap, mark, changed_ms, document.judge";
 
-/// The envelopes that `rest` (a `WHERE` clause and what follows it) selects.
-pub(super) fn select(tx: &Transaction<'_>, rest: &str, params: impl Params) -> Result<Vec<Envelope>> {
+/// The rows that `rest` (a `WHERE` clause and what follows it) selects.
+pub(super) fn select(tx: &Transaction<'_>, rest: &str, params: impl Params) -> Result<Vec<DocumentRow>> {
     let sql = format!("SELECT {COLUMNS} FROM document JOIN run ON run.key = document.run {rest}");
     tx.prepare_cached(&sql)?.query_map(params, read)?.collect()
 }
 
-pub(super) fn find(tx: &Transaction<'_>, rest: &str, params: impl Params) -> Result<Option<Envelope>> {
+/// The first row that `rest` selects.
+pub(super) fn find(tx: &Transaction<'_>, rest: &str, params: impl Params) -> Result<Option<DocumentRow>> {
     Ok(select(tx, rest, params)?.into_iter().next())
 }
 
-/// The document that lives under this lease.
-pub(super) fn leased(tx: &Transaction<'_>, lease: LeaseId) -> Result<Option<Envelope>> {
+/// The document with this live lease.
+pub(super) fn leased(tx: &Transaction<'_>, lease: LeaseId) -> Result<Option<DocumentRow>> {
     find(tx, "WHERE lease = ?1", [Bytes::from(lease)])
 }
 
 /// The document whose last commit was under this lease.
-pub(super) fn committed(tx: &Transaction<'_>, lease: LeaseId) -> Result<Option<Envelope>> {
+pub(super) fn committed(tx: &Transaction<'_>, lease: LeaseId) -> Result<Option<DocumentRow>> {
     find(tx, "WHERE last_lease = ?1", [Bytes::from(lease)])
 }
 
-fn read(row: &Row<'_>) -> Result<Envelope> {
-    let grant = match row.get::<_, Option<Bytes>>(13)? {
+/// The documents with their bodies and checkpoints.
+pub(super) fn records(tx: &Transaction<'_>, rows: Vec<DocumentRow>) -> Result<Vec<Record>> {
+    rows.into_iter().map(|row| row.into_record(tx)).collect()
+}
+
+fn read(row: &Row<'_>) -> Result<DocumentRow> {
+    let lease = match row.get::<_, Option<Bytes>>(13)? {
         None => None,
-        Some(id) => Some(Grant {
+        Some(id) => Some(LeaseGrant {
             id: id.into(),
             worker: parse(row, 14)?,
             granted_ms: time(row, 15)?,
@@ -58,56 +62,103 @@ fn read(row: &Row<'_>) -> Result<Envelope> {
             progress_ms: time(row, 18)?,
         }),
     };
-    let record = Record {
-        id: row.get::<_, Bytes>(1)?.into(),
-        run: parse(row, 2)?,
-        seq: time(row, 3)?,
+    let lease_id = |column| Ok::<_, Error>(row.get::<_, Option<Bytes>>(column)?.map(LeaseId::from));
+    let envelope = Envelope {
         state: state(row, 4)?,
         reason: row.get(5)?,
         version: time(row, 6)?,
-        mark: time(row, 22)?,
-        changed_ms: time(row, 23)?,
         open: row.get(7)?,
         judge: row.get(24)?,
         due_ms: time(row, 8)?,
         counters: Counters { errors: row.get(9)?, losses: row.get(10)?, releases: row.get(11)? },
         flushed: row.get(12)?,
-        lease: grant,
-        checkpoint: None,
-        body: String::new(),
+        lease,
+        last_lease: lease_id(19)?,
+        next_lease: lease_id(20)?,
+        last_swap: row.get::<_, Option<Bytes>>(21)?.map(|bytes| bytes.0),
     };
-    let lease = |column| Ok::<_, Error>(row.get::<_, Option<Bytes>>(column)?.map(LeaseId::from));
-    Ok(Envelope { key: row.get(0)?, record, last: lease(19)?, next: lease(20)?, swap: row.get(21)? })
+    Ok(DocumentRow {
+        key: row.get(0)?,
+        id: row.get::<_, Bytes>(1)?.into(),
+        run: parse(row, 2)?,
+        seq: time(row, 3)?,
+        change_seq: time(row, 22)?,
+        changed_ms: time(row, 23)?,
+        envelope,
+    })
 }
 
-impl Envelope {
+impl DocumentRow {
     /// Reads body and checkpoint.
-    pub(super) fn fill(mut self, tx: &Transaction<'_>) -> Result<Record> {
-        self.record.body =
+    pub(super) fn into_record(self, tx: &Transaction<'_>) -> Result<Record> {
+        let body =
             tx.prepare_cached("SELECT text FROM body WHERE document = ?1")?.query_row([self.key], |row| row.get(0))?;
         let checkpoint: Option<String> = tx
             .prepare_cached("SELECT json FROM checkpoint WHERE document = ?1")?
             .query_row([self.key], |row| row.get(0))
             .optional()?;
-        self.record.checkpoint = checkpoint.map(|json| decode(&json)).transpose()?;
-        Ok(self.record)
+        let Self { key: _, id, run, seq, change_seq, changed_ms, envelope } = self;
+        let Envelope { state, reason, version, open, judge, due_ms, counters, flushed, lease, .. } = envelope;
+        let checkpoint = checkpoint.map(|json| decode(&json)).transpose()?;
+        Ok(Record {
+            id,
+            run,
+            state,
+            reason,
+            version,
+            seq,
+            change_seq,
+            changed_ms,
+            open,
+            judge,
+            due_ms,
+            counters,
+            lease,
+            checkpoint,
+            body,
+            flushed,
+        })
     }
 
-    /// Writes the envelope as a new version.
-    pub(super) fn change(&mut self, tx: &Transaction<'_>, now: u64) -> Result<()> {
-        self.record.version += 1;
-        self.record.changed_ms = now;
-        // Writers take turns, so the highest mark is the latest.
-        self.record.mark = tx
+    /// Writes what a transition changes, with the body and the checkpoint of its call.
+    pub(super) fn apply(
+        &mut self,
+        tx: &Transaction<'_>,
+        change: EnvelopeChange,
+        body: Option<&str>,
+        checkpoint: Option<&Checkpoint>,
+        now: u64,
+    ) -> Result<()> {
+        if let Some(attempt) = &change.attempt {
+            self.add_attempt(tx, attempt)?;
+        }
+        if change.keep_revision {
+            self.add_revision(tx)?;
+        }
+        if let Some(body) = body {
+            tx.prepare_cached("INSERT OR REPLACE INTO body (document, text) VALUES (?1, ?2)")?
+                .execute((self.key, body))?;
+        }
+        if !change.keep_checkpoint {
+            self.set_checkpoint(tx, checkpoint)?;
+        }
+        self.update(tx, change.envelope, now)
+    }
+
+    /// Writes a new version of the envelope, which becomes the run's latest change.
+    pub(super) fn update(&mut self, tx: &Transaction<'_>, envelope: Envelope, now: u64) -> Result<()> {
+        self.envelope = envelope;
+        self.changed_ms = now;
+        // Writers take turns, so the highest number is the latest.
+        self.change_seq = tx
             .prepare_cached("SELECT max(mark) + 1 FROM document WHERE run = (SELECT run FROM document WHERE key = ?1)")?
             .query_row([self.key], |row| time(row, 0))?;
         self.save(tx)
     }
 
-    /// Writes the envelope; body and checkpoint have their own functions.
+    /// Writes the envelope as it is; body and checkpoint have their own functions.
     pub(super) fn save(&self, tx: &Transaction<'_>) -> Result<()> {
-        let Record { state, reason, version, mark, changed_ms, open, judge, due_ms, counters, flushed, lease, .. } =
-            &self.record;
+        let Envelope { state, reason, version, open, judge, due_ms, counters, flushed, lease, .. } = &self.envelope;
         tx.prepare_cached(
             "UPDATE document SET state = :state, reason = :reason, version = :version, open = :open, due_ms = :due_ms,
                  errors = :errors, losses = :losses, releases = :releases, flushed = :flushed, lease = :lease,
@@ -134,17 +185,12 @@ impl Envelope {
             ":expires_ms": lease.as_ref().map(|grant| int(grant.expires_ms)),
             ":progress": lease.as_ref().map(|grant| int(grant.progress)),
             ":progress_ms": lease.as_ref().map(|grant| int(grant.progress_ms)),
-            ":last_lease": self.last.map(Bytes::from),
-            ":next_lease": self.next.map(Bytes::from),
-            ":swap": self.swap,
-            ":mark": int(*mark),
-            ":changed_ms": int(*changed_ms),
+            ":last_lease": self.envelope.last_lease.map(Bytes::from),
+            ":next_lease": self.envelope.next_lease.map(Bytes::from),
+            ":swap": self.envelope.last_swap.map(Bytes),
+            ":mark": int(self.change_seq),
+            ":changed_ms": int(self.changed_ms),
         })?;
-        Ok(())
-    }
-
-    pub(super) fn set_body(&self, tx: &Transaction<'_>, body: &str) -> Result<()> {
-        tx.prepare_cached("INSERT OR REPLACE INTO body (document, text) VALUES (?1, ?2)")?.execute((self.key, body))?;
         Ok(())
     }
 
@@ -158,9 +204,9 @@ impl Envelope {
         Ok(())
     }
 
-    /// Keeps what the document is before it is taken up again.
-    pub(super) fn add_past(&self, tx: &Transaction<'_>) -> Result<()> {
-        let Record { version, state, reason, .. } = &self.record;
+    /// Appends what the document is now to its history.
+    fn add_revision(&self, tx: &Transaction<'_>) -> Result<()> {
+        let Envelope { version, state, reason, .. } = &self.envelope;
         tx.prepare_cached(
             "INSERT INTO past (document, version, state, reason, body)
              SELECT document, ?2, ?3, ?4, text FROM body WHERE document = ?1",
@@ -169,27 +215,19 @@ impl Envelope {
         Ok(())
     }
 
-    /// Keeps how this lease of the document ended.
-    pub(super) fn add_attempt(
-        &self,
-        tx: &Transaction<'_>,
-        grant: &Grant,
-        ended_ms: u64,
-        end: AttemptEnd,
-        detail: &serde_json::Value,
-    ) -> Result<()> {
+    fn add_attempt(&self, tx: &Transaction<'_>, attempt: &Attempt) -> Result<()> {
         tx.prepare_cached(
             "INSERT INTO attempt (document, lease, worker, granted_ms, ended_ms, how, detail)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute((
             self.key,
-            Bytes::from(grant.id),
-            grant.worker.as_str(),
-            int(grant.granted_ms),
-            int(ended_ms),
-            end.as_str(),
-            detail.to_string(),
+            Bytes::from(attempt.lease),
+            attempt.worker.as_str(),
+            int(attempt.granted_ms),
+            int(attempt.ended_ms),
+            attempt.end.as_str(),
+            attempt.detail.to_string(),
         ))?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Opens a database file: checks that it is ours and of a version that this build reads, or creates it.
+//! Opens a database file: checks that this program made it and that this build reads its version, or creates it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::store::{Result, StoreError};
 
 /// Raised with every change of `schema.sql`; a file with a higher one is refused.
 pub(super) const VERSION: i64 = 4;
-/// "LHnd" in the file's header: a database of another program is never written to.
+/// "LHnd" in the file's header: the database of another program is never written to.
 const APPLICATION: i64 = 0x4c48_6e64;
-/// Another process may hold the file for the time of one transaction.
+/// How long to wait for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Opens or creates the file.
@@ -35,17 +35,17 @@ pub(super) fn in_memory() -> Result<Connection> {
 fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     let explain = |error| explain(error, path);
     connection.busy_timeout(BUSY).map_err(explain)?;
-    // The first statement that reads the file: it tells a database from a file that is none.
+    // The first statement that reads the file: it fails on a file that is not a database.
     check(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(explain)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(explain)?;
-    // A statement is planned once, not anew for every value bound to it: planning takes longer than most of our steps.
+    // A statement is planned once, not again for every value bound to it: planning takes longer than most statements here.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(explain)?;
     connection.set_prepared_statement_cache_capacity(64);
 
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
-    // Asked again under the write lock: another process may have created it meanwhile.
+    // Read again under the write lock: another process may have created the schema meanwhile.
     let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(explain)?;
     if version == 0 {
         tx.execute_batch(include_str!("schema.sql")).map_err(explain)?;
@@ -65,7 +65,7 @@ fn check(connection: &Connection, path: &Path) -> Result<()> {
     }
     if number("application_id").map_err(explain)? != APPLICATION {
         return Err(StoreError::Refused(format!(
-            "{} is a database of another program: name another file",
+            "{} is a database of another program: give another path",
             path.display()
         )));
     }
@@ -73,7 +73,7 @@ fn check(connection: &Connection, path: &Path) -> Result<()> {
         VERSION => Ok(()),
         version => Err(StoreError::Refused(format!(
             "{} has schema version {version}, this build reads version {VERSION}: use the build that wrote it, or \
-             another file",
+             give another path",
             path.display()
         ))),
     }

@@ -1,5 +1,5 @@
--- Bodies, checkpoints and attempts stand apart from the envelope: SQLite writes a whole row anew on every update, and a
--- renewal must not write a 200 kB body.
+-- Bodies, checkpoints and attempts have tables of their own: SQLite rewrites a whole row on every update, and a renewal
+-- must not write a 200 kB body.
 
 CREATE TABLE run (
     key         INTEGER PRIMARY KEY,
@@ -41,7 +41,7 @@ CREATE TABLE document (
     expires_ms  INTEGER,
     progress    INTEGER,
     progress_ms INTEGER,
-    -- The lease committed last, and the one that this commit gave.
+    -- The lease committed last, and the one that this commit granted.
     last_lease  BLOB,
     next_lease  BLOB,
     -- Fingerprint of the swap that led to this version, if one did.
@@ -82,7 +82,7 @@ CREATE TABLE attempt (
 ) STRICT;
 CREATE INDEX attempt_by_document ON attempt (document, key);
 
--- What a document was before each time it was taken up again by hand.
+-- Revisions: what a document was before each requeue.
 CREATE TABLE past (
     key      INTEGER PRIMARY KEY,
     document INTEGER NOT NULL REFERENCES document (key),
@@ -93,7 +93,7 @@ CREATE TABLE past (
 ) STRICT;
 CREATE INDEX past_by_document ON past (document, key);
 
--- What a lease request was given, so that it can be asked again.
+-- The leases that a request was granted, so that it can be repeated.
 CREATE TABLE request (
     key        INTEGER PRIMARY KEY,
     worker     TEXT NOT NULL,
@@ -104,7 +104,7 @@ CREATE TABLE request (
 CREATE INDEX request_by_id ON request (worker, request_id, key);
 CREATE INDEX request_by_expiry ON request (expires_ms);
 
--- What each worker last said of itself.
+-- The latest heartbeat of each worker.
 CREATE TABLE worker (
     id      TEXT PRIMARY KEY,
     report  TEXT NOT NULL,
@@ -113,7 +113,7 @@ CREATE TABLE worker (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX worker_by_age ON worker (seen_ms);
 
--- What was done by hand; run 0 is none: done to a worker.
+-- The audit log; run 0 stands for the workers.
 CREATE TABLE action (
     key  INTEGER PRIMARY KEY,
     run  INTEGER NOT NULL,
@@ -121,7 +121,7 @@ CREATE TABLE action (
 ) STRICT;
 CREATE INDEX action_by_run ON action (run, key);
 
--- Documents by state, counted as they move.
+-- Documents by state, counted at each change.
 CREATE TABLE tally (
     run   INTEGER NOT NULL REFERENCES run (key),
     state TEXT NOT NULL,

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use longhand_proto::chance;
+use longhand_proto::rng;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -116,7 +116,7 @@ impl RequestPermit<'_> {
     }
 
     pub(super) fn on_overload(&self, retry_after: Option<Duration>) {
-        let pause = retry_after.unwrap_or_else(|| chance::around(DEFAULT_PAUSE)).min(MAX_PAUSE);
+        let pause = retry_after.unwrap_or_else(|| rng::around(DEFAULT_PAUSE)).min(MAX_PAUSE);
         self.limiter.with(|limit| limit.on_overload(self.sent, Instant::now(), pause));
     }
 }

@@ -1,0 +1,113 @@
+//! What operators do, by gRPC or on the dashboard: done, counted, announced to waiting workers, and written to the audit
+//! log with name and time.
+
+use longhand_proto::task::WorkerStatus;
+use longhand_proto::{DocumentId, RunId, WorkerId};
+
+use super::auth::Principal;
+use super::coordinator::Coordinator;
+use crate::control::admin::{self, Requeued, RewriteScope, Selector};
+use crate::store::{Action, ActionKind, Result, Run};
+
+impl Coordinator {
+    /// Pauses or resumes a run; returns it as it is now.
+    ///
+    /// # Errors
+    /// There is no such run, or the store failed.
+    pub(crate) async fn pause(&self, who: &Principal, run: &RunId, paused: bool) -> Result<Run> {
+        let run = self.store().pause(run, paused).await?;
+        let kind = if paused { ActionKind::Pause } else { ActionKind::Resume };
+        self.append_audit(who, Some(&run.id), kind, 0, String::new()).await;
+        let waiting = self.store().counts(&run.id).await?.ready;
+        self.wake(waiting as usize);
+        Ok(run)
+    }
+
+    /// Cancels a document. The inner error says why it cannot be cancelled.
+    ///
+    /// # Errors
+    /// There is no such document, or the store failed.
+    pub(crate) async fn cancel(&self, who: &Principal, run: &RunId, id: DocumentId) -> Result<Result<(), String>> {
+        if let Err(reason) = admin::cancel(self.store().as_ref(), run, id).await? {
+            return Ok(Err(reason));
+        }
+        self.append_audit(who, Some(run), ActionKind::Cancel, 1, id.to_string()).await;
+        self.notify_change();
+        Ok(Ok(()))
+    }
+
+    /// See [`admin::cancel_page`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn cancel_page(&self, who: &Principal, run: &RunId) -> Result<(u64, bool)> {
+        let (documents, more) = admin::cancel_page(self.store().as_ref(), run).await?;
+        if documents > 0 {
+            self.append_audit(who, Some(run), ActionKind::Cancel, documents, "all unfinished".into()).await;
+        }
+        self.notify_change();
+        Ok((documents, more))
+    }
+
+    /// See [`admin::requeue`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn requeue(
+        &self,
+        who: &Principal,
+        run: &RunId,
+        selector: &Selector,
+        scope: RewriteScope,
+        after: Option<u64>,
+        dry_run: bool,
+    ) -> Result<Requeued> {
+        let done = admin::requeue(self.store().as_ref(), run, selector, scope, after, dry_run).await?;
+        if !dry_run && done.documents > 0 {
+            self.append_audit(who, Some(run), ActionKind::Requeue, done.documents, selector.to_string()).await;
+            self.metrics().requeued(done.documents);
+            self.wake(done.documents as usize);
+        }
+        Ok(done)
+    }
+
+    /// Asks a worker to hand back its leases and exit. It learns of it with its next heartbeat.
+    ///
+    /// # Errors
+    /// There is no such worker, or the store failed.
+    pub(crate) async fn drain(&self, who: &Principal, worker: &WorkerId) -> Result<()> {
+        self.store().drain(worker).await?;
+        self.append_audit(who, None, ActionKind::Drain, 0, worker.to_string()).await;
+        self.notify_change();
+        Ok(())
+    }
+
+    /// Stores a worker's status; true if the worker is asked to drain. A failure is logged only: it must not cost the
+    /// worker its leases.
+    pub(super) async fn record_heartbeat(&self, worker: &WorkerId, status: &WorkerStatus) -> bool {
+        self.store().heartbeat(worker, status).await.unwrap_or_else(|error| {
+            tracing::warn!(%worker, %error, "the status of a worker could not be stored");
+            false
+        })
+    }
+
+    /// Appends an action to the audit log. The action is done: a failure to log it is no failure of the action.
+    async fn append_audit(
+        &self,
+        who: &Principal,
+        run: Option<&RunId>,
+        what: ActionKind,
+        documents: u64,
+        about: String,
+    ) {
+        let run_name = run.map_or("", RunId::as_str);
+        tracing::info!(run = run_name, %who, ?what, documents, about, "operator action");
+        let appended = async {
+            let action = Action { at_ms: self.store().now_ms().await?, who: who.to_string(), what, documents, about };
+            self.store().append_audit(run, &action).await
+        };
+        if let Err(error) = appended.await {
+            tracing::error!(run = run_name, %error, "an operator action is missing in the audit log");
+        }
+    }
+}

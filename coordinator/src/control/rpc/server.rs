@@ -1,0 +1,119 @@
+//! Serves the gRPC services on a listener until it is asked to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longhand_proto::MAX_MESSAGE_BYTES;
+use longhand_proto::v1::coordinator_server::CoordinatorServer;
+use longhand_proto::v1::operator_server::OperatorServer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::transport::{Error, Server, ServerTlsConfig};
+
+use super::admission::{AdmissionLayer, Policy};
+use super::auth::Tokens;
+use super::coordinator::{Coordinator, ServiceOptions};
+use super::operator_service::OperatorService;
+use super::worker_service::WorkerService;
+
+/// Time that calls in progress get when the server is asked to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// Concurrent calls of one connection: a worker makes one per ending slot, one to lease and one to renew.
+const STREAMS_PER_CONNECTION: u32 = 1_024;
+/// Calls that may wait for each one that is processed; more are answered `RESOURCE_EXHAUSTED`.
+const QUEUED_PER_CALL: usize = 4;
+
+/// Authentication and encryption of a server.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// None admits every caller.
+    pub tokens: Option<Tokens>,
+    /// None serves without TLS.
+    pub tls: Option<ServerTlsConfig>,
+}
+
+/// Serves every caller that reaches `listener`, without tokens or TLS: for a process that talks to itself, and for tests.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    listener: TcpListener,
+    coordinator: Coordinator,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    serve_with(listener, coordinator, Access::default(), shutdown).await
+}
+
+/// Serves workers and operators on `listener` until `shutdown` resolves. Then requests that wait for work are answered
+/// empty, and calls in progress get a few seconds.
+///
+/// # Errors
+/// The listener failed, or certificate or key are invalid.
+pub async fn serve_with(
+    listener: TcpListener,
+    coordinator: Coordinator,
+    access: Access,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    serve_on(TcpIncoming::from(listener).with_nodelay(Some(true)), coordinator, access, shutdown).await
+}
+
+/// As [`serve_with`], over a stream of accepted connections.
+///
+/// # Errors
+/// As [`serve_with`].
+pub async fn serve_on<I, C>(
+    incoming: I,
+    coordinator: Coordinator,
+    access: Access,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error>
+where
+    I: futures::Stream<Item = std::io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let closing = CancellationToken::new();
+    let ServiceOptions { max_calls, calls_per_second, call_timeout, .. } = *coordinator.options();
+    let policy = Arc::new(Policy::new(access.tokens, max_calls * (1 + QUEUED_PER_CALL), calls_per_second));
+    let workers = CoordinatorServer::new(WorkerService::new(coordinator.clone(), closing.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let operators = OperatorServer::new(OperatorService::new(coordinator))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<CoordinatorServer<WorkerService>>().await;
+    health.set_serving::<OperatorServer<OperatorService>>().await;
+    let mut server = Server::builder();
+    if let Some(tls) = access.tls {
+        server = server.tls_config(tls)?;
+    }
+    let server = server
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .timeout(call_timeout)
+        .layer(AdmissionLayer(policy))
+        .add_service(workers)
+        .add_service(operators)
+        .add_service(health_service)
+        .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
+    tokio::pin!(server);
+    tokio::select! {
+        biased;
+        ended = &mut server => return ended,
+        () = shutdown => {}
+    }
+    health.set_not_serving::<CoordinatorServer<WorkerService>>().await;
+    health.set_not_serving::<OperatorServer<OperatorService>>().await;
+    closing.cancel();
+    match tokio::time::timeout(SHUTDOWN_GRACE, server).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            tracing::warn!("calls in progress did not end within {} s", SHUTDOWN_GRACE.as_secs());
+            Ok(())
+        }
+    }
+}

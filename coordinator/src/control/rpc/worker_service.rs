@@ -1,0 +1,205 @@
+//! The gRPC service of workers: validates requests, calls the coordinator, converts the answers.
+
+use std::time::Duration;
+
+use longhand_proto::task::{Failure, ModelInfo, Output, TaskKind};
+use longhand_proto::v1::complete_request::Result as WireResult;
+use longhand_proto::v1::coordinator_server;
+use longhand_proto::{LeaseId, PROTOCOL, WireError, WorkerId, v1};
+use tokio::sync::SemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::admission::protocol_mismatch;
+use super::apply_result::Report;
+use super::complete::Completed;
+use super::coordinator::Coordinator;
+use super::status::status;
+use crate::lifecycle::Outcome;
+use crate::store::{LeaseQuery, Renewal};
+
+/// Most leases that one call may renew.
+const MAX_RENEWALS: usize = 4_096;
+/// Most documents that one call may lease; a worker with more slots calls again. All prompts are in one reply, which
+/// must stay below the message limit.
+const MAX_LEASES: u32 = 64;
+/// Most characters of an error class, which is a metric label, and of an error message, which is stored for ever.
+const MAX_CLASS: usize = 64;
+const MAX_MESSAGE: usize = 2_000;
+/// Most bytes of a request id.
+const MAX_REQUEST_ID: usize = 64;
+/// Task kinds of a worker that states none: an older build, which cannot read other tasks.
+const DEFAULT_KINDS: [TaskKind; 3] = [TaskKind::Plan, TaskKind::Section, TaskKind::Judge];
+
+/// See `coordinator.proto`.
+#[derive(Debug)]
+pub(super) struct WorkerService {
+    coordinator: Coordinator,
+    closing: CancellationToken,
+}
+
+impl WorkerService {
+    /// Requests that wait for work are answered empty once `closing` is cancelled.
+    pub(super) fn new(coordinator: Coordinator, closing: CancellationToken) -> Self {
+        Self { coordinator, closing }
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, Status> {
+        self.coordinator
+            .inner
+            .call_permits
+            .acquire()
+            .await
+            .map_err(|_| Status::unavailable("the coordinator is stopping"))
+    }
+
+    /// Rejects a worker that would wait for ever, because every unfinished run requires another model.
+    ///
+    /// # Errors
+    /// The rejection, or the store failed.
+    async fn expect_work(&self, model: &str, weights_hash: &str) -> Result<(), Status> {
+        let store = self.coordinator.store();
+        let mut wanted = Vec::new();
+        for run in store.runs().await.map_err(status)? {
+            if store.counts(&run.id).await.map_err(status)?.unfinished() > 0 {
+                if run.policy.can_write(model, weights_hash) {
+                    return Ok(());
+                }
+                wanted.push(format!("run {} requires model {}", run.id, run.policy.model));
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!(
+            "{}, and this worker has {model} (weights {weights_hash}); start the worker with that model, or submit a run \
+             without --require-model",
+            wanted.join("; ")
+        )))
+    }
+}
+
+#[tonic::async_trait]
+impl coordinator_server::Coordinator for WorkerService {
+    async fn hello(&self, request: Request<v1::HelloRequest>) -> Result<Response<v1::HelloReply>, Status> {
+        let request = request.into_inner();
+        if request.protocol != PROTOCOL {
+            return Err(protocol_mismatch("worker", request.protocol, &request.version));
+        }
+        let worker = parse_worker_id(&request.worker)?;
+        let model = request.model.ok_or(WireError::Missing("model"))?;
+        self.expect_work(&model.name, &model.weights_hash).await?;
+        tracing::info!(%worker, version = request.version, model = model.name, "worker connected");
+        Ok(Response::new(v1::HelloReply {
+            protocol: PROTOCOL,
+            version: longhand_proto::build().to_owned(),
+            lease_ms: self.coordinator.lease_ms(),
+        }))
+    }
+
+    async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseReply>, Status> {
+        let v1::LeaseRequest { worker, request_id, slots, wait_ms, model, weights_hash, kinds } = request.into_inner();
+        if request_id.is_empty() || request_id.len() > MAX_REQUEST_ID {
+            return Err(Status::invalid_argument("field `request_id` must have 1 to 64 bytes"));
+        }
+        let query = LeaseQuery {
+            worker: parse_worker_id(&worker)?,
+            request_id,
+            slots: slots.min(MAX_LEASES),
+            ttl_ms: self.coordinator.lease_ms(),
+            model,
+            weights_hash,
+        };
+        // Without a permit: a waiting request costs little more than its connection.
+        let wait = Duration::from_millis(wait_ms);
+        let kinds = task_kinds(&kinds);
+        let leases = self.coordinator.lease(&query, &kinds, wait, &self.closing).await.map_err(status)?;
+        let leases = leases.into_iter().map(Into::into).collect();
+        // `drain` is reserved: see the protocol.
+        Ok(Response::new(v1::LeaseReply { leases, drain: false }))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
+        let _permit = self.permit().await?;
+        let v1::RenewRequest { worker, renewals, vitals } = request.into_inner();
+        let worker = parse_worker_id(&worker)?;
+        if renewals.len() > MAX_RENEWALS {
+            return Err(Status::invalid_argument(format!(
+                "too many renewals in one call: at most {MAX_RENEWALS} are allowed"
+            )));
+        }
+        let renewals = renewals.into_iter().map(parse_renewal).collect::<Result<Vec<_>, Status>>()?;
+        let renewed = self.coordinator.store().renew(&renewals, self.coordinator.lease_ms()).await;
+        let lost = self.coordinator.track_health(renewed).map_err(status)?.iter().map(ToString::to_string).collect();
+        let drain = match vitals {
+            Some(vitals) => self.coordinator.record_heartbeat(&worker, &vitals.into()).await,
+            None => false,
+        };
+        Ok(Response::new(v1::RenewReply { lost, drain }))
+    }
+
+    async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {
+        let _permit = self.permit().await?;
+        let traceparent = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
+        let traceparent = traceparent.unwrap_or_default().to_owned();
+        let v1::CompleteRequest { worker, lease_id, result, want_next, model, kinds } = request.into_inner();
+        let worker = parse_worker_id(&worker)?;
+        let outcome = match result.ok_or(WireError::Missing("result"))? {
+            WireResult::Output(output) => Outcome::Written {
+                output: Output::try_from(output)?,
+                worker: worker.clone(),
+                model: ModelInfo::from(model.ok_or(WireError::Missing("model"))?),
+            },
+            WireResult::Failure(failure) => Outcome::Error(sanitise(failure)),
+        };
+        let (lease, kinds) = (parse_lease_id(&lease_id)?, task_kinds(&kinds));
+        let report = Report { worker, lease, outcome, want_next, kinds, traceparent };
+        Ok(Response::new(match self.coordinator.complete(report).await.map_err(status)? {
+            Completed::Recorded(next) => {
+                v1::CompleteReply { outcome: v1::Outcome::Recorded.into(), next: next.map(|lease| (*lease).into()) }
+            }
+            Completed::Stale => v1::CompleteReply { outcome: v1::Outcome::Stale.into(), next: None },
+        }))
+    }
+
+    async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseReply>, Status> {
+        let _permit = self.permit().await?;
+        let v1::ReleaseRequest { worker, lease_id, checkpoint } = request.into_inner();
+        let (worker, lease) = (parse_worker_id(&worker)?, parse_lease_id(&lease_id)?);
+        let released = self.coordinator.release(&worker, lease, checkpoint.map(Into::into)).await.map_err(status)?;
+        let outcome = if released { v1::Outcome::Recorded } else { v1::Outcome::Stale };
+        Ok(Response::new(v1::ReleaseReply { outcome: outcome.into() }))
+    }
+}
+
+fn parse_worker_id(text: &str) -> Result<WorkerId, WireError> {
+    Ok(text.parse()?)
+}
+
+fn parse_lease_id(text: &str) -> Result<LeaseId, WireError> {
+    Ok(text.parse()?)
+}
+
+fn task_kinds(stated: &[i32]) -> Vec<TaskKind> {
+    if stated.is_empty() {
+        return DEFAULT_KINDS.to_vec();
+    }
+    stated.iter().filter_map(|&number| TaskKind::from_wire(number)).collect()
+}
+
+fn parse_renewal(renewal: v1::Renewal) -> Result<Renewal, Status> {
+    let v1::Renewal { lease_id, progress, checkpoint } = renewal;
+    Ok(Renewal { lease: parse_lease_id(&lease_id)?, progress, checkpoint: checkpoint.map(Into::into) })
+}
+
+/// Bounds what is stored and counted of a failure.
+fn sanitise(failure: v1::Failure) -> Failure {
+    let v1::Failure { class, message, permanent } = failure;
+    let is_allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+    let class: String = class.chars().filter(is_allowed).take(MAX_CLASS).collect();
+    Failure {
+        class: if class.is_empty() { "unnamed".into() } else { class },
+        message: message.chars().take(MAX_MESSAGE).collect(),
+        permanent,
+    }
+}
