@@ -1,6 +1,6 @@
 //! Rows of other people's data sets become rows of instructions: one user turn each, with where it came from.
 //!
-//! A data set is told by the column that holds the instruction (see [`Format`]); whether it is JSON Lines, a JSON list
+//! A data set is recognised by the column that holds the instruction (see [`Format`]); whether it is JSON Lines, a JSON list
 //! or Parquet, plain or compressed, is the reader's business. A row is read, turned and written before the next one, so
 //! memory does not grow with the file.
 
@@ -37,7 +37,7 @@ pub enum Turn {
 /// How a data set is read.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// None: told by the first rows.
+    /// None: detected from the first rows.
     pub format: Option<Format>,
     /// Which turn becomes the instruction.
     pub turn: Turn,

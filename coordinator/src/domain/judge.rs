@@ -28,7 +28,7 @@ pub struct Scores<T = u8> {
 pub const DIMENSIONS: [&str; 6] =
     ["Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth", "Reading Experience"];
 
-/// The worst and the best mark.
+/// The worst and the best rating.
 const WORST: u8 = 1;
 const BEST: u8 = 5;
 
@@ -46,8 +46,8 @@ impl<T: Copy> Scores<T> {
 
 impl fmt::Display for Scores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (name, mark)) in DIMENSIONS.iter().zip(self.all()).enumerate() {
-            write!(f, "{}{name} {mark}", if place == 0 { "" } else { ", " })?;
+        for (place, (name, rating)) in DIMENSIONS.iter().zip(self.all()).enumerate() {
+            write!(f, "{}{name} {rating}", if place == 0 { "" } else { ", " })?;
         }
         Ok(())
     }
@@ -82,20 +82,20 @@ pub enum VerdictError {
     NoObject(String),
     #[error("the answer has no {dimension:?}")]
     Missing { dimension: &'static str },
-    #[error("{dimension:?} is {mark}; expected a whole number from {WORST} to {BEST}")]
-    Mark { dimension: &'static str, mark: String },
+    #[error("{dimension:?} is {rating}; expected a whole number from {WORST} to {BEST}")]
+    Rating { dimension: &'static str, rating: String },
 }
 
 /// JSON schema of a verdict.
 pub fn schema() -> String {
-    let marks: Vec<u8> = (WORST..=BEST).collect();
+    let ratings: Vec<u8> = (WORST..=BEST).collect();
     let properties: serde_json::Map<_, _> =
-        DIMENSIONS.iter().map(|name| ((*name).to_owned(), json!({ "type": "integer", "enum": marks }))).collect();
+        DIMENSIONS.iter().map(|name| ((*name).to_owned(), json!({ "type": "integer", "enum": ratings }))).collect();
     json!({ "type": "object", "properties": properties, "required": DIMENSIONS, "additionalProperties": false })
         .to_string()
 }
 
-/// Reads a verdict. A model without a grammar may put words around it; all six marks must be there.
+/// Reads a verdict. A model without a grammar may put words around it; all six ratings must be there.
 pub fn parse(answer: &str) -> Result<Scores, VerdictError> {
     /// A bad answer is quoted up to here.
     const QUOTED: usize = 80;
@@ -106,29 +106,30 @@ pub fn parse(answer: &str) -> Result<Scores, VerdictError> {
     let Some(object) = objects.into_iter().next() else {
         return Err(VerdictError::NoObject(answer.chars().take(QUOTED).collect()));
     };
-    let mut marks = [0; 6];
-    for (mark, dimension) in marks.iter_mut().zip(DIMENSIONS) {
+    let mut ratings = [0; 6];
+    for (rating, dimension) in ratings.iter_mut().zip(DIMENSIONS) {
         let value: &serde_json::Value = object.get(dimension).ok_or(VerdictError::Missing { dimension })?;
-        *mark = value
+        *rating = value
             .as_u64()
-            .and_then(|mark| u8::try_from(mark).ok())
-            .filter(|mark| (WORST..=BEST).contains(mark))
-            .ok_or_else(|| VerdictError::Mark { dimension, mark: value.to_string() })?;
+            .and_then(|rating| u8::try_from(rating).ok())
+            .filter(|rating| (WORST..=BEST).contains(rating))
+            .ok_or_else(|| VerdictError::Rating { dimension, rating: value.to_string() })?;
     }
-    Ok(Scores::of(marks))
+    Ok(Scores::of(ratings))
 }
 
-/// Mean mark of each dimension over the votes that could be read; none if none could.
+/// Mean rating of each dimension over the votes that could be read; none if none could.
 pub fn means(votes: &[Vote]) -> Option<Scores<f64>> {
     let read: Vec<[u8; 6]> = votes.iter().filter_map(|vote| vote.scores.as_ref().map(Scores::all)).collect();
     if read.is_empty() {
         return None;
     }
-    let mean = |dimension: usize| read.iter().map(|marks| f64::from(marks[dimension])).sum::<f64>() / read.len() as f64;
+    let mean =
+        |dimension: usize| read.iter().map(|ratings| f64::from(ratings[dimension])).sum::<f64>() / read.len() as f64;
     Some(Scores::of(std::array::from_fn(mean)))
 }
 
-/// Quality score S_q of LongBench-Write, 0 to 100: the mean over the dimensions of (mean mark - 1) * 25.
+/// Quality score S_q of LongBench-Write, 0 to 100: the mean over the dimensions of (mean rating - 1) * 25.
 pub fn score_quality(votes: &[Vote]) -> Option<f64> {
     let means = means(votes)?.all();
     Some(means.iter().map(|mean| (mean - 1.0) * 25.0).sum::<f64>() / means.len() as f64)
@@ -156,9 +157,9 @@ mod tests {
         }
     }
 
-    fn answer(marks: [u8; 6]) -> String {
-        let marks = DIMENSIONS.iter().zip(marks).map(|(name, mark)| format!("\"{name}\": {mark}"));
-        format!("{{{}}}", marks.collect::<Vec<_>>().join(", "))
+    fn answer(ratings: [u8; 6]) -> String {
+        let ratings = DIMENSIONS.iter().zip(ratings).map(|(name, rating)| format!("\"{name}\": {rating}"));
+        format!("{{{}}}", ratings.collect::<Vec<_>>().join(", "))
     }
 
     #[test]
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(score(&[Some([1; 6])]), Some(0.0));
         assert_eq!(score(&[Some([3, 4, 5, 3, 4, 5])]), Some(75.0));
         assert_eq!(score(&[Some([5; 6]), Some([2; 6])]), Some(62.5));
-        assert_eq!(score(&[Some([5; 6]), None]), Some(100.0), "a vote that could not be read is no mark");
+        assert_eq!(score(&[Some([5; 6]), None]), Some(100.0), "a vote that could not be read is no rating");
         assert_eq!(score(&[None, None]), None);
         assert_eq!(score(&[]), None);
     }
@@ -193,9 +194,9 @@ mod tests {
         assert_eq!(says("A fine text, 5 of 5."), "the answer holds no JSON object: \"A fine text, 5 of 5.\"");
         assert_eq!(says(&answer([5; 6])[..14]), r#"the answer holds no JSON object: "{\"Relevance\": ""#, "cut short");
         assert_eq!(says("{\"Relevance\": 5}"), "the answer has no \"Accuracy\"");
-        for mark in ["0", "6", "4.5", "-1", "\"5\"", "null", "4294967300"] {
-            let text = answer([5; 6]).replace("\"Clarity\": 5", &format!("\"Clarity\": {mark}"));
-            assert_eq!(says(&text), format!("\"Clarity\" is {mark}; expected a whole number from 1 to 5"));
+        for rating in ["0", "6", "4.5", "-1", "\"5\"", "null", "4294967300"] {
+            let text = answer([5; 6]).replace("\"Clarity\": 5", &format!("\"Clarity\": {rating}"));
+            assert_eq!(says(&text), format!("\"Clarity\" is {rating}; expected a whole number from 1 to 5"));
         }
     }
 

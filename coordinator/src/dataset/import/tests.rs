@@ -1,4 +1,4 @@
-//! Each kind of data set gives its instructions with where they came from, and what cannot be read is told.
+//! Each kind of data set gives its instructions with where they came from, and what cannot be read is reported.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -97,7 +97,7 @@ fn provenance_licence_and_moderation_go_with_the_row() {
         })
     );
     assert_eq!((&row["language"], row.get("length")), (&json!("en"), None));
-    // A row's own licence is the better one; a language that is not ours is kept aside and told by `select`.
+    // A row's own licence is the better one; a language that is not ours is kept aside and reported by `select`.
     let own = json!({"prompt": "Écris", "licence": "mit", "language": "French", "length": 700, "metadata": {"k": 1}});
     let row = case.one(own, &options);
     assert_eq!(row["metadata"]["source"]["licence"], "mit");
@@ -144,10 +144,10 @@ fn bad_rows_are_counted_and_named_and_cost_no_good_one() {
     );
     let (report, rows) = case.import(&path, &Options::default());
     assert_eq!((report.read, report.written, report.bad, rows.len()), (6, 2, 4, 2));
-    let told: Vec<_> = report.bad_rows.iter().map(|bad| (bad.line, bad.problem.as_str())).collect();
-    assert_eq!(told[0], (2, "is empty"));
-    assert_eq!(told[2], (4, "is missing"));
-    assert_eq!(told[3], (5, "byte 16 is not UTF-8"));
+    let reported: Vec<_> = report.bad_rows.iter().map(|bad| (bad.line, bad.problem.as_str())).collect();
+    assert_eq!(reported[0], (2, "is empty"));
+    assert_eq!(reported[2], (4, "is missing"));
+    assert_eq!(reported[3], (5, "byte 16 is not UTF-8"));
 }
 
 #[test]

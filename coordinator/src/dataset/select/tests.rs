@@ -1,4 +1,4 @@
-//! What is left out, and why, must be told for every row; what is chosen must not depend on chance.
+//! What is left out, and why, must be reported for every row; what is chosen must not depend on chance.
 
 use std::path::PathBuf;
 
@@ -75,10 +75,10 @@ fn each_row_that_is_left_out_names_rule_and_value() {
     assert_eq!(kept.len(), 2);
     assert_eq!((&kept[0]["length"], &kept[0]["language"]), (&json!(2000), &json!("en")));
     assert_eq!((&kept[1]["length"], &kept[1]["language"]), (&json!(3000), &json!("zh")));
-    let told: Vec<(u64, &str)> =
+    let reported: Vec<(u64, &str)> =
         dropped.iter().map(|row| (row["line"].as_u64().unwrap(), row["rule"].as_str().unwrap())).collect();
     assert_eq!(
-        told,
+        reported,
         [
             (2, "language"),
             (3, "toxic"),

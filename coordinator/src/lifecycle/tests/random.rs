@@ -63,8 +63,8 @@ struct Counters {
     releases: u32,
 }
 
-/// A shelf for one document.
-struct Shelf {
+/// What a store keeps of one document.
+struct StoreModel {
     recipe: Recipe,
     document: Document,
     /// Number of the live lease.
@@ -74,7 +74,7 @@ struct Shelf {
     ended: Option<(State, String)>,
 }
 
-impl Shelf {
+impl StoreModel {
     fn new() -> Self {
         let mut recipe = Recipe::builtin();
         recipe.filters = lenient().with("max_truncated", 1);
@@ -205,32 +205,32 @@ proptest! {
 
     #[test]
     fn every_story_keeps_the_contract_and_comes_to_one_end(story in story()) {
-        let mut shelf = Shelf::new();
+        let mut model = StoreModel::new();
         for event in &story {
-            shelf.apply(event);
+            model.apply(event);
         }
         // Left to diligent workers, it ends: a plan, its repair, three sections, a summary, two votes.
         for _ in 0..8 {
-            shelf.apply(&Event::Lease);
-            shelf.apply(&Event::Write);
+            model.apply(&Event::Lease);
+            model.apply(&Event::Write);
         }
-        prop_assert!(shelf.ended.is_some());
-        let document = shelf.document.clone();
+        prop_assert!(model.ended.is_some());
+        let document = model.document.clone();
         for event in &story {
-            shelf.apply(event);
+            model.apply(event);
         }
-        prop_assert_eq!(shelf.document, document, "an end is an end");
+        prop_assert_eq!(model.document, document, "an end is an end");
     }
 
     #[test]
     fn a_worker_that_only_fails_is_not_tried_for_ever(faults in prop::collection::vec(event(), 40)) {
-        let mut shelf = Shelf::new();
+        let mut model = StoreModel::new();
         for fault in &faults {
-            shelf.apply(&Event::Lease);
+            model.apply(&Event::Lease);
             let fails = matches!(fault, Event::WriteBadly(_) | Event::Fail { .. });
-            shelf.apply(if fails { fault } else { &Event::Fail { permanent: false } });
+            model.apply(if fails { fault } else { &Event::Fail { permanent: false } });
         }
-        let (state, _) = shelf.ended.unwrap();
+        let (state, _) = model.ended.unwrap();
         prop_assert!(matches!(state, State::Failed | State::Rejected));
     }
 }
