@@ -59,6 +59,7 @@ pub(super) fn bars(distribution: &Distribution, threshold: Option<f64>) -> Strin
 }
 
 /// Words written over words requested, both on a logarithmic scale.
+// Longer than 60 lines: one drawing from its grid to its labels, in one coordinate system.
 pub(super) fn lengths(rows: &[Row]) -> String {
     const SIDE: f64 = 420.0;
     let points: Vec<(f64, f64, Language)> = rows

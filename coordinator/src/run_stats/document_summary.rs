@@ -72,17 +72,7 @@ impl DocumentSummary {
         faults.sort_unstable();
         faults.dedup();
         let last = || failed().next_back().and_then(|(attempt, _)| attempt.detail.pointer("/error/message")?.as_str());
-        let message = match document.map(|document| &document.progress) {
-            Some(Progress::Failed { message, .. }) => message.as_str(),
-            Some(Progress::Finished { verdict: Verdict::Rejected { detail, .. }, .. }) => detail.as_str(),
-            Some(
-                Progress::Planning { .. }
-                | Progress::Writing { .. }
-                | Progress::Summarising { .. }
-                | Progress::Judging { .. },
-            ) => last().unwrap_or_default(),
-            Some(Progress::Finished { .. } | Progress::Cancelled { .. }) | None => "",
-        };
+        let message = message_of(document, last());
         let planned = attempts.iter().rfind(|attempt| is_plan(attempt) && error_class(attempt).is_none());
         let plan = document.and_then(Document::plan);
         let name = document.and_then(|it| it.instruction.id.clone()).unwrap_or_default();
@@ -146,6 +136,21 @@ pub(crate) fn error_class(attempt: &Attempt) -> Option<&str> {
         AttemptEnd::Completed | AttemptEnd::Released => None,
         AttemptEnd::Lost => Some(LOST),
         AttemptEnd::Error => Some(attempt.detail.pointer("/error/class").and_then(Value::as_str).unwrap_or("error")),
+    }
+}
+
+/// Message of a document's failure or rejection; of an unfinished document the last error.
+fn message_of<'a>(document: Option<&'a Document>, last_error: Option<&'a str>) -> &'a str {
+    match document.map(|document| &document.progress) {
+        Some(Progress::Failed { message, .. }) => message.as_str(),
+        Some(Progress::Finished { verdict: Verdict::Rejected { detail, .. }, .. }) => detail.as_str(),
+        Some(
+            Progress::Planning { .. }
+            | Progress::Writing { .. }
+            | Progress::Summarising { .. }
+            | Progress::Judging { .. },
+        ) => last_error.unwrap_or_default(),
+        Some(Progress::Finished { .. } | Progress::Cancelled { .. }) | None => "",
     }
 }
 

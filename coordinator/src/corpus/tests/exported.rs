@@ -185,6 +185,7 @@ async fn an_empty_corpus_is_a_complete_folder() {
     assert!(fs::read_to_string(dir.path().join("README.md")).unwrap().contains("n<1K"));
 }
 
+// Longer than 60 lines: one export, and each of its files checked.
 #[tokio::test]
 async fn rejected_and_failed_documents_are_listed_with_their_reason() {
     let dir = tempfile::tempdir().unwrap();
