@@ -5,9 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 use longhand_command::exit::Failure;
 use longhand_coordinator::control::wire;
-use longhand_coordinator::store::{
-    self, Attempt, Counters, Filter, Page, Record, Run, RunPolicy, Source, State, StoreError,
-};
+use longhand_coordinator::domain::state::State;
+use longhand_coordinator::store::{self, Attempt, Counters, Filter, Page, Record, Run, RunPolicy, Source, StoreError};
 use longhand_proto::{DocumentId, RunId, v1};
 use tokio::sync::Mutex;
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use longhand_command::exit::{Failure, Result};
 use longhand_coordinator::control::rpc::{self, Coordinator, ServiceOptions};
+use longhand_coordinator::control::sweeper::{self, SweeperOptions};
+use longhand_coordinator::http::HttpConfig;
 use longhand_coordinator::store::Store;
 use longhand_proto::WorkerId;
 use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};

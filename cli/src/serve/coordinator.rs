@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::store_url::redact;
+use longhand_coordinator::control::rpc::{self, Coordinator, ServiceOptions};
+use longhand_coordinator::control::sweeper::{self, SweeperOptions};
 use longhand_coordinator::corpus::{Archive, StorageLocation};
 use longhand_coordinator::http::HttpConfig;
 use serde_json::json;
@@ -178,7 +180,7 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
         signals.exit_on_next();
         stopping.cancel();
     };
-    let served = service::serve_with(listener, coordinator, access, shutdown).await;
+    let served = rpc::serve_with(listener, coordinator, access, shutdown).await;
     stop.cancel();
     if let Some(http) = http {
         http.stop().await;
