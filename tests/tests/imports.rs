@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Top-level modules of each crate, each of which may use those before it.
+/// Top-level modules of each crate, each of which may use those before it. Empty: the crate is one layer.
 const LAYERS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     (
@@ -25,9 +25,29 @@ const LAYERS: &[(&str, &[&str])] = &[
             "http",
         ],
     ),
-    ("worker", &[]),
+    ("worker", &["device", "ops", "throughput", "model", "reference", "cpu", "cuda", "engine", "selftest", "client"]),
+    ("command", &[]),
     ("bench", &[]),
-    ("cli", &[]),
+    (
+        "cli",
+        &[
+            "args",
+            "version",
+            "signals",
+            "display",
+            "telemetry",
+            "engine",
+            "model",
+            "plan_capacity",
+            "selftest",
+            "serve",
+            "run",
+            "operate",
+            "data",
+            "eval",
+            "cli",
+        ],
+    ),
 ];
 
 #[test]
@@ -99,8 +119,8 @@ fn cycles(name: &str, edges: &Edges) -> Vec<String> {
 
 /// A crate's files.
 struct Sources {
-    /// Text without comments, strings and tests, by path below `src`.
-    files: BTreeMap<String, String>,
+    /// What each file imports, by its path below `src`.
+    files: BTreeMap<String, Vec<Import>>,
     /// Files by their module path: `[]` is the crate's root.
     modules: BTreeMap<Vec<String>, String>,
 }
@@ -118,7 +138,7 @@ impl Sources {
                 module.pop();
             }
             let text = std::fs::read_to_string(&path).expect("a source file");
-            files.insert(file.clone(), bare(&text));
+            files.insert(file.clone(), imports(&bare(&text)));
             modules.insert(module, file);
         }
         Self { files, modules }
@@ -128,8 +148,7 @@ impl Sources {
         let mut edges = Edges::new();
         for (module, file) in &self.modules {
             let mut used = BTreeSet::new();
-            let text = &self.files[file];
-            for import in imports(text) {
+            for import in &self.files[file] {
                 // What a folder offers to others is no use of its own.
                 let target = self.resolve(module, &import.path, 0);
                 let own = |target: &String| target != file;
@@ -180,7 +199,7 @@ impl Sources {
         }
         let file = self.modules.get(&at)?;
         if let (Some(item), true) = (rest.first(), depth < 8) {
-            let offered = imports(&self.files[file]).into_iter().find(|import| import.public && import.name == *item);
+            let offered = self.files[file].iter().find(|import| import.public && import.name == *item);
             if let Some(offered) = offered {
                 return self.resolve(&at, &offered.path, depth + 1).or(Some(file.clone()));
             }
@@ -218,7 +237,9 @@ fn imports(text: &str) -> Vec<Import> {
                 let public = at > 0 && (words[at - 1] == "pub" || words[at - 1] == ")");
                 at = tree(&words, at + 1, &[], public, &mut found);
             }
-            "crate" | "super" if words.get(at + 1) == Some(&"::") && words.get(at.wrapping_sub(1)) != Some(&"::") => {
+            // The scope of a visibility is no use.
+            "in" if at >= 2 && words[at - 2] == "pub" => at += 2,
+            word if is_name(word) && words.get(at + 1) == Some(&"::") && (at == 0 || words[at - 1] != "::") => {
                 let mut path = vec![words[at].to_owned()];
                 while words.get(at + 1) == Some(&"::") && words.get(at + 2).is_some_and(|word| is_name(word)) {
                     path.push(words[at + 2].to_owned());
@@ -296,7 +317,11 @@ fn words(text: &str) -> Vec<&str> {
 
 /// The code alone: no comments, no text in quotation marks, nothing that is compiled for tests only.
 fn bare(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let tests = text.match_indices("#[cfg(test)]\n").find(|(at, found)| {
+        let line = text[at + found.len()..].lines().next().unwrap_or_default();
+        line.contains("mod ") && line.ends_with('{')
+    });
+    let text = tests.map_or(text, |(at, _)| &text[..at]);
     let mut code = String::with_capacity(text.len());
     for line in text.lines() {
         let mut rest = line;

@@ -59,9 +59,7 @@ pub(crate) use number::{grouped, plural};
 
 use error::REBUILD;
 use manifest::Manifest;
-
-/// Subfolder of the output folder for shards and manifest.
-const STATE_FOLDER: &str = ".longhand";
+use replace_export::STATE_FOLDER;
 
 /// The shards of one output folder. One process at a time opens it: the caller holds the folder's lock.
 #[derive(Debug)]

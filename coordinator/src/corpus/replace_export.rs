@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CorpusError, Result, STATE_FOLDER};
+use super::error::{CorpusError, Result};
 use crate::files::atomic;
 
+/// Subfolder of the output folder for shards and manifest.
+pub(super) const STATE_FOLDER: &str = ".longhand";
 /// The folder of data files, replaced as a whole: files of two exports are never mixed.
 pub(super) const DATA: &str = "data";
 

@@ -5,6 +5,7 @@
 //! memory does not grow with the file.
 
 mod format;
+mod options;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::domain::instruction::BadRow;
 use crate::files::FileError;
 
 pub use format::Format;
+pub use options::{Options, Turn};
 
 use format::Shape;
 
@@ -23,31 +25,6 @@ use format::Shape;
 const MAX_UNRECOGNISED_ROWS: u64 = 100;
 /// Most bad rows that are kept with their messages; all are counted.
 const MAX_REPORTED_BAD_ROWS: usize = 1000;
-
-/// Which turn of the user's is the instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Turn {
-    #[default]
-    First,
-    Last,
-    /// From 1.
-    Nth(usize),
-}
-
-/// How a data set is read.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// None: detected from the first rows.
-    pub format: Option<Format>,
-    /// Which turn becomes the instruction.
-    pub turn: Turn,
-    /// Keep the turns before the chosen one, a system turn too.
-    pub history: bool,
-    /// Name of the data set [default: the file's name].
-    pub source: Option<String>,
-    /// Licence of rows that state none.
-    pub licence: Option<String>,
-}
 
 /// What became of the rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]

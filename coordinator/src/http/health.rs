@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use prometheus::{Encoder, TextEncoder};
 
-use super::AppState;
+use super::state::AppState;
 
 /// Longest time for the store to answer a readiness check or a scrape.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);

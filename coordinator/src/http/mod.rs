@@ -4,29 +4,29 @@
 
 mod api;
 mod assets;
+mod error;
 mod guard;
 mod health;
 mod listener;
 mod report;
 mod session;
+mod state;
 mod trace_url;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
-use longhand_proto::WorkerId;
-use prometheus::proto::MetricFamily;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::control::rpc::{Coordinator, Tokens};
 use listener::Peer;
 pub use listener::{Pem, PemError};
+use state::AppState;
+pub use state::{HttpConfig, MetricSource};
 pub use trace_url::TraceUrl;
 
 /// Time for responses in flight after shutdown. Event streams end at once.
@@ -34,43 +34,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most event streams at a time; further pages poll.
 const MAX_STREAMS: usize = 256;
-
-/// Returns metrics with their values at the time of the call.
-pub type MetricSource = Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
-
-/// What the HTTP port serves.
-#[derive(Clone, Default)]
-pub struct HttpConfig {
-    /// The coordinator behind the dashboard; none on a worker, which serves metrics and health only.
-    pub coordinator: Option<Coordinator>,
-    /// Metrics beside the coordinator's own.
-    pub metric_sources: Vec<MetricSource>,
-    /// None lets everybody in who can reach the port.
-    pub tokens: Option<Tokens>,
-    /// Cancelled when shutdown begins: from then on `/readyz` fails.
-    pub stopping: CancellationToken,
-    /// Address of the trace viewer that pages link to.
-    pub trace_url: Option<TraceUrl>,
-    /// The worker of this process, which cannot be drained.
-    pub embedded_worker: Option<WorkerId>,
-}
-
-impl fmt::Debug for HttpConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpConfig").field("coordinator", &self.coordinator).finish_non_exhaustive()
-    }
-}
-
-/// State shared by the request handlers.
-#[derive(Debug)]
-struct AppState {
-    config: HttpConfig,
-    /// One permit for each event stream.
-    streams: Arc<Semaphore>,
-    /// Held while a report is computed: one at a time.
-    report_lock: Mutex<()>,
-    shutdown: CancellationToken,
-}
 
 /// Serves until `shutdown` is cancelled.
 ///

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, TryStreamExt, stream};
 use longhand_proto::DocumentId;
 
-use super::AppState;
-use super::api::{ApiError, run_id};
+use super::error::{ApiError, run_id};
+use super::state::AppState;
 use crate::corpus::{grouped, plural};
 use crate::domain::recipe::Recipe;
 use crate::domain::state::State;

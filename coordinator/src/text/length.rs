@@ -13,27 +13,16 @@
 
 mod chinese;
 mod english;
+mod figure;
 #[cfg(test)]
 mod tests;
 
 use std::ops::RangeInclusive;
 
+use figure::{Bound, middle};
+
 /// Figures outside are about something else: "describe yourself in 3 words", "a corpus of 5,000,000 words".
 const SENSIBLE: RangeInclusive<u32> = 50..=200_000;
-
-/// One figure said of the text.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Figure {
-    words: u32,
-    bound: Bound,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bound {
-    About,
-    Least,
-    Most,
-}
 
 /// Words asked for, or none if the text does not say.
 pub fn required(text: &str) -> Option<u32> {
@@ -45,8 +34,4 @@ pub fn required(text: &str) -> Option<u32> {
         (None, Some(least), Some(most)) if least < most => Some(middle(least, most)),
         (about, least, most) => about.max(least).max(most),
     }
-}
-
-fn middle(from: u32, to: u32) -> u32 {
-    from + (to - from) / 2
 }

@@ -4,9 +4,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::Record;
+use super::spec::{Rows, Spec};
 use super::turns::Turns;
-use super::{Rows, Spec};
+use crate::corpus::record::Record;
 
 /// The format.
 pub(super) const ALPACA: Spec = Spec {

@@ -4,8 +4,8 @@
 use longhand_proto::task::Message;
 use serde_json::{Value, json};
 
-use super::super::Record;
-use super::{Rows, Spec};
+use super::spec::{Rows, Spec};
+use crate::corpus::record::Record;
 
 /// By quality and length.
 pub(super) const DPO: Spec = spec("dpo", |candidates| row(PairCriterion::Both, candidates));

@@ -7,6 +7,7 @@ mod messages;
 mod openai;
 mod records;
 mod sharegpt;
+mod spec;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -16,7 +17,8 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::Record;
+use crate::corpus::record::Record;
+use spec::{Rows, Spec};
 
 /// All formats, in the order of the help text.
 const ALL: [&Spec; 9] = [
@@ -30,31 +32,6 @@ const ALL: [&Spec; 9] = [
     &dpo::DPO_LENGTH,
     &dpo::DPO_QUALITY,
 ];
-
-/// What an export needs to know of a format.
-#[derive(Debug)]
-struct Spec {
-    /// Name on the command line.
-    name: &'static str,
-    /// What the data files hold, for the dataset card.
-    contents: &'static str,
-    /// Extensions of the data files: `jsonl`, `parquet` or both.
-    extensions: &'static [&'static str],
-    rows: Rows,
-    /// How LLaMA-Factory reads a file, for `dataset_info.json`; none if it cannot.
-    llama_factory: Option<fn() -> Value>,
-}
-
-/// How accepted records become rows.
-#[derive(Debug)]
-enum Rows {
-    /// Each record as it is.
-    Whole,
-    /// One row for each record.
-    Each(fn(&Record) -> Value),
-    /// At most one row for the candidates of one instruction.
-    Group(fn(&[Record]) -> Option<Value>),
-}
 
 /// An export format.
 #[derive(Debug, Clone, Copy)]
@@ -94,16 +71,6 @@ impl Format {
     pub(super) fn llama_factory(self) -> Option<Value> {
         self.0.llama_factory.map(|value| value())
     }
-}
-
-/// `messages` with role and content, as LLaMA-Factory reads them.
-fn llama_factory_messages() -> Value {
-    json!({
-        "formatting": "sharegpt",
-        "columns": { "messages": "messages" },
-        "tags": { "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
-                  "system_tag": "system" },
-    })
 }
 
 impl Default for Format {

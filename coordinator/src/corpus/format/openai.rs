@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::Record;
-use super::{Rows, Spec, llama_factory_messages};
+use super::spec::{Rows, Spec, llama_factory_messages};
+use crate::corpus::record::Record;
 
 /// The format.
 pub(super) const OPENAI: Spec = Spec {

@@ -1,6 +1,6 @@
-//! Whole records, as [`Record`](super::Record) documents them.
+//! Whole records, as [`Record`](crate::corpus::Record) documents them.
 
-use super::{Rows, Spec, llama_factory_messages};
+use super::spec::{Rows, Spec, llama_factory_messages};
 
 /// As JSON Lines and as Parquet.
 pub(super) const RECORDS: Spec = Spec {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::Record;
-use super::{Rows, Spec};
+use super::spec::{Rows, Spec};
+use crate::corpus::record::Record;
 
 /// The format.
 pub(super) const SHAREGPT: Spec = Spec {

@@ -1,6 +1,6 @@
 //! A conversation as pairs of question and answer, for formats that know only pairs.
 
-use super::super::Record;
+use crate::corpus::record::Record;
 
 /// The parts of a conversation.
 #[derive(Debug, Default)]

@@ -5,7 +5,8 @@ use std::path::Path;
 use longhand_proto::task::Message;
 use serde_json::{Map, Value, json};
 
-use super::{Format, Options, Shape, Turn};
+use super::format::{Format, Shape};
+use super::options::{Options, Turn};
 use crate::dataset::input::field::{RowError, present, row_error, text_of, wrong_type};
 use crate::dataset::input::{LENGTH_RANGE, Row, Text, row, turns};
 use crate::domain::language::Language;

@@ -9,8 +9,9 @@ use longhand_proto::DocumentId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApiError, ApiResult, SharedState, actions, bad_request, run_id};
+use super::actions::actions;
 use crate::control::admin;
+use crate::http::error::{ApiError, ApiResult, SharedState, bad_request, run_id};
 use crate::run_stats::{DocumentFilter, DocumentSummary};
 use crate::store::{Attempt, Revision, StoreError};
 

@@ -15,8 +15,8 @@ use futures::stream;
 use longhand_proto::RunId;
 use serde::Deserialize;
 
-use super::{ApiError, SharedState, run_id};
-use crate::http::AppState;
+use crate::http::error::{ApiError, SharedState, run_id};
+use crate::http::state::AppState;
 use crate::store::Result;
 
 /// Interval of polls for changes.

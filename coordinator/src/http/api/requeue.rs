@@ -6,10 +6,10 @@ use longhand_proto::{DocumentId, RunId};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{ApiError, ApiResult, Caller, SharedState, bad_request, conflict, run_id};
 use crate::control::admin::{Requeued, RewriteScope, Selector};
 use crate::control::rpc::{Coordinator, Principal};
 use crate::domain::state::State;
+use crate::http::error::{ApiError, ApiResult, Caller, SharedState, bad_request, conflict, run_id};
 use crate::run_stats::{DocumentFilter, DocumentSummary};
 use crate::store::StoreError;
 

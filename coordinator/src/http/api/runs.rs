@@ -6,8 +6,9 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApiError, ApiResult, Caller, SharedState, actions, bad_request, conflict, run_id};
+use super::actions::actions;
 use crate::control::rpc::Coordinator;
+use crate::http::error::{ApiError, ApiResult, Caller, SharedState, bad_request, conflict, run_id};
 use crate::run_stats::{MAX_SUMMARIES, details, summary};
 use crate::store::{Counts, Run, StoreError};
 

@@ -5,7 +5,8 @@ use axum::extract::{Extension, Path, State as Extract};
 use longhand_proto::WorkerId;
 use serde_json::{Value, json};
 
-use super::{ApiResult, Caller, SharedState, actions, bad_request, conflict};
+use super::actions::actions;
+use crate::http::error::{ApiResult, Caller, SharedState, bad_request, conflict};
 
 /// Most workers on the page.
 const MAX_WORKERS: usize = 1_000;

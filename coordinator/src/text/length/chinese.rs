@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Bound, Figure, middle};
+use super::figure::{Bound, Figure, middle};
 
 const NUMBER: &str = r"[0-9０-９,，.]*[0-9０-９][0-9０-９]*\s?[kKwW]?[十百千万]*(?:[0-9０-９一二三四五六七八九][十百千万]+)*|[零〇一二两三四五六七八九十百千万]+";
 
