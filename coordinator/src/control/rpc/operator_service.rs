@@ -123,7 +123,8 @@ impl operator_server::Operator for OperatorService {
 
     async fn get_figures(&self, request: Request<v1::GetRunRequest>) -> Answer<v1::Figures> {
         let run = self.run(&run_id(&request.into_inner().run)?).await?;
-        let figures = status_summary(self.coordinator.run_stats(), self.coordinator.store(), &run).await.map_err(status)?;
+        let figures =
+            status_summary(self.coordinator.run_stats(), self.coordinator.store(), &run).await.map_err(status)?;
         Ok(Response::new(wire::figures_to_wire(&figures)?))
     }
 
