@@ -6,7 +6,7 @@ use longhand_coordinator::store::StoreError;
 /// The failure of a run that was started, with what to do about it.
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
     let remedy = match error {
-        StoreError::Full(_) => "free some space, then rerun the same command to resume",
+        StoreError::Full(_) => "rerun the same command to resume",
         StoreError::Unreachable(_) => "when it is reachable again, rerun the same command to resume",
         StoreError::NotFound { .. } => {
             "the store was emptied or restored from a backup during the run; rerun the same command: it submits the rows \

@@ -64,7 +64,7 @@ fn an_emptied_store_is_detected_and_accepted_documents_are_not_generated_again()
         let ended = fleet.run(&["status", "ships"]);
         ended.stderr.contains("emptied").then_some(ended.stderr)
     });
-    assert!(error.contains("submit its file again under the same run id"), "{error}");
+    assert!(error.contains("submit the file again under the same run id"), "{error}");
 
     fleet.submit("ships", 8);
     let last = fleet.ask(&["watch", "ships"]).pop().unwrap();

@@ -83,7 +83,7 @@ const stories = {
     await looksRight(page, 'a failed document');
     await page.getByRole('button', { name: 'Requeue' }).click();
     await page.locator('h1 ~ .pill.accepted').waitFor();
-    await has(page, 'somebody at 127.0.0.1');
+    await has(page, 'anonymous at 127.0.0.1');
     await page.getByRole('heading', { name: 'Earlier revisions' }).waitFor();
     await page.getByRole('link', { name: 'View' }).click();
     await has(page, 'This is an earlier revision');

@@ -111,7 +111,7 @@ fn unknown_runs_and_documents_are_reported() {
         (vec!["requeue", "boats", "--failed"], "no such run: boats"),
         (vec!["show", "ships", &nobody], "no such document"),
         (vec!["requeue", "ships", "--document", &nobody], "no such document"),
-        (vec!["documents", "ships", "--state", "lost"], "want one of ready, leased"),
+        (vec!["documents", "ships", "--state", "lost"], "expected one of ready, leased"),
     ] {
         let error = fleet.rejected(&args);
         assert!(error.contains(says), "{args:?}: {error}");

@@ -253,6 +253,6 @@ fn a_full_disk_stops_the_run_cleanly_and_it_resumes_when_there_is_space() {
     let (full, refused, enough) = (said("full: 1"), said("full: 2"), said("full: 0"));
     assert!(full >= 2, "want exit code 1 on a full disk (needs user namespaces): {ended:?}");
     assert_eq!(full + refused + enough, rooms.split(' ').count(), "{ended:?}");
-    assert!(ended.stderr.matches("same command again").count() >= full, "{}", ended.stderr);
+    assert!(ended.stderr.matches("rerun the same command").count() >= full, "{}", ended.stderr);
     assert_eq!(said(&format!("room: 0, {DOCUMENTS} records")), rooms.split(' ').count(), "{ended:?}");
 }
