@@ -236,7 +236,7 @@ impl Serialize for Filters {
     }
 }
 
-/// Reads the keys that are there; [`Filters::of`] checks them and adds the others.
+/// Reads the keys that are there; `Filters::of` checks them and adds the others.
 impl<'de> Deserialize<'de> for Filters {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Table;

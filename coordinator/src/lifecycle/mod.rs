@@ -19,7 +19,7 @@
 //! lost or released lease is no move at all: the store gives the same task, with its checkpoint, to the next worker.
 //!
 //! # What an error does
-//! Each of these adds one to [`Document::errors`] and is tried again until the recipe's `retry.max_errors` is reached:
+//! Each of these adds one to [`Document::errors`](crate::domain::document::Document::errors) and is tried again until the recipe's `retry.max_errors` is reached:
 //! a worker's failure, a section that is empty after cleaning (`empty_section`), one that the loop stop ended
 //! (`repetition`), one that was cut (`truncated_section`). Then the document fails with the last error's class, except:
 //! - a plan that cannot be used is repaired once, with the error named in the prompt; the second time is the end

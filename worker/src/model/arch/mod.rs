@@ -1,7 +1,7 @@
 //! Families of models, a file each: how a family's files state its configuration, which weights it has under which names,
 //! and what its layers compute.
 //!
-//! A new dense family is a file here, a line in [`FAMILIES`] and a fixture. Devices know nothing of families: they read the
+//! A new dense family is a file here, a line in `FAMILIES` and a fixture. Devices know nothing of families: they read the
 //! [`LayerSpec`](super::LayerSpec) of the configuration and ask for weights by [`WeightId`].
 
 mod dense;
