@@ -15,6 +15,7 @@
 //!   no length of the whole;
 //! - a vague number ("several thousand words", "几千字") is none.
 
+mod bound;
 mod chinese;
 mod english;
 mod figure;
@@ -25,7 +26,8 @@ mod tests;
 
 use std::ops::RangeInclusive;
 
-use figure::{Bound, Figure, middle};
+use bound::Bound;
+use figure::{Figure, middle};
 
 /// Figures outside are about something else: "describe yourself in 3 words", "a corpus of 5,000,000 words".
 const SENSIBLE: RangeInclusive<u32> = 50..=200_000;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::figure::Bound;
+use super::bound::Bound;
 
 fn pattern(source: &str) -> Regex {
     Regex::new(source).expect("a constant expression")

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::bound::Bound;
 use super::number::{self, Number};
 use super::{chinese, english};
 
@@ -14,13 +15,6 @@ pub(super) struct Figure {
     pub(super) bound: Bound,
     /// Said of all parts together.
     pub(super) total: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bound {
-    About,
-    Least,
-    Most,
 }
 
 /// The middle of a range.
