@@ -25,9 +25,10 @@ is detected from the column that holds the instruction:
   prompt     `prompt`: a text
   alpaca     `instruction`, with an optional `input`
 
-Each row of the output has an id derived from its content, the instruction, its language and length if the source states
-them, and its origin in `metadata.source`: data set, file, row, format, turn, id, licence. `metadata.moderation` holds the
-moderation result of the source. Use `longhand select` to choose among the rows.
+Each row of the output has an id derived from its content, the instruction, its language, length and context if the source
+states them, and its origin in `metadata.source`: data set, file, row, format, turn, id, licence. `metadata.moderation` holds the
+moderation result of the source. With --history, the columns `system` and `history` are kept too. What a row states and the
+output does not keep is counted by column. Use `longhand select` to choose among the rows.
 
 Exit codes:
   0    every row was read
@@ -126,6 +127,11 @@ pub(crate) fn import(args: &ImportArgs) -> Result<Code> {
 fn text(report: &Report, args: &ImportArgs) -> String {
     let mut text = bad_rows::text(&report.bad_rows, report.bad);
     let rows = [("rows read", report.read), ("bad rows (skipped)", report.bad), ("instructions", report.written)];
-    text.push_str(&output::table(&rows.map(|(name, count)| vec![name.to_owned(), grouped(count)])));
+    let mut rows: Vec<_> = rows.into_iter().map(|(name, count)| vec![name.to_owned(), grouped(count)]).collect();
+    for (column, count) in &report.dropped {
+        let remedy = if matches!(*column, "system" | "history") { "; keep it with --history" } else { " (not usable)" };
+        rows.push(vec![format!("rows without their `{column}`{remedy}"), grouped(*count)]);
+    }
+    text.push_str(&output::table(&rows));
     format!("{text}\n{}", args.output.display())
 }

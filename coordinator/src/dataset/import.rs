@@ -10,9 +10,10 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::input::{InputError, Output, Rows};
+use crate::dataset::input::{InputError, Output, Rows, quoted};
 use crate::domain::instruction::BadRow;
 use crate::files::FileError;
 
@@ -35,6 +36,8 @@ pub struct Report {
     pub written: u64,
     /// Rows that could not be read.
     pub bad: u64,
+    /// Rows that were written without what one of their columns says, by column.
+    pub dropped: BTreeMap<&'static str, u64>,
     /// The first bad rows.
     #[serde(serialize_with = "crate::dataset::input::as_texts")]
     pub bad_rows: Vec<BadRow>,
@@ -66,23 +69,24 @@ pub fn import(sources: &[PathBuf], out: &Path, options: &Options) -> Result<Repo
 }
 
 fn import_file(path: &Path, output: &mut Output, options: &Options, report: &mut Report) -> Result<(), ImportError> {
-    let mut rows = Rows::open(path)?;
+    let mut rows = Rows::open(path, |column| options.reads(column))?;
     let mut shape: Option<Shape> = None;
     let mut unknown = None;
     let before = report.read;
     while let Some(row) = rows.next() {
         report.read += 1;
+        let mut dropped = source::Dropped::new();
         let result = match row {
             Err(bad) => Err(bad),
-            Ok(bytes) => source::object(&bytes)
+            Ok(bytes) => source::object(&bytes, |key| options.reads(key))
                 .and_then(|object| {
                     if shape.is_none() {
                         shape = Shape::detect(options.format.as_ref(), &object);
                     }
                     match &shape {
-                        Some(shape) => source::row(&object, shape, options, path, rows.line()),
+                        Some(shape) => source::row(&object, shape, options, path, rows.line(), &mut dropped),
                         None => {
-                            unknown.get_or_insert_with(|| columns(&object));
+                            unknown.get_or_insert_with(|| rows.columns().map_or_else(|| quoted(object.keys()), quoted));
                             Err(Shape::missing(options.format.as_ref()))
                         }
                     }
@@ -93,6 +97,9 @@ fn import_file(path: &Path, output: &mut Output, options: &Options, report: &mut
             Ok(row) => {
                 output.add(&row)?;
                 report.written += 1;
+                for column in dropped {
+                    *report.dropped.entry(column).or_default() += 1;
+                }
             }
             Err(bad) => {
                 report.bad += 1;
@@ -113,8 +120,4 @@ fn import_file(path: &Path, output: &mut Output, options: &Options, report: &mut
         (None, None) if report.read == before => Err(InputError::Empty { path: path.to_owned() }.into()),
         (None, None) | (Some(_), _) => Ok(()),
     }
-}
-
-fn columns(object: &serde_json::Map<String, serde_json::Value>) -> String {
-    object.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
 }

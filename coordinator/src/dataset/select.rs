@@ -110,7 +110,7 @@ pub fn select<'a>(
     let decisions = quota::draw(&candidates, &options.quotas, options.topics);
 
     let mut report = Report { read, asked: questions.map(|questions| questions.asked), ..Report::default() };
-    let mut rows = Rows::open(input)?;
+    let mut rows = Rows::of_instructions(input)?;
     let mut next = candidates.iter().zip(&decisions).peekable();
     while let Some(read) = rows.next() {
         let Some((candidate, decision)) = next.next_if(|(candidate, _)| candidate.line == rows.line()) else {
@@ -347,9 +347,9 @@ fn evaluate((line, read): Read, options: &Options) -> (u64, RowResult) {
     let bad = |problem: String, key: &str| RowResult::Bad(Dropped::new("bad_row", key, problem));
     let result = match read {
         Err(row) => bad(row.problem, &row.key),
-        Ok(bytes) => match row::parse(&bytes, line) {
+        Ok(bytes) => match row::parse_stated(&bytes, line) {
             Err(fault) => bad(format!("{}; {}", fault.problem, fault.remedy), &fault.key),
-            Ok(instruction) => row_rules::evaluate(instruction, options),
+            Ok((instruction, states_language)) => row_rules::evaluate(instruction, states_language, options),
         },
     };
     (line, result)

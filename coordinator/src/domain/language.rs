@@ -47,6 +47,14 @@ pub fn identify(text: &str) -> Option<Language> {
     }
 }
 
+/// True if a text is too short for the statistics of letters: three words of English may look like Latin.
+pub fn says_too_little(text: &str) -> bool {
+    /// Below, whatlang calls many English texts something else.
+    const FEW_WORDS: usize = 15;
+    let latin = text.chars().all(|c| !c.is_alphabetic() || c < '\u{250}');
+    latin && text.split_whitespace().filter(|word| word.contains(char::is_alphabetic)).nth(FEW_WORDS).is_none()
+}
+
 /// True if a text of a Latin script is surely in another language than English.
 pub fn is_foreign(text: &str) -> bool {
     let text = beginning(text);
@@ -121,6 +129,20 @@ mod tests {
             assert_eq!(identify(text), want, "{text}");
         }
         assert_eq!((code("Напиши длинный рассказ о старом маяке."), code("")), ("rus", "und"));
+    }
+
+    #[test]
+    fn a_short_text_of_latin_letters_says_too_little() {
+        for (text, want) in [
+            ("Explain quantum entanglement", true),
+            ("Describe naïve realism", true),
+            ("", true),
+            ("写一篇游记", false),
+            ("日本の歴史", false),
+            (&*"many words ".repeat(20), false),
+        ] {
+            assert_eq!(says_too_little(text), want, "{text}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub enum Format {
 }
 
 /// In the order in which they are looked for: a data set with turns may have a column `instruction` of another meaning.
-const KNOWN: [Format; 6] =
+pub(super) const KNOWN: [Format; 6] =
     [Format::Wildchat, Format::Sharegpt, Format::Messages, Format::Openai, Format::Prompt, Format::Alpaca];
 
 impl Format {

@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 use super::format::{Format, Shape};
 use super::options::{Options, Turn};
 use crate::dataset::input::field::{RowError, present, row_error, text_of, wrong_type};
-use crate::dataset::input::{LENGTH_RANGE, Row, Text, row, turns};
+use crate::dataset::input::{Row, Text, row, turns};
+use crate::domain::instruction::Context;
 use crate::domain::language::Language;
 
-pub(super) use crate::dataset::input::row::object;
+pub(super) use crate::dataset::input::object;
 
 /// Reads the instruction out of `object`.
 pub(super) fn row(
@@ -20,12 +21,28 @@ pub(super) fn row(
     options: &Options,
     path: &Path,
     line: u64,
+    dropped: &mut Dropped,
 ) -> Result<Row, RowError> {
-    let (messages, turn) = instruction(object, &shape.0, options)?;
+    let (mut messages, turn) = instruction(object, &shape.0, options)?;
+    let earlier = beside(object, &messages, dropped);
+    if options.history {
+        messages.splice(..0, earlier);
+    } else {
+        for message in earlier {
+            dropped.insert(if message.role == "system" { "system" } else { "history" });
+        }
+    }
     row::size(object, &messages)?;
+    let context = context(object).unwrap_or_else(|| {
+        dropped.insert("context");
+        Vec::new()
+    });
     let mut hash = blake3::Hasher::new_derive_key("longhand imported instruction v1");
     for message in &messages {
         hash.update(message.role.as_bytes()).update(&[0]).update(message.content.as_bytes()).update(&[0]);
+    }
+    for text in &context {
+        hash.update(text.id.as_bytes()).update(&[0]).update(text.text.as_bytes()).update(&[0]);
     }
     let id = hash.finalize().to_hex()[..32].to_owned();
 
@@ -35,18 +52,73 @@ pub(super) fn row(
         Some("zh" | "chinese") => Some(Language::Zh),
         Some(_) | None => None,
     });
-    let length = present(object, "length").and_then(Value::as_u64).filter(|words| LENGTH_RANGE.contains(words));
-
-    // What others keep there may be anything.
-    let mut metadata = row::metadata(object.get("metadata").cloned()).unwrap_or_default();
+    // What others keep in these columns may be anything.
+    let stated_length = present(object, "length");
+    let length = stated_length.and_then(row::whole_words);
+    if stated_length.is_some() && length.is_none() {
+        dropped.insert("length");
+    }
+    let mut metadata = row::metadata(object.get("metadata").cloned()).unwrap_or_else(|_| {
+        dropped.insert("metadata");
+        Map::new()
+    });
     if let Some(moderation) = moderation(object) {
         metadata.insert("moderation".into(), moderation);
     }
     metadata.insert("source".into(), source(object, &shape.0, options, path, line, turn, stated));
 
-    let length = length.map(|words| words as u32);
     // Names the content, so the same instruction from two places is one.
-    Ok(Row { id: Some(id), text: Text::of(&messages), language, length, context: Vec::new(), metadata })
+    Ok(Row { id: Some(id), text: Text::of(&messages), language, length, context, metadata })
+}
+
+/// Columns of one row that say something and were not kept.
+pub(super) type Dropped = std::collections::BTreeSet<&'static str>;
+
+/// What columns beside the text say of the conversation before it: `system`, and Alpaca's `history` of pairs.
+fn beside(object: &Map<String, Value>, messages: &[Message], dropped: &mut Dropped) -> Vec<Message> {
+    let mut earlier = Vec::new();
+    let mut add = |role: &str, content: &str| {
+        if !content.trim().is_empty() {
+            earlier.push(Message { role: role.into(), content: content.into() });
+        }
+    };
+    match present(object, "system").or_else(|| present(object, "system_prompt")) {
+        // The turns say it already.
+        Some(_) if messages.iter().any(|message| message.role == "system") => {}
+        Some(Value::String(system)) => add("system", system),
+        Some(_) => {
+            dropped.insert("system");
+        }
+        None => {}
+    }
+    let pairs = match present(object, "history") {
+        Some(Value::Array(pairs)) => pairs.as_slice(),
+        Some(Value::String(text)) if text.trim().is_empty() => &[],
+        Some(_) => {
+            dropped.insert("history");
+            &[]
+        }
+        None => &[],
+    };
+    for pair in pairs {
+        let texts = pair.as_array().map(|pair| pair.iter().map(Value::as_str).collect::<Vec<_>>());
+        let Some([Some(question), Some(answer)]) = texts.as_deref() else {
+            dropped.insert("history");
+            continue;
+        };
+        add("user", question);
+        add("assistant", answer);
+    }
+    earlier
+}
+
+/// Texts to draw on: as a file of instructions states them, or one text. None if they cannot be read.
+fn context(object: &Map<String, Value>) -> Option<Vec<Context>> {
+    match present(object, "context") {
+        Some(Value::String(text)) if text.trim().is_empty() => Some(Vec::new()),
+        Some(Value::String(text)) => Some(vec![Context { id: "1".into(), text: text.clone() }]),
+        Some(_) | None => row::context(object).ok(),
+    }
 }
 
 /// The turns to keep, and the number of the chosen one among the user's.
@@ -64,6 +136,7 @@ fn instruction(
             Some(turns) => chosen("body.messages", turns, options),
             None => Err(row_error("body.messages", "is missing", "an OpenAI batch line holds its turns there")),
         },
+        (Format::Prompt | Format::Alpaca, value) if turns::are(value) => chosen(column, value, options),
         (Format::Openai, other) => Err(wrong_type(column, other, "an object with `messages`")),
         (Format::Alpaca, value) => {
             let mut text = text_of(column, value)?;
@@ -84,8 +157,7 @@ fn instruction(
 /// Only the turns that are kept are looked at closely: an empty answer behind them harms nobody.
 fn chosen(key: &str, value: &Value, options: &Options) -> Result<(Vec<Message>, usize), RowError> {
     let turns = turns::of(key, value)?;
-    let of_user: Vec<usize> =
-        turns.iter().enumerate().filter(|(_, turn)| turn.role() == Ok("user")).map(|(at, _)| at).collect();
+    let of_user = turns::of_user(&turns)?;
     let number = match options.turn {
         Turn::First => 1,
         Turn::Last => of_user.len(),

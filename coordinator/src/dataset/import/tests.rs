@@ -133,6 +133,8 @@ fn the_same_instruction_has_the_same_id_wherever_it_stands() {
     assert_eq!(one["id"], two["id"]);
     assert_eq!(one["id"].as_str().unwrap().len(), 32);
     assert_ne!(case.one(json!({"prompt": "Write!"}), &Options::default())["id"], one["id"]);
+    let three = case.one(json!({"prompt": "Write.", "context": "Of bees."}), &Options::default());
+    assert_ne!(three["id"], one["id"]);
 }
 
 #[test]
@@ -233,4 +235,47 @@ fn several_sources_become_one_file() {
     assert_eq!((report.read, report.written), (10_000, 10_000));
     let last = input::read(case.out()).unwrap().last().unwrap().unwrap();
     assert_eq!((last.text().as_str(), &last.metadata["source"]["file"]), ("row 9999", &json!("b.jsonl")));
+}
+
+#[test]
+fn an_unknown_role_is_named_and_case_does_not_matter() {
+    let case = Case::new();
+    let talk = |first: &str| json!({"conversations": [{"from": first, "value": "Write a saga."}, {"from": "gpt", "value": "Long."}, {"from": "human", "value": "Shorter."}]});
+    assert_eq!(case.one(talk("Human"), &Options::default())["prompt"], "Write a saga.");
+    let (report, _) = case.import(&case.file("odd.jsonl", talk("Oracle").to_string()), &Options::default());
+    assert!(report.bad_rows[0].to_string().contains("unknown role \"Oracle\""), "{report:?}");
+}
+
+#[test]
+fn columns_beside_the_text_are_kept_or_counted() {
+    let case = Case::new();
+    let rows = [
+        json!({"system": "You are a pirate.", "conversations": [{"from": "human", "value": "Hi."}]}),
+        json!({"system": "Be brief.", "instruction": "And now?", "history": [["One?", "One."]]}),
+        json!({"prompt": "x", "context": "A text to draw on.", "length": 3000.0}),
+        json!({"prompt": "y", "context": [{"id": "k", "text": "b"}], "length": "3000"}),
+        json!({"prompt": "z", "context": {"odd": 1}, "length": "long", "metadata": 5, "system": " "}),
+    ];
+    // Each in a file of its own: a file has one format.
+    let import = |row: &Value, options: &Options| {
+        let (report, mut rows) = case.import(&case.file("row.jsonl", row.to_string()), options);
+        (report.dropped, rows.remove(0))
+    };
+    let history = Options { history: true, ..Options::default() };
+    let (dropped, row) = import(&rows[0], &history);
+    assert_eq!((dropped.len(), &row["messages"][0]["content"]), (0, &json!("You are a pirate.")));
+    assert_eq!(import(&rows[0], &Options::default()).0, [("system", 1)].into());
+    let (dropped, row) = import(&rows[1], &history);
+    let said: Vec<_> =
+        row["messages"].as_array().unwrap().iter().map(|turn| turn["content"].as_str().unwrap()).collect();
+    assert_eq!((dropped.len(), said), (0, vec!["Be brief.", "One?", "One.", "And now?"]));
+    assert_eq!(import(&rows[1], &Options::default()).0, [("history", 1), ("system", 1)].into());
+    let (dropped, row) = import(&rows[2], &history);
+    assert_eq!(
+        (dropped.len(), &row["context"][0]["text"], &row["length"]),
+        (0, &json!("A text to draw on."), &json!(3000))
+    );
+    let (dropped, row) = import(&rows[3], &history);
+    assert_eq!((dropped.len(), &row["context"][0]["id"], &row["length"]), (0, &json!("k"), &json!(3000)));
+    assert_eq!(import(&rows[4], &history).0, [("context", 1), ("length", 1), ("metadata", 1)].into());
 }

@@ -6,13 +6,18 @@
 //! - `{"messages": [{"role": "user", "content": "..."}]}`
 //! - `{"custom_id": "...", "body": {"messages": [...]}}`, a line of an OpenAI batch
 //!
+//! where `prompt` may hold turns as well,
 //! with optional `id`, `length` (words), `language` (`en` or `zh`), `context` (texts) and `metadata` (an object). Other
 //! keys are left alone: data sets carry all kinds of columns.
 
 pub(crate) mod field;
+mod gzip;
 mod lines;
 mod list;
+mod magic;
+mod object;
 mod output;
+mod parquet_rows;
 mod reader;
 pub(crate) mod row;
 mod rows;
@@ -24,11 +29,12 @@ pub(crate) mod turns;
 use std::path::PathBuf;
 
 pub use lines::MAX_LINE_BYTES;
+pub(crate) use object::object;
 pub use output::Output;
 pub(crate) use output::{Row, Text};
 pub use reader::{Reader, read};
 pub use row::{LENGTH_RANGE, MAX_TEXT_BYTES};
-pub(crate) use rows::Rows;
+pub(crate) use rows::{Rows, quoted};
 pub(crate) use summary::as_texts;
 pub use summary::{LENGTH_BINS, Summary, validate};
 
@@ -39,6 +45,8 @@ pub enum InputError {
     Open { path: PathBuf, source: std::io::Error },
     #[error("{}: the file holds no rows; expected one JSON object on each line, such as {{\"prompt\": \"...\"}}", path.display())]
     Empty { path: PathBuf },
+    #[error("{}: {source}; the file is damaged or cut off: fetch it again", path.display())]
+    Damaged { path: PathBuf, source: std::io::Error },
     #[error("{}: {problem}; {remedy}", path.display())]
     Format { path: PathBuf, problem: String, remedy: &'static str },
 }

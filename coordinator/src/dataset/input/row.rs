@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use longhand_proto::task::Message;
 use serde_json::{Map, Value};
 
-use super::field::{RowError, kind, present, row_error, text_of, wrong_type};
-use super::turns::{self, Turn};
+use super::field::{RowError, present, row_error, text_of, wrong_type};
+use super::object::{nested, object};
+use super::turns;
 use crate::domain::instruction::{Context, Instruction};
 use crate::domain::language::{self, Language};
 use crate::text::length;
@@ -18,9 +19,24 @@ pub(super) const TEXT_KEYS: [&str; 4] = ["prompt", "instruction", "messages", "b
 /// What `length` may ask for, in words.
 pub const LENGTH_RANGE: RangeInclusive<u64> = 10..=1_000_000;
 
+/// Keys that are read beside the text.
+const OTHER_KEYS: [&str; 7] = ["id", "custom_id", "length", "language", "context", "metadata", "input"];
+
+/// Whether a row's `key` means something here.
+pub(crate) fn is_read(key: &str) -> bool {
+    TEXT_KEYS.contains(&key) || OTHER_KEYS.contains(&key)
+}
+
 /// Reads one line of JSON.
 pub(crate) fn parse(bytes: &[u8], line: u64) -> Result<Instruction, RowError> {
-    instruction(object(bytes)?, line)
+    instruction(object(bytes, is_read)?, line)
+}
+
+/// The instruction, and whether the row states its language.
+pub(crate) fn parse_stated(bytes: &[u8], line: u64) -> Result<(Instruction, bool), RowError> {
+    let row = object(bytes, is_read)?;
+    let stated = present(&row, "language").is_some();
+    Ok((instruction(row, line)?, stated))
 }
 
 /// A column of Parquet has one type, so an exported corpus holds the JSON text of the object there.
@@ -28,31 +44,10 @@ pub(crate) fn metadata(value: Option<Value>) -> Result<Map<String, Value>, RowEr
     match value {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(metadata)) => Ok(metadata),
-        Some(Value::String(text)) => serde_json::from_str(&text)
-            .map_err(|_| row_error("metadata", "is a string", "write an object, or the JSON text of one")),
+        Some(Value::String(text)) => nested(&text)
+            .ok_or_else(|| row_error("metadata", "is a string", "write an object, or the JSON text of one")),
         Some(other) => Err(wrong_type("metadata", &other, "an object")),
     }
-}
-
-/// The JSON object of a row.
-pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, RowError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        row_error(
-            "",
-            format!("byte {} is not UTF-8", error.valid_up_to() + 1),
-            "convert the file to UTF-8, for example with `iconv -t UTF-8`",
-        )
-    })?;
-    let row: Value = serde_json::from_str(text)
-        .map_err(|error| row_error("", format!("broken JSON: {error}"), "write one whole JSON object on each line"))?;
-    let Value::Object(row) = row else {
-        return Err(row_error(
-            "",
-            format!("{} instead of an object", kind(&row)),
-            "write one JSON object on each line",
-        ));
-    };
-    Ok(row)
 }
 
 fn instruction(mut row: Map<String, Value>, line: u64) -> Result<Instruction, RowError> {
@@ -98,9 +93,15 @@ pub(crate) fn size(row: &Map<String, Value>, messages: &[Message]) -> Result<(),
 
 fn messages(row: &Map<String, Value>) -> Result<Vec<Message>, RowError> {
     if let Some(prompt) = present(row, "prompt") {
+        if turns::are(prompt) {
+            return turns("prompt", prompt);
+        }
         return Ok(vec![user(text_of("prompt", prompt)?)]);
     }
     if let Some(instruction) = present(row, "instruction") {
+        if turns::are(instruction) {
+            return turns("instruction", instruction);
+        }
         let mut text = text_of("instruction", instruction)?;
         match present(row, "input") {
             None => {}
@@ -130,15 +131,13 @@ fn messages(row: &Map<String, Value>) -> Result<Vec<Message>, RowError> {
 /// The turns of a conversation up to the last one of the user's. Answers behind that are dropped: they are what is to be
 /// written.
 fn turns(key: &str, value: &Value) -> Result<Vec<Message>, RowError> {
-    let mut messages = turns::of(key, value)?.iter().map(Turn::message).collect::<Result<Vec<_>, _>>()?;
-    match messages.iter().rposition(|message| message.role == "user") {
-        Some(last) => messages.truncate(last + 1),
-        None => return Err(turns::no_user(key)),
-    }
-    Ok(messages)
+    let turns = turns::of(key, value)?;
+    let last = *turns::of_user(&turns)?.last().ok_or_else(|| turns::no_user(key))?;
+    turns[..=last].iter().map(turns::Turn::message).collect()
 }
 
-fn context(row: &Map<String, Value>) -> Result<Vec<Context>, RowError> {
+/// The texts in `context`.
+pub(crate) fn context(row: &Map<String, Value>) -> Result<Vec<Context>, RowError> {
     let texts = match present(row, "context") {
         None => return Ok(Vec::new()),
         Some(Value::Array(texts)) => texts,
@@ -175,10 +174,18 @@ fn language_named(name: &str) -> Result<Language, RowError> {
 
 fn stated_length(value: &Value) -> Result<u32, RowError> {
     let remedy = format!("give whole words, {} to {}, or leave the key out", LENGTH_RANGE.start(), LENGTH_RANGE.end());
-    match value.as_u64() {
-        Some(words) if LENGTH_RANGE.contains(&words) => Ok(words as u32),
-        _ => Err(row_error("length", format!("{value} is out of range"), remedy)),
-    }
+    whole_words(value).ok_or_else(|| row_error("length", format!("{value} is out of range"), remedy))
+}
+
+/// A length in [`LENGTH_RANGE`]: 3000, 3000.0 (a column of doubles) or "3000" (a column of text).
+pub(crate) fn whole_words(value: &Value) -> Option<u32> {
+    let words = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    let range = *LENGTH_RANGE.start() as f64..=*LENGTH_RANGE.end() as f64;
+    (words.fract() == 0.0 && range.contains(&words)).then_some(words as u32)
 }
 
 fn user(content: String) -> Message {

@@ -6,10 +6,17 @@ use std::path::{Path, PathBuf};
 
 use super::InputError;
 use super::field::RowError;
+use super::gzip::Gzip;
 use super::lines::{self, Line, MAX_LINE_BYTES};
 use super::list::ListLines;
-use super::row::TEXT_KEYS;
+use super::row::{TEXT_KEYS, is_read};
+use super::{magic, parquet_rows};
 use crate::domain::instruction::BadRow;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// `zstd --ultra --long=31` writes windows of this size, in powers of two: the most that the format's tool reads.
+const ZSTD_WINDOW_LOG: u32 = 31;
 
 /// Rows of a file, in order, in the memory of one row.
 pub(crate) struct Rows {
@@ -19,6 +26,15 @@ pub(crate) struct Rows {
     line: u64,
     /// Of a Parquet file.
     columns: Option<Vec<String>>,
+}
+
+/// The error that reading ended with.
+struct Broken(Option<io::Error>);
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
 }
 
 impl std::fmt::Debug for Rows {
@@ -31,11 +47,11 @@ impl Rows {
     /// Opens a file of instructions. Where the columns are known, one must be there that may hold the text: else every row
     /// would be a bad one.
     pub(crate) fn of_instructions(path: &Path) -> Result<Self, InputError> {
-        let rows = Self::open(path)?;
+        let rows = Self::open(path, is_read)?;
         if let Some(columns) =
             rows.columns.as_ref().filter(|columns| !columns.iter().any(|it| TEXT_KEYS.contains(&&**it)))
         {
-            let columns = columns.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let columns = quoted(columns);
             return Err(InputError::Format {
                 path: path.to_owned(),
                 problem: format!("no column holds instructions; the columns are {columns}"),
@@ -45,43 +61,55 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Opens a file of rows of any kind.
-    pub(crate) fn open(path: &Path) -> Result<Self, InputError> {
+    /// Opens a file of rows of any kind. Where columns are kept apart, those that are not `wanted` are not decoded.
+    pub(crate) fn open(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Self, InputError> {
         let path = path.to_owned();
         let open = |source| InputError::Open { path: path.clone(), source };
+        let damaged = |source| InputError::Damaged { path: path.clone(), source };
         let format = |problem: String, remedy| InputError::Format { path: path.clone(), problem, remedy };
         let mut file = File::open(&path).map_err(open)?;
-        let mut magic = Vec::new();
-        file.by_ref().take(4).read_to_end(&mut magic).map_err(open)?;
+        let mut start = Vec::new();
+        file.by_ref().take(magic::LEN as u64).read_to_end(&mut start).map_err(open)?;
         file.rewind().map_err(open)?;
         let mut columns = None;
-        let mut input: Box<dyn BufRead + Send> = match magic.as_slice() {
-            [0x1f, 0x8b, ..] => Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file))),
-            [0x28, 0xb5, 0x2f, 0xfd] => {
-                let decoder = zstd::Decoder::new(file).map_err(open)?;
+        let mut decoded: Box<dyn BufRead + Send> = match start.as_slice() {
+            [0x1f, 0x8b, ..] => Box::new(BufReader::new(Gzip::new(BufReader::new(file)))),
+            // Its frames, and those that are to be skipped.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                let mut decoder = zstd::Decoder::new(file).map_err(open)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(open)?;
                 Box::new(BufReader::new(decoder))
             }
-            b"PAR1" => {
-                let (names, rows) = parquet_rows(file).map_err(|error| {
-                    format(
+            [b'P', b'A', b'R', b'1', ..] => {
+                let (names, rows) = parquet_rows::rows(file, wanted).map_err(|refused| match refused {
+                    parquet_rows::Refused::Broken(error) => format(
                         format!("not a Parquet file that can be read: {error}"),
                         "write it again, or convert it to JSON Lines",
-                    )
+                    ),
+                    parquet_rows::Refused::Codec(codec) => format(
+                        format!("a Parquet file compressed with {codec}, which cannot be read"),
+                        "write it again with zstd or snappy",
+                    ),
                 })?;
                 columns = Some(names);
                 rows
             }
-            [b'P', b'K', 3, 4] => return Err(format("a zip archive".into(), "unpack it first")),
             _ => Box::new(BufReader::new(file)),
         };
-        // A compressed file that is broken from its first byte is an error of the file.
-        let start = input.fill_buf().map_err(open)?;
-        if start.starts_with(b"\xef\xbb\xbf") {
-            input.consume(3);
-        } else if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
-            return Err(format("UTF-16 text".into(), "convert it with `iconv -f UTF-16 -t UTF-8`"));
+        // What is inside a compressed file counts too: a tar archive has rows from its second block on.
+        let mut start = Vec::new();
+        match decoded.by_ref().take(magic::LEN as u64).read_to_end(&mut start) {
+            Ok(_) => {}
+            Err(error) if start.is_empty() => return Err(damaged(error)),
+            // What came before it is read first.
+            Err(error) => decoded = Box::new(BufReader::new(Broken(Some(error)))),
         }
-        if input.fill_buf().map_err(open)?.trim_ascii_start().first() == Some(&b'[') {
+        if let Some((name, remedy)) = magic::refused(&start) {
+            return Err(format(name.into(), remedy));
+        }
+        let mark = if start.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let mut input: Box<dyn BufRead + Send> = Box::new(io::Cursor::new(start.split_off(mark)).chain(decoded));
+        if input.fill_buf().map_err(damaged)?.trim_ascii_start().first() == Some(&b'[') {
             input = Box::new(BufReader::new(ListLines::new(input)));
         }
         Ok(Self { path, input: Some(input), line: 0, columns })
@@ -94,6 +122,11 @@ impl Rows {
             self.line += 1;
             return Some(match line {
                 Ok(Some(Line::Whole(bytes))) if bytes.trim_ascii().is_empty() => continue,
+                // Files that were put together by `cat` have one in their middle.
+                Ok(Some(Line::Whole(mut bytes))) if bytes.starts_with(BYTE_ORDER_MARK) => {
+                    bytes.drain(..BYTE_ORDER_MARK.len());
+                    Ok(bytes)
+                }
                 Ok(Some(Line::Whole(bytes))) => Ok(bytes),
                 Ok(Some(Line::TooLong { bytes, hash })) => {
                     let problem = format!("a line of {bytes} bytes; the limit is {MAX_LINE_BYTES}");
@@ -129,40 +162,18 @@ impl Rows {
         self.line
     }
 
+    /// The columns, where they are known before the rows.
+    pub(crate) fn columns(&self) -> Option<&[String]> {
+        self.columns.as_deref()
+    }
+
     /// The file that is read.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// The columns of a Parquet file, and its rows as lines of JSON.
-fn parquet_rows(file: File) -> Result<(Vec<String>, Box<dyn BufRead + Send>), parquet::errors::ParquetError> {
-    let batches = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)?;
-    let columns = batches.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let batches = batches.with_batch_size(PARQUET_ROWS).build()?;
-    Ok((columns, Box::new(BufReader::new(ParquetLines { batches, ready: io::Cursor::new(Vec::new()) }))))
-}
-
-/// Rows that are turned into JSON at a time.
-const PARQUET_ROWS: usize = 64;
-
-struct ParquetLines {
-    batches: parquet::arrow::arrow_reader::ParquetRecordBatchReader,
-    ready: io::Cursor<Vec<u8>>,
-}
-
-impl Read for ParquetLines {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = self.ready.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            let Some(batch) = self.batches.next() else { return Ok(0) };
-            let mut writer = arrow_json::LineDelimitedWriter::new(Vec::new());
-            let batch = batch.map_err(io::Error::other)?;
-            writer.write(&batch).and_then(|()| writer.finish()).map_err(io::Error::other)?;
-            self.ready = io::Cursor::new(writer.into_inner());
-        }
-    }
+/// Names of columns, for people.
+pub(crate) fn quoted<T: AsRef<str>>(columns: impl IntoIterator<Item = T>) -> String {
+    columns.into_iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
 }

@@ -64,6 +64,72 @@ fn earlier_turns_stand_before_the_request_and_later_answers_are_dropped() {
 }
 
 #[test]
+fn roles_compare_without_case_and_an_unknown_one_is_named() {
+    let row = one(
+        r#"{"messages": [{"role": " User ", "content": "One."}, {"role": "GPT", "content": "Two."}, {"role": "HUMAN", "content": "Three."}]}"#,
+    );
+    let messages = row.unwrap().messages;
+    assert_eq!(messages.iter().map(|it| it.role.as_str()).collect::<Vec<_>>(), ["user", "assistant", "user"]);
+    let behind = r#"{"messages": [{"role": "user", "content": "One."}, {"role": "Oracle", "content": "x"}]}"#;
+    assert!(row_error(behind).contains("`messages[1].role`: unknown role \"Oracle\""));
+}
+
+#[test]
+fn what_stands_behind_the_last_user_turn_is_not_looked_at() {
+    for answer in [r#""""#, "null", "5", r#"[{"type": "image"}]"#] {
+        let row = one(&format!(
+            r#"{{"messages": [{{"role": "user", "content": "Write about a port."}}, {{"role": "assistant", "content": {answer}}}]}}"#
+        ));
+        assert_eq!(row.unwrap().text(), "Write about a port.", "{answer}");
+    }
+}
+
+#[test]
+fn a_prompt_may_hold_turns_or_parts() {
+    for row in [
+        r#"{"prompt": [{"role": "user", "content": "Write about a harbour."}]}"#,
+        r#"{"prompt": [{"from": "human", "value": "Write about a harbour."}]}"#,
+        r#"{"prompt": [{"type": "text", "text": "Write about a harbour."}]}"#,
+        r#"{"instruction": [{"role": "user", "content": "Write about a harbour."}]}"#,
+    ] {
+        assert_eq!(one(row).unwrap().text(), "Write about a harbour.", "{row}");
+    }
+}
+
+#[test]
+fn a_length_may_be_a_float_or_a_text() {
+    for length in ["3000", "3000.0", "3e3", r#""3000""#, r#"" 3000.0 ""#] {
+        let row = one(&format!(r#"{{"prompt": "x", "length": {length}}}"#));
+        assert_eq!(row.unwrap().required_words, Some(3000), "{length}");
+    }
+    for length in ["3000.5", r#""3000 or so""#, "1e9", "-3000", "true", "[3000]", "1e999"] {
+        assert!(row_error(&format!(r#"{{"prompt": "x", "length": {length}}}"#)).contains("`length`"), "{length}");
+    }
+}
+
+#[test]
+fn ids_beyond_64_bits_stay_apart() {
+    let rows = rows(
+        br#"{"id": 123456789012345678901234567890, "prompt": "a", "metadata": {"n": 98765432109876543210987}}
+{"id": 123456789012345678901234567891, "prompt": "b", "metadata": "{\"n\": 98765432109876543210987}"}
+"#,
+    );
+    let rows: Vec<_> = rows.into_iter().map(Result::unwrap).collect();
+    let ids: Vec<_> = rows.iter().map(|row| row.id.as_deref().unwrap()).collect();
+    assert_eq!(ids, ["123456789012345678901234567890", "123456789012345678901234567891"]);
+    assert!(rows.iter().all(|row| row.metadata["n"] == "98765432109876543210987"));
+}
+
+#[test]
+fn a_value_that_nobody_reads_costs_no_row() {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for odd in ["NaN", "1e999", r#""\ud83d""#, &deep] {
+        assert_eq!(one(&format!(r#"{{"prompt": "x", "score": {odd}}}"#)).unwrap().text(), "x", "{odd}");
+        assert!(row_error(&format!(r#"{{"prompt": {odd}}}"#)).starts_with("1: `prompt`: "), "{odd}");
+    }
+}
+
+#[test]
 fn stated_fields_come_before_what_the_text_says() {
     let row = one(
         r#"{"prompt": "写一篇500字的文章", "length": 3000, "language": "en", "context": ["a", {"id": "k", "text": "b"}],
@@ -205,6 +271,89 @@ fn compressed_files_are_read_by_content_not_by_name() {
     cut.truncate(cut.len() / 2);
     let last = read(file(&folder, "cut.gz", &cut)).unwrap().last().unwrap().unwrap_err();
     assert!(last.to_string().contains("no row from here on was read"), "{last}");
+}
+
+#[test]
+fn compressed_files_are_read_as_their_tools_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = |bytes: &[u8]| -> Vec<String> {
+        read(file(&folder, "rows", bytes)).unwrap().map(|row| row.unwrap().text()).collect()
+    };
+    let gzip = |text: &[u8]| {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        out.write_all(text).unwrap();
+        out.finish().unwrap()
+    };
+    let (one, two) = (b"{\"prompt\": \"one\"}\n", b"{\"prompt\": \"two\"}\n");
+    assert_eq!(texts(&[gzip(one), gzip(two), vec![0; 1000]].concat()), ["one", "two"]);
+    assert_eq!(texts(&[gzip(one), vec![0; 70_000], gzip(two)].concat()), ["one", "two"]);
+
+    let frame = zstd::encode_all(&one[..], 0).unwrap();
+    let skipped = [&b"\x50\x2a\x4d\x18\x04\0\0\0skip"[..], &frame].concat();
+    assert_eq!(texts(&skipped), ["one"]);
+    let mut long = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    long.window_log(28).unwrap();
+    long.write_all(one).unwrap();
+    assert_eq!(texts(&long.finish().unwrap()), ["one"]);
+}
+
+#[test]
+fn a_byte_order_mark_in_the_middle_is_skipped() {
+    let rows = rows("\u{feff}{\"prompt\": \"one\"}\n\u{feff}{\"prompt\": \"two\"}\n".as_bytes());
+    assert_eq!(rows.into_iter().map(|row| row.unwrap().text()).collect::<Vec<_>>(), ["one", "two"]);
+}
+
+#[test]
+fn a_format_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tar = vec![0; 1024];
+    tar[..9].copy_from_slice(b"rows.json");
+    tar[257..262].copy_from_slice(b"ustar");
+    tar.extend_from_slice(b"{\"prompt\": \"one\"}\n");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(&tar).unwrap();
+    let utf16 = |encode: fn(u16) -> [u8; 2]| "{\"prompt\": 1}".encode_utf16().flat_map(encode).collect::<Vec<u8>>();
+    for (bytes, name, remedy) in [
+        (b"\xfd7zXZ\0rest".to_vec(), "xz", "xz -d"),
+        (b"BZh91AY".to_vec(), "bzip2", "bunzip2"),
+        (b"ARROW1\0\0".to_vec(), "an Arrow file", "Parquet"),
+        (b"\xff\xff\xff\xff\x10".to_vec(), "an Arrow stream", "Parquet"),
+        (tar, "a tar archive", "tar -xf"),
+        (packed.finish().unwrap(), "a tar archive", "tar -xf"),
+        (utf16(u16::to_le_bytes), "UTF-16", "iconv -f UTF-16LE"),
+        (utf16(u16::to_be_bytes), "UTF-16", "iconv -f UTF-16BE"),
+        (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), "Git LFS", "git lfs pull"),
+    ] {
+        let error = read(file(&folder, "rows", &bytes)).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(remedy), "{error}");
+    }
+}
+
+#[test]
+fn parquet_decodes_only_what_is_needed() {
+    use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+    use parquet::basic::Compression;
+    let folder = tempfile::tempdir().unwrap();
+    let times: ArrayRef = std::sync::Arc::new(TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC"));
+    let prompts: ArrayRef = std::sync::Arc::new(StringArray::from(vec!["one"]));
+    let lengths: ArrayRef = std::sync::Arc::new(Float64Array::from(vec![3000.0]));
+    let turn = arrow_array::StructArray::from(RecordBatch::try_from_iter([("seen", times.clone())]).unwrap());
+    let nested: ArrayRef = std::sync::Arc::new(turn);
+    let batch =
+        RecordBatch::try_from_iter([("time", times), ("prompt", prompts), ("length", lengths), ("metadata", nested)]);
+    let batch = batch.unwrap();
+    let write = |compression| {
+        let properties = parquet::file::properties::WriterProperties::builder().set_compression(compression).build();
+        let mut bytes = Vec::new();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        bytes
+    };
+    for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(Default::default())] {
+        let row = read(file(&folder, "rows", &write(compression))).unwrap().next().unwrap().unwrap();
+        assert_eq!((row.text().as_str(), row.required_words), ("one", Some(3000)));
+    }
 }
 
 #[test]

@@ -27,16 +27,33 @@ pub(crate) fn of<'a>(key: &str, value: &'a Value) -> Result<Vec<Turn<'a>>, RowEr
     turns.iter().enumerate().map(turn).collect()
 }
 
+/// Whether `value` is a list of turns, and not one of parts of a text.
+pub(crate) fn are(value: &Value) -> bool {
+    let turn = |turn: &Value| turn.get("role").is_some() || turn.get("from").is_some();
+    value.as_array().and_then(|turns| turns.first()).is_some_and(turn)
+}
+
+/// Which of `turns` are the user's. A role that is unknown is an error: taken for nobody's, it would move the count.
+pub(crate) fn of_user(turns: &[Turn<'_>]) -> Result<Vec<usize>, RowError> {
+    let mut of_user = Vec::new();
+    for (at, turn) in turns.iter().enumerate() {
+        if turn.role()? == "user" {
+            of_user.push(at);
+        }
+    }
+    Ok(of_user)
+}
+
 impl Turn<'_> {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user` or `assistant`; case and blanks around do not matter.
     pub(crate) fn role(&self) -> Result<&'static str, RowError> {
         let key = format!("{}.{}", self.at, self.keys.0);
         match present(self.turn, self.keys.0) {
-            Some(Value::String(role)) => match role.as_str() {
+            Some(Value::String(role)) => match role.trim().to_ascii_lowercase().as_str() {
                 "user" | "human" | "prompter" => Ok("user"),
                 "assistant" | "gpt" | "chatgpt" | "model" => Ok("assistant"),
                 "system" | "developer" => Ok("system"),
-                other => Err(row_error(&key, format!("unknown role {other:?}"), "use system, user or assistant")),
+                _ => Err(row_error(&key, format!("unknown role {role:?}"), "use system, user or assistant")),
             },
             Some(other) => Err(wrong_type(&key, other, "a string")),
             None => Err(row_error(&key, "is missing", "use system, user or assistant")),

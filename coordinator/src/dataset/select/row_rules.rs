@@ -49,10 +49,10 @@ pub(super) enum RowResult {
     Passed(Box<Passed>),
 }
 
-/// Judges one row.
-pub(super) fn evaluate(mut instruction: Instruction, options: &Options) -> RowResult {
+/// Judges one row. A language that the row states decides where its text is too short to tell.
+pub(super) fn evaluate(mut instruction: Instruction, states_language: bool, options: &Options) -> RowResult {
     let text = instruction.messages.last().map_or_else(String::new, |message| message.content.clone());
-    let intent = match check_row(&mut instruction, &text, options) {
+    let intent = match check_row(&mut instruction, &text, states_language, options) {
         Ok(intent) => intent,
         Err(dropped) => return RowResult::Dropped(instruction, dropped),
     };
@@ -67,8 +67,14 @@ pub(super) fn evaluate(mut instruction: Instruction, options: &Options) -> RowRe
     RowResult::Passed(Box::new(Passed { instruction, intent, exact: u128::from_le_bytes(short), signature }))
 }
 
-fn check_row(instruction: &mut Instruction, text: &str, options: &Options) -> Result<Intent, Dropped> {
-    match language::identify(text) {
+fn check_row(
+    instruction: &mut Instruction,
+    text: &str,
+    states_language: bool,
+    options: &Options,
+) -> Result<Intent, Dropped> {
+    let stated = (states_language && language::says_too_little(text)).then_some(instruction.language);
+    match language::identify(text).or(stated) {
         Some(found) if options.languages.contains(&found) => instruction.language = found,
         Some(found) => return Err(Dropped::new("language", language::name(found), "")),
         None => return Err(Dropped::new("language", language::code(text), "")),

@@ -104,6 +104,24 @@ fn each_row_that_is_left_out_names_rule_and_value() {
 }
 
 #[test]
+fn a_short_text_is_in_the_language_that_its_row_states() {
+    let options = Options { any_intent: true, ..Options::default() };
+    for text in [
+        "Explain quantum entanglement",
+        "Compare Kant and Hume",
+        "Recursion explained",
+        "Summarize Hamlet",
+        "Describe photosynthesis",
+        "Discuss climate migration",
+    ] {
+        assert_eq!(Case::rule(json!({"prompt": text, "language": "en"}), &options), "kept", "{text}");
+    }
+    let german = "Schreibe bitte einen langen Aufsatz über die Geschichte des Buchdrucks in Europa und der Welt, mit vielen Beispielen.";
+    assert_eq!(Case::rule(json!({"prompt": german, "language": "en"}), &options), "language");
+    assert_eq!(Case::rule(prompt("日本の歴史について書いてください。"), &options), "language");
+}
+
+#[test]
 fn what_was_chosen_is_read_again_as_it_was() {
     let row = json!({
         "id": "a", "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Write 900 words on rain."}],

@@ -1,33 +1,18 @@
-//! Figures in English: "a 3,000-word essay", "between 2k and 3k words", "two thousand words".
+//! What English words around a figure say of it.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::figure::{Bound, Figure, middle};
+use super::bound::Bound;
 
-const NUMBER: &str = r"(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?:\s?k\b|\s+(?:thousand|hundred)\b)?|(?:a|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty)[\s-]+(?:hundred|thousand)";
-
-/// A number or a range of numbers before "word(s)".
-static WORDS: LazyLock<Regex> = LazyLock::new(|| {
-    let range = format!(r"(?P<from>{NUMBER})(?:\s?words?)?\s*(?:-|–|—|~|to|and|or)\s*");
-    Regex::new(&format!(
-        r"(?i)(?:^|[^\w.,$€£/-])(?:{range})?(?P<number>{NUMBER})\s*(?P<plus>\+|or more|plus)?[\s-]*(?:chinese\s+characters|english\s+words?|words?)\b"
-    ))
-    .expect("a constant expression")
-});
-
-/// "word count: 3000", "a word limit of 2,000".
-static COUNT: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(&format!(
-        r"(?i)\bword\s+(?P<kind>count|limit|target|length)\s*(?:should\s+be|must\s+be|is|of|:|=)*\s*(?:about|around|approximately|at\s+least)?\s*(?P<number>{NUMBER})\b"
-    ))
-    .expect("a constant expression")
-});
+fn pattern(source: &str) -> Regex {
+    Regex::new(source).expect("a constant expression")
+}
 
 /// What before a figure says that it is about something else. Looked for in the same sentence.
 static OTHER_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(concat!(
+    pattern(concat!(
         // A text that is there already.
         r"(?i)\b(?:this|these|that|those|my|his|her|their|its|following|above|below|attached|existing|previous|original)(?:\s+\w+){0,2}\s*$",
         // Work on a text that is there, named right before the figure.
@@ -35,126 +20,159 @@ static OTHER_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
         // Words as things to know, to count or to say.
         r"|\b(?:learn|learned|memori[sz]e|know|knows|teach|list|lists|vocabulary|dictionary|typed?|types|speak|said|spoke|reads?|worth|flashcards|first|last|top|most\s+common|translated)(?:\s+\w+){0,3}\s*$",
         r"|\b(?:contains?|containing|contained|has|had|have|with\s+a\s+vocabulary\s+of)(?:\s+(?:about|around|over|some|only|more\s+than|nearly))?\s*$",
+        r"|\b(?:office|microsoft)\s*$",
     ))
-    .expect("a constant expression")
 });
 
 /// What before a figure says that it is about the text, whatever else stands there.
 static SELF_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(concat!(
+    pattern(concat!(
         r"(?i)\b(?:in|within|using|to|at\s+least|at\s+most|no\s+less\s+than|not\s+less\s+than|no\s+fewer\s+than|",
         r"no\s+more\s+than|not\s+more\s+than|minimum|maximum|up\s+to|length|long|essay|story|article|report|",
         r"write|written|exactly)(?:\s+(?:of|is|should\s+be|about|around|approximately|roughly|some|over|a))*[\s:]*$"
     ))
-    .expect("a constant expression")
+});
+
+const PLURALS: &str = r"(?:essays|articles|stories|chapters|posts|pieces|sections|paragraphs|blogs|reports|entries|scenes|poems|reviews|summaries|emails|letters|descriptions|parts|episodes|acts|versions|drafts|speeches)";
+
+/// What before a figure says that it is the length of one part of several.
+static PART_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(&format!(
+        r"(?i)\beach\s+(?:of\s+)?(?:\w+\s+){{0,3}}(?:should|must|is|are|of|at|about|around|has|have|having|with|needs?|contain\w*|to)\b[^,.;:!?]*$|\b(?:each|every|per)\s+\w+\s*[:(=]\s*(?:about|around|approx\w*\.?|~)?\s*$|\b{PLURALS}(?:\s+(?:of|with|that|are|at|about|around|approximately|roughly|each|should|must|be|least|most))+\s*$"
+    ))
 });
 
 /// What behind a figure says that it is about a part, a speed or a stock of words.
 static OTHER_AFTER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(concat!(
-        r"(?i)^[\s,(]*(?:(?:long\s+)?(?:each|apiece|per\b|every\b|an?\s+(?:day|minute|hour|week|month|page|chapter|section)|a\s+piece|/)|",
-        r"(?:for|in)\s+(?:each|every)\b|",
-        r"in\s+(?:the\s+)?(?:\w+\s+)?(?:dictionary|language|vocabulary|corpus|english|chinese|french|german)\b|",
-        r"(?:that|which|from|known|spoken|vocabulary|list\b|document|problems?|puzzles?|of\s+(?:vocabulary|context))\b)"
+    pattern(&format!(
+        concat!(
+            r"(?i)^[\s,(]*(?:(?:long\s+)?(?:each|apiece|per\b|every\b|an?\s+(?:day|minute|hour|week|month|page|chapter|section)|a\s+piece|/)|",
+            r"(?:for|in)\s+(?:each|every)\b|",
+            r"in\s+(?:the\s+)?(?:\w+\s+)?(?:dictionary|language|vocabulary|corpus|english|chinese|french|german)\b|",
+            r"(?:that|which|from|known|spoken|vocabulary|list\b|document|problems?|puzzles?|of\s+(?:vocabulary|context))\b)|",
+            r"^[\s-]+(?:\w+\s+)?{}\b"
+        ),
+        PLURALS
     ))
-    .expect("a constant expression")
 });
 
-static LEAST: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)(?:at\s+least|no\s+less\s+than|not\s+less\s+than|no\s+fewer\s+than|more\s+than|over|minimum(?:\s+of)?|min\.?)[\s:]*(?:a|of)?\s*$")
-        .expect("a constant expression")
+static LABEL: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(concat!(
+        r"(?i)(?:\bword\s*-?\s*(?:count|limit|target|length|goal|budget|range)|\bnumber\s+of\s+words|\blength\s+in\s+words|\blength\s*\(words\)|\bwords\s*[:=])",
+        r"(?:[\s:=*()~≈>≥]|\b(?:should|must|be|is|of|at|about|around|approx(?:imately)?\.?|roughly|between|from|a|set|to|",
+        r"least|most|minimum|maximum|up|no|more|less|fewer|than)\b)*$"
+    ))
 });
 
-static MOST: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)(?:at\s+most|no\s+more\s+than|not\s+more\s+than|fewer\s+than|less\s+than|under|below|up\s+to|maximum(?:\s+of)?|max\.?|not\s+exceed(?:ing)?)[\s:]*(?:a|of)?\s*$")
-        .expect("a constant expression")
+/// What a figure behind a label must not count.
+static OTHER_UNIT: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"(?i)^\s*(?:%|percent|characters|letters|pages|lines|chapters|sections|paragraphs|sentences|per\b|each\b|/)",
+    )
 });
 
-pub(super) fn figures(text: &str) -> Vec<Figure> {
-    let mut figures = Vec::new();
-    for found in WORDS.captures_iter(text) {
-        let (Some(whole), Some(number)) = (found.get(0), found.name("number")) else { continue };
-        let from = found.name("from");
-        let start = from.map_or(number.start(), |from| from.start());
-        let (before, after) = (sentence_before(&text[..start]), &text[whole.end()..]);
-        let about_other = OTHER_BEFORE.is_match(before) && !SELF_BEFORE.is_match(before);
-        if about_other || OTHER_AFTER.is_match(after) {
-            continue;
-        }
-        let Some(mut words) = value(number.as_str()) else { continue };
-        if let Some(low) = from.and_then(|from| value_like(from.as_str(), number.as_str())) {
-            words = middle(low.min(words), words.max(low));
-        }
-        let bound = if from.is_some() {
-            Bound::About
-        } else if found.name("plus").is_some() || LEAST.is_match(before) || after.trim_start().starts_with("or more") {
-            Bound::Least
-        } else if MOST.is_match(before)
-            || ["or less", "or fewer", "max"].iter().any(|end| after.trim_start().starts_with(end))
-        {
-            Bound::Most
-        } else {
-            Bound::About
-        };
-        figures.push(Figure { words, bound });
+static LEAST_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"(?i)(?:\b(?:at\s+least|no\s+less\s+than|not\s+less\s+than|no\s+fewer\s+than|not\s+fewer\s+than|more\s+than|over|exceeding|minimum(?:\s+of)?|min\.?)|[>≥])[\s:]*(?:a|of)?\s*$",
+    )
+});
+
+static MOST_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"(?i)(?:\b(?:at\s+most|no\s+more\s+than|not\s+more\s+than|fewer\s+than|less\s+than|under|below|up\s+to|maximum(?:\s+of)?|max\.?|not\s+exceed(?:ing)?|limit(?:\s+of)?)|[<≤])[\s:]*(?:a|of)?\s*$",
+    )
+});
+
+static NO_LESS: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)\b(?:no|not)\s+(?:less|fewer)\s+than[\s:]*(?:a|of)?\s*$"));
+
+static NO_MORE: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)\b(?:no|not)\s+(?:more\s+than|exceeding)[\s:]*(?:a|of)?\s*$"));
+
+static LEAST_AFTER: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)^[\s,(]*(?:or\s+more|minimum|min\b|at\s+least|and\s+up\s*[.,;)]|plus\b|\+)"));
+
+static MOST_AFTER: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"(?i)^[\s,(]*(?:or\s+(?:less|fewer|under)|maximum|max\b|at\s+(?:the\s+)?most|tops\b|limit\b)")
+});
+
+static TOTAL_AFTER: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"(?i)^[\s,(]*(?:(?:long\s+)?in\s+(?:total|all)\b|total\b|overall\b|altogether\b|combined\b)")
+});
+
+static TOTAL_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"(?i)\b(?:total(?:l?ing)?|altogether)(?:[\s:]|\b(?:of|length|is|should\s+be|about|around)\b)*$")
+});
+
+static ENDS_CLAUSE: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)^\s*(?:$|[.,;!?)\]]|(?:about|on|in|for|and|but|or|please|regarding)\b)"));
+
+static BETWEEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)\bbetween\s+(?:about\s+|around\s+|roughly\s+)?$"));
+
+static VAGUE: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)\b(?:few|several|couple(?:\s+of)?|many|dozens\s+of|tens\s+of)\s+$"));
+
+/// Whether words around a figure say that it is not the length of the text to write.
+pub(super) fn about_other(before: &str, after: &str) -> bool {
+    let sentence = sentence_before(before);
+    OTHER_BEFORE.is_match(sentence) && !SELF_BEFORE.is_match(sentence)
+        || PART_BEFORE.is_match(line_before(before))
+        || OTHER_AFTER.is_match(after)
+}
+
+/// "word count: 3000", "a word limit of 2,000".
+pub(super) fn labelled(before: &str, after: &str) -> bool {
+    LABEL.is_match(line_before(before)) && !OTHER_UNIT.is_match(after)
+}
+
+/// What the words around a figure make of it, if anything.
+pub(super) fn bound(before: &str, after: &str) -> Option<Bound> {
+    let before = line_before(before);
+    if NO_LESS.is_match(before) {
+        Some(Bound::Least)
+    } else if NO_MORE.is_match(before) {
+        Some(Bound::Most)
+    } else if LEAST_BEFORE.is_match(before) || LEAST_AFTER.is_match(after) {
+        Some(Bound::Least)
+    } else if MOST_BEFORE.is_match(before) || MOST_AFTER.is_match(after) {
+        Some(Bound::Most)
+    } else {
+        None
     }
-    for found in COUNT.captures_iter(text) {
-        if let Some(words) = value(&found["number"]) {
-            let bound = if found["kind"].eq_ignore_ascii_case("limit") { Bound::Most } else { Bound::About };
-            figures.push(Figure { words, bound });
-        }
-    }
-    figures
+}
+
+/// Said of all parts together.
+pub(super) fn is_total(before: &str, after: &str) -> bool {
+    TOTAL_AFTER.is_match(after) || TOTAL_BEFORE.is_match(line_before(before))
+}
+
+/// Nothing that could be counted follows.
+pub(super) fn ends_clause(after: &str) -> bool {
+    ENDS_CLAUSE.is_match(after)
+}
+
+/// The first of two numbers with "and" between them follows.
+pub(super) fn between(before: &str) -> bool {
+    BETWEEN.is_match(line_before(before))
+}
+
+/// "several", "a few": the number behind says nothing.
+pub(super) fn vague(before: &str) -> bool {
+    VAGUE.is_match(line_before(before))
+}
+
+/// The end of `text` on the same line.
+fn line_before(text: &str) -> &str {
+    /// More than any expression here looks back.
+    const REACH: usize = 160;
+    let line = &text[text.rfind('\n').map_or(0, |at| at + 1)..];
+    line.char_indices().rev().nth(REACH).map_or(line, |(at, _)| &line[at..])
 }
 
 /// The end of `text` that belongs to the sentence that goes on behind it.
 fn sentence_before(text: &str) -> &str {
-    let start = text.rfind(['\n', '!', '?', ';', ':']).map_or(0, |at| at + 1);
+    let text = line_before(text);
+    let start = text.rfind(['!', '?', ';', ':']).map_or(0, |at| at + 1);
     let start = text.rfind(". ").map_or(start, |at| start.max(at + 2));
     &text[start..]
-}
-
-/// The value of the first number of a range. "2-3k words" means 2k to 3k.
-fn value_like(from: &str, to: &str) -> Option<u32> {
-    let low = value(from)?;
-    let to = to.trim().to_ascii_lowercase();
-    let unit = if to.ends_with('k') || to.ends_with("thousand") { 1000 } else { 1 };
-    Some(if low < 100 && unit > 1 { low * unit } else { low })
-}
-
-/// "3,000", "2.5k", "20 thousand", "two thousand".
-fn value(text: &str) -> Option<u32> {
-    let text = text.trim().to_ascii_lowercase().replace(',', "");
-    let (number, unit) = if let Some(number) = text.strip_suffix('k') {
-        (number, 1000.0)
-    } else if let Some(number) = text.strip_suffix("thousand") {
-        (number, 1000.0)
-    } else if let Some(number) = text.strip_suffix("hundred") {
-        (number, 100.0)
-    } else {
-        (text.as_str(), 1.0)
-    };
-    let number = number.trim_matches([' ', '-', '\n', '\t']);
-    let number = match number {
-        "a" | "one" => 1.0,
-        "two" => 2.0,
-        "three" => 3.0,
-        "four" => 4.0,
-        "five" => 5.0,
-        "six" => 6.0,
-        "seven" => 7.0,
-        "eight" => 8.0,
-        "nine" => 9.0,
-        "ten" => 10.0,
-        "eleven" => 11.0,
-        "twelve" => 12.0,
-        "fifteen" => 15.0,
-        "twenty" => 20.0,
-        "thirty" => 30.0,
-        "forty" => 40.0,
-        "fifty" => 50.0,
-        digits => digits.parse::<f64>().ok()?,
-    };
-    let words = (number * unit).round();
-    (words <= f64::from(u32::MAX)).then_some(words as u32)
 }

@@ -2,6 +2,30 @@
 
 use super::required;
 
+/// What texts ask for, one a line: `want` is the length, or null where the text states none.
+const CASES: &str = include_str!("cases.jsonl");
+
+/// Precision: of the lengths that were read, those that are right. Recall: of the texts that state one, those read right.
+#[test]
+fn every_row_of_the_table_is_read_as_it_says() {
+    let (mut read, mut stated, mut right, mut wrong) = (0, 0, 0, Vec::new());
+    for line in CASES.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let prompt = row["prompt"].as_str().unwrap();
+        let want = row["want"].as_u64().map(|words| words as u32);
+        let got = required(prompt);
+        read += u32::from(got.is_some());
+        stated += u32::from(want.is_some());
+        right += u32::from(got.is_some() && got == want);
+        if got != want {
+            wrong.push(format!("{prompt:?}: wanted {want:?}, got {got:?}"));
+        }
+    }
+    let percent = |of: u32| 100.0 * f64::from(right) / f64::from(of);
+    println!("{} rows: precision {:.1} %, recall {:.1} %", CASES.lines().count(), percent(read), percent(stated));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn stated_lengths_are_read() {
     let vectors = [

@@ -1,0 +1,88 @@
+//! Rows of a Parquet file as lines of JSON. Only the columns that are asked for are decoded.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, ConvertedType, LogicalType};
+use parquet::errors::ParquetError;
+
+/// Rows that are turned into JSON at a time.
+const BATCH_ROWS: usize = 64;
+
+/// Why a file cannot be read.
+pub(super) enum Refused {
+    Broken(ParquetError),
+    /// Its compression is not compiled in.
+    Codec(&'static str),
+}
+
+impl From<ParquetError> for Refused {
+    fn from(error: ParquetError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// The columns of a file, and the wanted ones of its rows.
+pub(super) fn rows(
+    file: File,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(Vec<String>, Box<dyn BufRead + Send>), Refused> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let columns = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let schema = builder.parquet_schema();
+    // Times stand in turns and metadata, say nothing of an instruction, and their zones need a database.
+    let is_time = |leaf: usize| {
+        let leaf = schema.column(leaf);
+        matches!(leaf.logical_type_ref(), Some(LogicalType::Timestamp(_)))
+            || matches!(leaf.converted_type(), ConvertedType::TIMESTAMP_MILLIS | ConvertedType::TIMESTAMP_MICROS)
+    };
+    let leaves: Vec<usize> = (0..schema.num_columns())
+        .filter(|leaf| wanted(schema.get_column_root(*leaf).name()) && !is_time(*leaf))
+        .collect();
+    for group in builder.metadata().row_groups() {
+        if let Some(codec) = leaves.iter().find_map(|leaf| unreadable(group.column(*leaf).compression())) {
+            return Err(Refused::Codec(codec));
+        }
+    }
+    let mask = ProjectionMask::leaves(schema, leaves);
+    let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
+    Ok((columns, Box::new(BufReader::new(Lines { batches, ready: io::Cursor::new(Vec::new()) }))))
+}
+
+fn unreadable(compression: Compression) -> Option<&'static str> {
+    match compression {
+        Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_) => None,
+        Compression::GZIP(_) => Some("gzip"),
+        Compression::LZO => Some("LZO"),
+        Compression::BROTLI(_) => Some("Brotli"),
+        Compression::LZ4 | Compression::LZ4_RAW => Some("LZ4"),
+    }
+}
+
+struct Lines {
+    batches: ParquetRecordBatchReader,
+    ready: io::Cursor<Vec<u8>>,
+}
+
+impl Read for Lines {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.ready.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let Some(batch) = self.batches.next() else { return Ok(0) };
+            let batch = batch.map_err(io::Error::other)?;
+            let mut lines = Vec::new();
+            if batch.num_columns() == 0 {
+                lines = b"{}\n".repeat(batch.num_rows());
+            } else {
+                let mut writer = arrow_json::LineDelimitedWriter::new(&mut lines);
+                writer.write(&batch).and_then(|()| writer.finish()).map_err(io::Error::other)?;
+            }
+            self.ready = io::Cursor::new(lines);
+        }
+    }
+}
