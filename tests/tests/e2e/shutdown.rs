@@ -53,7 +53,10 @@ async fn a_worker_whose_engine_fails_exits_with_an_error_and_its_documents_conti
     harness.until(|records| records.iter().all(|it| it.lease.as_ref().is_some_and(|it| it.progress >= 20))).await;
     engine.kill();
     let error = worker.end().await.expect_err("it must not look like success");
-    assert!(matches!(&error, WorkerError::EngineDead(reason) if reason.contains("killed by an injected fault")), "{error}");
+    assert!(
+        matches!(&error, WorkerError::EngineDead(reason) if reason.contains("killed by an injected fault")),
+        "{error}"
+    );
     for record in harness.records().await {
         assert_eq!((record.state, record.counters.errors, record.counters.losses), (State::Ready, 0, 0));
     }
