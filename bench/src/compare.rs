@@ -5,7 +5,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 use longhand_command::exit::{Failure, Result};
-use longhand_command::output;
+use longhand_command::output::{self, note};
 use longhand_proto::clock;
 use serde::Serialize;
 
@@ -59,12 +59,11 @@ impl Comparison {
         let mut rows: Vec<Row> = shapes.iter().map(row).collect();
         for round in 1..=rounds {
             for row in &mut rows {
-                eprint!("\rround {round} of {rounds}: {:<16}", row.shape.to_string());
+                note(&format!("round {round} of {rounds}: {}", row.shape));
                 row.ours.push(measure(longhand, row.shape)?);
                 row.theirs.push(measure(peer, row.shape)?);
             }
         }
-        eprintln!();
         Ok(Self { machine: Machine::here(), names: [longhand.name(), peer.name()], busy, rows })
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::output::note;
 use longhand_command::store_url::redact;
 use longhand_coordinator::control::rpc::{Coordinator, ServiceOptions};
 use longhand_coordinator::control::submit::{self, RunSpec};
@@ -91,7 +92,7 @@ impl DashboardBench {
         let options = RedisOptions { allow_volatile: self.allow_volatile, ..RedisOptions::default() };
         let store = store::open(&self.store, options).await.map_err(at)?;
         let id: RunId = format!("bench-{:08x}", rng::below(1 << 32)).parse().map_err(Failure::refused)?;
-        eprintln!("creating run {id} with {} documents", self.documents);
+        note(&format!("creating run {id} with {} documents", self.documents));
         fill(store.as_ref(), &id, self.documents).await.map_err(Failure::stopped)?;
         let coordinator = Coordinator::new(store, ServiceOptions::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::stopped)?;
@@ -215,15 +216,17 @@ fn document(run: &RunId, number: u32) -> Document {
         let section = Section {
             text: "the water keeps what it is told ".repeat(SECTION_WORDS / 7),
             target_words: SECTION_WORDS as u32,
+            asked_words: None,
             words: (SECTION_WORDS / 7 * 7) as u32,
             finish_reason: FinishReason::Stop,
             attempt: 1,
             worker: "bench".parse().unwrap_or_else(|_| unreachable!("a valid id")),
-            usage: Usage { prompt: 900, cached: 800, reusable: 800, generated: 400, resumed: 0 },
+            usage: Usage { prompt: 900, cached: 800, reusable: 800, generated: 400, ..Usage::default() },
             timings: Timings::default(),
             seed: 1,
             trace_id: String::new(),
             context: Vec::new(),
+            rejections: Vec::new(),
         };
         let step = Step { main_point: "What the water keeps".into(), words: SECTION_WORDS as u32 };
         document.progress = Progress::Failed {

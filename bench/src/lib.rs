@@ -6,6 +6,7 @@ mod compare;
 mod contender;
 mod dashboard;
 mod dedup;
+mod dry;
 mod engine;
 mod instructions;
 mod llama_cpp;
@@ -38,6 +39,8 @@ pub enum Bench {
     Trace(trace::TraceBench),
     /// Time and memory of near-duplicate detection, alone or compared with Python libraries
     Dedup(dedup::DedupBench),
+    /// Time that the DRY penalty adds to a step of the engine
+    Dry(dry::DryBench),
     /// Tasks per second that a coordinator leases and completes, compared with the raw Redis scripts
     Queue(queue::QueueBench),
     /// Time of each store operation, for increasing numbers of documents
@@ -55,6 +58,7 @@ impl Bench {
             Self::Dashboard(args) => args.json,
             Self::Trace(args) => args.json,
             Self::Dedup(args) => args.json,
+            Self::Dry(args) => args.json,
             Self::Queue(args) => args.json,
             Self::Store(args) => args.json,
             Self::RandomModel(_) => false,
@@ -72,6 +76,7 @@ impl Bench {
             Self::Dashboard(args) => args.run().await,
             Self::Trace(args) => args.run().await,
             Self::Dedup(args) => args.run(),
+            Self::Dry(args) => args.run(),
             Self::Queue(args) => args.run().await,
             Self::Store(args) => args.run().await,
             Self::RandomModel(args) => args.run(),

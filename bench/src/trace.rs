@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output::table;
+use longhand_command::output::{note, table};
 use longhand_proto::clock;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -166,7 +166,7 @@ impl TraceBench {
             // Each mode is first, second and last equally often.
             for position in 0..MODES.len() {
                 let mode = MODES[(round + position) % MODES.len()];
-                eprint!("\rround {} of {}: {mode:?}          ", round + 1, self.rounds);
+                note(&format!("round {} of {}: {mode:?}", round + 1, self.rounds));
                 let output = folder.join(format!("{round}-{position}"));
                 let command = self.command(&input, &output, mode, endpoints)?;
                 let before = endpoints.spans.0.load(Ordering::Relaxed);
@@ -176,7 +176,6 @@ impl TraceBench {
             }
             rounds.push(measured);
         }
-        eprintln!();
         Ok(rounds)
     }
 

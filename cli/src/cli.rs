@@ -13,6 +13,7 @@ use crate::eval::Eval;
 use crate::model::Model;
 use crate::operate::Operate;
 use crate::plan_capacity::{self, CapacityArgs};
+use crate::preview::{self, PreviewArgs};
 use crate::run;
 use crate::run::args::RunArgs;
 use crate::selftest::SelftestArgs;
@@ -32,6 +33,7 @@ become one document of 2,000 words or more, and the documents that pass the filt
 const EXAMPLES: &str = "\
 Examples:
   longhand validate instructions.jsonl
+  longhand preview \"Write a 1,000-word story about a lighthouse.\" --model model.gguf
   longhand run instructions.jsonl -o corpus --model model.gguf
   longhand run instructions.jsonl -o corpus --model model.gguf --recipe recipe.toml --limit 5
 
@@ -64,6 +66,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Generate a corpus from a file of instructions
     Run(Box<RunArgs>),
+    /// Write one document and show it: plan, sections, what each rule says
+    Preview(Box<PreviewArgs>),
     /// Check a file of instructions: bad rows, languages, lengths
     Validate(ValidateArgs),
     /// Convert a data set of conversations or prompts into a file of instructions
@@ -100,6 +104,7 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Self::Run(args) => args.json,
+            Self::Preview(_) => false,
             Self::Validate(args) => args.json,
             Self::Import(args) => args.json,
             Self::Select(args) => args.json,
@@ -131,6 +136,7 @@ impl Command {
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::Run(args) => run::run(&args).await,
+            Self::Preview(args) => preview::preview(&args).await,
             Self::Validate(args) => validate::validate(&args),
             Self::Import(args) => import::import(&args),
             Self::Select(args) => select::select(&args).await,

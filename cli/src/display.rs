@@ -64,8 +64,8 @@ impl Display {
     /// Shows one event: `text` for people, `fields`, an object, as JSON.
     pub(crate) fn event(&self, name: &str, text: &str, fields: Value) -> Result<()> {
         match &self.kind {
-            Kind::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Kind::Lines => eprintln!("{text}"),
+            Kind::Bar(bar) => bar.suspend(|| output::note(text)),
+            Kind::Lines => output::note(text),
             Kind::Json => output::json(&Event { event: name, fields })?,
             Kind::Quiet => {}
         }
@@ -86,7 +86,7 @@ impl Display {
         }
         self.shown = Some(now);
         match &self.kind {
-            Kind::Lines => eprintln!("{:>4} s  {}", snapshot.elapsed_s, line(snapshot)),
+            Kind::Lines => output::note(&format!("{:>4} s  {}", snapshot.elapsed_s, line(snapshot))),
             Kind::Json => output::json(&Event { event: "progress", fields: snapshot })?,
             Kind::Bar(_) | Kind::Quiet => {}
         }

@@ -9,6 +9,7 @@ mod eval;
 mod model;
 mod operate;
 mod plan_capacity;
+mod preview;
 mod run;
 mod selftest;
 mod serve;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.command.json();
     let code = start(cli).unwrap_or_else(|failure| {
-        eprintln!("error: {failure}");
+        output::note(&format!("error: {failure}"));
         if json {
             let event = json!({ "event": "error", "message": failure.message, "exit_code": failure.code as u8 });
             // The message is on stderr already; a failing stdout changes nothing.

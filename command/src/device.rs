@@ -14,6 +14,7 @@ use longhand_worker::model::{Model, ModelConfig};
 use crate::byte_size::ByteSize;
 use crate::exit::{Failure, Result};
 use crate::memory;
+use crate::output;
 
 /// Tokens in one step on the CPU: prompts are prefilled in chunks of about this size, so that the other documents get
 /// their tokens in between.
@@ -198,7 +199,7 @@ impl DeviceArgs {
             DeviceChoice::Auto => match cuda::open(0) {
                 Ok(gpu) => Ok(Some(gpu)),
                 Err(reason) => {
-                    eprintln!("no usable GPU, computing on the CPU: {}", reason.in_short());
+                    output::note(&format!("no usable GPU, computing on the CPU: {}", reason.in_short()));
                     Ok(None)
                 }
             },

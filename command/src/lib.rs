@@ -7,3 +7,4 @@ pub mod exit;
 mod memory;
 pub mod output;
 pub mod store_url;
+pub mod terminal;

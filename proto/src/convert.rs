@@ -2,8 +2,8 @@
 
 use crate::id::ParseIdError;
 use crate::task::{
-    Checkpoint, Constraint, Failure, FinishReason, Lease, LengthControl, Message, ModelInfo, Output, Sampling, Task,
-    TaskKind, Timings, Usage, WorkerStatus,
+    Backtrack, BacktrackCause, Checkpoint, Constraint, Failure, FinishReason, Lease, LengthControl, Letters, Message,
+    ModelInfo, Output, Sampling, Task, TaskKind, Timings, Usage, WorkerStatus,
 };
 use crate::v1;
 
@@ -67,6 +67,28 @@ impl From<Task> for v1::Task {
             max_tokens: task.max_tokens,
             seed: task.seed,
             traceparent: task.traceparent,
+            letters: v1::Letters::from(task.letters).into(),
+            ban: task.ban,
+        }
+    }
+}
+
+impl From<Letters> for v1::Letters {
+    fn from(letters: Letters) -> Self {
+        match letters {
+            Letters::Any => Self::Any,
+            Letters::Latin => Self::Latin,
+            Letters::Chinese => Self::Chinese,
+        }
+    }
+}
+
+impl From<v1::Letters> for Letters {
+    fn from(letters: v1::Letters) -> Self {
+        match letters {
+            v1::Letters::Any => Self::Any,
+            v1::Letters::Latin => Self::Latin,
+            v1::Letters::Chinese => Self::Chinese,
         }
     }
 }
@@ -91,7 +113,9 @@ impl TryFrom<v1::Task> for Task {
             constraint: task.constraint.map(TryInto::try_into).transpose()?,
             max_tokens: task.max_tokens,
             seed: task.seed,
+            letters: v1::Letters::try_from(task.letters).unwrap_or_default().into(),
             traceparent: task.traceparent,
+            ban: task.ban,
         })
     }
 }
@@ -139,13 +163,42 @@ macro_rules! same_fields {
 }
 
 same_fields! {
-    Sampling { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, no_repeat_ngram }
+    Sampling {
+        temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, no_repeat_ngram,
+        dry_multiplier, dry_base, dry_allowed_length, dry_penalty_last_n,
+    }
     LengthControl { target_words, floor, bias, ceiling, hard }
-    Checkpoint { tokens, tokenizer_hash }
-    Usage { prompt, cached, reusable, generated, resumed }
+    Usage { prompt, cached, reusable, generated, resumed, backtracks, discarded }
     Timings { queue_ms, prefill_ms, decode_ms }
     Failure { class, message, permanent }
     ModelInfo { name, weights_hash, tokenizer_hash, licence, engine, device, context }
+}
+
+impl From<Checkpoint> for v1::Checkpoint {
+    fn from(checkpoint: Checkpoint) -> Self {
+        let Checkpoint { tokens, tokenizer_hash, backtracks } = checkpoint;
+        Self { tokens, tokenizer_hash, backtracks: backtracks.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<v1::Checkpoint> for Checkpoint {
+    fn from(checkpoint: v1::Checkpoint) -> Self {
+        let v1::Checkpoint { tokens, tokenizer_hash, backtracks } = checkpoint;
+        Self { tokens, tokenizer_hash, backtracks: backtracks.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<Backtrack> for v1::Backtrack {
+    fn from(Backtrack { position, token, discarded, cause }: Backtrack) -> Self {
+        Self { position, token, discarded, phrase: cause == BacktrackCause::Phrase }
+    }
+}
+
+impl From<v1::Backtrack> for Backtrack {
+    fn from(v1::Backtrack { position, token, discarded, phrase }: v1::Backtrack) -> Self {
+        let cause = if phrase { BacktrackCause::Phrase } else { BacktrackCause::Repetition };
+        Self { position, token, discarded, cause }
+    }
 }
 
 impl From<WorkerStatus> for v1::Vitals {

@@ -25,6 +25,14 @@ pub struct Task {
     pub length: Option<LengthControl>,
     /// Grammar that the text must match, for plans and votes.
     pub constraint: Option<Constraint>,
+    /// Phrases that the text must not contain: where one is completed, the engine goes back to its beginning and writes on in
+    /// another way. ASCII letters match in both cases; a phrase that begins or ends with a letter matches whole words. Not
+    /// applied under a grammar, nor by remote engines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ban: Vec<String>,
+    /// Letters that the text may have. Not applied under a grammar, nor by remote engines.
+    #[serde(default)]
+    pub letters: Letters,
     /// Upper bound on generated tokens; reaching it means the text is truncated.
     pub max_tokens: u32,
     /// Seed of the sampler, combined with document, section and position.
@@ -75,6 +83,19 @@ task_kinds! {
     Judge => "judge", "Judge";
 }
 
+/// The letters that a text may have. Signs, digits and punctuation are always allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Letters {
+    /// All.
+    #[default]
+    Any,
+    /// Latin and Greek.
+    Latin,
+    /// Chinese characters, Latin and Greek letters.
+    Chinese,
+}
+
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
@@ -102,6 +123,35 @@ pub struct Sampling {
     pub penalty_window: u32,
     /// Forbids an n-gram of this many tokens that prompt or text already contain; 0 is off.
     pub no_repeat_ngram: u32,
+    /// DRY ("don't repeat yourself"): the strength of the penalty on a token that would continue a sequence of tokens that
+    /// occurred before; 0 is off. A sequence of n tokens costs its continuation
+    /// `dry_multiplier * dry_base ^ (n - dry_allowed_length)` of its logit. Sequences end at line ends, `:`, `"` and `*`.
+    // Fields at their defaults are left out: recipes are hashed as they are serialised.
+    #[serde(skip_serializing_if = "is_default::dry_multiplier")]
+    pub dry_multiplier: f32,
+    /// Growth of the penalty for each token of the sequence.
+    #[serde(skip_serializing_if = "is_default::dry_base")]
+    pub dry_base: f32,
+    /// Tokens of the shortest sequence that costs something.
+    #[serde(skip_serializing_if = "is_default::dry_allowed_length")]
+    pub dry_allowed_length: u32,
+    /// Number of latest tokens of prompt and text that are looked at; 0 is all of them (llama.cpp's -1).
+    #[serde(skip_serializing_if = "is_default::dry_penalty_last_n")]
+    pub dry_penalty_last_n: u32,
+}
+
+/// Whether fields of [`Sampling`] that came later are at their defaults.
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::float_cmp, reason = "serde passes a reference; a default is exact")]
+mod is_default {
+    use super::Sampling;
+
+    macro_rules! fields {
+        ($($field:ident: $type:ty),+) => {
+            $(pub(super) fn $field(value: &$type) -> bool { *value == Sampling::default().$field })+
+        };
+    }
+
+    fields!(dry_multiplier: f32, dry_base: f32, dry_allowed_length: u32, dry_penalty_last_n: u32);
 }
 
 impl Default for Sampling {
@@ -114,6 +164,10 @@ impl Default for Sampling {
             repetition_penalty: 1.0,
             penalty_window: 256,
             no_repeat_ngram: 0,
+            dry_multiplier: 0.0,
+            dry_base: 1.75,
+            dry_allowed_length: 2,
+            dry_penalty_last_n: 0,
         }
     }
 }
@@ -150,6 +204,32 @@ pub struct Checkpoint {
     pub tokens: Vec<u32>,
     /// The tokenizer of the tokens. A worker with another one restarts the task.
     pub tokenizer_hash: String,
+    /// Where the text was taken back so far, in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backtracks: Vec<Backtrack>,
+}
+
+/// The engine took back the end of a text, to write on from there in another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backtrack {
+    /// Index in the text of the first token that was taken back.
+    pub position: u32,
+    /// That token: it is not sampled there again.
+    pub token: u32,
+    /// Number of tokens that were taken back.
+    pub discarded: u32,
+    /// Why.
+    pub cause: BacktrackCause,
+}
+
+/// Why the end of a text was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BacktrackCause {
+    /// The same text came many times in a row.
+    Repetition,
+    /// It completed a phrase of [`Task::ban`].
+    Phrase,
 }
 
 /// Result of a finished task.
@@ -200,10 +280,21 @@ pub struct Usage {
     pub cached: u32,
     /// Prompt tokens that an unbounded prefix cache of this worker would have had.
     pub reusable: u32,
-    /// Generated tokens, including resumed ones.
+    /// Tokens of the text, including resumed ones.
     pub generated: u32,
-    /// Generated tokens that came from a checkpoint.
+    /// Tokens of the text that came from a checkpoint.
     pub resumed: u32,
+    /// How often the end of the text was taken back, also before the checkpoint.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub backtracks: u32,
+    /// Tokens that were generated and taken back, also before the checkpoint.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub discarded: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Milliseconds of one attempt inside the engine.
@@ -296,4 +387,43 @@ pub struct WorkerStatus {
     pub uptime_ms: u64,
     /// It finishes or hands back its leases and takes no more.
     pub draining: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1;
+
+    #[test]
+    fn fields_that_came_later_are_written_only_where_they_say_something() {
+        let json = serde_json::to_string(&Sampling::default()).unwrap();
+        let old = r#"{"temperature":1.0,"top_k":0,"top_p":1.0,"min_p":0.0,"repetition_penalty":1.0,"penalty_window":256,"no_repeat_ngram":0}"#;
+        assert_eq!(json, old, "recipes would have another hash");
+        let on = Sampling { dry_multiplier: 0.8, dry_penalty_last_n: 9, ..Sampling::default() };
+        let json = serde_json::to_string(&on).unwrap();
+        assert!(json.ends_with(r#""no_repeat_ngram":0,"dry_multiplier":0.8,"dry_penalty_last_n":9}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Sampling>(&json).unwrap(), on);
+
+        let old = r#"{"prompt":1,"cached":0,"reusable":0,"generated":2,"resumed":0}"#;
+        let usage: Usage = serde_json::from_str(old).unwrap();
+        assert_eq!(serde_json::to_string(&usage).unwrap(), old);
+        let old = r#"{"tokens":[1,2],"tokenizer_hash":"a"}"#;
+        let checkpoint: Checkpoint = serde_json::from_str(old).unwrap();
+        assert_eq!(serde_json::to_string(&checkpoint).unwrap(), old);
+    }
+
+    #[test]
+    fn what_was_taken_back_crosses_the_wire() {
+        let backtrack = |cause| Backtrack { position: 3, token: 7, discarded: 50, cause };
+        let checkpoint = Checkpoint {
+            tokens: vec![1, 2, 3],
+            tokenizer_hash: "a".into(),
+            backtracks: vec![backtrack(BacktrackCause::Repetition), backtrack(BacktrackCause::Phrase)],
+        };
+        assert_eq!(Checkpoint::from(v1::Checkpoint::from(checkpoint.clone())), checkpoint);
+        let json = serde_json::to_string(&checkpoint).unwrap();
+        assert_eq!(serde_json::from_str::<Checkpoint>(&json).unwrap(), checkpoint);
+        let usage = Usage { generated: 9, backtracks: 2, discarded: 100, ..Usage::default() };
+        assert_eq!(Usage::from(v1::Usage::from(usage)), usage);
+    }
 }

@@ -39,6 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "engine",
             "model",
             "plan_capacity",
+            "preview",
             "selftest",
             "serve",
             "run",

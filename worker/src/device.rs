@@ -121,6 +121,20 @@ pub struct RngKey {
     pub stream: u64,
 }
 
+/// Logits that no token can be chosen from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SampleError {
+    /// A logit is NaN or positive infinity.
+    #[error("the model's logits are not numbers")]
+    NotNumbers,
+    /// Every logit is negative infinity.
+    #[error("bias and grammar together forbid every token")]
+    NothingAllowed,
+}
+
+/// The token sampled for one sequence, or why there is none: only that sequence fails.
+pub type Sampled = Result<u32, SampleError>;
+
 /// Why a step gave no tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -142,13 +156,13 @@ pub trait Device: Send + Debug {
     fn max_batch_tokens(&self) -> usize;
     /// Logits of one row.
     fn vocab(&self) -> usize;
-    /// Runs the step and pushes one token per sequence with `sample`, in their order, to `sampled`.
+    /// Runs the step and pushes one result per sequence with `sample`, in their order, to `sampled`.
     ///
     /// A row's result depends on its own sequence only, bit for bit, never on what else is in the batch, on how its
     /// prompt was cut into chunks, or on which blocks it holds. The CUDA device keeps that in its deterministic mode.
     /// Outside it, the order of sums follows the size of the batch: the last bits of logits depend on the other rows and on
     /// chunks, so a near tie may go the other way; random numbers, masks and everything else do not depend on them.
-    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError>;
+    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<Sampled>) -> Result<(), DeviceError>;
     /// Runs the step and returns the raw logits `[rows, vocab]` of *every* token in the batch. For tests and perplexity.
     fn logits(&mut self, batch: &StepBatch) -> Result<Vec<f32>, DeviceError>;
     /// The pipelined interface; none if the device computes synchronously.
@@ -166,6 +180,7 @@ pub trait PipelinedDevice {
     /// Launches the sampling of the tokens after these sequences of the launched step, by their index, in order. The tokens
     /// sampled before must have been collected.
     fn sample(&mut self, rows: &[(usize, &SampleParams)]) -> Result<(), DeviceError>;
-    /// Waits for the sampled tokens and pushes them to `sampled`, regardless of what was launched since.
-    fn collect(&mut self, sampled: &mut Vec<u32>) -> Result<(), DeviceError>;
+    /// Waits for the sampled tokens and pushes them to `sampled`, regardless of what was launched since. What a launched step
+    /// computes from a token that could not be sampled is of no use, and reaches no other sequence.
+    fn collect(&mut self, sampled: &mut Vec<Sampled>) -> Result<(), DeviceError>;
 }

@@ -256,7 +256,7 @@ pub fn sampling(device: &mut dyn Device, allowed: usize) -> Result<(), SelftestE
             let Some(params) = &sequence.sample else { continue };
             let want = sampler.sample(&mut row, params).map_err(|error| DeviceError::Step(error.to_string()))?;
             all += 1;
-            wrong += usize::from(want != chosen);
+            wrong += usize::from(chosen != Ok(want));
         }
     }
     if wrong * 100 > allowed * all { Err(SelftestError::Sampling { wrong, all }) } else { Ok(()) }

@@ -68,7 +68,10 @@ impl<'a> ThroughputMeter<'a> {
             let sequences = (0..self.streams).map(|stream| self.sequence(stream, position, 1, true)).collect();
             let batch = StepBatch { tokens: std::mem::take(&mut tokens), sequences };
             let Some(device) = self.device.pipelined() else {
-                self.device.step(&batch, &mut tokens)?;
+                let mut sampled = Vec::new();
+                self.device.step(&batch, &mut sampled)?;
+                let sampled = sampled.into_iter().collect::<Result<Vec<_>, _>>();
+                tokens = sampled.map_err(|error| DeviceError::Step(error.to_string()))?;
                 continue;
             };
             device.launch(&batch)?;

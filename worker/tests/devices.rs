@@ -221,6 +221,12 @@ fn a_gpu_writes_what_the_processor_writes() {
 
 const GREEDY: usize = 32;
 
+fn sample(device: &mut dyn Device, batch: StepBatch) -> Vec<u32> {
+    let mut sampled = Vec::new();
+    device.step(&batch, &mut sampled).unwrap();
+    sampled.into_iter().map(Result::unwrap).collect()
+}
+
 fn greedy(device: &mut dyn Device, prompt: &[u32]) -> Vec<u32> {
     let blocks: Vec<BlockId> = (0..(prompt.len() + GREEDY).div_ceil(BLOCK_TOKENS) as BlockId).collect();
     let choice = SampleParams {
@@ -236,12 +242,12 @@ fn greedy(device: &mut dyn Device, prompt: &[u32]) -> Vec<u32> {
     for (index, chunk) in prompt.chunks(most).enumerate() {
         let last = index * most + chunk.len() == prompt.len();
         let step = SeqStep { sample: last.then(|| choice.clone()), ..part(index * most, chunk.len(), &blocks) };
-        device.step(&StepBatch { tokens: chunk.to_vec(), sequences: vec![step] }, &mut text).unwrap();
+        text.extend(sample(device, StepBatch { tokens: chunk.to_vec(), sequences: vec![step] }));
     }
     while text.len() < GREEDY {
         let step = SeqStep { sample: Some(choice.clone()), ..part(prompt.len() + text.len() - 1, 1, &blocks) };
         let tokens = vec![text[text.len() - 1]];
-        device.step(&StepBatch { tokens, sequences: vec![step] }, &mut text).unwrap();
+        text.extend(sample(device, StepBatch { tokens, sequences: vec![step] }));
     }
     text
 }

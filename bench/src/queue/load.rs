@@ -90,6 +90,7 @@ async fn step(document: &mut Document, recipe: &Recipe) -> Result<Output> {
     match document.apply(recipe, Outcome::Written { output: output.clone(), worker, model }) {
         Transition::NextTask | Transition::Ended { .. } => Ok(output),
         Transition::Retry { failure, .. } => Err(Failure::stopped(failure.message)),
+        Transition::SectionRejected(rejection) => Err(Failure::stopped(rejection.detail)),
     }
 }
 

@@ -246,7 +246,7 @@ async fn write_all(
     engine: &Arc<dyn Engine>,
     tasks: Vec<Task>,
 ) -> std::result::Result<Vec<std::result::Result<Output, task::Failure>>, String> {
-    eprintln!("asking {} about {} rows", engine.model().name, grouped(tasks.len() as u64));
+    output::note(&format!("asking {} about {} rows", engine.model().name, grouped(tasks.len() as u64)));
     let slots = engine.slots().max(1) as usize;
     stream::iter(tasks).map(|task| write(engine, task)).buffered(slots).try_collect().await
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped, table};
+use longhand_command::terminal;
 use longhand_coordinator::control::wire;
 use longhand_coordinator::domain::document::{Document, Progress, Verdict, assemble};
 use longhand_coordinator::store::{Attempt, Revision};
@@ -13,6 +14,10 @@ use super::client::{OperatorClient, grpc};
 use super::timeline::timeline;
 use crate::args::connection::ConnectionArgs;
 
+/// Columns of the table that a row's id and a reason leave to the others.
+const OTHER_COLUMNS: usize = 74;
+/// Fewest columns of an id or a reason, however narrow the terminal.
+const MIN_COLUMNS: usize = 12;
 /// Documents per call.
 const PAGE: u32 = 256;
 
@@ -66,6 +71,7 @@ pub(crate) struct ShowArgs {
 /// Lists the documents of a run.
 pub(super) async fn documents(args: &DocumentsArgs) -> Result<Code> {
     let client = OperatorClient::open(&args.connection)?;
+    let room = (terminal::width().saturating_sub(OTHER_COLUMNS) / 2).max(MIN_COLUMNS);
     let mut rows = vec![["document", "row", "state", "reason", "sections", "words"].map(str::to_owned).to_vec()];
     let (mut left, mut after) = (args.limit, None);
     while left > 0 {
@@ -87,7 +93,7 @@ pub(super) async fn documents(args: &DocumentsArgs) -> Result<Code> {
             if args.json {
                 output::json(&summary(document))?;
             } else {
-                rows.push(row(document));
+                rows.push(row(document, room));
             }
         }
         after = reply.next;
@@ -98,18 +104,19 @@ pub(super) async fn documents(args: &DocumentsArgs) -> Result<Code> {
     if !args.json {
         output::line(if rows.len() == 1 { "no documents".to_owned() } else { table(&rows) }.trim_end())?;
         if after.is_some() {
-            eprintln!("more documents exist: raise --limit, or filter with --state");
+            output::note("more documents exist: raise --limit, or filter with --state");
         }
     }
     Ok(Code::Ok)
 }
 
-fn row(document: &v1::Document) -> Vec<String> {
+/// `room`: columns for the id of the row, and for the reason.
+fn row(document: &v1::Document, room: usize) -> Vec<String> {
     vec![
         document.id.clone(),
-        document.instruction_id.clone(),
+        terminal::cell(&document.instruction_id, room),
         document.state.clone(),
-        document.reason.clone(),
+        terminal::cell(&document.reason, room),
         format!("{} of {}", document.sections, document.steps),
         grouped(document.words),
     ]
@@ -146,7 +153,7 @@ pub(super) async fn show(args: &ShowArgs) -> Result<Code> {
     }
     let document = wire::body_from_wire(&reply).map_err(unreadable)?;
     if args.text {
-        output::line(&assemble(document.sections()))?;
+        output::text(&assemble(document.sections()))?;
         return Ok(Code::Ok);
     }
     output::line(&text(&reply, &document, &attempts, &history))?;
@@ -208,4 +215,24 @@ fn text(wire: &v1::Document, document: &Document, attempts: &[Attempt], history:
     }
     text.push_str(&format!("\n--- text ---\n{}", assemble(document.sections())));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_any_kind_stays_in_its_cell() {
+        let document = v1::Document {
+            id: "0af7651916cd43dd8448eb211c80319c".into(),
+            instruction_id: format!("\u{1b}[2J\n\u{202e}{}", "x".repeat(5_000)),
+            state: "rejected".into(),
+            reason: "too_short".into(),
+            ..v1::Document::default()
+        };
+        let text = table(&[row(&document, 20)]);
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.contains("  \\u{1b}[2J\\n\\u{202e}…  rejected  too_short  "), "{text}");
+        assert!(terminal::columns(text.trim_end()) < 120, "{text}");
+    }
 }

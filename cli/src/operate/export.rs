@@ -56,6 +56,10 @@ const NO_PAIRS: &str = "\
 no pairs: no instruction has two accepted documents with different scores. Write several documents per instruction \
 (--candidates 4), and let a judge score them ([judge] votes in the recipe) if S_l is equal";
 
+const NO_VALIDATION: &str = "\
+no validation split: no group of similar instructions is as small as that fraction of the records; export more documents, or \
+raise --validation";
+
 /// The run, and the format to write.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -128,8 +132,11 @@ pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
     } else {
         output::line(&text(run, &stats, &args.output))?;
     }
+    if args.validation > 0.0 && !stats.splits.contains_key("validation") && !stats.splits.is_empty() {
+        output::note(NO_VALIDATION);
+    }
     if args.format.has_pairs() && stats.splits.values().sum::<u64>() == 0 {
-        eprintln!("{NO_PAIRS}");
+        output::note(NO_PAIRS);
         return Ok(Code::Partial);
     }
     Ok(Code::Ok)

@@ -30,7 +30,7 @@ Exit codes:
   0    submitted
   1    the coordinator does not answer; rerun the same command to resume
   2    nothing was submitted: invalid arguments, input or recipe, or the run exists with other settings or is paused
-  3    submitted, but some rows are bad";
+  3    submitted, but some rows are bad, or differ from the documents that the run has of them";
 
 /// The input, and the settings of the run.
 #[derive(Debug, Args)]
@@ -100,7 +100,7 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
 
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let (mut batch, mut bytes, mut bad) = (Vec::new(), 0, 0_u64);
-    let (mut inserted, mut existing) = (0, 0);
+    let (mut inserted, mut existing, mut changed) = (0, 0, 0);
     let mut rows = rows.take(limit).peekable();
     while let Some(row) = rows.next() {
         bad += u64::from(row.is_err());
@@ -114,10 +114,13 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
             let reply = add_rows(&client, request).await?;
             inserted += reply.inserted;
             existing += reply.existing;
+            changed += reply.changed;
         }
     }
     if args.json {
-        output::json(&json!({ "run": run, "inserted": inserted, "existing": existing, "bad_rows": bad }))?;
+        output::json(
+            &json!({ "run": run, "inserted": inserted, "existing": existing, "changed": changed, "bad_rows": bad }),
+        )?;
     } else {
         let known = if existing > 0 { format!(", {} already existed", grouped(existing)) } else { String::new() };
         output::line(&format!("run {run}: {} documents submitted{known}", grouped(inserted)))?;
@@ -125,7 +128,19 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
             output::line(&format!("{} bad rows; run `longhand validate` to see them", grouped(bad)))?;
         }
     }
-    Ok(if bad == 0 { Code::Ok } else { Code::Partial })
+    if changed > 0 {
+        output::note(&changed_rows(changed));
+    }
+    Ok(if bad + changed == 0 { Code::Ok } else { Code::Partial })
+}
+
+/// What became of rows whose id the run has with another instruction.
+fn changed_rows(documents: u64) -> String {
+    format!(
+        "{} documents exist with another instruction than their rows have now, and were left as they are: give these rows new \
+         ids, or submit under another run id",
+        grouped(documents)
+    )
 }
 
 async fn create_run(args: &SubmitArgs, client: &OperatorClient, run: &RunId, recipe: &Recipe) -> Result<()> {

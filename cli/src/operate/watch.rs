@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, duration, grouped};
+use longhand_command::terminal;
 use longhand_coordinator::control::wire;
 use longhand_proto::{RunId, v1};
 use serde_json::Value;
@@ -18,7 +19,7 @@ use super::runs::{fetch, fields, line, total, unfinished};
 const POLL: Duration = Duration::from_secs(1);
 /// Causes shown of each kind; the others are counted.
 const CAUSES: usize = 5;
-/// Maximum characters of an example of an error.
+/// Columns of an example of an error.
 const EXAMPLE: usize = 90;
 
 /// Follows a run until every document has ended.
@@ -143,7 +144,7 @@ fn block(run: &v1::Run, figures: &Value) -> String {
         let causes = figures[kind].as_array().map_or(&[][..], Vec::as_slice);
         for (index, cause) in causes.iter().take(CAUSES).enumerate() {
             let (reason, message) = (&cause["reason"], cause["message"].as_str().unwrap_or_default());
-            let example: String = message.chars().take(EXAMPLE).collect();
+            let example = terminal::cell(message, EXAMPLE);
             let name = if index == 0 { state } else { "" };
             let count = grouped(cause["count"].as_u64().unwrap_or(0));
             row(&mut text, name, &format!("{count} {}: {example}", reason.as_str().unwrap_or_default()));

@@ -216,11 +216,19 @@ fn announce(
             grouped(submitted.bad_rows)
         ));
     }
+    if submitted.changed > 0 {
+        text.push_str(&format!(
+            "\n{} documents exist with another instruction than their rows have now, and are left as they are: give these rows \
+             new ids, or start a new run with --new-run or another output folder",
+            grouped(submitted.changed)
+        ));
+    }
     let fields = json!({
         "run": spec.id,
         "resumed": folder.resumed,
         "documents": documents,
         "new_documents": submitted.inserted,
+        "changed_rows": submitted.changed,
         "bad_rows": submitted.bad_rows,
         "recipe": spec.recipe.name,
         "recipe_hash": spec.recipe.hash(),

@@ -85,10 +85,12 @@ impl RunLoop {
             }
             End::Interrupted => {
                 let text = "stopping: submitting unfinished sections (press Ctrl-C again to stop at once)";
-                self.display.event("stopping", text, json!({}))?;
+                // Whoever read this may be gone; the leases are handed back all the same.
+                let said = self.display.event("stopping", text, json!({}));
                 signals.exit_on_next();
                 pipeline.stop().await?;
                 self.flush().await?;
+                said?;
                 let text = "stopped; rerun the same command to resume";
                 self.display.event(
                     "interrupted",

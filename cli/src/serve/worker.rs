@@ -122,13 +122,15 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
     display.event("started", &text, fields)?;
 
     let mut work = tokio::spawn(worker_loop.run(stop.clone()));
+    let mut said = Ok(());
     let ended = tokio::select! {
         ended = &mut work => ended,
         () = signals.next() => {
             stop.cancel();
             signals.exit_on_next();
             let text = "stopping: submitting unfinished texts (a second signal stops at once)";
-            display.event("stopping", text, json!({}))?;
+            // Whoever read this may be gone; the leases are handed back all the same.
+            said = display.event("stopping", text, json!({}));
             work.await
         }
     };
@@ -144,6 +146,7 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
     let fields = json!({
         "completed": completed, "failed": failed, "released": released, "lost": lost, "continued": continued,
     });
+    said?;
     display.event("stopped", &text, fields)?;
     Ok(Code::Ok)
 }

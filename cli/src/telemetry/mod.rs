@@ -43,12 +43,15 @@ impl Telemetry {
             })?;
         let lines = match format {
             LogFormat::Text => tracing_subscriber::fmt::layer()
+                // It would report them on stderr, and panic: stderr is what failed.
+                .log_internal_errors(false)
                 .with_writer(std::io::stderr)
                 .with_ansi(std::io::stderr().is_terminal() && !is_set("NO_COLOR"))
                 .with_filter(filter)
                 .boxed(),
             LogFormat::Json => tracing_subscriber::fmt::layer()
                 .json()
+                .log_internal_errors(false)
                 .flatten_event(true)
                 .with_current_span(false)
                 .with_span_list(false)

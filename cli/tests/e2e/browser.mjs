@@ -7,7 +7,9 @@ import { createRequire } from 'node:module';
 const [library, story, told] = process.argv.slice(2);
 const { chromium } = createRequire(import.meta.url)(library);
 const PATIENCE = 30_000;
-const SCREENS = [{ width: 1280, height: 900 }, { width: 360, height: 740 }];
+const SCREENS = [{ width: 1280, height: 900 }, { width: 1400, height: 900 }, { width: 360, height: 740 }];
+// From this width on every table fits.
+const WIDE = 1280;
 
 // A page that notes everything a browser complains of.
 async function open(browser) {
@@ -32,8 +34,10 @@ async function looksRight(page, where) {
       await page.setViewportSize(screen);
       const found = await page.evaluate(() => ({
         over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+        cut: [...document.querySelectorAll('.scroll')].map((table) => table.scrollWidth - table.clientWidth).find((px) => px > 0),
         ground: getComputedStyle(document.body).backgroundColor,
       }));
+      assert.ok(!found.cut || screen.width < WIDE, `${where}: a table is cut off by ${found.cut} px at ${screen.width} px`);
       assert.ok(found.over <= 0, `${where} is ${found.over} px too wide at ${screen.width} px, ${colorScheme}`);
       grounds.add(found.ground);
     }

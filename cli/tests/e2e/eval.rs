@@ -127,7 +127,8 @@ fn judged_candidates_become_preference_pairs() {
     let export = |format: &str| {
         let (from, out) = (path("corpus"), path(format));
         let ended = run(["export", "--from", &from, "-o", &out, "--format", format]);
-        let rows = fs::read_to_string(Path::new(&out).join("data/train-00000-of-00001.jsonl")).unwrap();
+        // A split without rows has no file.
+        let rows = fs::read_to_string(Path::new(&out).join("data/train-00000-of-00001.jsonl")).unwrap_or_default();
         (ended, rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>())
     };
     let (ended, pairs) = export("dpo");

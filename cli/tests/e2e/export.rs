@@ -101,6 +101,53 @@ fn every_format_is_loaded_by_datasets_with_the_same_texts_and_clusters_are_not_s
     }
 }
 
+/// Rows of which most have no earlier turns, or of which no validation split can be drawn.
+#[test]
+fn small_exports_are_loaded_by_datasets_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.jsonl");
+    let rows = [
+        json!({ "id": "a", "prompt": "Write about the moon and the tides of the sea." }),
+        json!({ "id": "b", "messages": [{ "role": "user", "content": "Name a port." },
+                { "role": "assistant", "content": "Lima." }, { "role": "user", "content": "Write a history of it." }] }),
+        json!({ "id": "c", "prompt": "Write about a bakery in winter and its baker." }),
+        json!({ "id": "d", "prompt": "Write about the mill and the miller's daughter." }),
+    ];
+    fs::write(&input, rows.map(|row| row.to_string()).join("\n")).unwrap();
+    let corpus = dir.path().join("corpus");
+    let (input, from) = (input.to_str().unwrap(), corpus.to_str().unwrap());
+    let run_args = ["run", input, "-o", from, "--engine", "mock", "--http", "off", "--quiet", "--candidates", "2"];
+    assert_eq!(run(run_args).code, Some(0));
+    for (format, validation) in ["records", "parquet", "messages", "openai", "sharegpt", "alpaca", "dpo-length"]
+        .into_iter()
+        .flat_map(|format| [(format, "0.05"), (format, "0.25"), (format, "0.5")])
+    {
+        let out = dir.path().join(format!("{format}-{validation}"));
+        let ended = run([
+            "export",
+            "--from",
+            from,
+            "-o",
+            out.to_str().unwrap(),
+            "--format",
+            format,
+            "--validation",
+            validation,
+        ]);
+        if ended.code == Some(3) {
+            continue;
+        }
+        assert_eq!(ended.code, Some(0), "{format}: {}", ended.stderr);
+        let loaded = load(&out);
+        let splits = loaded.as_object().unwrap();
+        assert!(splits.values().all(|split| !split["rows"].as_array().unwrap().is_empty()), "{format} {validation}");
+        assert_eq!(splits.len() == 1, ended.stderr.contains("no validation split"), "{format}: {}", ended.stderr);
+        if format == "alpaca" {
+            assert!(splits["train"]["columns"]["history"].as_str().unwrap().contains("string"), "{loaded}");
+        }
+    }
+}
+
 /// What a trainer makes of a folder: the rows that it would train on.
 fn train(trainer: &str, folder: &Path, more: &[&Path]) -> Vec<Value> {
     let package = cache().join("trainers");

@@ -86,6 +86,11 @@ metrics! {
         counters("longhand_documents_ended_total", "Documents that ended, by state.", &["state"]);
     words: IntCounter = counter("longhand_words_accepted_total", "Words of accepted documents.");
     rejected: IntCounterVec = counters("longhand_rejected_total", "Documents rejected, by rule.", &["rule"]);
+    section_rejections: IntCounterVec = counters(
+        "longhand_section_rejections_total",
+        "Sections that a rule rejected and that were written again, by rule.",
+        &["rule"],
+    );
     errors: IntCounterVec =
         counters("longhand_errors_total", "Attempts that ended in an error, by class.", &["class"]);
     requeued: IntCounter = counter("longhand_requeued_total", "Documents requeued by an operator.");
@@ -167,6 +172,7 @@ impl Metrics {
             self.ended.with_label_values(&[state.as_str()]).inc_by(0);
         }
         self.rejected.with_label_values(&["other"]).inc_by(0);
+        self.section_rejections.with_label_values(&["other"]).inc_by(0);
         self.errors.with_label_values(&["other"]).inc_by(0);
     }
 
@@ -193,6 +199,10 @@ impl Metrics {
         if let Some(class) = &cost.error {
             add("wasted", cost.usage.generated);
             self.errors.with_label_values(&[self.classes.get(class)]).inc();
+        }
+        if let Some(rule) = &cost.rejected {
+            add("wasted", cost.usage.generated);
+            self.section_rejections.with_label_values(&[self.rules.get(rule)]).inc();
         }
         if let Next::End { state, reason } = next {
             self.ended(*state, reason, cost.words);
@@ -306,6 +316,8 @@ pub(crate) struct AttemptCost {
     pub(crate) held: Duration,
     /// Class of its error; its tokens are wasted.
     pub(crate) error: Option<String>,
+    /// The rule that rejected its text; its tokens are wasted.
+    pub(crate) rejected: Option<String>,
     /// Words of the document, if it ended.
     pub(crate) words: u64,
 }

@@ -1,5 +1,6 @@
 //! Submits an instruction set as a run: every row becomes one document per candidate; a bad row becomes a failed one.
 
+use futures::future::try_join_all;
 use longhand_proto::{DocumentId, RunId};
 
 use crate::control::trace;
@@ -13,6 +14,8 @@ use crate::store::{NewDocument, Run, RunPolicy, Store, StoreError, Submitted};
 const BATCH: usize = 256;
 /// Bytes after which a step is written even with fewer documents: instructions may have megabytes.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Documents that are read at a time, to compare them with their rows.
+const READS: usize = 16;
 
 /// A run to create.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +39,8 @@ pub struct SubmitReport {
     pub inserted: u64,
     /// Documents that existed already; they are unchanged.
     pub existing: u64,
+    /// Of these, the ones whose row has another instruction now.
+    pub changed: u64,
     /// Invalid rows: each is a failed document.
     pub bad_rows: u64,
 }
@@ -43,14 +48,14 @@ pub struct SubmitReport {
 /// Why a submission failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The run exists with another recipe or seed.
+    /// The run exists with another recipe, seed or policy.
     #[error(
         "run {run} exists with {what} {stored}, not {given}; submit under another run id, or with the {what} of the run"
     )]
     Differs {
         /// The run.
         run: RunId,
-        /// `recipe` or `seed`.
+        /// `recipe`, `seed`, or a field of the policy.
         what: &'static str,
         /// The run's value: for a recipe its hash.
         stored: String,
@@ -135,6 +140,28 @@ pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitErro
     Ok(stored)
 }
 
+/// Refuses a policy that a run does not have: it is fixed when the run is created.
+///
+/// # Errors
+/// [`SubmitError::Differs`], with the first field that differs.
+pub fn expect_policy(run: &Run, given: &RunPolicy) -> Result<(), SubmitError> {
+    let of = |policy: &RunPolicy| {
+        let name = |model: &str| if model.is_empty() { "(any)".to_owned() } else { model.to_owned() };
+        [
+            ("priority", policy.priority.to_string()),
+            ("required model", name(&policy.model)),
+            ("judge model", name(&policy.judge)),
+            ("maximum of open documents", policy.max_open.to_string()),
+        ]
+    };
+    for ((what, stored), (_, given)) in of(&run.policy).into_iter().zip(of(given)) {
+        if stored != given {
+            return Err(SubmitError::Differs { run: run.id.clone(), what, stored, given });
+        }
+    }
+    Ok(())
+}
+
 /// Adds the documents of some rows to an existing run. New documents that are in the archive are restored from it: they
 /// were accepted before the store lost them.
 ///
@@ -146,7 +173,7 @@ pub async fn add_rows(
     candidates: u32,
     rows: impl IntoIterator<Item = Result<Instruction, BadRow>>,
     archive: Option<&Archive>,
-) -> Result<Submitted, SubmitError> {
+) -> Result<SubmitReport, SubmitError> {
     let run = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
     if run.paused {
         return Err(SubmitError::Paused(run.id));
@@ -181,27 +208,47 @@ async fn add(
     let submitted = insert(store, &spec.id, batch).await?;
     report.inserted += submitted.inserted;
     report.existing += submitted.existing;
+    report.changed += submitted.changed;
     batch.clear();
     Ok(())
 }
 
-/// Adds documents, and starts the traces of those that did not exist yet.
-async fn insert(store: &dyn Store, run: &RunId, documents: &[NewDocument]) -> Result<Submitted, StoreError> {
-    let submitted = store.submit(run, documents).await?;
-    if submitted.inserted == 0 || !longhand_proto::trace::is_enabled() {
-        return Ok(submitted);
+/// Adds documents, starts the traces of those that did not exist yet, and counts those that existed with another
+/// instruction.
+async fn insert(store: &dyn Store, run: &RunId, documents: &[NewDocument]) -> Result<SubmitReport, StoreError> {
+    let Submitted { inserted, existing } = store.submit(run, documents).await?;
+    let mut report = SubmitReport { inserted, existing, ..SubmitReport::default() };
+    if existing == 0 && !longhand_proto::trace::is_enabled() {
+        return Ok(report);
     }
-    for new in documents {
-        // An existing document keeps its trace.
-        let stored = if submitted.existing == 0 { None } else { store.get(new.id).await? };
-        let body = stored.as_ref().map_or(&new.body, |record| &record.body);
-        if *body == new.body
-            && let Ok(document) = serde_json::from_str::<Document>(body)
-        {
-            trace::document_submitted(&document);
+    for batch in documents.chunks(READS) {
+        let reads =
+            batch.iter().map(|new| async move { if existing == 0 { Ok(None) } else { store.get(new.id).await } });
+        for (new, stored) in batch.iter().zip(try_join_all(reads).await?) {
+            match stored {
+                Some(stored) if stored.body != new.body => {
+                    report.changed += u64::from(differs(&stored.body, &new.body));
+                }
+                // Inserted now; one that existed keeps its trace.
+                Some(_) | None => {
+                    if let Ok(document) = serde_json::from_str(&new.body) {
+                        trace::document_submitted(&document);
+                    }
+                }
+            }
         }
     }
-    Ok(submitted)
+    Ok(report)
+}
+
+/// True if the row of a stored document asks for something else now. Its place in the file may change.
+fn differs(stored: &str, new: &str) -> bool {
+    let instruction = |body: &str| {
+        let document = serde_json::from_str::<Document>(body).ok()?;
+        Some(Instruction { line: 0, ..document.instruction })
+    };
+    // A stored document that cannot be read is reported where it is used.
+    instruction(stored).is_some_and(|stored| instruction(new).is_some_and(|new| new != stored))
 }
 
 /// The documents of one row: one per candidate, or the failed one of a bad row.
@@ -228,5 +275,57 @@ fn documents(
                 new(&document, None)
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_proto::task::Message;
+
+    use super::*;
+    use crate::domain::language::Language;
+    use crate::store::SqliteStore;
+
+    fn row(id: &str, prompt: &str, line: u64) -> Instruction {
+        Instruction {
+            id: Some(id.into()),
+            messages: vec![Message { role: "user".into(), content: prompt.into() }],
+            language: Language::En,
+            required_words: None,
+            context: Vec::new(),
+            metadata: serde_json::Map::new(),
+            line,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_row_that_asks_for_something_else_under_a_known_id_is_counted() {
+        let store = SqliteStore::in_memory(|| 1).unwrap();
+        let policy = RunPolicy { priority: 5, ..RunPolicy::default() };
+        let spec = RunSpec { id: "r".parse().unwrap(), recipe: Recipe::default(), seed: 1, candidates: 2, policy };
+        let first =
+            submit(&store, &spec, [row("a", "Write of tea.", 1), row("b", "Write of salt.", 2)].map(Ok)).await.unwrap();
+        assert_eq!((first.inserted, first.existing, first.changed), (4, 0, 0));
+        // The same rows in another order, and one of them with another prompt.
+        let again =
+            [row("b", "Write of salt.", 1), row("a", "Write of coffee.", 2), row("c", "Write of ink.", 3)].map(Ok);
+        let again = submit(&store, &spec, again).await.unwrap();
+        assert_eq!((again.inserted, again.existing, again.changed), (2, 4, 2));
+        let again = add_rows(&store, &spec.id, 2, [Ok(row("a", "Write of coffee.", 1))], None).await.unwrap();
+        assert_eq!((again.inserted, again.existing, again.changed), (0, 2, 2));
+    }
+
+    #[tokio::test]
+    async fn another_priority_or_model_than_the_run_has_is_refused() {
+        let store = SqliteStore::in_memory(|| 1).unwrap();
+        let policy = RunPolicy { priority: 5, model: "writer".into(), ..RunPolicy::default() };
+        let spec = RunSpec { id: "r".parse().unwrap(), recipe: Recipe::default(), seed: 1, candidates: 1, policy };
+        let run = create(&store, &spec).await.unwrap();
+        expect_policy(&run, &spec.policy).unwrap();
+        let refusal = |given: &RunPolicy| expect_policy(&run, given).unwrap_err().to_string();
+        let error = refusal(&RunPolicy { priority: 0, ..spec.policy.clone() });
+        assert!(error.contains("exists with priority 5, not 0"), "{error}");
+        let error = refusal(&RunPolicy { model: String::new(), ..spec.policy.clone() });
+        assert!(error.contains("exists with required model writer, not (any)"), "{error}");
     }
 }

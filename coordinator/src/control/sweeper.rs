@@ -25,7 +25,7 @@ pub struct SweeperOptions {
     pub max_losses: u32,
     /// Time without a new token after which a renewed lease is revoked. Longer than the longest prefill.
     pub no_progress: Duration,
-    /// Mean time between audits: all indexes are compared with the documents, and differences are reported, not repaired.
+    /// Mean time between audits: all indexes are compared with the documents, and differences are repaired and reported.
     pub audit: Duration,
 }
 
@@ -106,17 +106,17 @@ pub async fn sweep(coordinator: &Coordinator, options: &SweeperOptions) -> crate
     }
 }
 
-/// Compares the indexes of all unfinished runs with their documents.
+/// Compares the indexes of all unfinished runs with their documents, and repairs them.
 async fn audit(coordinator: &Coordinator) -> crate::store::Result<()> {
     let store = coordinator.store();
     for run in store.runs().await? {
         if store.counts(&run.id).await?.unfinished() == 0 {
             continue;
         }
-        let found = store.audit(&run.id, false).await?;
+        let found = store.audit(&run.id, true).await?;
         coordinator.metrics().audited(found.mismatches.len());
         for mismatch in &found.mismatches {
-            tracing::error!(run = %run.id, mismatch, "store index mismatch");
+            tracing::error!(run = %run.id, mismatch, "store index mismatch, repaired");
         }
     }
     Ok(())

@@ -102,9 +102,10 @@ impl AttemptSpan {
             return Ok(None);
         };
         let (kind, section) = document.current();
-        let is_retry = document.errors > 0 || document.round > 0 || counters.losses > 0 || counters.releases > 0;
+        let is_retry =
+            document.failed_tries() > 0 || document.round > 0 || counters.losses > 0 || counters.releases > 0;
         let attempts = if is_retry { store.attempts(document.id).await? } else { Vec::new() };
-        let attempt = document.errors + 1 + counters.losses;
+        let attempt = document.failed_tries() + 1 + counters.losses;
         let task = TaskRef { run: document.run.clone(), document: document.id, section, attempt };
         let (received, worker) = (clock::wall(), grant.worker.to_string());
         let mut span = Span::new(kind.as_str(), context.attempt(grant.id), Some(context), &task)
@@ -157,6 +158,7 @@ impl AttemptSpan {
                 self.set("longhand.finish_reason", output.finish_reason.as_str());
                 self.set("longhand.tokens.resumed", i64::from(output.usage.resumed));
                 self.set("longhand.tokens.reusable", i64::from(output.usage.reusable));
+                self.set("longhand.tokens.discarded", i64::from(output.usage.discarded));
             }
             Outcome::Error(failure) => self.failed(&failure.class, &failure.message),
         }
@@ -173,6 +175,12 @@ impl AttemptSpan {
     /// Words of the section that the attempt wrote.
     pub(crate) fn words(&mut self, words: u32) {
         self.set("longhand.words", i64::from(words));
+    }
+
+    /// The rule that rejected the text, and what it measured.
+    pub(crate) fn section_rejected(&mut self, rule: &str, value: f64) {
+        self.set("longhand.rejected.rule", rule.to_owned());
+        self.set("longhand.rejected.value", value);
     }
 
     /// The document took the result just now; that started at `started`.

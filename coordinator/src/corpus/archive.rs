@@ -59,7 +59,7 @@ impl Archive {
             match self.flush_all(store).await {
                 Ok(0) => {}
                 Ok(written) => tracing::info!(written, "accepted documents archived"),
-                Err(error) => tracing::warn!(%error, "archiving accepted documents failed; retrying"),
+                Err(error) => tracing::warn!(%error, "the runs could not be listed for the archive; retrying"),
             }
             if stopping {
                 return;
@@ -67,38 +67,51 @@ impl Archive {
         }
     }
 
-    async fn flush_all(&self, store: &dyn Store) -> Result<u64> {
+    /// A run that cannot be archived is named in the log, and the others are archived.
+    pub(super) async fn flush_all(&self, store: &dyn Store) -> Result<u64> {
         let mut written = 0;
         for run in store.runs().await? {
-            written += self.flush(store, &run).await?;
+            match self.flush(store, &run).await {
+                Ok(documents) => written += documents,
+                Err(error) => tracing::warn!(run = %run.id, %error, "the run could not be archived; retrying"),
+            }
         }
         Ok(written)
     }
 
     /// Archives all accepted documents of a run: the shard, then its manifest, then the marks in the store. Returns the number
-    /// of documents written.
+    /// of documents written. A document that cannot be read is named in the log, and the others are archived.
     ///
     /// # Errors
-    /// The store failed or holds an invalid document, or the location cannot be written.
+    /// The store failed, the run's recipe is invalid, or the location cannot be written.
     pub async fn flush(&self, store: &dyn Store, run: &Run) -> Result<u64> {
         let recipe = Recipe::from_toml(&run.recipe).map_err(|error| StoreError::Refused(error.to_string()))?;
         let mut written = 0;
+        let mut unreadable = HashSet::new();
         loop {
-            let stored = store.unflushed(&run.id, BATCH).await?;
+            // Those that cannot be read stay at the head.
+            let mut stored = store.unflushed(&run.id, BATCH + unreadable.len() as u32).await?;
+            stored.retain(|stored| !unreadable.contains(&stored.id));
             if stored.is_empty() {
                 return Ok(written);
             }
             let (mut bytes, mut ids) = (Vec::new(), Vec::new());
             for stored in &stored {
-                let document = document(stored)?;
-                let record = Record::of(&document, run, &recipe).ok_or_else(|| CorpusError::Document {
-                    id: stored.id,
-                    problem: "its state is accepted, but its text is not finished".into(),
-                })?;
-                atomic::json_line(&mut bytes, &record)
-                    .map_err(|error| CorpusError::Document { id: stored.id, problem: error.to_string() })?;
-                ids.push(DocumentRound { id: document.id, round: document.round });
+                match line(stored, run, &recipe) {
+                    Ok((line, round)) => {
+                        bytes.extend(line);
+                        ids.push(DocumentRound { id: stored.id, round });
+                    }
+                    Err(error) => {
+                        tracing::error!(run = %run.id, document = %stored.id, %error, "the document cannot be archived");
+                        unreadable.insert(stored.id);
+                    }
+                }
             }
+            if ids.is_empty() {
+                continue;
+            }
+            let done: Vec<DocumentId> = ids.iter().map(|document| document.id).collect();
             let name = format!("{}-{:06}", self.writer, self.next.fetch_add(1, Ordering::Relaxed));
             let entry = Entry {
                 file: format!("{name}.jsonl"),
@@ -110,8 +123,7 @@ impl Archive {
             let manifest = serde_json::to_vec(&entry).map_err(|error| StoreError::Other(error.to_string()))?;
             self.location.put(&format!("{}/shards/{}", run.id, entry.file), bytes).await?;
             self.location.put(&format!("{}/manifest/{name}.json", run.id), manifest).await?;
-            let ids: Vec<DocumentId> = stored.iter().map(|stored| stored.id).collect();
-            store.mark_flushed(&run.id, &ids).await?;
+            store.mark_flushed(&run.id, &done).await?;
             written += entry.records;
         }
     }
@@ -176,4 +188,15 @@ impl Archive {
                     .into(),
         }
     }
+}
+
+/// The line of an accepted document in a shard, and the document's round.
+fn line(stored: &crate::store::Record, run: &Run, recipe: &Recipe) -> Result<(Vec<u8>, u32)> {
+    let problem = |problem: String| CorpusError::Document { id: stored.id, problem };
+    let document = document(stored)?;
+    let record = Record::of(&document, run, recipe)
+        .ok_or_else(|| problem("its state is accepted, but its text is not finished".into()))?;
+    let mut line = Vec::new();
+    atomic::json_line(&mut line, &record).map_err(|error| problem(error.to_string()))?;
+    Ok((line, document.round))
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use arrow_schema::{DataType, Field};
 use longhand_proto::task::ModelInfo;
 
 use super::{Format, Stats, grouped, plural};
@@ -96,14 +97,14 @@ fn files(out: &mut String, stats: &Stats, format: Format) -> std::fmt::Result {
     writeln!(
         out,
         "\n## Files\n\n\
-         - `data/`: {} ({})\n\
+         - `data/`: {}{}\n\
          - `rejected.jsonl`: documents that a rule rejected, with rule, value and threshold\n\
          - `failed.jsonl`: documents that could not be finished, with error and attempts\n\
          - `stats.json`: all figures of the run\n\
          - `recipe.toml`: the recipe as used, prompt templates included\n\
          - `dataset_info.json`: the data files for LLaMA-Factory",
         format.contents(),
-        splits.join(", ")
+        if splits.is_empty() { "; no rows, so no files".into() } else { format!(" ({})", splits.join(", ")) }
     )?;
     if stats.splits.contains_key("validation") {
         writeln!(out, "\nSimilar instructions are all in `train` or all in `validation`.")?;
@@ -162,12 +163,44 @@ fn header(out: &mut String, stats: &Stats, format: Format, accepted: u64) -> std
     };
     writeln!(out, "size_categories:\n- {size}")?;
     writeln!(out, "tags:\n- long-form\n- synthetic\n- sft")?;
+    if stats.splits.is_empty() {
+        // Stated, because readers would otherwise take the other files of the folder for its data.
+        writeln!(out, "configs:\n- config_name: default\n  data_files: []")?;
+        return writeln!(out, "---\n");
+    }
+    writeln!(out, "dataset_info:\n  config_name: default\n  features:")?;
+    for column in format.columns().fields() {
+        feature(out, column, "  ")?;
+    }
     writeln!(out, "configs:\n- config_name: default\n  data_files:")?;
     let extension = format.extensions().last().copied().unwrap_or_default();
     for split in stats.splits.keys() {
         writeln!(out, "  - split: {split}\n    path: data/{split}-*.{extension}")?;
     }
     writeln!(out, "---\n")
+}
+
+/// One column as an item of the YAML list `features`.
+fn feature(out: &mut String, column: &Field, indent: &str) -> std::fmt::Result {
+    writeln!(out, "{indent}- name: {}", column.name())?;
+    data_type(out, column.data_type(), &format!("{indent}  "))
+}
+
+/// The type of a column: `dtype`, `list` or `struct`, as `datasets` names them.
+fn data_type(out: &mut String, of: &DataType, indent: &str) -> std::fmt::Result {
+    if let DataType::Struct(fields) = of {
+        writeln!(out, "{indent}struct:")?;
+        return fields.iter().try_for_each(|field| feature(out, field, indent));
+    }
+    if let DataType::List(item) = of {
+        writeln!(out, "{indent}list:")?;
+        if let DataType::Struct(fields) = item.data_type() {
+            return fields.iter().try_for_each(|field| feature(out, field, indent));
+        }
+        return data_type(out, item.data_type(), &format!("{indent}  "));
+    }
+    let name = if *of == DataType::Utf8 { "string".to_owned() } else { of.to_string().to_lowercase() };
+    writeln!(out, "{indent}dtype: {name}")
 }
 
 fn filters(out: &mut String, stats: &Stats, recipe: &Recipe) -> std::fmt::Result {

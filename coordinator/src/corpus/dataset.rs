@@ -7,10 +7,9 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
 
 use arrow_json::reader::{Decoder, ReaderBuilder};
-use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef};
+use arrow_schema::{ArrowError, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -93,21 +92,17 @@ impl DatasetWriter {
         self.part.insert(part).add(line)
     }
 
-    /// Completes the last file, renames all files to their final names and returns these. A split without rows is one set of
-    /// empty files with all columns.
-    pub(super) fn finish(mut self) -> Result<Vec<String>> {
-        // Only an empty split has no last part.
-        let last = match self.part.take() {
-            Some(part) => part,
-            None => self.begin()?,
-        };
+    /// Completes the last file, renames all files to their final names under `split` and returns these. None without rows:
+    /// `datasets` cannot load a split that is empty.
+    pub(super) fn finish(mut self, split: &str) -> Result<Vec<String>> {
+        let Some(last) = self.part.take() else { return Ok(Vec::new()) };
         last.finish()?;
         let parts = self.parts + 1;
         let mut names = Vec::new();
         for part in 0..parts {
             for extension in self.format.extensions() {
                 let from = self.path(part).with_extension(extension);
-                let name = format!("{}-{part:05}-of-{parts:05}.{extension}", self.split);
+                let name = format!("{split}-{part:05}-of-{parts:05}.{extension}");
                 let to = self.folder.join(&name);
                 fs::rename(&from, &to).map_err(|error| CorpusError::io(&to, error))?;
                 names.push(name);
@@ -129,7 +124,9 @@ impl DatasetWriter {
         let has = |extension| self.format.extensions().contains(&extension);
         Ok(Part {
             jsonl: has("jsonl").then(|| create("jsonl")).transpose()?.map(BufWriter::new),
-            parquet: has("parquet").then(|| ParquetWriter::new(&path, create("parquet")?)).transpose()?,
+            parquet: has("parquet")
+                .then(|| ParquetWriter::new(&path, create("parquet")?, self.format.columns()))
+                .transpose()?,
             path,
             records: 0,
             bytes: 0,
@@ -163,13 +160,13 @@ impl Part {
 }
 
 impl ParquetWriter {
-    fn new(path: &Path, file: File) -> Result<Self> {
+    fn new(path: &Path, file: File, columns: SchemaRef) -> Result<Self> {
         let level = ZstdLevel::try_new(9).map_err(|error| parquet_error(path, error))?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
         Ok(Self {
-            file: ArrowWriter::try_new(file, SCHEMA.clone(), Some(properties))
+            file: ArrowWriter::try_new(file, columns.clone(), Some(properties))
                 .map_err(|error| parquet_error(path, error))?,
-            decoder: ReaderBuilder::new(SCHEMA.clone())
+            decoder: ReaderBuilder::new(columns)
                 .with_batch_size(BATCH)
                 .build_decoder()
                 .map_err(|error| arrow_error(path, error))?,
@@ -223,75 +220,3 @@ fn parquet_error(path: &Path, error: ParquetError) -> CorpusError {
 fn arrow_error(path: &Path, error: ArrowError) -> CorpusError {
     CorpusError::io(&path.with_extension("parquet"), io::Error::other(error))
 }
-
-/// The columns of a [`super::Record`].
-static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let text = |name: &str| Field::new(name, DataType::Utf8, false);
-    let number = |name: &str| Field::new(name, DataType::UInt32, false);
-    let list = |name: &str, fields: Vec<Field>| {
-        let item = Field::new("item", DataType::Struct(Fields::from(fields)), false);
-        Field::new(name, DataType::List(Arc::new(item)), false)
-    };
-    let object = |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(Fields::from(fields)), false);
-    let maybe = |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(Fields::from(fields)), true);
-    let texts =
-        |name: &str| Field::new(name, DataType::List(Arc::new(Field::new("item", DataType::Utf8, false))), false);
-    let scores = |of: DataType| {
-        let names = ["relevance", "accuracy", "coherence", "clarity", "breadth_and_depth", "reading_experience"];
-        maybe("scores", names.map(|name| Field::new(name, of.clone(), false)).to_vec())
-    };
-    let vote = vec![
-        scores(DataType::UInt8),
-        text("problem"),
-        number("attempt"),
-        Field::new("worker", DataType::Utf8, true),
-        text("model"),
-        text("weights_hash"),
-        text("seed"),
-    ];
-    let tokens = ["prompt", "cached", "reusable", "generated", "resumed"].map(number).to_vec();
-    let provenance = [
-        "run",
-        "model",
-        "weights_hash",
-        "tokenizer_hash",
-        "template_hash",
-        "recipe_hash",
-        "engine",
-        "device",
-        "licence",
-        "seed",
-        "longhand",
-    ];
-    Arc::new(Schema::new(vec![
-        text("id"),
-        list("messages", vec![text("role"), text("content")]),
-        Field::new("instruction_id", DataType::Utf8, true),
-        number("candidate"),
-        text("language"),
-        list("plan", vec![text("main_point"), number("words")]),
-        list(
-            "sections",
-            vec![
-                text("text"),
-                number("target_words"),
-                number("words"),
-                text("finish_reason"),
-                number("attempt"),
-                text("worker"),
-                object("tokens", tokens),
-                text("seed"),
-                text("trace_id"),
-                texts("context"),
-            ],
-        ),
-        Field::new("length", DataType::UInt32, true),
-        number("response_length"),
-        Field::new("score_length", DataType::Float64, true),
-        Field::new("score_quality", DataType::Float64, true),
-        maybe("judge", vec![scores(DataType::Float64), number("unread"), list("votes", vote)]),
-        list("summaries", vec![text("text"), number("sections"), text("worker"), text("seed")]),
-        text("metadata"),
-        object("provenance", provenance.map(text).to_vec()),
-    ]))
-});

@@ -251,11 +251,15 @@ impl Export {
         }
         stats.packing = options.tokens.as_ref().and_then(|tokens| Packing::of(&tokens.name, lengths));
         let mut files = Map::new();
-        for (split, dataset, count) in splits {
-            if split == VALIDATION && options.validation == 0.0 {
+        if splits[0].2 == 0 {
+            // Pairs may be found for the instructions of one split only: that one is the training split.
+            splits.swap(0, 1);
+        }
+        for (split, (_, dataset, count)) in [TRAIN, VALIDATION].into_iter().zip(splits) {
+            if count == 0 {
                 continue;
             }
-            for name in dataset.finish()?.iter().filter(|name| name.ends_with(options.format.extensions()[0])) {
+            for name in dataset.finish(split)?.iter().filter(|name| name.ends_with(options.format.extensions()[0])) {
                 let Some(mut file) = options.format.llama_factory() else { continue };
                 file["file_name"] = format!("{}/{name}", replace_export::DATA).into();
                 let name = name.split_once('.').map_or(name.as_str(), |(stem, _)| stem);

@@ -1,10 +1,10 @@
 //! One row of the corpus. Field names are those of the data files.
 
-use longhand_proto::task::{FinishReason, Message, Usage};
+use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::{DocumentId, RunId, WorkerId, words};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::document::{Document, Progress, Section, Summary, Verdict};
+use crate::domain::document::{Document, Progress, Rejection, Section, Summary, Verdict};
 use crate::domain::judge::{self, Scores, Vote};
 use crate::domain::language::Language;
 use crate::domain::plan::Step;
@@ -41,10 +41,13 @@ pub struct Record {
 }
 
 /// A section of a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SectionRecord {
     pub text: String,
     pub target_words: u32,
+    /// Words that its prompt asked for; 0 in records of the first version.
+    #[serde(default)]
+    pub asked_words: u32,
     pub words: u32,
     pub finish_reason: FinishReason,
     pub attempt: u32,
@@ -56,6 +59,21 @@ pub struct SectionRecord {
     /// Ids of the context texts in its prompt.
     #[serde(default)]
     pub context: Vec<String>,
+    /// The texts of this step that a rule rejected before it.
+    #[serde(default)]
+    pub rejections: Vec<RejectionRecord>,
+}
+
+/// A text that was written for a section and not taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RejectionRecord {
+    pub rule: String,
+    pub value: f64,
+    pub threshold: f64,
+    /// Number of the try that wrote it.
+    pub attempt: u32,
+    /// Tokens generated for it.
+    pub generated: u32,
 }
 
 /// A summary of the first sections of a document.
@@ -157,6 +175,7 @@ impl SectionRecord {
         Self {
             text: section.text.clone(),
             target_words: section.target_words,
+            asked_words: section.asked(),
             words: section.words,
             finish_reason: section.finish_reason,
             attempt: section.attempt,
@@ -165,7 +184,41 @@ impl SectionRecord {
             seed: section.seed.to_string(),
             trace_id: section.trace_id.clone(),
             context: section.context.clone(),
+            rejections: section.rejections.iter().map(RejectionRecord::of).collect(),
         }
+    }
+
+    /// The section of this record, whose seed is `seed`. Times and what a rule found are not in a record.
+    pub fn section(&self, seed: u64) -> Section {
+        let Self { target_words, asked_words, words, finish_reason, attempt, .. } = *self;
+        Section {
+            text: self.text.clone(),
+            target_words,
+            asked_words: (asked_words > 0 && asked_words != target_words).then_some(asked_words),
+            words,
+            finish_reason,
+            attempt,
+            worker: self.worker.clone(),
+            usage: self.tokens,
+            timings: Timings::default(),
+            seed,
+            trace_id: self.trace_id.clone(),
+            context: self.context.clone(),
+            rejections: self.rejections.iter().map(RejectionRecord::rejection).collect(),
+        }
+    }
+}
+
+impl RejectionRecord {
+    fn of(rejection: &Rejection) -> Self {
+        let Rejection { rule, value, threshold, detail: _, attempt, generated, draft: _ } = rejection;
+        let (attempt, generated) = (*attempt, *generated);
+        Self { rule: rule.clone(), value: *value, threshold: *threshold, attempt, generated }
+    }
+
+    fn rejection(&self) -> Rejection {
+        let Self { rule, value, threshold, attempt, generated } = self.clone();
+        Rejection { rule, value, threshold, detail: String::new(), attempt, generated, draft: None }
     }
 }
 

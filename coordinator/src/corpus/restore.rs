@@ -1,6 +1,6 @@
 //! Restores documents that the store has lost from the records of the corpus.
 
-use longhand_proto::task::{ModelInfo, Timings, Usage};
+use longhand_proto::task::{ModelInfo, Usage};
 
 use super::shard::ShardIndex;
 use super::{Corpus, CorpusError, Record, Result, SectionRecord, blocking};
@@ -91,23 +91,11 @@ fn finished(document: &mut Document, record: &Record, round: u32) -> Result<(), 
 }
 
 fn section(section: &SectionRecord, record: &Record) -> Result<Section, StoreError> {
-    let SectionRecord { text, target_words, words, finish_reason, attempt, worker, tokens, seed, trace_id, context } =
-        section;
-    Ok(Section {
-        text: text.clone(),
-        target_words: *target_words,
-        words: *words,
-        finish_reason: *finish_reason,
-        attempt: *attempt,
-        worker: worker.clone(),
-        usage: *tokens,
-        timings: Timings::default(),
-        seed: seed.parse().map_err(|_| {
-            StoreError::Other(format!("record {}: invalid seed {seed:?}: expected a number", record.id))
-        })?,
-        trace_id: trace_id.clone(),
-        context: context.clone(),
-    })
+    let seed = section.seed.parse().map_err(|_| {
+        let seed = &section.seed;
+        StoreError::Other(format!("record {}: invalid seed {seed:?}: expected a number", record.id))
+    })?;
+    Ok(section.section(seed))
 }
 
 fn vote(record: &super::VoteRecord) -> crate::domain::judge::Vote {

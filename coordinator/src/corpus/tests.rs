@@ -1,5 +1,6 @@
 //! Each accepted document is in the corpus exactly once.
 
+mod archived;
 mod crash;
 mod exported;
 mod memory_source;
@@ -41,15 +42,23 @@ pub(super) fn document(number: u32, language: Language, sections: u32) -> Docume
         .map(|k| Section {
             text: text(k),
             target_words: 10,
+            asked_words: None,
             words: longhand_proto::words::count(&text(k)) as u32,
             finish_reason: FinishReason::Stop,
             attempt: 1,
             worker: "worker-1".parse().unwrap(),
-            usage: Usage { prompt: 100 * k, cached: 80 * (k - 1), reusable: 90 * (k - 1), generated: 12, resumed: 0 },
+            usage: Usage {
+                prompt: 100 * k,
+                cached: 80 * (k - 1),
+                reusable: 90 * (k - 1),
+                generated: 12,
+                ..Usage::default()
+            },
             timings: Timings::default(),
             seed: u64::MAX - u64::from(k),
             trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
             context: Vec::new(),
+            rejections: Vec::new(),
         })
         .collect();
     let metadata = if number.is_multiple_of(2) { r#"{"topic":"sea","depth":[1,2]}"# } else { "{}" };
@@ -75,10 +84,11 @@ pub(super) fn document(number: u32, language: Language, sections: u32) -> Docume
             verdict: Verdict::Accepted,
         },
         summaries: Vec::new(),
+        rejections: Vec::new(),
         errors: 0,
         round: 0,
         traceparent: String::new(),
         model: Some(ModelInfo { name: "small".into(), licence: "apache-2.0".into(), ..ModelInfo::default() }),
-        usage: Usage { prompt: 300, cached: 80, reusable: 100, generated: 40, resumed: 0 },
+        usage: Usage { prompt: 300, cached: 80, reusable: 100, generated: 40, ..Usage::default() },
     }
 }

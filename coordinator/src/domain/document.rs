@@ -12,7 +12,7 @@ use super::plan::Plan;
 use super::recipe::Method;
 use super::seed;
 
-pub use super::section::{Assembled, Section, Summary, assemble};
+pub use super::section::{Assembled, Rejection, Section, Summary, assemble};
 
 /// What the filters say of an assembled document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +118,10 @@ pub struct Document {
     /// it; lost and released leases leave it alone.
     #[serde(default, skip_serializing_if = "is_default")]
     pub errors: u32,
+    /// Texts of the current task that a rule rejected. Like errors, each changes the sampler's seed; errors are counted
+    /// from the last of them on.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rejections: Vec<Rejection>,
     /// How often the document was requeued: another round writes other texts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub round: u32,
@@ -196,6 +200,7 @@ impl Document {
             progress,
             summaries: Vec::new(),
             errors: 0,
+            rejections: Vec::new(),
             round: 0,
             traceparent,
             model: None,
@@ -257,6 +262,11 @@ impl Document {
             | Progress::Failed { .. }
             | Progress::Cancelled { .. } => (TaskKind::Plan, 0),
         }
+    }
+
+    /// Tries of the current task that ended without a text that was taken: errors and rejections.
+    pub fn failed_tries(&self) -> u32 {
+        self.rejections.last().map_or(0, |rejection| rejection.attempt) + self.errors
     }
 
     /// Trace id of the document, 32 hex digits, or empty if it is not traced.

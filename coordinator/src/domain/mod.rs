@@ -8,5 +8,6 @@ pub mod plan;
 pub mod recipe;
 pub mod rule;
 pub mod section;
+pub mod section_budget;
 pub(crate) mod seed;
 pub mod state;

@@ -12,13 +12,16 @@ use super::plan::Plan;
 pub struct Section {
     /// As written, cleaned of identifiers and artefacts.
     pub text: String,
-    /// Words that its step asked for; 0 where no length was asked for.
+    /// Words that it was to have: its step's, with what the sections before it left over; 0 where no length was asked for.
     pub target_words: u32,
+    /// Words that its prompt asked for, where these are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_words: Option<u32>,
     /// Words of the text.
     pub words: u32,
     /// Why decoding ended.
     pub finish_reason: FinishReason,
-    /// Number of the try that wrote it: 1 plus the errors of the task before it.
+    /// Number of the try that wrote it: 1 plus the errors and rejections of the task before it.
     pub attempt: u32,
     /// The worker that wrote it.
     pub worker: WorkerId,
@@ -33,6 +36,36 @@ pub struct Section {
     /// Ids of the context texts that its prompt held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub context: Vec<String>,
+    /// The texts of this step that were rejected before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejections: Vec<Rejection>,
+}
+
+impl Section {
+    /// Words that its prompt asked for.
+    pub fn asked(&self) -> u32 {
+        self.asked_words.unwrap_or(self.target_words)
+    }
+}
+
+/// A text that was written for a step and not taken, because the document would fail a rule with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Name of the rule.
+    pub rule: String,
+    /// What it measured of the document up to this text.
+    pub value: f64,
+    /// The recipe's threshold.
+    pub threshold: f64,
+    /// A short excerpt or explanation, for people.
+    pub detail: String,
+    /// Number of the try that wrote it.
+    pub attempt: u32,
+    /// Tokens generated for the text.
+    pub generated: u32,
+    /// The text itself, as long as it may still be taken for want of a better one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Box<Section>>,
 }
 
 /// What the first sections say, in short: stands in prompts in their place.
@@ -66,4 +99,28 @@ pub struct Assembled<'a> {
 /// The text of a document: its sections, a blank line between them.
 pub fn assemble(sections: &[Section]) -> String {
     sections.iter().map(|section| section.text.as_str()).collect::<Vec<_>>().join("\n\n")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A section of so many words, of which so many were asked for.
+    pub(crate) fn section(words: u32, asked: u32) -> Section {
+        Section {
+            text: "A section.".into(),
+            target_words: asked,
+            asked_words: None,
+            words,
+            finish_reason: FinishReason::Stop,
+            attempt: 1,
+            worker: "w".to_owned().try_into().expect("a name"),
+            usage: Usage::default(),
+            timings: Timings::default(),
+            seed: 0,
+            trace_id: String::new(),
+            context: Vec::new(),
+            rejections: Vec::new(),
+        }
+    }
 }

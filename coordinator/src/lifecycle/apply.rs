@@ -4,13 +4,18 @@
 use longhand_proto::task::{Failure, FinishReason, ModelInfo, Output, TaskKind, Usage};
 use longhand_proto::{WorkerId, words};
 
+use super::gate;
 use super::transition::{Outcome, Position, Transition, is_valid_transition};
-use crate::domain::document::{Assembled, Document, Progress, Section, Summary, Verdict, add_usage, assemble};
+use crate::domain::document::{
+    Assembled, Document, Progress, Rejection, Section, Summary, Verdict, add_usage, assemble,
+};
 use crate::domain::instruction::Instruction;
 use crate::domain::judge::{self, Vote};
 use crate::domain::plan::{self, Plan, PlanError};
 use crate::domain::recipe::Recipe;
+use crate::domain::section_budget::SectionBudget;
 use crate::domain::state::State;
+use crate::text::filter::Measured;
 use crate::text::{context, filter};
 
 /// Error class of a judge's answer that cannot be read.
@@ -37,9 +42,9 @@ impl Document {
     fn apply_output(&mut self, recipe: &Recipe, output: Output, worker: WorkerId, model: ModelInfo) -> Transition {
         add_usage(&mut self.usage, output.usage);
         match self.take_progress() {
-            Progress::Planning { repair } => {
+            Progress::Planning { repair: _ } => {
                 self.model = Some(model);
-                self.apply_plan(recipe, &output, repair)
+                self.apply_plan(recipe, &output)
             }
             Progress::Writing { plan, sections, tail_sections } => {
                 self.model = Some(model);
@@ -58,16 +63,16 @@ impl Document {
         }
     }
 
-    fn apply_plan(&mut self, recipe: &Recipe, output: &Output, repair: Option<String>) -> Transition {
+    fn apply_plan(&mut self, recipe: &Recipe, output: &Output) -> Transition {
         match read_plan(recipe, output, &self.instruction) {
             Ok(plan) => {
-                self.errors = 0;
+                self.next_task_begins();
                 self.move_to(Progress::Writing { plan, sections: Vec::new(), tail_sections: Vec::new() })
             }
             Err(error) => {
                 let (class, message) = (error.class().to_owned(), error.to_string());
-                let permanent = error.is_final() || (repair.is_some() && !error.is_chance());
-                let repair = repair.or_else(|| (!permanent).then(|| message.clone()));
+                let permanent = error.is_final() || self.errors + 1 >= recipe.plan.tries;
+                let repair = Some(message.clone());
                 self.fail_attempt(recipe, Failure { class, message, permanent }, Progress::Planning { repair })
             }
         }
@@ -82,8 +87,8 @@ impl Document {
     ) -> Transition {
         let index = sections.len();
         let step = &plan.steps[index];
-        let earlier: Vec<&str> = sections.iter().map(|section| section.text.as_str()).collect();
-        let text = filter::clean_section(&output.text, self.instruction.language, &earlier).trim().to_owned();
+        let budget = SectionBudget::next(&recipe.section, &plan, &sections);
+        let text = filter::clean_section(&output.text);
         let last_try = self.errors + 1 >= recipe.retry.max_errors;
         if let Some((class, what)) = section_fault(&plan, index, output.finish_reason, &text, last_try) {
             let message = format!("section {} of {}: {what}", index + 1, plan.steps.len());
@@ -94,23 +99,68 @@ impl Document {
         let context = context::for_step(&recipe.context, &self.instruction, &step.main_point).ids();
         sections.push(Section {
             text,
-            target_words: step.words,
+            target_words: budget.target,
+            asked_words: (budget.asked != budget.target).then_some(budget.asked),
             words,
             finish_reason: output.finish_reason,
-            attempt: self.errors + 1,
+            attempt: self.failed_tries() + 1,
             worker,
             usage: output.usage,
             timings: output.timings,
             seed: self.task_seed(TaskKind::Section, index as u32),
             trace_id: self.trace_id(),
             context: if plan.is_single_piece() { Vec::new() } else { context },
+            rejections: Vec::new(),
         });
+        if let Some(refused) = gate::section(recipe, &self.instruction, &plan, &sections) {
+            return self.reject_section(recipe, refused, (plan, sections, tail_sections));
+        }
+        if let Some(section) = sections.last_mut() {
+            section.rejections = self.take_rejections();
+        }
         sections.extend(tail_sections);
         self.add_section(recipe, plan, sections)
     }
 
-    fn add_section(&mut self, recipe: &Recipe, plan: Plan, sections: Vec<Section>) -> Transition {
+    /// The newest of `sections` is not taken: its step is written again. After the last try the best one is taken, or the
+    /// document ends with the last one.
+    fn reject_section(
+        &mut self,
+        recipe: &Recipe,
+        refused: Measured,
+        (plan, mut sections, tail_sections): (Plan, Vec<Section>, Vec<Section>),
+    ) -> Transition {
+        let index = sections.len() - 1;
+        let draft = sections[index].clone();
+        let Measured { rule, value, threshold, fired: _, detail } = refused.clone();
+        let (attempt, generated) = (draft.attempt, draft.usage.generated);
+        let draft = recipe.section.keep_best.then(|| Box::new(draft));
+        let rejection = Rejection { rule: rule.into(), value, threshold, detail, attempt, generated, draft };
+        self.rejections.push(rejection.clone());
         self.errors = 0;
+        if self.rejections.len() < recipe.section.tries as usize {
+            sections.truncate(index);
+            self.progress = Progress::Writing { plan, sections, tail_sections };
+            return Transition::SectionRejected(rejection);
+        }
+        if let Some(best) = gate::best(&mut self.rejections) {
+            sections[index] = best;
+        }
+        sections[index].rejections = self.take_rejections();
+        sections.extend(tail_sections);
+        if recipe.section.keep_best {
+            return self.add_section(recipe, plan, sections);
+        }
+        self.next_task_begins();
+        let tries = recipe.section.tries;
+        let problem =
+            format!("section {} of {}, each of {tries} tries: {}", index + 1, plan.steps.len(), refused.detail);
+        let (text, verdict) = (assemble(&sections), Measured { detail: problem, ..refused }.rejected());
+        self.move_to(Progress::Finished { plan, sections, text, verdict, votes: Vec::new() })
+    }
+
+    fn add_section(&mut self, recipe: &Recipe, plan: Plan, sections: Vec<Section>) -> Transition {
+        self.next_task_begins();
         let truncated = sections.iter().filter(|section| is_cut(section.finish_reason)).count();
         let allowed = filter::TRUNCATED.threshold(&recipe.filters).unwrap_or(f64::INFINITY);
         let (written, steps) = (sections.len(), plan.steps.len());
@@ -164,7 +214,7 @@ impl Document {
         }
         let seed = self.task_seed(TaskKind::Summary, self.summaries.len() as u32);
         let summary = Summary { text: text.to_owned(), sections: until as u32, worker, usage: output.usage, seed };
-        self.errors = 0;
+        self.next_task_begins();
         self.summaries.push(summary);
         let next = self.next_progress(recipe, plan, sections);
         self.move_to(next)
@@ -214,7 +264,7 @@ impl Document {
         wanted: u32,
         (plan, sections, mut votes): (Plan, Vec<Section>, Vec<Vote>),
     ) -> Transition {
-        self.errors = 0;
+        self.next_task_begins();
         votes.push(vote);
         if (votes.len() as u32) < wanted {
             return self.move_to(Progress::Judging { plan, sections, votes });
@@ -259,6 +309,20 @@ impl Document {
         self.move_to(Progress::Failed { class, message, plan, sections })
     }
 
+    /// The current task is done: what went wrong with it counts no more.
+    pub(super) fn next_task_begins(&mut self) {
+        self.errors = 0;
+        self.rejections.clear();
+    }
+
+    /// The rejections of the current task, without their texts.
+    fn take_rejections(&mut self) -> Vec<Rejection> {
+        std::mem::take(&mut self.rejections)
+            .into_iter()
+            .map(|rejection| Rejection { draft: None, ..rejection })
+            .collect()
+    }
+
     /// Takes the progress out, for a change that puts another one back.
     pub(super) fn take_progress(&mut self) -> Progress {
         std::mem::replace(&mut self.progress, Progress::Planning { repair: None })
@@ -275,7 +339,8 @@ impl Document {
         let (from, ended) = (Position::of(&self.progress), self.ended().is_some());
         let transition = change(self);
         let to = Position::of(&self.progress);
-        let stays = matches!(transition, Transition::Retry { .. }) || (ended && self.ended().is_some());
+        let stays = matches!(transition, Transition::Retry { .. } | Transition::SectionRejected(_))
+            || (ended && self.ended().is_some());
         debug_assert!((stays && from == to) || is_valid_transition(from, to), "from {from:?} to {to:?}");
         transition
     }

@@ -38,6 +38,7 @@
 //! writes another text, while a task resumed from a checkpoint after a lost lease goes on with the same random numbers.
 
 mod apply;
+mod gate;
 mod restart;
 mod rolling;
 mod task;

@@ -121,7 +121,7 @@ impl Document {
 
     /// A new round.
     fn reopen(&mut self, next: Progress) -> Transition {
-        self.errors = 0;
+        self.next_task_begins();
         self.round += 1;
         self.move_to(next)
     }

@@ -6,6 +6,7 @@
 use crate::domain::document::{Document, Progress, Section, Summary};
 use crate::domain::plan::Plan;
 use crate::domain::recipe::Recipe;
+use crate::text::prompt::Written;
 
 impl Document {
     /// Number of the sections that the latest summary covers.
@@ -16,6 +17,12 @@ impl Document {
     /// The latest summary, and the sections that prompts show as they were written.
     pub(super) fn visible<'a>(&'a self, sections: &'a [Section]) -> (Option<&'a Summary>, &'a [Section]) {
         (self.summaries.last(), &sections[self.summarised().min(sections.len())..])
+    }
+
+    /// What a prompt shows of the sections.
+    pub(super) fn written<'a>(&'a self, sections: &'a [Section]) -> Written<'a> {
+        let summary = self.summaries.last();
+        Written { sections, summary: summary.map(|summary| summary.text.as_str()), summarised: self.summarised() }
     }
 
     /// Number of the sections that the next summary is to cover; none if all that is written can be shown.

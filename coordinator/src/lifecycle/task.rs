@@ -1,10 +1,12 @@
 //! What a worker is asked to do next: a pure function of the document and the recipe.
 
-use longhand_proto::task::{Constraint, LengthControl, Message, Task, TaskKind};
+use longhand_proto::task::{Constraint, LengthControl, Letters, Message, Task, TaskKind};
 
 use crate::domain::document::{Document, Progress, Section};
+use crate::domain::language::Language;
 use crate::domain::plan::Plan;
 use crate::domain::recipe::{PromptError, Recipe};
+use crate::domain::section_budget::SectionBudget;
 use crate::domain::{judge, seed};
 use crate::text::prompt;
 
@@ -14,6 +16,10 @@ const MIN_SECTION_TOKENS: u32 = 64;
 const SINGLE_PIECE_MAX_TOKENS: u32 = 32_768;
 /// A text so many times as long as was asked for has a length score of 0: to write on would change nothing.
 const MAX_LENGTH_RATIO: u32 = 4;
+/// How a conclusion begins.
+const CONCLUSIONS_EN: [&str; 6] =
+    ["In conclusion", "To conclude", "In summary", "To summarize", "To sum up", "In closing"];
+const CONCLUSIONS_ZH: [&str; 4] = ["综上所述", "总而言之", "总之", "总的来说"];
 /// A summary may be shorter than it was asked to be, down to this share.
 const SUMMARY_FLOOR: f32 = 0.5;
 
@@ -48,10 +54,8 @@ impl Document {
 
     fn section_task(&self, recipe: &Recipe, plan: &Plan, sections: &[Section]) -> Result<Task, PromptError> {
         let rules = &recipe.section;
-        let target_words = plan.steps[sections.len()].words;
-        let (summary, shown) = self.visible(sections);
-        let summary = summary.map(|summary| summary.text.as_str());
-        let prompt = prompt::section(recipe, &self.instruction, plan, (summary, shown), sections.len())?;
+        let target_words = SectionBudget::next(rules, plan, sections).target;
+        let messages = prompt::section(recipe, &self.instruction, plan, self.written(sections))?;
         let length = || LengthControl {
             target_words,
             floor: rules.floor,
@@ -62,7 +66,9 @@ impl Document {
         Ok(Task {
             length: rules.length_control.then(length),
             max_tokens: max_tokens(recipe, target_words),
-            ..self.task(TaskKind::Section, sections.len() as u32, prompt, recipe)
+            messages,
+            ban: self.banned(recipe, sections.len() + 1 == plan.steps.len()),
+            ..self.task(TaskKind::Section, sections.len() as u32, String::new(), recipe)
         })
     }
 
@@ -110,21 +116,62 @@ impl Document {
             document: self.id,
             kind,
             section,
-            attempt: self.errors + 1,
+            attempt: self.failed_tries() + 1,
             messages: vec![Message { role: "user".into(), content: prompt }],
             sampling: *recipe.sampling(kind),
             length: None,
             constraint: None,
+            ban: Vec::new(),
             max_tokens: 0,
             seed: self.task_seed(kind, section),
+            letters: self.letters(kind),
             traceparent: self.traceparent.clone(),
+        }
+    }
+
+    /// Phrases that a section does not hold. One before the last does not conclude.
+    fn banned(&self, recipe: &Recipe, is_last: bool) -> Vec<String> {
+        let (phrases, conclusions) = match self.instruction.language {
+            Language::En => (&recipe.section.ban_en, CONCLUSIONS_EN.as_slice()),
+            Language::Zh => (&recipe.section.ban_zh, CONCLUSIONS_ZH.as_slice()),
+        };
+        // A phrase of the instruction itself must be writable.
+        let given = self.instruction.text().to_lowercase();
+        let conclusions =
+            conclusions.iter().filter(|_| !is_last && !phrases.is_empty()).map(|phrase| (*phrase).to_owned());
+        phrases.iter().cloned().chain(conclusions).filter(|phrase| !given.contains(&phrase.to_lowercase())).collect()
+    }
+
+    /// The letters of a text of this kind: those of the document's language, unless the instruction has others too. A judge's
+    /// answer is JSON, and quotes nothing.
+    fn letters(&self, kind: TaskKind) -> Letters {
+        let given = || {
+            let context = self.instruction.context.iter().map(|context| context.text.as_str());
+            context.chain(self.instruction.messages.iter().map(|message| message.content.as_str()))
+        };
+        let foreign =
+            |is_own: fn(char) -> bool| given().any(|text| text.chars().any(|c| c.is_alphabetic() && !is_own(c)));
+        match (kind, self.instruction.language) {
+            (TaskKind::Judge, _) => Letters::Any,
+            (_, Language::En) if foreign(is_latin) => Letters::Any,
+            (_, Language::En) => Letters::Latin,
+            (_, Language::Zh) if foreign(|c| is_latin(c) || is_han(c)) => Letters::Any,
+            (_, Language::Zh) => Letters::Chinese,
         }
     }
 
     /// The seed of this try of a task.
     pub(crate) fn task_seed(&self, kind: TaskKind, section: u32) -> u64 {
-        seed::of_task(self.seed, self.round, kind, section, self.errors)
+        seed::of_task(self.seed, self.round, kind, section, self.failed_tries())
     }
+}
+
+fn is_latin(c: char) -> bool {
+    matches!(c, '\0'..='\u{3ff}' | '\u{1e00}'..='\u{1eff}' | '\u{2000}'..='\u{2bff}')
+}
+
+fn is_han(c: char) -> bool {
+    matches!(c, '\u{3000}'..='\u{303f}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..)
 }
 
 /// Bound on the tokens of a text of so many words.

@@ -1,6 +1,7 @@
 //! The state machine: single stories first, then random ones against a small model of leases.
 
 mod drawn;
+mod gate;
 mod judging;
 mod kinds;
 mod random;
@@ -20,6 +21,14 @@ use crate::domain::recipe::Recipe;
 use crate::domain::rule::Filters;
 use crate::domain::state::State;
 use crate::text::filter;
+
+/// The built-in recipe with one message for each section, length control, and rules that are asked at the end.
+fn plain() -> Recipe {
+    let mut recipe = Recipe::builtin();
+    recipe.keep_first_version();
+    recipe.section.length_control = true;
+    recipe
+}
 
 fn run() -> RunId {
     "demo".parse().unwrap()
@@ -51,7 +60,7 @@ fn plan_text(steps: usize) -> String {
     plan::render(&plan_of(steps), Language::En)
 }
 
-/// A text that no other seed gives, so that cleaning finds nothing repeated in it.
+/// A text that no other seed gives.
 fn prose(seed: u64) -> String {
     let words: Vec<String> = (0..30).map(|n| letters(seed.wrapping_mul(31).wrapping_add(n))).collect();
     format!("{}.", words.join(" "))
@@ -90,7 +99,7 @@ fn failure(class: &str, permanent: bool) -> Outcome {
 }
 
 fn task(document: &Document) -> Task {
-    document.next_task(&Recipe::builtin()).unwrap().unwrap()
+    document.next_task(&plain()).unwrap().unwrap()
 }
 
 fn prompt(document: &Document) -> String {
@@ -102,13 +111,13 @@ fn prompt(document: &Document) -> String {
 /// A document that writes a plan of this many steps and has none of them yet.
 fn planned(steps: usize) -> Document {
     let mut document = document();
-    assert_eq!(document.apply(&Recipe::builtin(), good(&plan_text(steps))), Transition::NextTask);
+    assert_eq!(document.apply(&plain(), good(&plan_text(steps))), Transition::NextTask);
     document
 }
 
 #[test]
 fn a_document_goes_from_plan_through_its_sections_to_a_verdict() {
-    let recipe = Recipe::builtin();
+    let recipe = plain();
     let mut document = document();
     assert_eq!((task(&document).kind, task(&document).section), (TaskKind::Plan, 0));
     assert!(matches!(task(&document).constraint, Some(Constraint::Lark(_))));
@@ -173,7 +182,7 @@ fn each_prompt_begins_with_the_one_before_up_to_the_end_of_its_text() {
                 assert_eq!(now[..shared], before[..shared], "the prefix must not change");
             }
             before = Some((now, last_text));
-            if let Transition::Retry { .. } = document.apply(&Recipe::builtin(), good(&prose(step as u64))) {
+            if let Transition::Retry { .. } = document.apply(&plain(), good(&prose(step as u64))) {
                 panic!("a good section was refused");
             }
         }
@@ -182,7 +191,7 @@ fn each_prompt_begins_with_the_one_before_up_to_the_end_of_its_text() {
 
 #[test]
 fn a_lost_lease_resumes_with_the_same_task_and_an_error_changes_the_seed() {
-    let recipe = Recipe::builtin();
+    let recipe = plain();
     let mut document = planned(2);
     let first = task(&document);
     let revived: Document = serde_json::from_str(&serde_json::to_string(&document).unwrap()).unwrap();
@@ -213,7 +222,7 @@ fn ids_and_seeds_follow_run_row_and_candidate() {
 
 #[test]
 fn a_bad_plan_is_repaired_once_with_the_error_named() {
-    let recipe = Recipe::builtin();
+    let recipe = plain();
     let mut document = document();
     let applied = document.apply(&recipe, good("Sure! Here is a plan."));
     let Transition::Retry { errors: 1, failure } = applied else { panic!("{applied:?}") };
@@ -231,7 +240,8 @@ fn a_bad_plan_is_repaired_once_with_the_error_named() {
 
 #[test]
 fn a_plan_that_falls_into_a_loop_is_tried_as_often_as_a_section() {
-    let recipe = Recipe::builtin();
+    let mut recipe = plain();
+    recipe.plan.tries = recipe.retry.max_errors;
     let mut document = document();
     for errors in 1..recipe.retry.max_errors {
         let applied = document.apply(&recipe, written("1. one\n1. one", FinishReason::Repetition));
@@ -247,7 +257,7 @@ fn a_plan_that_falls_into_a_loop_is_tried_as_often_as_a_section() {
 
 #[test]
 fn budgets_are_scaled_to_the_length_and_one_out_of_reach_fails_at_once() {
-    let recipe = Recipe::builtin();
+    let recipe = plain();
     let mut document = Document::new(&run(), instruction(Some(2000)), 0, 1, String::new());
     assert!(prompt(&document).contains("about 2000 words. Write 5 to 8 lines."));
     assert_eq!(document.apply(&recipe, good(&plan_text(5))), Transition::NextTask);
@@ -259,7 +269,7 @@ fn budgets_are_scaled_to_the_length_and_one_out_of_reach_fails_at_once() {
 
 #[test]
 fn an_empty_or_looping_section_is_tried_again_and_then_fails_with_what_was_written() {
-    let recipe = Recipe::builtin();
+    let recipe = plain();
     for (bad, class) in [(good(" \n "), "empty_section"), (written("la la la", FinishReason::Repetition), "repetition")]
     {
         let mut document = planned(3);
@@ -282,7 +292,7 @@ fn an_empty_or_looping_section_is_tried_again_and_then_fails_with_what_was_writt
 fn a_section_cut_on_every_try_is_kept_only_as_far_as_the_recipe_allows() {
     let cut = || written(&prose(5), FinishReason::Length);
     for allowed in [0, 1] {
-        let mut recipe = Recipe::builtin();
+        let mut recipe = plain();
         recipe.filters.set(&filter::TRUNCATED, allowed);
         let mut document = planned(3);
         for _ in 1..recipe.retry.max_errors {
@@ -305,10 +315,10 @@ fn a_section_cut_on_every_try_is_kept_only_as_far_as_the_recipe_allows() {
 #[test]
 fn a_permanent_error_ends_the_document_at_once() {
     let mut document = planned(2);
-    let ended = document.apply(&Recipe::builtin(), failure("context_too_small", true));
+    let ended = document.apply(&plain(), failure("context_too_small", true));
     assert_eq!(ended, Transition::Ended { state: State::Failed, reason: "context_too_small".into() });
     let before = document.clone();
-    let again = document.apply(&Recipe::builtin(), good(&prose(1)));
+    let again = document.apply(&plain(), good(&prose(1)));
     assert_eq!(again, ended, "an ended document stays as it is");
     assert_eq!(document, before);
 }
@@ -329,29 +339,29 @@ fn a_row_that_could_not_be_read_is_a_failed_document_with_a_stable_id() {
     assert_eq!(document.ended(), Some((State::Failed, BAD_ROW.into())));
     let Progress::Failed { message, .. } = &document.progress else { panic!() };
     assert_eq!(message, "rows.jsonl:7: `prompt`: is empty; write the instruction there");
-    assert!(document.clone().requeue(&Recipe::builtin(), None).is_err(), "there is nothing to write from");
+    assert!(document.clone().requeue(&plain(), None).is_err(), "there is nothing to write from");
 }
 
 #[test]
 fn cancel_and_requeue_keep_what_was_written() {
-    let recipe = Recipe::builtin();
+    let recipe = plain();
     let mut document = planned(3);
     assert_eq!(document.apply(&recipe, good(&prose(1))), Transition::NextTask);
     let seed = task(&document).seed;
-    assert!(document.requeue(&Recipe::builtin(), None).is_err(), "it is still being written");
+    assert!(document.requeue(&plain(), None).is_err(), "it is still being written");
     assert_eq!(document.cancel(), Ok(Transition::Ended { state: State::Cancelled, reason: String::new() }));
     assert!(document.cancel().is_err());
-    assert_eq!(document.requeue(&Recipe::builtin(), None), Ok(Transition::NextTask));
+    assert_eq!(document.requeue(&plain(), None), Ok(Transition::NextTask));
     assert_eq!((task(&document).section, document.round), (1, 1));
     assert_ne!(task(&document).seed, seed, "another round writes another text");
     for step in 1..3 {
         let _applied = document.apply(&recipe, good(&prose(1 + step)));
     }
     assert!(document.ended().is_some());
-    assert!(document.clone().requeue(&Recipe::builtin(), Some(3)).is_err(), "there is no fourth section");
+    assert!(document.clone().requeue(&plain(), Some(3)).is_err(), "there is no fourth section");
     let mut from_two = document.clone();
-    assert_eq!(from_two.requeue(&Recipe::builtin(), Some(2)), Ok(Transition::NextTask));
+    assert_eq!(from_two.requeue(&plain(), Some(2)), Ok(Transition::NextTask));
     assert_eq!((from_two.sections().len(), task(&from_two).section), (2, 2));
-    assert_eq!(document.requeue(&Recipe::builtin(), None), Ok(Transition::NextTask));
+    assert_eq!(document.requeue(&plain(), None), Ok(Transition::NextTask));
     assert_eq!(task(&document).kind, TaskKind::Plan, "a finished document is planned anew");
 }

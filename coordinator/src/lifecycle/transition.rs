@@ -3,7 +3,7 @@
 use longhand_proto::WorkerId;
 use longhand_proto::task::{Failure, ModelInfo, Output};
 
-use crate::domain::document::{BAD_ROW, Progress};
+use crate::domain::document::{BAD_ROW, Progress, Rejection};
 use crate::domain::state::State;
 
 /// How an attempt ended, for one that its worker reported while it held the lease.
@@ -23,6 +23,8 @@ pub enum Transition {
     NextTask,
     /// The same task again, after a back-off: see [`crate::domain::recipe::Retry::delay_ms`].
     Retry { errors: u32, failure: Failure },
+    /// The same task again, at once: a rule rejected the text.
+    SectionRejected(Rejection),
     /// At an end. The reason is the rule of a rejected document, the error class of a failed one, else empty.
     Ended { state: State, reason: String },
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use longhand_proto::DocumentId;
-use longhand_proto::task::{Message, Timings};
+use longhand_proto::task::Message;
 use serde::Deserialize;
 
 use super::Report;
@@ -52,7 +52,7 @@ struct Rejected {
 pub fn read(dir: &Path, recipe: Option<Recipe>) -> Result<Report, ReportError> {
     let stats = dir.join("stats.json");
     let text = std::fs::read(&stats).map_err(|source| ReportError::Read { path: stats.clone(), source })?;
-    let Stats { run, .. } = serde_json::from_slice(&text).map_err(|error| row(&stats, error.line(), &error))?;
+    let Stats { run, splits, .. } = serde_json::from_slice(&text).map_err(|error| row(&stats, error.line(), &error))?;
     let recipe = match recipe {
         Some(recipe) => recipe,
         None => Recipe::load(dir.join("recipe.toml"))?,
@@ -66,7 +66,8 @@ pub fn read(dir: &Path, recipe: Option<Recipe>) -> Result<Report, ReportError> {
         files.extend(path.extension().is_some_and(|ending| ending == "jsonl").then_some(path));
     }
     files.sort();
-    if files.is_empty() {
+    // Without an accepted document there is no file.
+    if files.is_empty() && !splits.is_empty() {
         return Err(ReportError::NoRecords { path: data });
     }
     for path in files {
@@ -123,19 +124,6 @@ fn instruction(messages: Vec<Message>, language: Language, required_words: Optio
 }
 
 fn sections(records: &[SectionRecord]) -> Vec<Section> {
-    let section = |record: &SectionRecord| Section {
-        text: record.text.clone(),
-        target_words: record.target_words,
-        words: record.words,
-        finish_reason: record.finish_reason,
-        attempt: record.attempt,
-        worker: record.worker.clone(),
-        usage: record.tokens,
-        timings: Timings::default(),
-        // No rule reads it.
-        seed: record.seed.parse().unwrap_or(0),
-        trace_id: record.trace_id.clone(),
-        context: record.context.clone(),
-    };
-    records.iter().map(section).collect()
+    // No rule reads a seed.
+    records.iter().map(|record| record.section(record.seed.parse().unwrap_or(0))).collect()
 }

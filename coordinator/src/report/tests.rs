@@ -26,6 +26,7 @@ impl Sample {
         let section = Section {
             text,
             target_words: words,
+            asked_words: None,
             words,
             finish_reason: FinishReason::Stop,
             attempt: 1,
@@ -35,6 +36,7 @@ impl Sample {
             seed: 1,
             trace_id: String::new(),
             context: Vec::new(),
+            rejections: Vec::new(),
         };
         let instruction = Instruction {
             id: None,

@@ -6,12 +6,15 @@ use std::sync::LazyLock;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
+use longhand_proto::task::Message;
+
 use crate::domain::document::{Section, assemble};
 use crate::domain::instruction::Instruction;
 use crate::domain::judge;
 use crate::domain::language::Language;
 use crate::domain::plan::{self, Plan, suitable_steps};
-use crate::domain::recipe::{PromptError, Recipe};
+use crate::domain::recipe::{Layout, PromptError, Recipe};
+use crate::domain::section_budget::SectionBudget;
 use crate::text::context::{self, ContextSelection, Excerpt};
 
 /// Steps of template work after which rendering is given up: far more than a prompt of a million words needs.
@@ -38,34 +41,144 @@ pub fn plan(recipe: &Recipe, instruction: &Instruction, repair: Option<&str>) ->
     render(name, template, values)
 }
 
-/// The prompt for the step after the first `written` ones. Of what is written it shows a summary, where there is one, and
-/// the sections behind it.
+/// What prompts of a document show of what is written: a summary of its beginning, where there is one, and the sections
+/// behind that.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a> {
+    /// All sections, in order.
+    pub sections: &'a [Section],
+    /// A summary of the first of them.
+    pub summary: Option<&'a str>,
+    /// Number of the sections that the summary covers; 0 without one.
+    pub summarised: usize,
+}
+
+impl<'a> Written<'a> {
+    /// The sections that the summary does not cover.
+    fn shown(&self) -> &'a [Section] {
+        &self.sections[self.summarised.min(self.sections.len())..]
+    }
+}
+
+/// The conversation that asks for the step after the written ones.
 pub fn section(
     recipe: &Recipe,
     instruction: &Instruction,
     plan: &Plan,
-    (summary, sections): (Option<&str>, &[Section]),
-    written: usize,
+    written: Written<'_>,
+) -> Result<Vec<Message>, PromptError> {
+    match recipe.section.layout {
+        Layout::Message => section_message(recipe, instruction, plan, written).map(|text| vec![user(text)]),
+        Layout::Turns => section_turns(recipe, instruction, plan, written),
+    }
+}
+
+/// A turn of the user.
+fn user(content: String) -> Message {
+    Message { role: "user".into(), content }
+}
+
+fn section_message(
+    recipe: &Recipe,
+    instruction: &Instruction,
+    plan: &Plan,
+    written: Written<'_>,
 ) -> Result<String, PromptError> {
     let (name, template) = match instruction.language {
         Language::En => ("templates.section_en", &recipe.templates.section_en),
         Language::Zh => ("templates.section_zh", &recipe.templates.section_zh),
     };
-    let step = &plan.steps[written];
+    let index = written.sections.len();
+    let step = &plan.steps[index];
     let ContextSelection { always, near } = context::for_step(&recipe.context, instruction, &step.main_point);
     let values = context! {
         instruction => instruction.text(),
         context => references(&always),
         near => references(&near),
-        plan => plan::render_around(plan, written, recipe.rolling.plan_steps as usize, instruction.language),
-        summary,
-        text => assemble(sections),
-        number => written + 1,
+        plan => plan::render_around(plan, index, recipe.rolling.plan_steps as usize, instruction.language),
+        summary => written.summary,
+        text => assemble(written.shown()),
+        number => index + 1,
         steps => plan.steps.len(),
         main_point => step.main_point.as_str(),
-        words => step.words,
-        first => written == 0,
-        last => written + 1 == plan.steps.len(),
+        words => SectionBudget::next(&recipe.section, plan, written.sections).asked,
+        first => index == 0,
+        last => index + 1 == plan.steps.len(),
+    };
+    render(name, template, values)
+}
+
+/// Instruction and plan with the first request, then sections and requests in turn. A request is rendered as it was when its
+/// section was written, so that a prompt begins with the prompt before it and the section that answered it. Only the context
+/// texts that are near to one step stand in its own prompt alone.
+fn section_turns(
+    recipe: &Recipe,
+    instruction: &Instruction,
+    plan: &Plan,
+    written: Written<'_>,
+) -> Result<Vec<Message>, PromptError> {
+    let index = written.sections.len();
+    let first_shown = index - written.shown().len();
+    let mut messages = Vec::with_capacity(2 * written.shown().len() + 1);
+    for at in first_shown..=index {
+        let request = turn(recipe, instruction, plan, &written.sections[..at], at == index)?;
+        if at == first_shown {
+            let open = open(recipe, instruction, plan, written)?;
+            messages.push(user(format!("{open}\n\n{request}")));
+        } else {
+            messages.push(user(request));
+        }
+        if let Some(section) = written.sections.get(at) {
+            messages.push(Message { role: "assistant".into(), content: section.text.clone() });
+        }
+    }
+    Ok(messages)
+}
+
+/// What the first turn begins with.
+fn open(recipe: &Recipe, instruction: &Instruction, plan: &Plan, written: Written<'_>) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.open_en", &recipe.templates.open_en),
+        Language::Zh => ("templates.open_zh", &recipe.templates.open_zh),
+    };
+    let index = written.sections.len();
+    let main_point = plan.steps[index].main_point.as_str();
+    let ContextSelection { always, near: _ } = context::for_step(&recipe.context, instruction, main_point);
+    let values = context! {
+        instruction => instruction.text(),
+        context => references(&always),
+        plan => plan::render_around(plan, index, recipe.rolling.plan_steps as usize, instruction.language),
+        summary => written.summary,
+    };
+    render(name, template, values)
+}
+
+/// The request for the step after `sections`.
+fn turn(
+    recipe: &Recipe,
+    instruction: &Instruction,
+    plan: &Plan,
+    sections: &[Section],
+    is_latest: bool,
+) -> Result<String, PromptError> {
+    let (name, template) = match instruction.language {
+        Language::En => ("templates.turn_en", &recipe.templates.turn_en),
+        Language::Zh => ("templates.turn_zh", &recipe.templates.turn_zh),
+    };
+    let index = sections.len();
+    let step = &plan.steps[index];
+    let near = match is_latest {
+        true => context::for_step(&recipe.context, instruction, &step.main_point).near,
+        false => Vec::new(),
+    };
+    let values = context! {
+        near => references(&near),
+        number => index + 1,
+        steps => plan.steps.len(),
+        main_point => step.main_point.as_str(),
+        words => SectionBudget::next(&recipe.section, plan, sections).asked,
+        first => index == 0,
+        last => index + 1 == plan.steps.len(),
     };
     render(name, template, values)
 }

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use toml::de::{DeTable, DeValue};
 
+use super::prompt::Written;
 use super::{filter, prompt};
 use crate::domain::document::Section;
 use crate::domain::instruction::{Context, Instruction};
 use crate::domain::language::Language;
 use crate::domain::plan::{Plan, Step};
 use crate::domain::recipe::{
-    self, ContextRules, JudgeRules, Method, PlanRules, Recipe, RecipeError, Retry, Rolling, SectionRules, Templates,
+    self, ContextRules, JudgeRules, Layout, Method, PlanRules, Recipe, RecipeError, Retry, Rolling, SectionRules,
+    Templates,
 };
 use crate::domain::rule::{Filters, ThresholdError};
 use crate::files::text;
@@ -69,7 +71,7 @@ impl Recipe {
     fn parse(text: &str, file: &str, folder: Option<&Path>) -> Result<Self, RecipeError> {
         let source = Source { text, file };
         let tree = DeTable::parse(text).map_err(|error| source.syntax(&error))?;
-        let known = toml::Table::try_from(Self::default()).map_err(|error| RecipeError::Syntax {
+        let known = toml::Table::try_from(Self::with_every_key()).map_err(|error| RecipeError::Syntax {
             file: file.into(),
             line: 0,
             problem: error.to_string(),
@@ -85,6 +87,17 @@ impl Recipe {
             recipe.filters = filters.map_err(|ThresholdError { key, value, expected }| {
                 out_of_range((format!("filters.{key}"), value, expected))
             })?;
+        }
+        let has = |table: &str, key: &str| match tree.get_ref().get(table).map(|value| value.get_ref()) {
+            Some(DeValue::Table(table)) => table.contains_key(key),
+            _ => false,
+        };
+        if folder.is_none() && tree.get_ref().contains_key("section") && !has("section", "tries") {
+            recipe.keep_first_version();
+        }
+        // Whoever brings a template for one message wants it to be used.
+        if !has("section", "layout") && (has("templates", "section_en") || has("templates", "section_zh")) {
+            recipe.section.layout = Layout::Message;
         }
         recipe::ranges(&recipe).map_err(out_of_range)?;
         for (key, template) in recipe.templates.by_key() {
@@ -130,8 +143,9 @@ fn trial(recipe: &Recipe) -> Result<(), RecipeError> {
             let plan = Plan { steps: vec![step("one"), step("two"), step("three")] };
             let sections = vec![trial_section(); plan.steps.len()];
             for summary in [None, Some("A summary.")] {
-                for written in 0..plan.steps.len() {
-                    prompt::section(recipe, &instruction, &plan, (summary, &sections[..written]), written)?;
+                for count in 0..plan.steps.len() {
+                    let written = Written { sections: &sections[..count], summary, summarised: 0 };
+                    prompt::section(recipe, &instruction, &plan, written)?;
                 }
                 prompt::summary(recipe, &instruction, &plan, (summary, &sections))?;
             }
@@ -149,6 +163,7 @@ fn trial_section() -> Section {
     Section {
         text: "A section.".into(),
         target_words: 300,
+        asked_words: None,
         words: 2,
         finish_reason: FinishReason::Stop,
         attempt: 1,
@@ -158,6 +173,7 @@ fn trial_section() -> Section {
         seed: 0,
         trace_id: String::new(),
         context: Vec::new(),
+        rejections: Vec::new(),
     }
 }
 

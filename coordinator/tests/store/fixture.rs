@@ -224,7 +224,7 @@ pub(crate) fn ids(records: &[Record]) -> Vec<DocumentId> {
 }
 
 pub(crate) fn checkpoint(tokens: &[u32]) -> Checkpoint {
-    Checkpoint { tokens: tokens.to_vec(), tokenizer_hash: "smollm \"2\"".into() }
+    Checkpoint { tokens: tokens.to_vec(), tokenizer_hash: "smollm \"2\"".into(), ..Checkpoint::default() }
 }
 
 /// Runs each test on each store.

@@ -164,6 +164,31 @@ async fn the_audit_finds_every_broken_index_and_repairs_it() {
     }
 }
 
+/// Entries at the head of an index whose documents are gone.
+#[tokio::test]
+async fn entries_without_a_document_stall_neither_the_sweep_nor_the_lists() {
+    let server = Server::start(Kind::Redis);
+    let fixture = Fixture::of_server(&server).await;
+    let run = fixture.run("r", 1).await;
+    let (leased, _) = fixture.lease_one().await;
+    let mut admin = server.connect();
+    for index in ["q:expiry", "q:progress", "all"] {
+        for ghost in 0..300 {
+            admin.zadd::<_, _, _, ()>(format!("lh:{{r}}:{index}"), format!("{ghost:032x}"), -1).unwrap();
+        }
+    }
+    assert_eq!(fixture.all(&run).await.len(), 1);
+    fixture.pass(TTL);
+    let swept = fixture.sweep().await;
+    assert_eq!(swept.iter().map(|swept| swept.document).collect::<Vec<_>>(), [leased.id]);
+    for index in ["q:expiry", "q:progress"] {
+        let left: u64 = admin.zcard(format!("lh:{{r}}:{index}")).unwrap();
+        assert_eq!(left, 0, "{index}");
+    }
+    assert_eq!(fixture.store.audit(&run, true).await.unwrap().repaired, 300);
+    fixture.assert_sound(&run).await;
+}
+
 #[tokio::test]
 async fn a_waiting_document_takes_less_than_a_kilobyte_beside_its_body() {
     let server = Server::start(Kind::Redis);

@@ -334,7 +334,7 @@ impl RawClient {
     }
 
     pub(crate) async fn renew(&self, lease: LeaseId, progress: u64, tokens: Vec<u32>) -> Vec<String> {
-        let checkpoint = Some(Checkpoint { tokens, tokenizer_hash: "mock".into() }.into());
+        let checkpoint = Some(Checkpoint { tokens, tokenizer_hash: "mock".into(), ..Checkpoint::default() }.into());
         let renewals = vec![v1::Renewal { lease_id: lease.to_string(), progress, checkpoint }];
         let request = v1::RenewRequest { worker: self.worker.to_string(), renewals, vitals: None };
         within(self.client.clone().renew(request)).await.unwrap().into_inner().lost

@@ -89,7 +89,7 @@ async fn every_worker_call_whose_reply_is_lost_is_retried_and_takes_effect_once(
     let lease: Lease = leases[0].clone().try_into().unwrap();
     let id = lease.task.document;
 
-    let checkpoint = v1::Checkpoint { tokens: vec![1, 2, 3], tokenizer_hash: "mock".into() };
+    let checkpoint = v1::Checkpoint { tokens: vec![1, 2, 3], tokenizer_hash: "mock".into(), ..Default::default() };
     let renewals = vec![v1::Renewal { lease_id: lease.id.to_string(), progress: 3, checkpoint: Some(checkpoint) }];
     let renew = v1::RenewRequest { worker: worker.into(), renewals, vitals: None };
     let lost = lossy

@@ -44,7 +44,8 @@ fn calls() -> Vec<String> {
 fn valid_messages(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
     let (run, document, lease_id) = (run.to_owned(), document.to_owned(), lease.to_owned());
     let worker = "fuzzer".to_owned();
-    let checkpoint = Some(v1::Checkpoint { tokens: vec![1, 2, 3, u32::MAX], tokenizer_hash: "mock".into() });
+    let checkpoint =
+        Some(v1::Checkpoint { tokens: vec![1, 2, 3, u32::MAX], tokenizer_hash: "mock".into(), ..Default::default() });
     let output = v1::Output {
         text: "A ferry crosses. 渡口。".into(),
         finish_reason: 1,

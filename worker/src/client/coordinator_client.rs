@@ -221,7 +221,10 @@ fn batches(renewals: Vec<Renewal>) -> Vec<Vec<v1::Renewal>> {
     let (mut batches, mut batch, mut room) = (Vec::new(), Vec::new(), BATCH_BYTES);
     for Renewal { lease, progress, checkpoint } in renewals {
         // A token takes five bytes at most, the rest less than a hundred.
-        let bytes = 100 + checkpoint.as_ref().map_or(0, |it| 5 * it.tokens.len() + it.tokenizer_hash.len());
+        let bytes = 100
+            + checkpoint
+                .as_ref()
+                .map_or(0, |it| 5 * it.tokens.len() + 32 * it.backtracks.len() + it.tokenizer_hash.len());
         if bytes > room && !batch.is_empty() {
             batches.push(std::mem::take(&mut batch));
             room = BATCH_BYTES;
@@ -256,7 +259,11 @@ mod tests {
         let renewal = |progress| Renewal {
             lease: LeaseId::mint(),
             progress,
-            checkpoint: Some(Checkpoint { tokens: tokens.clone(), tokenizer_hash: "hash".into() }),
+            checkpoint: Some(Checkpoint {
+                tokens: tokens.clone(),
+                tokenizer_hash: "hash".into(),
+                ..Checkpoint::default()
+            }),
         };
         let batches = batches((0..13).map(renewal).collect());
         let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();

@@ -21,7 +21,7 @@ use super::failover_channel::CallError;
 use super::heartbeat::Heartbeat;
 use super::options::WorkerOptions;
 use super::report::{WorkerReport, WorkerSnapshot};
-use crate::engine::{Engine, Event};
+use crate::engine::{Engine, Event, SERVER_BUSY};
 
 /// Time for releasing leases when the engine is dead: the process must end, not linger.
 const RELEASE_ALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ pub(super) enum Input {
 #[derive(Debug)]
 pub(super) enum Reply {
     Leased { since: Instant, result: Result<Leased, CallError> },
-    Renewed { sent: Vec<(LeaseId, usize)>, result: Result<Renewed, CallError> },
+    Renewed { sent: Vec<(LeaseId, u64)>, result: Result<Renewed, CallError> },
     Completed { lease: LeaseId, text: bool, since: Instant, result: Result<Completed, CallError> },
     Released { lease: LeaseId, result: Result<bool, CallError> },
 }
@@ -165,9 +165,9 @@ impl WorkerLoop {
 
     fn on_engine_event(&mut self, lease: LeaseId, event: Option<Event>) -> Flow {
         let failure = match event {
-            Some(Event::Tokens(tokens)) => {
+            Some(Event::Tokens(delta)) => {
                 if let Some(active) = self.leases.get_mut(&lease) {
-                    active.tokens.extend(tokens);
+                    active.apply(delta);
                 }
                 return Flow::Continue;
             }
@@ -185,6 +185,13 @@ impl WorkerLoop {
         // An engine that stops fails every task it holds: not an error of the documents.
         if let Some(reason) = self.engine.dead().now_or_never() {
             return Flow::EngineDead(reason);
+        }
+        if failure.class == SERVER_BUSY {
+            if let Some(active) = self.leases.get(&lease) {
+                log_lease!(WARN, active, lease, "task handed back", error = failure.message);
+            }
+            self.release(lease);
+            return Flow::Continue;
         }
         self.complete(lease, Err(failure));
         Flow::Continue
@@ -207,9 +214,9 @@ impl WorkerLoop {
                 self.renew_pending = false;
                 let Renewed { lost, drain } =
                     result.map_err(|error| WorkerError::from_call(error, self.options.give_up))?;
-                for (lease, tokens) in sent {
+                for (lease, progress) in sent {
                     if let Some(active) = self.leases.get_mut(&lease) {
-                        active.acked = active.acked.max(tokens);
+                        active.acked = active.acked.max(progress);
                         active.saved = Instant::now();
                     }
                 }
@@ -275,7 +282,8 @@ impl WorkerLoop {
             return;
         }
         let active = ActiveLease {
-            tokens: Vec::new(),
+            written: Checkpoint::default(),
+            progress: 0,
             acked: 0,
             saved: Instant::now(),
             generation: None,
@@ -318,20 +326,17 @@ impl WorkerLoop {
 
     /// Renews all leases held, with checkpoints of what was written since the last renewal, and reports this worker's status.
     fn renew(&mut self) {
-        let renewals: Vec<Renewal> = (self.leases.iter())
-            .map(|(&lease, active)| Renewal {
-                lease,
-                progress: active.tokens.len() as u64,
-                checkpoint: self.checkpoint(active),
-            })
-            .collect();
         if self.renew_pending {
             return;
         }
         self.renew_pending = true;
+        // Copies the tokens of every text that grew.
+        let renewals: Vec<Renewal> = (self.leases.iter())
+            .map(|(&lease, active)| Renewal { lease, progress: active.progress, checkpoint: self.checkpoint(active) })
+            .collect();
         let (slots, draining) = (self.slots(), self.drain.is_cancelled());
         let status = self.heartbeat.status(self.engine.as_ref(), self.snapshot(), slots, draining);
-        let sent = self.leases.iter().map(|(&lease, active)| (lease, active.tokens.len())).collect();
+        let sent = self.leases.iter().map(|(&lease, active)| (lease, active.progress)).collect();
         let client = self.client.clone();
         self.calls.push(async move { Reply::Renewed { sent, result: client.renew(renewals, status).await } }.boxed());
     }
@@ -346,7 +351,7 @@ impl WorkerLoop {
             && let Some(active) = self.leases.remove(&lease)
         {
             self.report.lost += 1;
-            log_lease!(WARN, active, lease, "lease lost; text discarded", tokens = active.tokens.len());
+            log_lease!(WARN, active, lease, "lease lost; text discarded", tokens = active.written.tokens.len());
         }
     }
 
@@ -377,8 +382,8 @@ impl WorkerLoop {
     /// What `active` has and the coordinator has not. Tokens without a tokenizer hash are of no use to any worker.
     fn checkpoint(&self, active: &ActiveLease) -> Option<Checkpoint> {
         let hash = &self.engine.model().tokenizer_hash;
-        let tokens = active.unsaved().filter(|_| !hash.is_empty())?;
-        Some(Checkpoint { tokens, tokenizer_hash: hash.clone() })
+        let written = active.unsaved().filter(|_| !hash.is_empty())?;
+        Some(Checkpoint { tokenizer_hash: hash.clone(), ..written })
     }
 
     /// Releases what can be released quickly: without an engine there is nothing to wait for.

@@ -32,9 +32,9 @@ use self::isa::Isa;
 use self::kv::KvPool;
 use self::pool::Pool;
 use self::weights::Weights;
-use crate::device::{BLOCK_TOKENS, Device, DeviceError, StepBatch};
+use crate::device::{BLOCK_TOKENS, Device, DeviceError, Sampled, StepBatch};
 use crate::model::{Model, ModelConfig, ModelError};
-use crate::ops::sampler::{SampleError, Sampler};
+use crate::ops::sampler::Sampler;
 use crate::ops::vector::LANES;
 
 /// How the device is set up.
@@ -133,14 +133,14 @@ impl Device for CpuDevice {
         self.forward.config.vocab
     }
 
-    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<Sampled>) -> Result<(), DeviceError> {
         self.run(batch)?;
         let mut rows = Vec::new();
         let mut end = 0;
-        for (index, sequence) in batch.sequences.iter().enumerate() {
+        for sequence in &batch.sequences {
             end += sequence.len;
             if let Some(sample) = &sequence.sample {
-                rows.push((end - 1, index, sample));
+                rows.push((end - 1, sample));
             }
         }
         let vocab = self.vocab();
@@ -148,20 +148,18 @@ impl Device for CpuDevice {
             let count = chunk.len();
             self.logits.resize(self.logits.len().max(count * vocab), 0.0);
             self.samplers.resize_with(self.samplers.len().max(count), Sampler::default);
-            let indices: Vec<usize> = chunk.iter().map(|(row, ..)| *row).collect();
+            let indices: Vec<usize> = chunk.iter().map(|(row, _)| *row).collect();
             self.forward.logits(&indices, &mut self.logits[..count * vocab]);
-            let mut chosen: Vec<Result<u32, SampleError>> = vec![Ok(0); count];
+            let mut chosen: Vec<Sampled> = vec![Ok(0); count];
             let (logits, samplers) = (buffer::Shared::new(&mut self.logits), buffer::Shared::new(&mut self.samplers));
             let out = buffer::Shared::new(&mut chosen);
             self.forward.pool.run(count, &|at| {
                 // SAFETY: chunk `at` alone has these.
                 let (logits, sampler, out) =
                     unsafe { (logits.part(at * vocab, vocab), samplers.part(at, 1), out.part(at, 1)) };
-                out[0] = sampler[0].sample(logits, chunk[at].2);
+                out[0] = sampler[0].sample(logits, chunk[at].1);
             });
-            for (result, (_, index, _)) in chosen.into_iter().zip(chunk) {
-                sampled.push(result.map_err(|error| DeviceError::Step(format!("sequence {index}: {error}")))?);
-            }
+            sampled.append(&mut chosen);
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ use self::gpu::{Gpu, GpuError, Graph, Staging};
 use self::sampling_inputs::SamplingInputs;
 use self::step_inputs::{BatchLayout, GraphKey, StepInputs};
 use self::weights::{ModelWeights, RandomWeights, WeightError, WeightSource, Weights};
-use crate::device::{Device, DeviceError, PipelinedDevice, SampleParams, StepBatch};
+use crate::device::{Device, DeviceError, PipelinedDevice, SampleParams, Sampled, StepBatch};
 use crate::model::{Model, ModelConfig, ModelError};
 
 pub use self::kernels::kv::KvFormat;
@@ -295,7 +295,7 @@ impl Device for CudaDevice {
         self.forward.vocab()
     }
 
-    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<Sampled>) -> Result<(), DeviceError> {
         self.launch(batch)?;
         self.sample(&batch.sample_params())?;
         self.collect(sampled)
@@ -342,12 +342,10 @@ impl PipelinedDevice for CudaDevice {
         Ok(self.gpu.record_event()?)
     }
 
-    fn collect(&mut self, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+    fn collect(&mut self, sampled: &mut Vec<Sampled>) -> Result<(), DeviceError> {
         self.gpu.wait_event()?;
-        for (index, token) in self.results.numbers::<u32>()[..self.sampled].iter().enumerate() {
-            let token = kernels::sample::token_of(*token);
-            sampled.push(token.map_err(|error| DeviceError::Step(format!("token {index} of a step: {error}")))?);
-        }
+        let tokens = &self.results.numbers::<u32>()[..self.sampled];
+        sampled.extend(tokens.iter().map(|token| kernels::sample::token_of(*token)));
         Ok(())
     }
 }

@@ -149,6 +149,15 @@ impl BlockManager {
         table.published = table.published.max(hashes.len().min(table.blocks.len()));
     }
 
+    /// Takes the table's blocks out of the cache.
+    pub fn forget(&mut self, table: &BlockTable) {
+        for id in &table.blocks {
+            if let Some(hash) = self.blocks[*id as usize].hash.take() {
+                self.by_hash.remove(&hash);
+            }
+        }
+    }
+
     /// Releases a sequence's blocks. The end of a sequence is overwritten before its beginning, which more sequences
     /// share; unpublished blocks are reused first.
     pub fn release(&mut self, mut table: BlockTable) {

@@ -10,13 +10,14 @@ use tokio::sync::watch;
 
 use super::EngineStats;
 use super::event_sender::engine_dead;
+use super::generation_state::Outcome;
 use super::grammar_request::{GrammarRequest, GrammarResponse};
 use super::model_runner::ModelRunner;
 use super::preparer::{Limits, Prepared, permanent};
 use super::scheduler::{Row, Scheduler};
 use super::sequence::{AllowedTokens, Sequence};
 use super::tokenizer_adapter::TokenizerAdapter;
-use crate::device::DeviceError;
+use crate::device::{DeviceError, SampleError, Sampled};
 
 /// A step waits this long for outstanding grammar responses, then runs without their sequences. A response takes a tenth
 /// of it as a rule, while a step without the sequence would double the time to its next token.
@@ -208,10 +209,12 @@ impl EngineLoop {
         };
         // Ids, as sequences that end leave the list that rows point into.
         let ids: Vec<u64> = rows.iter().map(|row| self.scheduler.running[row.index].id).collect();
-        rows.iter().for_each(|row| self.scheduler.record_computed(*row));
-        for (id, token) in ids.into_iter().zip(sampled) {
-            if let Some(token) = token {
-                self.on_token(id, token);
+        let failed = |sampled: &Option<Sampled>| matches!(sampled, Some(Err(_)));
+        let good = rows.iter().zip(&sampled).filter(|(_, sampled)| !failed(sampled));
+        good.for_each(|(row, _)| self.scheduler.record_computed(*row));
+        for (id, sampled) in ids.into_iter().zip(sampled) {
+            if let Some(sampled) = sampled {
+                self.on_sampled(id, sampled);
             }
         }
         None
@@ -222,7 +225,11 @@ impl EngineLoop {
         let started = clock::now();
         let launched = if rows.is_empty() { Ok(()) } else { self.runner.launch(&self.scheduler.running, rows) };
         // Ids, as sequences that end leave the list that rows point into.
-        let rows: Vec<(u64, usize)> = rows.iter().map(|row| (self.scheduler.running[row.index].id, row.len)).collect();
+        let row = |row: &Row| {
+            let sequence = &self.scheduler.running[row.index];
+            (sequence.id, sequence.computed, row.len)
+        };
+        let rows: Vec<(u64, usize, usize)> = rows.iter().map(row).collect();
         if let Some(exit) = self.finish_step() {
             return Some(exit);
         }
@@ -234,8 +241,12 @@ impl EngineLoop {
             return Some(exit);
         }
         let (mut in_flight, mut sample_params) = (InFlightStep::default(), Vec::new());
-        for (at, &(id, len)) in rows.iter().enumerate() {
+        for (at, &(id, start, len)) in rows.iter().enumerate() {
             let Some(sequence) = self.scheduler.running.iter_mut().find(|sequence| sequence.id == id) else { continue };
+            // Its text has just been taken back: what the row computes belongs to blocks that it no longer holds.
+            if sequence.computed < start {
+                continue;
+            }
             let end = sequence.computed + len;
             let last = end == sequence.tokens.len();
             // A sequence that still awaits its grammar recomputes its last token once there is a response.
@@ -256,7 +267,7 @@ impl EngineLoop {
         match outcome {
             Ok(()) => self.in_flight = Some(in_flight),
             Err(DeviceError::Lost(error)) => return Some(LoopExit::DeviceLost(error)),
-            Err(DeviceError::Step(error)) => self.fail_step(rows.into_iter().map(|(id, _)| id), &error),
+            Err(DeviceError::Step(error)) => self.fail_step(rows.into_iter().map(|(id, ..)| id), &error),
         }
         None
     }
@@ -265,13 +276,14 @@ impl EngineLoop {
     fn finish_step(&mut self) -> Option<LoopExit> {
         let InFlightStep { computed, sampled } = self.in_flight.take()?;
         match self.runner.collect(sampled.len()) {
-            Ok(tokens) => {
-                computed.into_iter().for_each(|id| self.scheduler.publish_blocks(id));
-                for (id, token) in sampled.into_iter().zip(tokens) {
+            Ok(results) => {
+                let failed = |id: &u64| sampled.iter().zip(&results).any(|(at, result)| at == id && result.is_err());
+                computed.into_iter().filter(|id| !failed(id)).for_each(|id| self.scheduler.publish_blocks(id));
+                for (id, result) in sampled.into_iter().zip(results) {
                     if let Some(sequence) = self.scheduler.find(id) {
                         sequence.pending_token = None;
                     }
-                    self.on_token(id, token);
+                    self.on_sampled(id, result);
                 }
                 None
             }
@@ -283,16 +295,45 @@ impl EngineLoop {
         }
     }
 
+    fn on_sampled(&mut self, id: u64, sampled: Sampled) {
+        let error = match sampled {
+            Ok(token) => return self.on_token(id, token),
+            Err(error) => error,
+        };
+        let class = match error {
+            SampleError::NotNumbers => {
+                // Its keys and values may hold the same: no sequence is to find them in the cache.
+                self.scheduler.forget_blocks(id);
+                "bad_logits"
+            }
+            SampleError::NothingAllowed => "nothing_allowed",
+        };
+        self.fail(
+            id,
+            Failure { class: class.into(), message: format!("no token could be sampled: {error}"), permanent: false },
+        );
+    }
+
     fn on_token(&mut self, id: u64, token: u32) {
         let Some(sequence) = self.scheduler.find(id) else { return };
         sequence.timer.start_decode();
-        if self.tokenizer.eos().contains(&token) {
-            return self.finish(id, FinishReason::Stop);
+        let outcome = if self.tokenizer.eos().contains(&token) {
+            sequence.generation.end().map_or(Outcome::Ends(FinishReason::Stop), Outcome::Backtrack)
+        } else {
+            self.stats.generated_tokens += 1;
+            sequence.append(token, &*self.tokenizer, self.limits.context)
+        };
+        match outcome {
+            Outcome::Continues => {}
+            Outcome::Ends(reason) => return self.finish(id, reason),
+            Outcome::Backtrack(backtrack) => return self.scheduler.take_back(id, backtrack, &*self.tokenizer),
         }
-        self.stats.generated_tokens += 1;
-        if let Some(reason) = sequence.append(&[token], &*self.tokenizer, self.limits.context) {
-            return self.finish(id, reason);
-        }
+        self.ask_grammar(id, token);
+    }
+
+    /// Asks a grammar thread what may follow the token, if the sequence has a grammar.
+    fn ask_grammar(&mut self, id: u64, token: u32) {
+        let Some(sequence) = self.scheduler.find(id) else { return };
         if let Some(grammar) = sequence.grammar.take() {
             sequence.allowed = AllowedTokens::AwaitingGrammar;
             sequence.timer.grammar_requested();

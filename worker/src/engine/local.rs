@@ -27,6 +27,7 @@ use super::preparer::{Limits, Preparer, Request, pool_tokens};
 use super::scheduler::Scheduler;
 use super::task_timer::TaskTimer;
 use super::tokenizer_adapter::TokenizerAdapter;
+use super::vocabulary::Vocabulary;
 use super::{Engine, EngineStats, Generation};
 use crate::device::Device;
 
@@ -130,7 +131,8 @@ impl LocalEngine {
             threads: Vec::new(),
         };
         engine.spawn("device", move || run_device_thread(engine_loop, &failure_sender))?;
-        let preparer = Preparer::new(model, grammars, limits);
+        let vocabulary = Vocabulary::new(vocab, |token| model.token_bytes(token));
+        let preparer = Preparer::new(model, grammars, limits, vocabulary);
         let messages = engine.messages.clone();
         engine.spawn("prepare", move || run_prepare_thread(preparer, &task_requests, &messages))?;
         let grammar_receiver = Arc::new(Mutex::new(grammar_receiver));

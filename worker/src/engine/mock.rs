@@ -257,6 +257,7 @@ async fn run_task(
         reusable: cached as u32,
         generated,
         resumed: resumed as u32,
+        ..Usage::default()
     };
     let timings = timer.end(finish_reason.as_str());
     shared.prefix_cache.lock().unwrap_or_else(PoisonError::into_inner).record(&hashes);
@@ -279,7 +280,7 @@ async fn emit(
     timer: &mut TaskTimer,
 ) {
     let (resumed_tokens, new) = tokens.split_at(resumed);
-    if !resumed_tokens.is_empty() && events.send(Event::Tokens(resumed_tokens.to_vec())).await.is_err() {
+    if !resumed_tokens.is_empty() && events.send(Event::Tokens(resumed_tokens.to_vec().into())).await.is_err() {
         return;
     }
     let chunk = if options.tokens_per_second > 0.0 { 1 } else { UNLIMITED_CHUNK };
@@ -289,7 +290,7 @@ async fn emit(
         }
         shared.counters.add(&Usage { generated: tokens.len() as u32, ..Usage::default() });
         timer.on_tokens(tokens.len());
-        if events.send(Event::Tokens(tokens.to_vec())).await.is_err() {
+        if events.send(Event::Tokens(tokens.to_vec().into())).await.is_err() {
             return;
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod block_hash;
 pub mod block_manager;
+pub mod dry;
 mod engine_loop;
 mod event_sender;
 mod generation_state;
@@ -13,6 +14,7 @@ pub mod local;
 pub mod mock;
 mod model_runner;
 pub mod openai;
+mod phrases;
 mod preparer;
 mod repetition;
 mod scheduler;
@@ -21,12 +23,16 @@ mod task_counters;
 mod task_timer;
 mod text_buffer;
 pub mod tokenizer_adapter;
+pub mod vocabulary;
 
 use std::fmt::Debug;
 use std::time::Duration;
 
-use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Output, Task};
+use longhand_proto::task::{Backtrack, Checkpoint, Failure, ModelInfo, Output, Task};
 use tokio::sync::mpsc;
+
+/// Class of the failure of a task that a remote server had no time for. It is not the document's: its lease is handed back.
+pub const SERVER_BUSY: &str = "server_busy";
 
 /// What a worker decodes with: the local engine, an OpenAI-compatible server, or the test double.
 pub trait Engine: Send + Sync + Debug {
@@ -57,12 +63,43 @@ pub struct Generation {
 /// What happens to a task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// New tokens since the last event (also those resumed from a checkpoint, first).
-    Tokens(Vec<u32>),
+    /// How the tokens changed since the last event (first, those resumed from a checkpoint).
+    Tokens(Delta),
     /// The task's text; the last event.
     Done(Output),
     /// Why there is no text; the last event. An error is never sent as a text.
     Failed(Failure),
+}
+
+/// A change of the tokens of a text under way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Delta {
+    /// Where the text was taken back, in order of time. Comes before `tokens`.
+    pub backtracks: Vec<Backtrack>,
+    /// Tokens added to the end.
+    pub tokens: Vec<u32>,
+}
+
+impl Delta {
+    /// Changes the tokens and backtracks of a checkpoint.
+    pub fn apply(self, checkpoint: &mut Checkpoint) {
+        for backtrack in &self.backtracks {
+            checkpoint.tokens.truncate(backtrack.position as usize);
+        }
+        checkpoint.backtracks.extend(self.backtracks);
+        checkpoint.tokens.extend(self.tokens);
+    }
+
+    /// True if nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.backtracks.is_empty() && self.tokens.is_empty()
+    }
+}
+
+impl From<Vec<u32>> for Delta {
+    fn from(tokens: Vec<u32>) -> Self {
+        Self { backtracks: Vec::new(), tokens }
+    }
 }
 
 /// Totals of an engine since its start, and its state now.
@@ -88,6 +125,6 @@ pub struct EngineStats {
     pub cached_tokens: u64,
     /// Prompt tokens that the prefix cache of an unlimited pool would have held.
     pub reusable_tokens: u64,
-    /// Tokens generated.
+    /// Tokens generated, also those that were taken back.
     pub generated_tokens: u64,
 }

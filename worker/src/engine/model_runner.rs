@@ -2,13 +2,13 @@
 
 use super::scheduler::Row;
 use super::sequence::Sequence;
-use crate::device::{Device, DeviceError, PipelinedDevice, SampleParams, SeqStep, StepBatch};
+use crate::device::{Device, DeviceError, PipelinedDevice, SampleParams, Sampled, SeqStep, StepBatch};
 
 #[derive(Debug)]
 pub(crate) struct ModelRunner {
     device: Box<dyn Device>,
     batch: StepBatch,
-    sampled: Vec<u32>,
+    sampled: Vec<Sampled>,
     /// Special tokens that do not end a text: never sampled.
     suppressed: Vec<u32>,
     eos: Vec<u32>,
@@ -24,7 +24,7 @@ impl ModelRunner {
     }
 
     /// Runs the rows; returns one entry per row, none where the row does not reach the end of its sequence.
-    pub(crate) fn run(&mut self, running: &[Sequence], rows: &[Row]) -> Result<Vec<Option<u32>>, DeviceError> {
+    pub(crate) fn run(&mut self, running: &[Sequence], rows: &[Row]) -> Result<Vec<Option<Sampled>>, DeviceError> {
         self.build_batch(running, rows);
         for (step, row) in self.batch.sequences.iter_mut().zip(rows) {
             let sequence = &running[row.index];
@@ -61,7 +61,7 @@ impl ModelRunner {
     }
 
     /// The sampled tokens, if there are as many as requested.
-    fn sampled_tokens(&self, expected: usize) -> Result<&[u32], DeviceError> {
+    fn sampled_tokens(&self, expected: usize) -> Result<&[Sampled], DeviceError> {
         let got = self.sampled.len();
         if got != expected {
             return Err(DeviceError::Lost(format!("the device sampled {got} tokens: expected {expected}")));
@@ -74,7 +74,7 @@ impl ModelRunner {
         self.device.pipelined().is_some()
     }
 
-    fn pipelined(&mut self) -> Result<(&mut dyn PipelinedDevice, &StepBatch, &mut Vec<u32>), DeviceError> {
+    fn pipelined(&mut self) -> Result<(&mut dyn PipelinedDevice, &StepBatch, &mut Vec<Sampled>), DeviceError> {
         let none = || DeviceError::Step("the device is not pipelined".into());
         Ok((self.device.pipelined().ok_or_else(none)?, &self.batch, &mut self.sampled))
     }
@@ -98,10 +98,10 @@ impl ModelRunner {
     }
 
     /// Waits for the `expected` tokens of the last [`ModelRunner::sample`].
-    pub(crate) fn collect(&mut self, expected: usize) -> Result<Vec<u32>, DeviceError> {
+    pub(crate) fn collect(&mut self, expected: usize) -> Result<Vec<Sampled>, DeviceError> {
         let (device, _, sampled) = self.pipelined()?;
         sampled.clear();
         device.collect(sampled)?;
-        self.sampled_tokens(expected).map(<[u32]>::to_vec)
+        self.sampled_tokens(expected).map(<[Sampled]>::to_vec)
     }
 }

@@ -1,16 +1,20 @@
 //! A remote engine: any server with OpenAI's chat completions API, such as vLLM, SGLang or llama.cpp.
 //!
-//! Texts are streamed, so that length control, loop detection and progress work as with a local model. A failure of the
-//! server or the connection is not the document's error: a request that was rejected for overload, or interrupted, is
-//! retried, and a server from which no task gets text for long is a dead engine. There are no checkpoints: a server cannot
-//! continue in the middle of a text, so a lost task is restarted.
+//! Texts are streamed, so that length control, loop detection and progress work as with a local model. There are no
+//! checkpoints: a server cannot continue in the middle of a text, so a lost task is restarted.
+//!
+//! A failure of the server or the connection is not the document's error. A request that was rejected for overload, or
+//! interrupted, is retried, and a server from which no task gets text for long is a dead engine. The document is charged only
+//! where the server answers others meanwhile: then what failed is this prompt. `trouble` says what each status means.
 
 mod concurrency_limit;
+mod event;
 mod gbnf;
 mod request_body;
-mod request_error;
 mod server;
 mod stream_reader;
+mod thinking;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,21 +24,21 @@ use futures::future::BoxFuture;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Output, Task, Timings};
 use longhand_proto::{rng, trace};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::event_sender::engine_dead;
 use super::task_counters::TaskCounters;
 use super::task_timer::TaskTimer;
-use super::{Engine, EngineStats, Event, Generation};
+use super::{Engine, EngineStats, Event, Generation, SERVER_BUSY};
 use concurrency_limit::ConcurrencyLimiter;
-use request_error::RequestError;
 use server::Server;
 pub use server::{OpenAiError, OpenAiOptions};
+use trouble::RequestError;
 
 /// Events that may be queued for a slow reader before the stream blocks on it.
 const CHANNEL_CAPACITY: usize = 64;
-/// Interruptions of one task after which it fails.
-const MAX_INTERRUPTIONS: u32 = 5;
+/// Interruptions of one task after which it fails, of those that others were spared: one in two by chance is not enough.
+const MAX_INTERRUPTIONS: u32 = 8;
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
@@ -51,6 +55,8 @@ struct Shared {
     /// Time without any text after which a task fails, or the engine, if no task gets text.
     idle_timeout: Duration,
     last_delta: watch::Sender<Instant>,
+    /// When a request last got its whole text.
+    last_text: watch::Sender<Instant>,
     dead: watch::Sender<Option<String>>,
     counters: TaskCounters,
 }
@@ -68,6 +74,7 @@ impl OpenAiEngine {
             limiter: ConcurrencyLimiter::new(slots),
             idle_timeout,
             last_delta: watch::Sender::new(Instant::now()),
+            last_text: watch::Sender::new(Instant::now()),
             dead: watch::Sender::new(None),
             counters: TaskCounters::default(),
         };
@@ -118,20 +125,27 @@ impl Shared {
     /// Sends requests until there is a text or a final failure.
     async fn run_task(&self, task: &Task, events: &mpsc::Sender<Event>) -> Result<Output, Failure> {
         let queued = Instant::now();
+        // When this task last got text.
+        let mut heard = queued;
         let (mut interruptions, mut backoff) = (0, MIN_BACKOFF);
+        let mut max_tokens = self.server.max_tokens(task);
         let mut timer = TaskTimer::start(task);
         loop {
-            let permit = self.limiter.acquire().await;
+            let Ok(permit) = timeout_at(heard + self.idle_timeout, self.limiter.acquire()).await else {
+                return Err(self.give_up(heard, "the server takes fewer requests at a time than there are tasks"));
+            };
             let sent = Instant::now();
             // The server reports its cache hits at the end, if at all.
             timer.start_prefill(0, 0);
             let on_deltas = |deltas| {
-                self.last_delta.send_replace(Instant::now());
+                heard = Instant::now();
+                self.last_delta.send_replace(heard);
                 timer.start_decode();
                 timer.on_tokens(deltas);
             };
-            let error = match self.server.complete(task, events, on_deltas).await {
+            let error = match self.server.complete(task, max_tokens, events, on_deltas).await {
                 Ok(output) => {
+                    self.last_text.send_replace(Instant::now());
                     permit.on_success();
                     self.counters.add(&output.usage);
                     timer.end(output.finish_reason.as_str());
@@ -141,37 +155,75 @@ impl Shared {
                 }
                 Err(error) => error,
             };
-            let message = match error {
-                RequestError::Rejected(failure) => {
+            // Whether another task got its text while this one did not.
+            let others_answered = *self.last_text.borrow() > sent;
+            let (message, busy) = match error {
+                RequestError::Document(failure) => {
                     timer.end(&failure.class);
                     return Err(failure);
                 }
                 RequestError::Denied(reason) => return Err(self.die(reason)),
+                RequestError::TooLong(message) => {
+                    if max_tokens / 2 < request_body::min_tokens(task) {
+                        timer.end("context_too_small");
+                        return Err(trouble::context_too_small(message));
+                    }
+                    max_tokens /= 2;
+                    continue;
+                }
+                RequestError::Refused(failure) => {
+                    let answers = if others_answered { Some(true) } else { self.server.answers_others(task).await };
+                    match answers {
+                        Some(false) => {
+                            let reason = format!("the server refuses the requests of this worker: {}", failure.message);
+                            return Err(self.die(reason));
+                        }
+                        Some(true) => {
+                            timer.end(&failure.class);
+                            return Err(failure);
+                        }
+                        None => (failure.message, false),
+                    }
+                }
                 RequestError::Overloaded { retry_after, message } => {
                     permit.on_overload(retry_after);
-                    message
+                    (message, true)
                 }
                 RequestError::Interrupted(message) => {
-                    interruptions += 1;
-                    message
+                    interruptions += u32::from(others_answered);
+                    (message, false)
                 }
             };
             tracing::debug!(
                 run = %task.run, document = %task.document, trace_id = trace::id_of(&task.traceparent), message,
                 "request failed; retrying"
             );
-            let now = Instant::now();
-            if now.duration_since(*self.last_delta.borrow()) > self.idle_timeout {
-                let (url, seconds) = (self.server.url(), self.idle_timeout.as_secs());
-                return Err(self.die(format!("no text from {url} for {seconds} s: {message}")));
-            }
-            if now.duration_since(queued) > self.idle_timeout || interruptions > MAX_INTERRUPTIONS {
+            if interruptions > MAX_INTERRUPTIONS {
                 return Err(Failure { class: "server_error".into(), message, permanent: false });
+            }
+            if heard.elapsed() >= self.idle_timeout {
+                return Err(match self.give_up(heard, &message) {
+                    // Others got their texts, and this one was tried.
+                    failure if failure.class == SERVER_BUSY && others_answered && !busy => {
+                        Failure { class: "server_error".into(), message, permanent: false }
+                    }
+                    failure => failure,
+                });
             }
             drop(permit);
             tokio::time::sleep(rng::around(backoff)).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
+    }
+
+    /// After a task got no text for long, from `heard` on: the engine is dead if no task got any, else the server is busy.
+    fn give_up(&self, heard: Instant, message: &str) -> Failure {
+        let (url, seconds) = (self.server.url(), self.idle_timeout.as_secs());
+        if *self.last_delta.borrow() <= heard {
+            return self.die(format!("no text from {url} for {seconds} s: {message}"));
+        }
+        let message = format!("{url} had no time for the task for {seconds} s: {message}");
+        Failure { class: SERVER_BUSY.into(), message, permanent: false }
     }
 
     async fn wait_dead(&self) -> String {

@@ -9,11 +9,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::block_hash::BlockHash;
 use super::block_manager::BlockTable;
 use super::event_sender::EventSender;
-use super::generation_state::{Bounds, GenerationState};
+use super::generation_state::{Bounds, GenerationState, Outcome, TextRules};
 use super::grammar::{Grammar, GrammarCompiler, GrammarError, NextTokens};
+use super::phrases::PhraseSet;
 use super::sequence::{AllowedTokens, Sequence};
 use super::task_timer::TaskTimer;
 use super::tokenizer_adapter::TokenizerAdapter;
+use super::vocabulary::Vocabulary;
 use crate::device::{BLOCK_TOKENS, RngKey};
 
 /// A task as it was given to the engine.
@@ -49,13 +51,19 @@ pub(crate) struct Preparer {
     grammars: GrammarCompiler,
     tokenizer_hash: String,
     limits: Limits,
+    vocabulary: Vocabulary,
     next_id: u64,
 }
 
 impl Preparer {
-    pub(crate) fn new(tokenizer: Arc<dyn TokenizerAdapter>, grammars: GrammarCompiler, limits: Limits) -> Self {
+    pub(crate) fn new(
+        tokenizer: Arc<dyn TokenizerAdapter>,
+        grammars: GrammarCompiler,
+        limits: Limits,
+        vocabulary: Vocabulary,
+    ) -> Self {
         let tokenizer_hash = tokenizer.info().tokenizer_hash;
-        Self { tokenizer, grammars, tokenizer_hash, limits, next_id: 0 }
+        Self { tokenizer, grammars, tokenizer_hash, limits, vocabulary, next_id: 0 }
     }
 
     /// Makes the sequence; if it cannot, sends the failure and returns none.
@@ -77,7 +85,7 @@ impl Preparer {
                     resumed: resumed as u32,
                     ..Usage::default()
                 };
-                events.tokens(&tokens[prompt..]);
+                events.resumed(generation.backtracks(), &tokens[prompt..]);
                 let mut hashes = Vec::new();
                 BlockHash::extend(&mut hashes, &tokens);
                 tokens.reserve(task.max_tokens.min(4096) as usize);
@@ -119,10 +127,8 @@ impl Preparer {
             return Err(permanent("bad_prompt", "the model's chat template produced an empty prompt".into()));
         }
         self.check_size(task, prompt.len())?;
-        let mut resumed_tokens = self.valid_tokens(resume);
-        let constrained = task.constraint.is_some();
-        let bounds =
-            Bounds { length: task.length.filter(|_| !constrained), max_tokens: task.max_tokens.max(1) as usize };
+        let rules = self.text_rules(task)?;
+        let mut checkpoint = self.valid_checkpoint(resume);
         let started = clock::wall();
         let mut grammar = match &task.constraint {
             Some(constraint) => {
@@ -132,39 +138,69 @@ impl Preparer {
         };
         let mut next = None;
         if let (Some(grammar), Some(constraint)) = (&mut grammar, &task.constraint) {
-            next = grammar.replay(&resumed_tokens).map_err(|error| bad_constraint(&error))?;
+            next = grammar.replay(&checkpoint.tokens).map_err(|error| bad_constraint(&error))?;
             if next.is_none() {
                 // The checkpoint is of another grammar: restart the text.
-                resumed_tokens.clear();
+                checkpoint.tokens.clear();
                 **grammar = self.grammars.compile(constraint).map_err(|error| bad_constraint(&error))?;
                 next = Some(grammar.next().map_err(|error| bad_constraint(&error))?);
             }
             timer.grammar_compiled(started);
         }
-        let mut generation = GenerationState::new(bounds, &task.sampling, &prompt, constrained);
-        let mut ended = None;
-        let (mut tokens, length) = (prompt.clone(), prompt.len());
-        for token in &resumed_tokens {
-            // Nothing follows an end; a checkpoint that continues was written under other limits.
-            if ended.is_some() {
-                break;
-            }
-            tokens.push(*token);
-            ended = generation.push(*token, self.tokenizer.token_bytes(*token));
-            if tokens.len() >= self.limits.context {
-                ended = ended.or(Some(FinishReason::Length));
-            }
-        }
-        let resumed = tokens.len() - length;
+        let (generation, ended) = self.replay(rules, &prompt, checkpoint);
+        let (resumed, length) = (generation.len(), prompt.len());
+        let tokens = [prompt.as_slice(), generation.tokens()].concat();
         Ok(PreparedText { tokens, prompt: length, generation, grammar, resumed, ended, next })
     }
 
-    /// The checkpoint's tokens, if they are of this tokenizer and none is special; otherwise none.
-    fn valid_tokens(&self, resume: Option<Checkpoint>) -> Vec<u32> {
-        let Some(checkpoint) = resume else { return Vec::new() };
-        let same = checkpoint.tokenizer_hash == self.tokenizer_hash;
+    fn text_rules(&self, task: &Task) -> Result<TextRules, Failure> {
+        let fixed = task.constraint.is_some();
+        let ban = PhraseSet::new(&task.ban)
+            .map_err(|error| permanent("bad_ban", format!("the banned phrases cannot be searched for: {error}")))?;
+        Ok(TextRules {
+            bounds: Bounds { length: task.length.filter(|_| !fixed), max_tokens: task.max_tokens.max(1) as usize },
+            sampling: task.sampling,
+            fixed,
+            vocabulary: self.vocabulary.clone(),
+            ban: ban.map(Arc::new),
+            letters: task.letters,
+        })
+    }
+
+    /// The state after a checkpoint, and why the text ends with it, if it does.
+    fn replay(
+        &self,
+        rules: TextRules,
+        prompt: &[u32],
+        checkpoint: Checkpoint,
+    ) -> (GenerationState, Option<FinishReason>) {
+        let mut generation = GenerationState::new(rules, prompt);
+        generation.resume(checkpoint.backtracks);
+        for token in checkpoint.tokens {
+            // Nothing follows an end; a checkpoint that continues was written under other limits.
+            match generation.push(token, self.tokenizer.token_bytes(token)) {
+                Outcome::Ends(reason) => return (generation, Some(reason)),
+                Outcome::Backtrack(backtrack) => {
+                    generation.take_back(backtrack, prompt, |token| self.tokenizer.token_bytes(token));
+                    return (generation, None);
+                }
+                Outcome::Continues if prompt.len() + generation.len() >= self.limits.context => {
+                    return (generation, Some(FinishReason::Length));
+                }
+                Outcome::Continues => {}
+            }
+        }
+        (generation, None)
+    }
+
+    /// The checkpoint, if it is of this tokenizer and no token is special; otherwise an empty one.
+    fn valid_checkpoint(&self, resume: Option<Checkpoint>) -> Checkpoint {
         let text = |token: &u32| !self.tokenizer.is_special(*token) && !self.tokenizer.eos().contains(token);
-        if same && checkpoint.tokens.iter().all(text) { checkpoint.tokens } else { Vec::new() }
+        let valid = |checkpoint: &Checkpoint| {
+            let taken_back = checkpoint.backtracks.iter().map(|backtrack| &backtrack.token);
+            checkpoint.tokenizer_hash == self.tokenizer_hash && checkpoint.tokens.iter().chain(taken_back).all(text)
+        };
+        resume.filter(valid).unwrap_or_default()
     }
 
     /// Rejects what cannot fit: at least the words below the floor need room, one token each.

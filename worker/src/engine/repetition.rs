@@ -13,29 +13,30 @@ const MIN_REPEATS: usize = 4;
 /// Detects a run of tokens repeated many times at the end of a text.
 #[derive(Debug)]
 pub(crate) struct LoopDetector {
-    tokens: Vec<u32>,
     /// For each period p (index p - 1): how many tokens in a row were equal to the one p before.
     runs: [u32; MAX_PERIOD],
 }
 
 impl Default for LoopDetector {
     fn default() -> Self {
-        Self { tokens: Vec::new(), runs: [0; MAX_PERIOD] }
+        Self { runs: [0; MAX_PERIOD] }
     }
 }
 
 impl LoopDetector {
-    /// Takes the next token; true if the text loops.
-    pub(crate) fn push(&mut self, token: u32) -> bool {
-        let mut looping = false;
+    /// Takes the token after `text`. If the text loops with it, returns the number of tokens, this one included, since the
+    /// first repeat began.
+    pub(crate) fn push(&mut self, text: &[u32], token: u32) -> Option<usize> {
+        let mut repeats = None;
         for (index, run) in self.runs.iter_mut().enumerate() {
             let period = index + 1;
-            let same = self.tokens.len() >= period && self.tokens[self.tokens.len() - period] == token;
+            let same = text.len() >= period && text[text.len() - period] == token;
             *run = if same { *run + 1 } else { 0 };
-            looping |= same && *run as usize + period >= MIN_LOOP_TOKENS.max(MIN_REPEATS * period);
+            let looping = same && *run as usize + period >= MIN_LOOP_TOKENS.max(MIN_REPEATS * period);
+            // A text that repeats with a period does so with its multiples, too: the shortest has the first repeat.
+            repeats = repeats.or(looping.then_some(*run as usize));
         }
-        self.tokens.push(token);
-        looping
+        repeats
     }
 }
 
@@ -156,8 +157,12 @@ mod tests {
     use super::*;
 
     fn loops(tokens: impl IntoIterator<Item = u32>) -> Option<usize> {
-        let mut stop = LoopDetector::default();
-        tokens.into_iter().position(|token| stop.push(token))
+        let (mut detector, mut text) = (LoopDetector::default(), Vec::new());
+        tokens.into_iter().position(|token| {
+            let repeats = detector.push(&text, token);
+            text.push(token);
+            repeats.is_some()
+        })
     }
 
     #[test]
@@ -173,6 +178,16 @@ mod tests {
         assert_eq!(loops((0..3).flat_map(|_| 0..30)), None);
         // A loop after a long ordinary text.
         assert!(loops((0..500).chain(unit(7))).is_some());
+    }
+
+    #[test]
+    fn the_first_repeat_is_where_the_loop_begins() {
+        let text: Vec<u32> = (0..100).chain((0..200).map(|i| 1000 + i % 20)).collect();
+        let (mut detector, mut found) = (LoopDetector::default(), None);
+        for end in 0..text.len() {
+            found = found.or(detector.push(&text[..end], text[end]).map(|repeats| end + 1 - repeats));
+        }
+        assert_eq!(found, Some(120), "after the sentence that begins at 100");
     }
 
     proptest! {

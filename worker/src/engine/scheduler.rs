@@ -10,8 +10,11 @@
 
 use std::collections::VecDeque;
 
+use longhand_proto::task::Backtrack;
+
 use super::block_manager::BlockManager;
 use super::sequence::Sequence;
+use super::tokenizer_adapter::TokenizerAdapter;
 use crate::device::BLOCK_TOKENS;
 
 /// A sequence's part of a step.
@@ -199,6 +202,26 @@ impl Scheduler {
         if let Some(index) = self.running.iter().position(|sequence| sequence.id == id) {
             self.publish_blocks_at(index);
         }
+    }
+
+    /// Lets no other sequence share the blocks of a running one any more.
+    pub(crate) fn forget_blocks(&mut self, id: u64) {
+        if let Some(sequence) = self.running.iter().find(|sequence| sequence.id == id) {
+            self.blocks.forget(&sequence.table);
+        }
+    }
+
+    /// Takes back the end of a sequence's text. All its blocks are released, and those that the cache has of what is left are
+    /// shared again, so that no block which others may read is ever written.
+    pub(crate) fn take_back(&mut self, id: u64, backtrack: Backtrack, tokenizer: &dyn TokenizerAdapter) {
+        let Some(sequence) = self.find(id) else { return };
+        sequence.take_back(backtrack, tokenizer);
+        // A waiting one has no blocks.
+        let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) else { return };
+        self.blocks.release(std::mem::take(&mut sequence.table));
+        let cached = self.blocks.cached_blocks(&sequence.hashes, sequence.tokens.len());
+        sequence.table = self.blocks.share_prefix(&sequence.hashes, cached);
+        sequence.computed = cached * BLOCK_TOKENS;
     }
 
     fn publish_blocks_at(&mut self, index: usize) {

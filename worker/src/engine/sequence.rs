@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use longhand_proto::task::{Failure, FinishReason, Output, Sampling, Usage};
+use longhand_proto::task::{Backtrack, Failure, FinishReason, Output, Sampling, Usage};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::block_hash::BlockHash;
 use super::block_manager::BlockTable;
 use super::event_sender::EventSender;
-use super::generation_state::{EndOfText, GenerationState};
+use super::generation_state::{EndOfText, GenerationState, Outcome};
 use super::grammar::{Continuation, Grammar, NextTokens};
 use super::task_timer::TaskTimer;
 use super::tokenizer_adapter::TokenizerAdapter;
-use crate::device::{DEFERRED_TOKEN, RngKey, SampleParams};
+use crate::device::{BLOCK_TOKENS, DEFERRED_TOKEN, RngKey, SampleParams};
 
 /// Which tokens may come next.
 #[derive(Debug, Clone)]
@@ -71,27 +71,31 @@ impl Sequence {
         matches!(self.allowed, AllowedTokens::AwaitingGrammar)
     }
 
-    /// Adds a token of the text, sampled or forced; returns why the text ends with it, if it does.
-    fn push(&mut self, token: u32, tokenizer: &dyn TokenizerAdapter, context: usize) -> Option<FinishReason> {
+    /// Adds a token of the text, sampled or forced, and sends it. One that is taken back at once is added to the generation
+    /// only; [`Sequence::take_back`] comes next.
+    pub(crate) fn append(&mut self, token: u32, tokenizer: &dyn TokenizerAdapter, context: usize) -> Outcome {
+        self.timer.on_tokens(1);
+        let outcome = self.generation.push(token, tokenizer.token_bytes(token));
+        if let Outcome::Backtrack(_) = outcome {
+            return outcome;
+        }
         self.tokens.push(token);
         BlockHash::extend(&mut self.hashes, &self.tokens);
         self.usage.generated += 1;
-        let full = (self.tokens.len() >= context).then_some(FinishReason::Length);
-        self.generation.push(token, tokenizer.token_bytes(token)).or(full)
+        self.events.tokens(&[token]);
+        let full = self.tokens.len() >= context && outcome == Outcome::Continues;
+        if full { Outcome::Ends(FinishReason::Length) } else { outcome }
     }
 
-    /// Adds tokens up to the one that ends the text, if one does, and sends them.
-    pub(crate) fn append(
-        &mut self,
-        tokens: &[u32],
-        tokenizer: &dyn TokenizerAdapter,
-        context: usize,
-    ) -> Option<FinishReason> {
-        let old = self.tokens.len();
-        let ended = tokens.iter().find_map(|token| self.push(*token, tokenizer, context));
-        self.timer.on_tokens(self.tokens.len() - old);
-        self.events.tokens(&self.tokens[old..]);
-        ended
+    /// Takes back the end of the text. Its keys and values are the scheduler's business.
+    pub(crate) fn take_back(&mut self, backtrack: Backtrack, tokenizer: &dyn TokenizerAdapter) {
+        let (prompt, position) = (self.usage.prompt as usize, backtrack.position);
+        self.tokens.truncate(prompt + position as usize);
+        self.hashes.truncate(self.tokens.len() / BLOCK_TOKENS);
+        self.usage.generated = position;
+        self.usage.resumed = self.usage.resumed.min(position);
+        self.generation.take_back(backtrack, &self.tokens[..prompt], |token| tokenizer.token_bytes(token));
+        self.events.backtrack(backtrack);
     }
 
     /// Adds the forced tokens and takes the mask; returns why the text ends, if it does.
@@ -102,7 +106,11 @@ impl Sequence {
         context: usize,
     ) -> Option<FinishReason> {
         let whole = self.tokens.len() + next.forced.len();
-        let ended = self.append(&next.forced, tokenizer, context);
+        let ended = next.forced.iter().find_map(|token| match self.append(*token, tokenizer, context) {
+            Outcome::Ends(reason) => Some(reason),
+            Outcome::Continues => None,
+            Outcome::Backtrack(_) => unreachable!("a text under a grammar is fixed"),
+        });
         match next.then {
             // A limit reached with the last token truncates nothing.
             Continuation::Complete if self.tokens.len() == whole => Some(FinishReason::Stop),
@@ -119,7 +127,9 @@ impl Sequence {
         let (bias, mask) = match &self.allowed {
             // The grammar alone decides, also when the text may end.
             AllowedTokens::Mask(mask) => (Vec::new(), Some(Arc::clone(mask))),
-            AllowedTokens::Unconstrained | AllowedTokens::AwaitingGrammar => (self.bias(suppressed, eos), None),
+            AllowedTokens::Unconstrained | AllowedTokens::AwaitingGrammar => {
+                (self.bias(suppressed, eos), self.generation.letters())
+            }
         };
         SampleParams {
             sampling: self.sampling,
@@ -136,12 +146,20 @@ impl Sequence {
             EndOfText::Forbidden => f32::NEG_INFINITY,
             EndOfText::Bias(bias) => bias,
         };
-        let forbid = suppressed.iter().chain(self.generation.forbidden()).map(|token| (*token, f32::NEG_INFINITY));
-        if end == 0.0 { forbid.collect() } else { forbid.chain(eos.iter().map(|token| (*token, end))).collect() }
+        let forbidden = suppressed.iter().copied().chain(self.generation.forbidden());
+        let mut bias: Vec<(u32, f32)> = forbidden.map(|token| (token, f32::NEG_INFINITY)).collect();
+        bias.extend(self.generation.dry_penalties());
+        if end != 0.0 {
+            bias.extend(eos.iter().map(|token| (*token, end)));
+        }
+        bias
     }
 
     /// Ends the sequence with its text. The block table must have been released.
-    pub(crate) fn done(self, finish_reason: FinishReason) {
+    pub(crate) fn done(mut self, finish_reason: FinishReason) {
+        let backtracks = self.generation.backtracks();
+        self.usage.backtracks = backtracks.len() as u32;
+        self.usage.discarded = backtracks.iter().map(|backtrack| backtrack.discarded).sum();
         let timings = self.timer.end(finish_reason.as_str());
         drop(self.queue_permit);
         self.events.done(Output { text: self.generation.into_text(), finish_reason, usage: self.usage, timings });

@@ -37,6 +37,16 @@ impl TextBuffer {
         self.words.push(&self.text[old..]);
     }
 
+    /// The text so far; an incomplete character at its end is left out.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Bytes of the text, an incomplete character included.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len() + self.incomplete.len()
+    }
+
     pub(crate) fn words(&self) -> usize {
         self.words.finish()
     }

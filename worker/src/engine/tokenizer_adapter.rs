@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use llguidance::toktrie::TokEnv;
 use longhand_proto::task::{Message, ModelInfo};
 
-use crate::model::Model;
+use crate::model::{GuardMarks, Model};
 
 /// Messages to tokens, tokens to text.
 pub trait TokenizerAdapter: Send + Sync + Debug {
@@ -32,13 +32,16 @@ impl TokenizerAdapter for Model {
     }
 
     fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, String> {
+        let texts = messages.iter().map(|message| message.content.as_str());
+        let marks = GuardMarks::unused_in(texts.chain([self.chat_template().source()]))
+            .ok_or("the messages hold every private-use character of Unicode: remove some")?;
         let guarded = |message: &Message| Message {
             role: message.role.clone(),
-            content: self.tokenizer().guard(&message.content).into_owned(),
+            content: self.tokenizer().guard(&message.content, marks).into_owned(),
         };
         let messages: Vec<Message> = messages.iter().map(guarded).collect();
         let text = self.chat_template().render(&messages).map_err(|error| error.to_string())?;
-        Ok(self.tokenizer().encode_prompt(&text))
+        Ok(self.tokenizer().encode_prompt(&text, marks))
     }
 
     fn token_bytes(&self, token: u32) -> &[u8] {

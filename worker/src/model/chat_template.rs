@@ -12,6 +12,7 @@ use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
 
 use super::error::ModelError;
+use super::jinja;
 use super::tokenizer::{NamedTokens, Tokenizer};
 
 /// Instructions of one rendering. The largest published templates use a few thousand for a conversation of two turns, and
@@ -25,6 +26,7 @@ const NAME: &str = "chat";
 /// A compiled chat template.
 pub struct ChatTemplate {
     file: PathBuf,
+    source: String,
     environment: Environment<'static>,
     tokens: NamedTokens,
 }
@@ -39,15 +41,19 @@ impl ChatTemplate {
         // What the Python library that templates are written for sets.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| refuse(file, &error))?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        let template = environment.add_template_owned(NAME, source.to_owned());
+        jinja::add_to(&mut environment);
+        let template = environment.add_template_owned(NAME, jinja::translate(source));
         template.map_err(|error| refuse(file, &error))?;
-        let this = Self { file: file.to_owned(), environment, tokens: tokenizer.named().clone() };
+        let this =
+            Self { file: file.to_owned(), source: source.to_owned(), environment, tokens: tokenizer.named().clone() };
         let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
         this.render(&[message("user", "one"), message("assistant", "two"), message("user", "three")])?;
         Ok(this)
+    }
+
+    /// The template as the model has it.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The prompt for `messages`, up to where the model's answer begins. Encode it with special tokens.
@@ -81,39 +87,4 @@ fn refuse(file: &Path, error: &minijinja::Error) -> ModelError {
     let line = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
     let remedy = if error.kind() == ErrorKind::OutOfFuel { "; it runs for ever, or is made to" } else { "" };
     ModelError::Template { file: file.to_owned(), what: format!("{line}{error:#}{remedy}") }
-}
-
-fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
-    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-}
-
-/// Templates that state the date get a fixed one: the same document must give the same prompt on every day and on every
-/// worker. It is the one that Llama 3's own templates fall back to.
-fn strftime_now(format: &str) -> String {
-    let mut date = String::new();
-    let mut letters = format.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            date.push(letter);
-            continue;
-        }
-        match letters.next() {
-            Some('d') => date.push_str("26"),
-            Some('m') => date.push_str("07"),
-            Some('b') => date.push_str("Jul"),
-            Some('B') => date.push_str("July"),
-            Some('Y') => date.push_str("2024"),
-            Some('y') => date.push_str("24"),
-            Some('A') => date.push_str("Friday"),
-            Some('a') => date.push_str("Fri"),
-            Some('j') => date.push_str("208"),
-            Some('H' | 'I') => date.push_str("12"),
-            Some('M' | 'S') => date.push_str("00"),
-            Some('p') => date.push_str("PM"),
-            Some('%') => date.push('%'),
-            Some(other) => date.extend(['%', other]),
-            None => date.push('%'),
-        }
-    }
-    date
 }

@@ -19,6 +19,7 @@ mod files;
 mod from_gguf;
 mod from_hugging_face;
 pub mod gguf;
+mod jinja;
 mod json;
 mod loaded;
 pub mod quant;
@@ -32,7 +33,7 @@ pub use config::{LayerSpec, ModelConfig};
 pub use error::ModelError;
 pub use quant::{DType, QuantError, dequantize};
 pub use tensor::{Tensor, TensorInfo};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{GuardMarks, Tokenizer};
 
 use self::files::unreadable;
 use self::loaded::Loaded;

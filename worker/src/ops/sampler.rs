@@ -6,18 +6,7 @@
 
 use super::exp2::exp2_one;
 use super::vector::{LANES, max_num};
-use crate::device::{RngKey, SampleParams};
-
-/// Logits that no token can be chosen from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SampleError {
-    /// A logit is NaN or positive infinity.
-    #[error("the model's logits are not numbers")]
-    NotNumbers,
-    /// Every logit is negative infinity.
-    #[error("bias and grammar together forbid every token")]
-    NothingAllowed,
-}
+use crate::device::{RngKey, SampleError, SampleParams};
 
 /// Reusable memory of one sampling thread.
 #[derive(Debug, Default)]

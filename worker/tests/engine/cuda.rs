@@ -7,7 +7,7 @@ use std::sync::Arc;
 use longhand_proto::task::{Constraint, Task};
 use longhand_worker::cuda::host::Host;
 use longhand_worker::cuda::{CudaDevice, CudaOptions, KvFormat, KvMemory, WeightFormat, kernels};
-use longhand_worker::device::{BLOCK_TOKENS, Device, DeviceError, StepBatch};
+use longhand_worker::device::{BLOCK_TOKENS, Device, DeviceError, Sampled, StepBatch};
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::model::Model;
@@ -15,8 +15,13 @@ use longhand_worker::model::Model;
 use crate::tasks::{Seen, assert_same, read, task, write};
 
 /// Over a GPU that defers all work for as long as it may.
-fn engine(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> LocalEngine {
+pub(crate) fn engine(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> LocalEngine {
     start(model, Box::new(device(model, blocks, max_batch_tokens)))
+}
+
+/// Over the same device, used as one that is not pipelined.
+pub(crate) fn synchronous(model: &Arc<Model>, blocks: usize, max_batch_tokens: usize) -> LocalEngine {
+    start(model, Box::new(Synchronous(device(model, blocks, max_batch_tokens))))
 }
 
 fn start(model: &Arc<Model>, device: Box<dyn Device>) -> LocalEngine {
@@ -60,7 +65,7 @@ impl Device for Synchronous {
         self.0.vocab()
     }
 
-    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<Sampled>) -> Result<(), DeviceError> {
         self.0.step(batch, sampled)
     }
 
@@ -90,7 +95,7 @@ fn tasks() -> Vec<Task> {
 async fn a_text_is_the_same_on_the_cuda_device_under_any_schedule() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/llama");
     let (model, tasks) = (Arc::new(Model::open(&folder).unwrap()), tasks());
-    let plain = start(&model, Box::new(Synchronous(device(&model, 64, 128))));
+    let plain = synchronous(&model, 64, 128);
     let roomy = engine(&model, 64, 128);
     let (mut want, mut pipelined) = (Vec::new(), Vec::new());
     for task in &tasks {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
+use longhand_proto::task::Task;
 use longhand_worker::engine::local::{EngineOptions, LocalEngine};
 use longhand_worker::engine::{Engine, Event};
 
@@ -45,6 +46,32 @@ async fn a_failed_step_fails_its_tasks_only() {
         assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("step_failed", false));
         assert!(read(engine.start(task(1, "Write."), None)).await.end.is_ok());
         assert_eq!(engine.stats().kv_blocks_used, 0);
+    }
+}
+
+#[tokio::test]
+async fn logits_that_are_not_numbers_fail_their_own_task_only() {
+    for pipelined in [false, true] {
+        let device = HashDevice::new(64, 64).fault(Fault::NotNumbers).with_pipeline(pipelined);
+        let engine = start(device, &EngineOptions::default());
+        // Long enough to be under way at the same time.
+        let prompt = "Write about the sea and its harbours.";
+        let long = |n| Task { max_tokens: 250, length: Some(length(100)), ..task(n, prompt) };
+        let tasks: Vec<_> = (0..3).map(long).collect();
+        let seen = write(&engine, &tasks).await;
+        let failures: Vec<_> = seen.iter().filter_map(|seen| seen.end.as_ref().err()).collect();
+        assert_eq!(failures.len(), 1, "pipelined {pipelined}: {failures:?}");
+        assert_eq!((failures[0].class.as_str(), failures[0].permanent), ("bad_logits", false));
+        assert_eq!(engine.stats().kv_blocks_used, 0);
+        let healthy = start(HashDevice::new(64, 64).with_pipeline(pipelined), &EngineOptions::default());
+        let expected = write(&healthy, &tasks).await;
+        for (seen, expected) in seen.iter().zip(&expected).filter(|(seen, _)| seen.end.is_ok()) {
+            assert_eq!(seen.output().text, expected.output().text, "the others are as without it");
+        }
+        // Again, as after a retry: what was computed with it is not taken from the cache.
+        for (seen, expected) in write(&engine, &tasks).await.iter().zip(&expected) {
+            assert_eq!(seen.output().text, expected.output().text);
+        }
     }
 }
 

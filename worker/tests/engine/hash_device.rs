@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv};
 use longhand_proto::task::{Message, ModelInfo};
 use longhand_worker::device::{
-    BLOCK_TOKENS, DEFERRED_TOKEN, Device, DeviceError, PipelinedDevice, SampleParams, StepBatch,
+    BLOCK_TOKENS, DEFERRED_TOKEN, Device, DeviceError, PipelinedDevice, SampleParams, Sampled, StepBatch,
 };
 use longhand_worker::engine::tokenizer_adapter::TokenizerAdapter;
 use longhand_worker::ops::sampler::Sampler;
@@ -59,9 +59,17 @@ impl TokenizerAdapter for Bytes {
 /// How and when the device fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    Lost { step: usize },
-    Step { step: usize },
-    Panic { step: usize },
+    Lost {
+        step: usize,
+    },
+    Step {
+        step: usize,
+    },
+    Panic {
+        step: usize,
+    },
+    /// In the first step that samples two rows, the logits of the second are not numbers.
+    NotNumbers,
 }
 
 #[derive(Debug)]
@@ -73,12 +81,14 @@ pub(crate) struct HashDevice {
     /// Each step waits for one; once closed, steps do not wait.
     gate: Option<Receiver<()>>,
     sampler: Sampler,
+    /// Some tokens lead back to themselves.
+    looping: bool,
     /// Whether it is pipelined, and how many deferred tokens it was given.
     pipelined: bool,
     deferred: Arc<AtomicUsize>,
-    /// Of the launched step's sequences.
-    states: Vec<u64>,
-    sampled_tokens: Vec<u32>,
+    /// Of the launched step's sequences, with their last tokens.
+    states: Vec<(u64, u32)>,
+    sampled_tokens: Vec<Sampled>,
     collected: bool,
 }
 
@@ -92,6 +102,7 @@ impl HashDevice {
             fault: None,
             gate: None,
             sampler: Sampler::default(),
+            looping: false,
             pipelined: false,
             deferred: Arc::default(),
             states: Vec::new(),
@@ -102,6 +113,12 @@ impl HashDevice {
 
     pub(crate) fn with_pipeline(mut self, pipelined: bool) -> Self {
         self.pipelined = pipelined;
+        self
+    }
+
+    /// Makes it write `xyzxyz` for ever once it has written one of these letters.
+    pub(crate) fn looping(mut self) -> Self {
+        self.looping = true;
         self
     }
 
@@ -174,7 +191,7 @@ impl Device for HashDevice {
         VOCAB
     }
 
-    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+    fn step(&mut self, batch: &StepBatch, sampled: &mut Vec<Sampled>) -> Result<(), DeviceError> {
         self.launch(batch)?;
         self.sample(&batch.sample_params())?;
         self.collect(sampled)
@@ -200,11 +217,15 @@ impl PipelinedDevice for HashDevice {
             Some(Fault::Lost { step }) if step == self.steps => return Err(DeviceError::Lost("unplugged".into())),
             Some(Fault::Step { step }) if step == self.steps => return Err(DeviceError::Step("a hiccup".into())),
             Some(Fault::Panic { step }) if step == self.steps => panic!("a broken kernel"),
-            Some(Fault::Lost { .. } | Fault::Step { .. } | Fault::Panic { .. }) | None => {}
+            Some(Fault::Lost { .. } | Fault::Step { .. } | Fault::Panic { .. } | Fault::NotNumbers) | None => {}
         }
         assert!(batch.tokens.len() <= self.budget, "{} tokens are over the budget", batch.tokens.len());
         let known = |token: &u32| {
-            if token & DEFERRED_TOKEN == 0 { *token } else { self.sampled_tokens[(token & !DEFERRED_TOKEN) as usize] }
+            if token & DEFERRED_TOKEN == 0 {
+                *token
+            } else {
+                self.sampled_tokens[(token & !DEFERRED_TOKEN) as usize].unwrap_or(u32::MAX)
+            }
         };
         let tokens: Vec<u32> = batch.tokens.iter().map(known).collect();
         let deferred = batch.tokens.iter().filter(|token| **token & DEFERRED_TOKEN != 0).count();
@@ -214,8 +235,8 @@ impl PipelinedDevice for HashDevice {
         self.states.clear();
         for step in &batch.sequences {
             let state = self.run_row(step, &tokens[at..at + step.len]);
-            self.states.push(state);
             at += step.len;
+            self.states.push((state, tokens[at - 1]));
         }
         assert_eq!(at, batch.tokens.len());
         Ok(())
@@ -224,15 +245,22 @@ impl PipelinedDevice for HashDevice {
     fn sample(&mut self, rows: &[(usize, &SampleParams)]) -> Result<(), DeviceError> {
         assert!(self.collected, "the tokens sampled before were not collected");
         (self.collected, self.sampled_tokens) = (false, Vec::new());
-        for (index, params) in rows {
-            let mut logits: Vec<f32> = (0..VOCAB as u32).map(|token| Self::logit(self.states[*index], token)).collect();
-            let token = self.sampler.sample(&mut logits, params);
-            self.sampled_tokens.push(token.map_err(|error| DeviceError::Step(error.to_string()))?);
+        for (at, (index, params)) in rows.iter().enumerate() {
+            let (state, last) = self.states[*index];
+            let mut logits: Vec<f32> = (0..VOCAB as u32).map(|token| Self::logit(state, token)).collect();
+            if self.looping && (120..=122).contains(&last) {
+                logits[(120 + (last - 119) % 3) as usize] += 15.0;
+            }
+            if at == 1 && self.fault == Some(Fault::NotNumbers) {
+                self.fault = None;
+                logits[0] = f32::NAN;
+            }
+            self.sampled_tokens.push(self.sampler.sample(&mut logits, params));
         }
         Ok(())
     }
 
-    fn collect(&mut self, sampled: &mut Vec<u32>) -> Result<(), DeviceError> {
+    fn collect(&mut self, sampled: &mut Vec<Sampled>) -> Result<(), DeviceError> {
         assert!(!self.collected, "nothing was sampled");
         self.collected = true;
         sampled.extend_from_slice(&self.sampled_tokens);

@@ -1,6 +1,7 @@
 //! The engine: what a text does not depend on, its limits and grammar, and how it ends.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod backtracking;
 mod cuda;
 mod faults;
 mod grammar;

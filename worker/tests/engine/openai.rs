@@ -22,6 +22,10 @@ enum Action {
     Answer(&'static str, &'static str, String),
     /// Streams these lines of data, then closes the connection.
     Stream(Vec<String>),
+    /// Streams these lines of data, then nothing, on an open connection.
+    Hang(Vec<String>),
+    /// Streams comments without end.
+    Pings,
     /// Streams words without end.
     Endless,
 }
@@ -86,6 +90,21 @@ async fn answer(mut socket: TcpStream, actions: Arc<Mutex<VecDeque<Action>>>, lo
             socket.write_all(head.as_bytes()).await.unwrap();
             for line in lines {
                 socket.write_all(format!("data: {line}\n\n").as_bytes()).await.unwrap();
+            }
+        }
+        Some(Action::Hang(lines)) => {
+            socket.write_all(head.as_bytes()).await.unwrap();
+            for line in lines {
+                socket.write_all(format!("data: {line}\n\n").as_bytes()).await.unwrap();
+            }
+            // Ends when the client disconnects.
+            drop(socket.read(&mut [0]).await);
+        }
+        Some(Action::Pings) => {
+            socket.write_all(head.as_bytes()).await.unwrap();
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            while socket.write_all(b": ping\n\n").await.is_ok() {
+                tick.tick().await;
             }
         }
         Some(Action::Endless) => {
@@ -197,11 +216,17 @@ async fn an_overloaded_server_gets_no_retry_before_its_retry_after() {
 
 #[tokio::test]
 async fn a_rejected_request_fails_permanently_with_the_servers_message() {
-    for (status, message, class) in [
-        ("400 Bad Request", "This model's maximum context length is 4096 tokens", "context_too_small"),
-        ("422 Unprocessable Entity", "messages: field required", "server_refused"),
+    // A server that answers another prompt refused this one; one that finds a text too long is asked for a shorter one.
+    let long = || refused("400 Bad Request", "This model's maximum context length is 4096 tokens");
+    for (actions, message, class) in [
+        (vec![long(), long()], "maximum context length is 4096", "context_too_small"),
+        (
+            vec![refused("422 Unprocessable Entity", "messages: odd"), whole("length")],
+            "messages: odd",
+            "server_refused",
+        ),
     ] {
-        let server = ScriptedServer::start([refused(status, message)]).await;
+        let server = ScriptedServer::start(actions).await;
         let seen = read(server.engine().await.start(task(1, "x"), None)).await;
         let failure = seen.failure();
         assert_eq!((failure.class.as_str(), failure.permanent), (class, true));
@@ -210,13 +235,55 @@ async fn a_rejected_request_fails_permanently_with_the_servers_message() {
 }
 
 #[tokio::test]
-async fn a_server_that_serves_no_more_is_a_dead_engine() {
-    let server = ScriptedServer::start([refused("401 Unauthorized", "key expired")]).await;
+async fn a_text_is_asked_for_that_fits_into_the_context() {
+    let mut long = task(1, &"about harbours ".repeat(200));
+    long.max_tokens = 9000;
+    let too_long = refused("400 Bad Request", "maximum context length is 2048 tokens");
+    let server = ScriptedServer::start([too_long, whole("stop")]).await;
+    let seen = read(server.engine().await.start(long, None)).await;
+    assert_eq!(seen.output().text, "The harbour.");
+    let asked: Vec<u64> = server.requests().iter().map(|(_, body)| body["max_tokens"].as_u64().unwrap()).collect();
+    assert_eq!(asked, [3072, 1536], "4096 less 3000 letters and the template, then half of it");
+}
+
+#[tokio::test]
+async fn one_refused_prompt_fails_its_document_and_a_server_that_refuses_all_is_a_dead_engine() {
+    for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found"] {
+        let server = ScriptedServer::start([refused(status, "not this one"), whole("length"), whole("stop")]).await;
+        let engine = server.engine().await;
+        let seen = read(engine.start(task(1, "x"), None)).await;
+        assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("server_refused", false));
+        assert!(seen.failure().message.contains("not this one"));
+        assert_eq!(server.requests()[1].1["max_tokens"], 1, "asked whether it answers others");
+        assert!(read(engine.start(task(2, "y"), None)).await.end.is_ok());
+        assert!(engine.dead().now_or_never().is_none());
+
+        let server = ScriptedServer::start([refused(status, "key expired"), refused(status, "key expired")]).await;
+        let engine = server.engine().await;
+        assert!(engine.dead().now_or_never().is_none());
+        let seen = read(engine.start(task(1, "x"), None)).await;
+        assert_eq!(seen.failure().class, "engine_dead");
+        assert!(engine.dead().await.contains("key expired"));
+    }
+    let server = ScriptedServer::start([
+        refused("400 Bad Request", "seed: unknown"),
+        refused("400 Bad Request", "seed: unknown"),
+    ])
+    .await;
     let engine = server.engine().await;
-    assert!(engine.dead().now_or_never().is_none());
-    let seen = read(engine.start(task(1, "x"), None)).await;
-    assert_eq!(seen.failure().class, "engine_dead");
-    assert!(engine.dead().await.contains("key expired"));
+    assert_eq!(read(engine.start(task(1, "x"), None)).await.failure().class, "engine_dead", "no document is to blame");
+}
+
+#[tokio::test]
+async fn documents_wait_while_a_server_fails_and_none_is_charged() {
+    let fail = |n: u32| match n % 3 {
+        0 => refused("500 Internal Server Error", "crash"),
+        1 => refused("502 Bad Gateway", "no server"),
+        _ => Action::Stream(vec![piece("The ")]),
+    };
+    let server = ScriptedServer::start((0..6).map(fail).chain([whole("stop")])).await;
+    let seen = read(server.engine().await.start(task(1, "x"), None)).await;
+    assert_eq!(seen.output().text, "The harbour.");
 
     // Gone for good.
     let server = ScriptedServer::start([]).await;
@@ -224,6 +291,67 @@ async fn a_server_that_serves_no_more_is_a_dead_engine() {
     let seen = read(engine.start(task(1, "x"), None)).await;
     assert_eq!(seen.failure().class, "engine_dead");
     assert!(engine.dead().await.contains("no text from"));
+}
+
+#[tokio::test]
+async fn a_server_that_sends_only_comments_is_given_up() {
+    let server = ScriptedServer::start([Action::Pings, Action::Pings]).await;
+    let engine = server.engine_with_timeout(Duration::from_millis(300)).await;
+    let started = Instant::now();
+    assert_eq!(read(engine.start(task(1, "x"), None)).await.failure().class, "engine_dead");
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(engine.dead().await.contains("no text"));
+}
+
+#[tokio::test]
+async fn a_whole_text_is_kept_although_its_connection_stays_open() {
+    let server = ScriptedServer::start([Action::Hang(vec![piece("The harbour."), end("stop")])]).await;
+    let engine = server.engine().await;
+    let started = Instant::now();
+    let seen = read(engine.start(task(1, "x"), None)).await;
+    assert_eq!(seen.output().text, "The harbour.");
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_stream_is_read_and_its_error_shown() {
+    let answer = json!({ "choices": [{ "message": { "content": "The harbour." }, "finish_reason": "stop" }] });
+    let error = json!({ "error": { "message": "unknown field", "code": 400 } });
+    let ok = |body: &Value| Action::Answer("200 OK", "content-type: application/json\r\n", body.to_string());
+    let server = ScriptedServer::start([ok(&answer), ok(&error), whole("stop")]).await;
+    let engine = server.engine().await;
+    assert_eq!(read(engine.start(task(1, "x"), None)).await.output().text, "The harbour.");
+    let seen = read(engine.start(task(2, "x"), None)).await;
+    assert_eq!((seen.failure().class.as_str(), seen.failure().message.as_str()), ("server_refused", "unknown field"));
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_as_it_was_sent_or_the_address_to_give_is_named() {
+    let moved = |to: &'static str| Action::Answer("301 Moved Permanently", to, String::new());
+    let server = ScriptedServer::start([moved("location: /v1/chat/completions\r\n"), whole("stop")]).await;
+    let seen = read(server.engine().await.start(task(1, "About harbours."), None)).await;
+    assert_eq!(seen.output().text, "The harbour.");
+    assert_eq!(server.requests()[1].1["messages"][0]["content"], "About harbours.", "the body goes along");
+
+    let server = ScriptedServer::start([moved("location: https://elsewhere.example/v1/chat/completions\r\n")]).await;
+    let engine = server.engine().await;
+    assert_eq!(read(engine.start(task(1, "x"), None)).await.failure().class, "engine_dead");
+    assert!(engine.dead().await.contains("https://elsewhere.example/v1"));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        request(&mut socket).await;
+        let answer =
+            "HTTP/1.1 301 Moved Permanently\r\nlocation: https://box.example/v1/models\r\ncontent-length: 0\r\n\r\n";
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    });
+    let idle_timeout = Duration::from_secs(60);
+    let options = OpenAiOptions { base_url, model: None, api_key: None, slots: 8, idle_timeout };
+    let error = OpenAiEngine::connect(options).await.unwrap_err().to_string();
+    assert!(error.contains("give the address https://box.example/v1"), "{error}");
 }
 
 #[tokio::test]

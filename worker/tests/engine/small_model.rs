@@ -25,7 +25,7 @@ fn model() -> Arc<Model> {
     Arc::new(model.unwrap_or_else(|error| panic!("{error}; the tests need the small model: run `make model`")))
 }
 
-fn engine(model: &Arc<Model>, kv_blocks: usize, max_batch_tokens: usize) -> LocalEngine {
+pub(crate) fn engine(model: &Arc<Model>, kv_blocks: usize, max_batch_tokens: usize) -> LocalEngine {
     let options = CpuOptions { threads: None, kv_blocks, max_batch_tokens };
     let device = CpuDevice::load(model, &options).unwrap();
     let options = EngineOptions { max_sequences: 8, ..EngineOptions::default() };

@@ -1,7 +1,9 @@
 //! Tasks for tests, and their results.
 
 use longhand_proto::DocumentId;
-use longhand_proto::task::{Checkpoint, Failure, LengthControl, Message, Output, Sampling, Task, TaskKind};
+use longhand_proto::task::{
+    Backtrack, Checkpoint, Failure, LengthControl, Letters, Message, Output, Sampling, Task, TaskKind,
+};
 use longhand_worker::engine::{Engine, Event, Generation};
 
 pub(crate) fn document(n: u32) -> DocumentId {
@@ -27,8 +29,10 @@ pub(crate) fn task(n: u32, prompt: &str) -> Task {
         },
         length: None,
         constraint: None,
+        ban: Vec::new(),
         max_tokens: 60,
         seed: 7,
+        letters: Letters::Any,
         traceparent: String::new(),
     }
 }
@@ -41,6 +45,10 @@ pub(crate) fn length(target_words: u32) -> LengthControl {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) tokens: Vec<u32>,
+    /// Where the text was taken back.
+    pub(crate) backtracks: Vec<Backtrack>,
+    /// The checkpoint after each event.
+    pub(crate) checkpoints: Vec<Checkpoint>,
     pub(crate) end: Result<Output, Failure>,
 }
 
@@ -54,20 +62,29 @@ impl Seen {
     }
 
     pub(crate) fn checkpoint(&self, tokens: usize, tokenizer_hash: &str) -> Checkpoint {
-        Checkpoint { tokens: self.tokens[..tokens].to_vec(), tokenizer_hash: tokenizer_hash.into() }
+        Checkpoint {
+            tokens: self.tokens[..tokens].to_vec(),
+            tokenizer_hash: tokenizer_hash.into(),
+            ..Checkpoint::default()
+        }
     }
 }
 
 /// Reads a generation to its end.
 pub(crate) async fn read(mut generation: Generation) -> Seen {
-    let mut tokens = Vec::new();
-    loop {
+    let (mut written, mut checkpoints) = (Checkpoint::default(), Vec::new());
+    let end = loop {
         match generation.events.recv().await.expect("a generation ends with Done or Failed") {
-            Event::Tokens(more) => tokens.extend(more),
-            Event::Done(output) => return Seen { tokens, end: Ok(output) },
-            Event::Failed(failure) => return Seen { tokens, end: Err(failure) },
+            Event::Tokens(delta) => {
+                delta.apply(&mut written);
+                checkpoints.push(written.clone());
+            }
+            Event::Done(output) => break Ok(output),
+            Event::Failed(failure) => break Err(failure),
         }
-    }
+    };
+    let Checkpoint { tokens, backtracks, .. } = written;
+    Seen { tokens, backtracks, checkpoints, end }
 }
 
 /// Starts all tasks at once and reads them all.

@@ -11,7 +11,7 @@ use super::render::write;
 use super::run_cache::RunContext;
 use crate::control::metrics::AttemptCost;
 use crate::control::trace::AttemptSpan;
-use crate::domain::document::{Document, Progress};
+use crate::domain::document::{Document, Progress, Rejection};
 use crate::lifecycle::{Outcome, Transition};
 use crate::store::{Commit, Next, Record, Result};
 
@@ -70,6 +70,10 @@ impl Coordinator {
                 log.retried(failure);
                 Next::Retry { delay_ms: context.recipe.retry.delay_ms(errors, rng::unit()) }
             }
+            Transition::SectionRejected(rejection) => {
+                log.section_rejected(&rejection);
+                Next::Continue { lease: want_next.then(LeaseId::mint) }
+            }
             Transition::Ended { state, reason } => {
                 log.ended(&document);
                 Next::End { state, reason }
@@ -112,7 +116,7 @@ impl AttemptLog {
         let mut detail = Map::new();
         detail.insert("kind".into(), json!(kind));
         detail.insert("section".into(), json!(section));
-        detail.insert("attempt".into(), json!(document.errors + 1 + record.counters.losses));
+        detail.insert("attempt".into(), json!(document.failed_tries() + 1 + record.counters.losses));
         let granted_ms = record.lease.as_ref().map_or(0, |lease| lease.granted_ms);
         let held = Duration::from_millis(clock::unix_ms().saturating_sub(granted_ms));
         let mut cost = AttemptCost { kind: Some(kind), held, ..AttemptCost::default() };
@@ -143,6 +147,17 @@ impl AttemptLog {
         self.detail.insert("error".into(), json!(failure));
     }
 
+    /// A rule rejected the text: the task is tried again at once.
+    fn section_rejected(&mut self, rejection: &Rejection) {
+        let Rejection { rule, value, threshold, detail, attempt: _, generated: _, draft: _ } = rejection;
+        self.cost.rejected = Some(rule.clone());
+        if let Some(span) = &mut self.span {
+            span.section_rejected(rule, *value);
+        }
+        let rejected = json!({ "rule": rule, "value": value, "threshold": threshold, "detail": detail });
+        self.detail.insert("rejected".into(), rejected);
+    }
+
     /// The document ended.
     fn ended(&mut self, document: &Document) {
         if let Progress::Failed { class, message, .. } = &document.progress {
@@ -154,7 +169,7 @@ impl AttemptLog {
 
     /// Words of the section with this index, if the document took it.
     fn section(&mut self, document: &Document, index: u32) {
-        if self.cost.error.is_some() {
+        if self.cost.error.is_some() || self.cost.rejected.is_some() {
             return;
         }
         if let Some(section) = document.sections().get(index as usize) {

@@ -130,7 +130,7 @@ impl Coordinator {
                     if let Some(grant) = &record.lease {
                         span = AttemptSpan::of(self.store().as_ref(), record.counters, grant, &document).await?;
                     }
-                    let attempt = document.errors + 1 + record.counters.losses;
+                    let attempt = document.failed_tries() + 1 + record.counters.losses;
                     json!({ "kind": task, "section": section, "attempt": attempt })
                 }
                 Err(failure) => json!({ "error": failure }),

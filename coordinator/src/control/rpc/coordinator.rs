@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use longhand_proto::RunId;
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use super::recent_leases::RecentLeases;
 use super::run_cache::{RunCache, RunContext};
+use super::waiting_queues::WaitingQueues;
 use crate::control::metrics::Metrics;
 use crate::corpus::Archive;
 use crate::run_stats::RunStatsCache;
@@ -63,10 +64,8 @@ pub(super) struct Inner {
     pub(super) recent_leases: RecentLeases,
     /// One permit for each call that is processed: see [`ServiceOptions::max_calls`].
     pub(super) call_permits: Semaphore,
-    /// One permit for each document that became ready: wakes the request that holds the poll lock.
-    pub(super) ready: Notify,
-    /// Held by the one waiting request that polls the store, so that a thousand idle workers cost one query.
-    pub(super) poll_lock: Mutex<()>,
+    /// Requests that wait for work.
+    pub(super) waiting: WaitingQueues,
     run_cache: RunCache,
     metrics: Metrics,
     changes: watch::Sender<u64>,
@@ -90,8 +89,7 @@ impl Coordinator {
             call_permits: Semaphore::new(options.max_calls.max(1)),
             options,
             recent_leases: RecentLeases::default(),
-            ready: Notify::new(),
-            poll_lock: Mutex::new(()),
+            waiting: WaitingQueues::default(),
             run_cache: RunCache::default(),
             metrics: Metrics::new(),
             changes: watch::Sender::new(0),
@@ -130,8 +128,8 @@ impl Coordinator {
     /// Wakes requests that wait for work after `documents` became ready in this process (submission, requeue, sweep).
     /// Otherwise they notice at their next poll of the store.
     pub fn wake(&self, documents: usize) {
-        for _ in 0..documents.min(self.inner.options.max_calls) {
-            self.inner.ready.notify_one();
+        if documents > 0 {
+            self.inner.waiting.wake();
         }
         self.notify_change();
     }

@@ -39,7 +39,8 @@ impl Coordinator {
         }
         // Workers count a lease's time from before they sent the request: the wait must not use up most of it.
         let until = Instant::now() + wait.min(self.inner.options.max_wait).min(self.inner.options.lease / 3);
-        let lock = closing.run_until_cancelled(timeout_at(until, self.inner.poll_lock.lock())).await;
+        let queue = self.inner.waiting.queue(query, kinds);
+        let lock = closing.run_until_cancelled(timeout_at(until, queue.poll_lock.lock())).await;
         let Some(Ok(_lock)) = lock else { return Ok(Vec::new()) };
         loop {
             if let Some(leases) = self.try_lease(query, kinds).await? {
@@ -49,7 +50,7 @@ impl Coordinator {
             tokio::select! {
                 biased;
                 () = closing.cancelled() => return Ok(Vec::new()),
-                () = self.inner.ready.notified() => {}
+                () = queue.ready.notified() => {}
                 () = sleep_until(next_poll.min(until)) => {}
             }
             if Instant::now() >= until {

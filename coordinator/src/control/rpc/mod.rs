@@ -23,6 +23,7 @@ mod render;
 mod run_cache;
 mod server;
 mod status;
+mod waiting_queues;
 mod worker_service;
 
 pub(crate) use auth::Identity;

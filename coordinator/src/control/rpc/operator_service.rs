@@ -8,7 +8,7 @@ use super::auth::{Identity, Principal};
 use super::coordinator::Coordinator;
 use super::status::status;
 use crate::control::admin::{self, RewriteScope, Selector};
-use crate::control::submit::{self, RunSpec, SubmitError};
+use crate::control::submit::{self, RunSpec, SubmitError, SubmitReport};
 use crate::control::wire;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::{State, UnknownWord};
@@ -85,6 +85,7 @@ impl operator_server::Operator for OperatorService {
         let policy = RunPolicy { priority, model, judge, max_open };
         let spec = RunSpec { id: run_id(&run)?, recipe, seed, candidates: 1, policy };
         let run = submit::create(self.coordinator.store().as_ref(), &spec).await.map_err(refused)?;
+        submit::expect_policy(&run, &spec.policy).map_err(refused)?;
         tracing::info!(run = %run.id, recipe = run.recipe_hash, "run created or continued");
         Ok(Response::new(self.describe(run).await?))
     }
@@ -103,7 +104,8 @@ impl operator_server::Operator for OperatorService {
                 .await;
         let submitted = self.track_submit(submitted).map_err(refused)?;
         self.coordinator.wake(submitted.inserted as usize);
-        Ok(Response::new(v1::AddRowsReply { inserted: submitted.inserted, existing: submitted.existing }))
+        let SubmitReport { inserted, existing, changed, bad_rows: _ } = submitted;
+        Ok(Response::new(v1::AddRowsReply { inserted, existing, changed }))
     }
 
     async fn list_runs(&self, _: Request<v1::ListRunsRequest>) -> Answer<v1::ListRunsReply> {

@@ -53,7 +53,7 @@ impl WorkerService {
             .map_err(|_| Status::unavailable("the coordinator is stopping"))
     }
 
-    /// Rejects a worker that would wait for ever, because every unfinished run requires another model.
+    /// Rejects a worker that would wait for ever, because every unfinished run requires another model to write and to judge.
     ///
     /// # Errors
     /// The rejection, or the store failed.
@@ -62,10 +62,12 @@ impl WorkerService {
         let mut wanted = Vec::new();
         for run in store.runs().await.map_err(status)? {
             if store.counts(&run.id).await.map_err(status)?.unfinished() > 0 {
-                if run.policy.can_write(model, weights_hash) {
+                let policy = &run.policy;
+                if policy.can_write(model, weights_hash) || policy.can_judge(model, weights_hash) {
                     return Ok(());
                 }
-                wanted.push(format!("run {} requires model {}", run.id, run.policy.model));
+                let judge = if policy.judge.is_empty() { String::new() } else { format!(" (judge: {})", policy.judge) };
+                wanted.push(format!("run {} requires model {}{judge}", run.id, policy.model));
             }
         }
         if wanted.is_empty() {
@@ -201,5 +203,39 @@ fn sanitise(failure: v1::Failure) -> Failure {
         class: if class.is_empty() { "unnamed".into() } else { class },
         message: message.chars().take(MAX_MESSAGE).collect(),
         permanent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use longhand_proto::DocumentId;
+
+    use super::*;
+    use crate::control::rpc::ServiceOptions;
+    use crate::store::{DocumentStore, NewDocument, Run, RunPolicy, RunStore, SqliteStore};
+
+    #[tokio::test]
+    async fn the_worker_of_the_judge_is_welcome_and_any_other_is_told_what_is_required() {
+        let store = SqliteStore::in_memory(|| 1).unwrap();
+        let run = Run {
+            id: "r".parse().unwrap(),
+            recipe: String::new(),
+            recipe_hash: String::new(),
+            seed: 0,
+            created_ms: 1,
+            policy: RunPolicy { model: "writer".into(), judge: "judge".into(), ..RunPolicy::default() },
+            paused: false,
+        };
+        store.create_run(&run).await.unwrap();
+        let id = DocumentId::derive(&run.id, "1", 0);
+        store.submit(&run.id, &[NewDocument { id, body: "{}".into(), failed: None }]).await.unwrap();
+        let coordinator = Coordinator::new(Arc::new(store), ServiceOptions::default());
+        let service = WorkerService::new(coordinator, CancellationToken::new());
+        service.expect_work("writer", "aa").await.unwrap();
+        service.expect_work("judge", "bb").await.unwrap();
+        let refused = service.expect_work("other", "cc").await.unwrap_err();
+        assert!(refused.message().contains("requires model writer (judge: judge)"), "{}", refused.message());
     }
 }

@@ -1,10 +1,9 @@
 //! `{"id": ..., "instruction": ..., "input": "", "output": ..., "system": ..., "history": [[question, answer]]}`
-//!
-//! Every row has all columns: readers infer the types of all rows from the first one.
 
+use arrow_schema::{DataType, Field};
 use serde_json::{Value, json};
 
-use super::spec::{Rows, Spec};
+use super::spec::{Rows, Spec, list_of, text};
 use super::turns::Turns;
 use crate::corpus::record::Record;
 
@@ -13,9 +12,16 @@ pub(super) const ALPACA: Spec = Spec {
     name: "alpaca",
     contents: "`id`, `instruction`, `input`, `output`, `system` and `history` of each record",
     extensions: &["jsonl"],
+    columns,
     rows: Rows::Each(row),
     llama_factory: Some(llama_factory),
 };
+
+fn columns() -> Vec<Field> {
+    let mut columns = ["id", "instruction", "input", "output", "system"].map(text).to_vec();
+    columns.push(list_of("history", list_of("item", DataType::Utf8).data_type().clone()));
+    columns
+}
 
 fn row(record: &Record) -> Value {
     let Turns { system, history, instruction, answer } = Turns::of(record);

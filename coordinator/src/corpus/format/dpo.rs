@@ -1,10 +1,11 @@
 //! `{"id": ..., "prompt": [...], "chosen": [...], "rejected": [...]}`: preference pairs as TRL reads them. The candidate of an
 //! instruction with the highest score is chosen; one with a lower score, drawn by seed, is rejected.
 
+use arrow_schema::{DataType, Field};
 use longhand_proto::task::Message;
 use serde_json::{Value, json};
 
-use super::spec::{Rows, Spec};
+use super::spec::{Rows, Spec, messages, text};
 use crate::corpus::record::Record;
 
 /// By quality and length.
@@ -19,10 +20,19 @@ const fn spec(name: &'static str, row: fn(&[Record]) -> Option<Value>) -> Spec {
         name,
         contents: "pairs of the best candidate of an instruction and one with a lower score: `prompt`, `chosen`, `rejected`",
         extensions: &["jsonl"],
+        columns,
         rows: Rows::Group(row),
         // LLaMA-Factory expects one message where TRL has a list of them.
         llama_factory: None,
     }
+}
+
+fn columns() -> Vec<Field> {
+    let score = |name| Field::new(name, DataType::Float64, false);
+    let mut columns = vec![text("id")];
+    columns.extend(["prompt", "chosen", "rejected"].map(messages));
+    columns.extend([text("rejected_id"), score("score_chosen"), score("score_rejected")]);
+    columns
 }
 
 /// The score that decides which candidate is better.

@@ -14,7 +14,9 @@ mod turns;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use arrow_schema::{Schema, SchemaRef};
 use serde_json::{Value, json};
 
 use crate::corpus::record::Record;
@@ -46,6 +48,11 @@ impl Format {
     /// Extensions of the data files.
     pub(super) fn extensions(self) -> &'static [&'static str] {
         self.0.extensions
+    }
+
+    /// Columns of the rows, the same in every file.
+    pub(super) fn columns(self) -> SchemaRef {
+        Arc::new(Schema::new((self.0.columns)()))
     }
 
     /// True if rows are records as they are.

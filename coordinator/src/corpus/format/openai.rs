@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::spec::{Rows, Spec, llama_factory_messages};
+use super::spec::{Rows, Spec, llama_factory_messages, messages};
 use crate::corpus::record::Record;
 
 /// The format.
@@ -10,6 +10,7 @@ pub(super) const OPENAI: Spec = Spec {
     name: "openai",
     contents: "`messages` of each record",
     extensions: &["jsonl"],
+    columns: || vec![messages("messages")],
     rows: Rows::Each(row),
     llama_factory: Some(llama_factory_messages),
 };

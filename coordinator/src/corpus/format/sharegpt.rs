@@ -1,8 +1,9 @@
 //! `{"id": ..., "conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}`
 
+use arrow_schema::Field;
 use serde_json::{Value, json};
 
-use super::spec::{Rows, Spec};
+use super::spec::{Rows, Spec, list, text};
 use crate::corpus::record::Record;
 
 /// The format.
@@ -10,9 +11,14 @@ pub(super) const SHAREGPT: Spec = Spec {
     name: "sharegpt",
     contents: "`id` and `conversations` (from, value) of each record",
     extensions: &["jsonl"],
+    columns,
     rows: Rows::Each(row),
     llama_factory: Some(llama_factory),
 };
+
+fn columns() -> Vec<Field> {
+    vec![text("id"), list("conversations", vec![text("from"), text("value")])]
+}
 
 fn row(record: &Record) -> Value {
     let turns = record.messages.iter().map(|message| {

@@ -1,5 +1,8 @@
 //! What one format says of itself.
 
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Fields};
 use serde_json::{Value, json};
 
 use crate::corpus::record::Record;
@@ -13,6 +16,9 @@ pub(super) struct Spec {
     pub(super) contents: &'static str,
     /// Extensions of the data files: `jsonl`, `parquet` or both.
     pub(super) extensions: &'static [&'static str],
+    /// The columns of a row. The card states them: a reader that infers types from the first rows takes a list that is
+    /// empty in one file, or a number that is absent, for another type than in the next file.
+    pub(super) columns: fn() -> Vec<Field>,
     pub(super) rows: Rows,
     /// How LLaMA-Factory reads a file, for `dataset_info.json`; none if it cannot.
     pub(super) llama_factory: Option<fn() -> Value>,
@@ -27,6 +33,26 @@ pub(super) enum Rows {
     Each(fn(&Record) -> Value),
     /// At most one row for the candidates of one instruction.
     Group(fn(&[Record]) -> Option<Value>),
+}
+
+/// A column of text.
+pub(super) fn text(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, false)
+}
+
+/// A column of lists of objects with these fields.
+pub(super) fn list(name: &str, fields: Vec<Field>) -> Field {
+    list_of(name, DataType::Struct(Fields::from(fields)))
+}
+
+/// A column of lists.
+pub(super) fn list_of(name: &str, item: DataType) -> Field {
+    Field::new(name, DataType::List(Arc::new(Field::new("item", item, false))), false)
+}
+
+/// A column of messages with role and content.
+pub(super) fn messages(name: &str) -> Field {
+    list(name, vec![text("role"), text("content")])
 }
 
 /// `messages` with role and content, as LLaMA-Factory reads them.

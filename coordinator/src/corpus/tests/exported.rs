@@ -181,8 +181,51 @@ async fn an_empty_corpus_is_a_complete_folder() {
     let dir = tempfile::tempdir().unwrap();
     let stats = export(&MemorySource::default(), dir.path(), &Options::default()).await;
     assert_eq!(stats.documents.total(), 0);
-    assert!(parquet(&dir.path().join("data/train-00000-of-00001.parquet")).is_empty());
-    assert!(fs::read_to_string(dir.path().join("README.md")).unwrap().contains("n<1K"));
+    assert!(files(dir.path()).iter().all(|(name, _)| !name.starts_with("data/")), "no file without a row");
+    let card = fs::read_to_string(dir.path().join("README.md")).unwrap();
+    assert!(card.contains("n<1K") && card.contains("data_files: []") && !card.contains("split:"), "{card}");
+    assert_eq!(rows(&dir.path().join("dataset_info.json")).len(), 1, "{{}}");
+}
+
+/// `datasets` refuses a split without rows.
+#[tokio::test]
+async fn a_split_without_rows_is_in_no_file_and_not_in_the_card() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut documents = mixed(4);
+    for pair in documents.chunks_mut(2) {
+        pair[1].instruction = pair[0].instruction.clone();
+    }
+    // Two instructions of two documents each: a twentieth of four has room for neither.
+    let options = |name: &str| Options { format: name.parse().unwrap(), validation: 0.05, ..Options::default() };
+    for name in ["records", "alpaca", "dpo-length"] {
+        let stats = export(&MemorySource::of(&documents), dir.path(), &options(name)).await;
+        assert!(!stats.splits.contains_key("validation"), "{name}: {:?}", stats.splits);
+        assert!(stats.splits.values().all(|rows| *rows > 0), "{name}: {:?}", stats.splits);
+        let card = fs::read_to_string(dir.path().join("README.md")).unwrap();
+        assert!(!card.contains("validation"), "{name}: {card}");
+        for (file, content) in files(dir.path()).iter().filter(|(file, _)| file.starts_with("data/")) {
+            assert!(file.starts_with("data/train-") && !content.is_empty(), "{name}: {file}");
+        }
+    }
+}
+
+/// A reader that infers types from rows takes an empty list for another type than a full one.
+#[tokio::test]
+async fn the_card_states_the_columns_of_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, part) in [
+        ("records", "  - name: length\n    dtype: uint32\n"),
+        ("records", "  - name: context\n      list:\n        dtype: string\n"),
+        ("messages", "  - name: messages\n    list:\n    - name: role\n      dtype: string\n"),
+        ("openai", "  features:\n  - name: messages\n    list:\n"),
+        ("sharegpt", "  - name: conversations\n    list:\n    - name: from\n      dtype: string\n"),
+        ("alpaca", "  - name: history\n    list:\n      list:\n        dtype: string\n"),
+    ] {
+        let options = Options { format: name.parse().unwrap(), ..Options::default() };
+        export(&MemorySource::of(&mixed(3)), dir.path(), &options).await;
+        let card = fs::read_to_string(dir.path().join("README.md")).unwrap();
+        assert!(card.contains(part), "{name}: {card}");
+    }
 }
 
 // Longer than 60 lines: one export, and each of its files checked.

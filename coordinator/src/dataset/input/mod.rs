@@ -33,7 +33,7 @@ pub(crate) use object::object;
 pub use output::Output;
 pub(crate) use output::{Row, Text};
 pub use reader::{Reader, read};
-pub use row::{LENGTH_RANGE, MAX_TEXT_BYTES};
+pub use row::{LENGTH_RANGE, MAX_TEXT_BYTES, of_text};
 pub(crate) use rows::{Rows, quoted};
 pub(crate) use summary::as_texts;
 pub use summary::{LENGTH_BINS, Summary, validate};

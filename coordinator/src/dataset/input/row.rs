@@ -32,6 +32,15 @@ pub(crate) fn parse(bytes: &[u8], line: u64) -> Result<Instruction, RowError> {
     instruction(object(bytes, is_read)?, line)
 }
 
+/// The instruction of a text alone, as a row with nothing but a `prompt`.
+///
+/// # Errors
+/// The text is empty or too long.
+pub fn of_text(text: &str) -> Result<Instruction, String> {
+    let row = Map::from_iter([("prompt".to_owned(), Value::from(text))]);
+    instruction(row, 1).map_err(|error| format!("the instruction {}; {}", error.problem, error.remedy))
+}
+
 /// The instruction, and whether the row states its language.
 pub(crate) fn parse_stated(bytes: &[u8], line: u64) -> Result<(Instruction, bool), RowError> {
     let row = object(bytes, is_read)?;

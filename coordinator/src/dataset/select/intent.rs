@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use longhand_proto::DocumentId;
-use longhand_proto::task::{Constraint, Failure, Message, ModelInfo, Output, Sampling, Task, TaskKind};
+use longhand_proto::task::{Constraint, Failure, Letters, Message, ModelInfo, Output, Sampling, Task, TaskKind};
 use serde::{Deserialize, Serialize};
 
 use super::options::SelectError;
@@ -186,8 +186,10 @@ fn task(rules: &Rules, row: &Instruction) -> Task {
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
         length: None,
         constraint: Some(Constraint::Lark(format!("start: \"{YES}\" | \"{NO}\"\n"))),
+        ban: Vec::new(),
         max_tokens: MAX_TOKENS,
         seed: 0,
+        letters: Letters::Any,
         traceparent: String::new(),
     }
 }

@@ -38,11 +38,6 @@ impl PlanError {
         if self.is_final() { "length_unreachable" } else { "bad_plan" }
     }
 
-    /// True if the same prompt may as well give a good plan.
-    pub fn is_chance(&self) -> bool {
-        matches!(self, Self::Loop)
-    }
-
     /// True if another plan cannot mend it.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Unreachable { .. })

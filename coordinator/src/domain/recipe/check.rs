@@ -55,7 +55,9 @@ pub(crate) fn ranges(recipe: &Recipe) -> Result<(), OutOfRange> {
 }
 
 fn sampling(at: &str, sampling: &Sampling) -> Result<(), OutOfRange> {
-    let Sampling { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, no_repeat_ngram } = *sampling;
+    let Sampling { temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, no_repeat_ngram, .. } =
+        *sampling;
+    let Sampling { dry_multiplier, dry_base, dry_allowed_length, dry_penalty_last_n, .. } = *sampling;
     let values = [
         ("temperature", exact(temperature), 0.0, 5.0),
         ("top_k", top_k.into(), 0.0, 1_000_000.0),
@@ -64,6 +66,10 @@ fn sampling(at: &str, sampling: &Sampling) -> Result<(), OutOfRange> {
         ("repetition_penalty", exact(repetition_penalty), 0.5, 5.0),
         ("penalty_window", penalty_window.into(), 0.0, 131_072.0),
         ("no_repeat_ngram", no_repeat_ngram.into(), 0.0, 1_000.0),
+        ("dry_multiplier", exact(dry_multiplier), 0.0, 100.0),
+        ("dry_base", exact(dry_base), 1.0, 10.0),
+        ("dry_allowed_length", dry_allowed_length.into(), 1.0, 1_000.0),
+        ("dry_penalty_last_n", dry_penalty_last_n.into(), 0.0, 131_072.0),
     ];
     for (key, value, least, most) in values {
         if !(least..=most).contains(&value) {

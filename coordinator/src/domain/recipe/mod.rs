@@ -62,6 +62,14 @@ pub struct Templates {
     pub section_en: String,
     /// The prompt for a section, Chinese.
     pub section_zh: String,
+    /// The first turn of a document in turns, English.
+    pub open_en: String,
+    /// The first turn of a document in turns, Chinese.
+    pub open_zh: String,
+    /// The turn that asks for a section, English.
+    pub turn_en: String,
+    /// The turn that asks for a section, Chinese.
+    pub turn_zh: String,
     /// The prompt for a summary, English.
     pub summary_en: String,
     /// The prompt for a summary, Chinese.
@@ -90,13 +98,41 @@ pub struct PlanRules {
     pub grammar: bool,
     /// Most tokens of a plan.
     pub max_tokens: u32,
+    /// How often a plan is asked for before the document fails; each try after the first is told what was wrong.
+    pub tries: u32,
     pub sampling: Sampling,
 }
 
-/// Length control of a section, and how it is written. Ratios are of the step's word count.
+/// How a section's prompt is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// A conversation: instruction and plan, then each section as the model's answer to a short request.
+    Turns,
+    /// One message with instruction, plan and text so far.
+    #[default]
+    Message,
+}
+
+/// How a section is written, and when it is taken. Ratios are of the section's word count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SectionRules {
+    /// How the prompt is laid out.
+    pub layout: Layout,
+    /// How often a section is written before the document is rejected by the rule that the last try failed. 0 asks the
+    /// rules only when the document is written.
+    pub tries: u32,
+    /// After the last try, go on with the try that fails the latest rule instead of ending the document.
+    pub keep_best: bool,
+    /// Spread what the sections so far fell short or ran over onto the steps that are left.
+    pub carry_over: bool,
+    /// Correct the word count in the prompt by what the document's sections so far had of the words asked for.
+    pub calibrate: bool,
+    /// Phrases that are never written, in English.
+    pub ban_en: Vec<String>,
+    /// Phrases that are never written, in Chinese.
+    pub ban_zh: Vec<String>,
     /// Steer the number of words while decoding.
     pub length_control: bool,
     /// Below this ratio the text cannot end.
@@ -179,6 +215,10 @@ impl Default for Templates {
             plan_zh: include_str!("../../../templates/plan_zh.j2").into(),
             section_en: include_str!("../../../templates/section_en.j2").into(),
             section_zh: include_str!("../../../templates/section_zh.j2").into(),
+            open_en: include_str!("../../../templates/open_en.j2").into(),
+            open_zh: include_str!("../../../templates/open_zh.j2").into(),
+            turn_en: include_str!("../../../templates/turn_en.j2").into(),
+            turn_zh: include_str!("../../../templates/turn_zh.j2").into(),
             summary_en: include_str!("../../../templates/summary_en.j2").into(),
             summary_zh: include_str!("../../../templates/summary_zh.j2").into(),
             judge_en: include_str!("../../../templates/judge_en.j2").into(),
@@ -197,6 +237,7 @@ impl Default for PlanRules {
             headroom: 1.05,
             grammar: true,
             max_tokens: 4096,
+            tries: 3,
             // The penalty keeps a small model from making one point in every line.
             sampling: Sampling { temperature: 0.7, top_p: 0.95, repetition_penalty: 1.1, ..Sampling::default() },
         }
@@ -206,13 +247,21 @@ impl Default for PlanRules {
 impl Default for SectionRules {
     fn default() -> Self {
         Self {
+            layout: Layout::default(),
+            tries: 3,
+            keep_best: false,
+            carry_over: true,
+            calibrate: true,
+            ban_en: phrases(include_str!("../../../templates/ban_en.txt")),
+            ban_zh: phrases(include_str!("../../../templates/ban_zh.txt")),
             length_control: true,
-            floor: 0.9,
-            bias: 1.0,
-            ceiling: 1.15,
-            hard: 1.5,
+            // Above two fifths the model ends a section itself; one that does not end is ended.
+            floor: 0.4,
+            bias: 0.0,
+            ceiling: 1.6,
+            hard: 2.0,
             max_tokens_per_word: 4.0,
-            sampling: Sampling { temperature: 0.7, top_p: 0.95, ..Sampling::default() },
+            sampling: Sampling { temperature: 0.8, min_p: 0.05, dry_multiplier: 1.2, ..Sampling::default() },
         }
     }
 }
@@ -249,6 +298,30 @@ impl Default for Retry {
 }
 
 impl Recipe {
+    /// A recipe that is written with every key there is: some keys are left out at their default.
+    pub(crate) fn with_every_key() -> Self {
+        let mut recipe = Self::default();
+        for sampling in [&mut recipe.plan.sampling, &mut recipe.section.sampling, &mut recipe.judge.sampling] {
+            let named = Sampling { dry_multiplier: 1.0, dry_base: 2.0, dry_allowed_length: 3, ..*sampling };
+            *sampling = Sampling { dry_penalty_last_n: 1, ..named };
+        }
+        recipe
+    }
+
+    /// Sets what a stored recipe of the first version does not name to what that version did.
+    pub(crate) fn keep_first_version(&mut self) {
+        self.plan.tries = 2;
+        self.section = SectionRules {
+            layout: Layout::Message,
+            tries: 0,
+            carry_over: false,
+            calibrate: false,
+            ban_en: Vec::new(),
+            ban_zh: Vec::new(),
+            ..self.section.clone()
+        };
+    }
+
     /// How the tokens of a task of this kind are chosen.
     pub fn sampling(&self, kind: TaskKind) -> &Sampling {
         match kind {
@@ -277,6 +350,11 @@ impl Recipe {
     }
 }
 
+/// The lines of a list of phrases; empty ones and those that begin with `#` do not count.
+fn phrases(text: &str) -> Vec<String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
 fn hash(context: &str, bytes: &[u8]) -> String {
     let mut hash = blake3::Hasher::new_derive_key(context);
     hash.update(bytes);
@@ -285,13 +363,30 @@ fn hash(context: &str, bytes: &[u8]) -> String {
 
 impl Templates {
     /// The texts with their keys in a recipe file.
-    pub(crate) fn by_key(&mut self) -> [(&'static str, &mut String); 8] {
-        let Self { plan_en, plan_zh, section_en, section_zh, summary_en, summary_zh, judge_en, judge_zh } = self;
+    pub(crate) fn by_key(&mut self) -> [(&'static str, &mut String); 12] {
+        let Self {
+            plan_en,
+            plan_zh,
+            section_en,
+            section_zh,
+            open_en,
+            open_zh,
+            turn_en,
+            turn_zh,
+            summary_en,
+            summary_zh,
+            judge_en,
+            judge_zh,
+        } = self;
         [
             ("templates.plan_en", plan_en),
             ("templates.plan_zh", plan_zh),
             ("templates.section_en", section_en),
             ("templates.section_zh", section_zh),
+            ("templates.open_en", open_en),
+            ("templates.open_zh", open_zh),
+            ("templates.turn_en", turn_en),
+            ("templates.turn_zh", turn_zh),
             ("templates.summary_en", summary_en),
             ("templates.summary_zh", summary_zh),
             ("templates.judge_en", judge_en),

@@ -16,7 +16,7 @@ fn with_context() -> Document {
 
 #[test]
 fn each_step_gets_the_text_nearest_to_it_after_what_is_written_and_the_section_names_it() {
-    let mut recipe = Recipe { filters: lenient(), ..Recipe::builtin() };
+    let mut recipe = Recipe { filters: lenient(), ..plain() };
     recipe.context.max_tokens = 600;
     let mut document = with_context();
     for (step, (id, what, other)) in
@@ -36,7 +36,7 @@ fn each_step_gets_the_text_nearest_to_it_after_what_is_written_and_the_section_n
 
 #[test]
 fn where_all_fit_every_prompt_begins_with_all_of_them() {
-    let recipe = Recipe { filters: lenient(), ..Recipe::builtin() };
+    let recipe = Recipe { filters: lenient(), ..plain() };
     let mut document = with_context();
     let task = document.next_task(&recipe).unwrap().unwrap();
     assert!(

@@ -5,7 +5,7 @@ use crate::domain::judge;
 use crate::domain::recipe::Method;
 
 fn recipe(votes: u32, min: f64) -> Recipe {
-    let mut recipe = Recipe { filters: lenient(), ..Recipe::builtin() };
+    let mut recipe = Recipe { filters: lenient(), ..plain() };
     (recipe.judge.votes, recipe.judge.min) = (votes, min);
     recipe
 }

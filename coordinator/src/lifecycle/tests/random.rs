@@ -76,7 +76,7 @@ struct StoreModel {
 
 impl StoreModel {
     fn new() -> Self {
-        let mut recipe = Recipe::builtin();
+        let mut recipe = plain();
         recipe.filters = lenient().with("max_truncated", 1);
         recipe.judge.votes = 2;
         (recipe.rolling.max_words, recipe.rolling.keep_words) = (40, 10);
@@ -108,6 +108,12 @@ impl StoreModel {
                 assert_eq!(errors, self.counters.errors);
                 assert!(errors < self.recipe.retry.max_errors);
                 assert_eq!(before.sections(), self.document.sections());
+            }
+            Transition::SectionRejected(_) => {
+                self.counters = Counters { releases: self.counters.releases, ..Counters::default() };
+                assert_eq!(before.sections(), self.document.sections());
+                assert!(self.document.rejections.len() < self.recipe.section.tries as usize);
+                assert!(self.document.failed_tries() > before.failed_tries(), "another seed");
             }
             Transition::Ended { state, reason } => self.end(state, reason),
         }

@@ -4,7 +4,7 @@ use super::*;
 
 /// Sections have 30 words: two are shown, and summaries leave at least one.
 fn recipe() -> Recipe {
-    let mut recipe = Recipe { filters: lenient(), ..Recipe::builtin() };
+    let mut recipe = Recipe { filters: lenient(), ..plain() };
     (recipe.rolling.max_words, recipe.rolling.keep_words, recipe.rolling.summary_words) = (70, 25, 40);
     recipe
 }
@@ -126,7 +126,7 @@ fn a_summary_that_is_none_is_tried_again_and_one_that_was_cut_loses_its_last_sen
 /// 100,000 words through a window of 8,192 tokens: no prompt may grow with the document.
 #[test]
 fn no_prompt_of_a_long_document_outgrows_a_small_window() {
-    let mut recipe = Recipe { filters: lenient(), ..Recipe::builtin() };
+    let mut recipe = Recipe { filters: lenient(), ..plain() };
     recipe.filters = recipe.filters.with("max_tokens", 10_000_000);
     let rolling = &mut recipe.rolling;
     (rolling.max_words, rolling.keep_words, rolling.summary_words, rolling.plan_steps) = (2_000, 700, 200, 8);

@@ -6,8 +6,16 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   return false
 end
 
-local records = {}
-for i, id in ipairs(redis.call('ZRANGEBYSCORE', RUN .. ARGV[2], ARGV[3], '+inf', 'LIMIT', 0, ARGV[4])) do
-  records[i] = record(id, read(id) or {})
-end
+local records, most, from = {}, tonumber(ARGV[4]), 0
+repeat
+  local ids = redis.call('ZRANGEBYSCORE', RUN .. ARGV[2], ARGV[3], '+inf', 'LIMIT', from, most - #records)
+  for _, id in ipairs(ids) do
+    -- An entry without a document is passed over; the audit removes it.
+    local doc = read(id)
+    if doc then
+      records[#records + 1] = record(id, doc)
+    end
+  end
+  from = from + #ids
+until #ids == 0 or #records >= most
 return records

@@ -61,5 +61,22 @@ pub(super) fn audit(tx: &Transaction<'_>, run: i64, name: &RunId, repair: bool) 
         let (state, leased, flushed): (String, bool, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
         audit.mismatches.push(format!("document {id}: state {state} with lease = {leased}, flushed = {flushed}"));
     }
+    drop(rows);
+    if repair {
+        // Whoever held a lease that is not stored cannot deliver; what ended holds none.
+        let ready = tx.execute(
+            "UPDATE document SET state = 'ready' WHERE run = ?1 AND state = 'leased' AND lease IS NULL",
+            [run],
+        )?;
+        let ended = tx.execute(
+            "UPDATE document SET lease = NULL WHERE run = ?1 AND state <> 'leased' AND lease IS NOT NULL",
+            [run],
+        )?;
+        let unmarked = tx.execute(
+            "UPDATE document SET flushed = 0 WHERE run = ?1 AND flushed <> 0 AND state <> 'accepted'",
+            [run],
+        )?;
+        audit.repaired += (ready + ended + unmarked) as u64;
+    }
     Ok(audit)
 }

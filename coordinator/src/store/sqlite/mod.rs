@@ -361,6 +361,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_row_without_its_lease_does_not_stall_the_sweep_and_the_audit_repairs_it() {
+        let store = SqliteStore::in_memory(|| 1_000).unwrap();
+        store.create_run(&run()).await.unwrap();
+        let documents: Vec<NewDocument> = (0..3).map(document).collect();
+        store.submit(&run().id, &documents).await.unwrap();
+        let query = LeaseQuery {
+            worker: "here-1".parse().unwrap(),
+            request_id: "one".into(),
+            slots: 3,
+            ttl_ms: 0,
+            model: String::new(),
+            weights_hash: String::new(),
+        };
+        assert_eq!(store.lease(&query).await.unwrap().len(), 3);
+        let lost = "UPDATE document SET lease = NULL, expires_ms = 1, progress_ms = 1 WHERE seq < 2";
+        assert_eq!(store.connection.lock().await.execute(lost, []).unwrap(), 2);
+
+        let limits = SweepLimits { max_losses: 3, no_progress_ms: 60_000, batch: 2 };
+        let swept = store.sweep(&limits).await.unwrap();
+        assert_eq!(swept.iter().map(|swept| swept.document).collect::<Vec<_>>(), [documents[2].id]);
+        let found = store.audit(&run().id, true).await.unwrap();
+        assert_eq!((found.mismatches.len(), found.repaired), (2, 2), "{found:?}");
+        assert_eq!(store.audit(&run().id, false).await.unwrap().mismatches, Vec::<String>::new());
+        assert_eq!(store.counts(&run().id).await.unwrap().ready, 3);
+    }
+
+    #[tokio::test]
     async fn a_call_whose_caller_went_away_still_ends() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("store.sqlite"), clock::unix_ms).unwrap();

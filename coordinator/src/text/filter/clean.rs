@@ -1,34 +1,23 @@
-//! Removes what a model adds around a section's text: identifiers, word counts, template leftovers, earlier text.
-//! Code is left as it is, and so is an unfinished last sentence: what was cut must stay visible.
+//! Takes off what a model puts around a section's text: identifiers, word counts, control tokens, a code fence around all of it, a
+//! line that announces the text or ends it. It looks at the two ends only and cuts nothing inside: what stands there is for the
+//! rules to judge, and so is a last sentence that was cut.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::ops::Range;
+use std::sync::LazyLock;
 
-use super::code::Fence;
-use super::template_markers::{self, Confidence};
-use crate::domain::language::Language;
+use regex::Regex;
+
+use super::template_markers;
 use crate::text::shingles;
 
-/// A paragraph that stands in an earlier section is removed from this many words on; shorter ones may be refrains.
-const MIN_PARAGRAPH_WORDS: usize = 10;
-/// The same for a sentence inside a paragraph that is otherwise new. Chinese counts characters.
-const fn min_sentence_words(language: Language) -> usize {
-    match language {
-        Language::En => 14,
-        Language::Zh => 24,
-    }
-}
 /// A longer line after "Main Point:" is text, not the point.
 const LONGEST_POINT: usize = 60;
 
 /// See [`super::clean_section`].
-pub(super) fn section(text: &str, language: Language, earlier: &[&str]) -> String {
-    let earlier = Earlier::of(earlier, language);
+pub(super) fn section(text: &str) -> String {
     let mut text = spaces(text);
-    // Taking one thing out may lay another one open. Each pass shortens the text or ends the loop.
+    // Taking one thing off may lay another one open. Each pass shortens the text or ends the loop.
     loop {
-        let next = spaces(&earlier.remove(&markers_removed(&text)));
+        let next = spaces(&last_line_cleaned(&first_line_cleaned(unfenced(&text))));
         if next.len() >= text.len() {
             return text;
         }
@@ -54,35 +43,47 @@ fn spaces(text: &str) -> String {
     out
 }
 
-/// Without control tokens, word counts and identifiers.
-fn markers_removed(text: &str) -> String {
-    let mut fence = Fence::default();
-    let mut out = String::with_capacity(text.len());
-    let mut leading = true;
-    let mut lines = text.lines().peekable();
-    while let Some(line) = lines.next() {
-        if fence.holds(line) {
-            out.push_str(line);
-            leading = false;
-        } else {
-            let line = cut(line, &template_markers::control_tokens(line));
-            let line = cut(&line, &template_markers::word_counts(&line)).into_owned();
-            let last = lines.peek().is_none();
-            let kept = identifier_removed(&line, leading, last);
-            leading &= kept.trim().is_empty();
-            out.push_str(&kept);
-        }
-        out.push('\n');
-    }
-    out
+/// What stands in a fence around the whole text. The fence of a program is part of the text.
+fn unfenced(text: &str) -> &str {
+    let inner = || {
+        let (first, rest) = text.split_once('\n')?;
+        let (inner, last) = rest.rsplit_once('\n')?;
+        let label = first.trim_start_matches('`');
+        let fence = &first[..first.len() - label.len()];
+        let prose =
+            matches!(label.trim().to_ascii_lowercase().as_str(), "" | "markdown" | "md" | "text" | "txt" | "plaintext");
+        let single = last == fence && !inner.lines().any(|line| line.trim_start().starts_with(fence));
+        (fence.len() >= 3 && prose && single).then_some(inner)
+    };
+    inner().unwrap_or(text)
 }
 
-fn identifier_removed(line: &str, leading: bool, last: bool) -> String {
-    let Some(marker) =
-        template_markers::at_start(line).filter(|marker| leading || marker.confidence == Confidence::Anywhere)
-    else {
-        return line.to_owned();
-    };
+fn first_line_cleaned(text: &str) -> String {
+    let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
+    if OPENING.is_match(line) || template_markers::word_counts(line).contains(&(0..line.len())) {
+        return rest.to_owned();
+    }
+    let token = template_markers::control_tokens(line).into_iter().find(|token| token.start == 0);
+    let line = &line[token.map_or(0, |token| token.end)..];
+    format!("{}\n{rest}", identifier_removed(line, rest.is_empty()))
+}
+
+fn last_line_cleaned(text: &str) -> String {
+    let text = text.trim_end();
+    let (before, line) = text.rsplit_once('\n').unwrap_or(("", text));
+    let marker = template_markers::at_start(line).filter(|marker| !before.is_empty() && marker.range.end == line.len());
+    if CLOSING.is_match(line) || marker.is_some() {
+        return before.to_owned();
+    }
+    let mut last = template_markers::control_tokens(line);
+    last.extend(template_markers::word_counts(line));
+    let end = last.into_iter().find(|range| range.end == line.len()).map_or(line.len(), |range| range.start);
+    format!("{before}\n{}", &line[..end])
+}
+
+/// The line without the identifier that it begins with.
+fn identifier_removed(line: &str, last: bool) -> String {
+    let Some(marker) = template_markers::at_start(line) else { return line.to_owned() };
     let (head, rest) = (&line[..marker.range.start], &line[marker.range.end..]);
     let is_point = marker.plan_line && !last && shingles::word_count(rest) <= LONGEST_POINT;
     if is_point || rest.trim().is_empty() {
@@ -99,89 +100,41 @@ fn identifier_removed(line: &str, leading: bool, last: bool) -> String {
     }
 }
 
-/// `line` without the bytes of `ranges`, which are in order and apart.
-fn cut<'a>(line: &'a str, ranges: &[Range<usize>]) -> Cow<'a, str> {
-    if ranges.is_empty() {
-        return Cow::Borrowed(line);
-    }
-    let mut out = String::with_capacity(line.len());
-    let mut from = 0;
-    for range in ranges {
-        out.push_str(&line[from..range.start]);
-        from = range.end;
-    }
-    out.push_str(&line[from..]);
-    Cow::Owned(out)
-}
+/// A line that announces the text: "Here is the next part:", "好的，以下是第三部分："。
+static OPENING: LazyLock<Regex> = LazyLock::new(|| {
+    let yes = r"(?:sure(?:\s+thing)?|certainly|of\s+course|absolutely|okay|ok|great|understood)";
+    let which =
+        r"(?:next|first|second|third|fourth|fifth|final|last|requested|continued|revised|complete|full|following)";
+    let noun = r"(?:part|section|paragraph|chapter|passage|continuation|text|draft|version|essay|article|story)";
+    let zh_yes = r"(?:好的|当然可以|当然|没问题|可以的?|明白了?|收到)";
+    let zh_noun = r"(?:部分|段落?|正文|续写|文章|内容|全文|章节)";
+    Regex::new(&format!(
+        r"(?ix)^[\s*_\#>]*(?:
+            {yes}[.!:]?
+          | {yes}[\s,.!:–—-]+(?:here|below|this\s+is|i['’]ll|i\s+will|i\s+can|let\s+me)\b.{{0,60}}\b(?:{noun}|write|continue)\b.{{0,60}}[:.!]
+          | (?:here(?:['’]s|\s+is)|below\s+is|this\s+is)\s+(?:(?:the|your|my|a)\s+)?(?:{which}\s+{noun}|{noun}\s+\d+|continuation)\b[^:.]{{0,60}}:
+          | (?:the\s+)?(?:next|following)\s+{noun}\s*:
+          | (?:continuation|(?:the\s+)?text(?:\s+of\s+(?:this\s+)?part(?:\s+\d+)?)?)\s*:
+          | {zh_yes}[。！!：:]?
+          | {zh_yes}[，,。！!：:]\s*[^。]{{0,30}}(?:以下|下面|这是|为[您你]|继续|[撰续]写)[^。]{{0,40}}[：:。！!]
+          | (?:以下|下面)(?:就)?是[^，。]{{0,20}}{zh_noun}[^，。]{{0,8}}[：:]
+        )[\s*_]*$"
+    ))
+    .expect("a constant pattern, compiled by the tests")
+});
 
-/// What earlier sections hold, by fingerprint.
-struct Earlier {
-    language: Language,
-    paragraphs: HashSet<u64>,
-    sentences: HashSet<u64>,
-    headings: HashSet<String>,
-}
-
-impl Earlier {
-    fn of(earlier: &[&str], language: Language) -> Self {
-        let mut this =
-            Self { language, paragraphs: HashSet::new(), sentences: HashSet::new(), headings: HashSet::new() };
-        for line in earlier.iter().flat_map(|text| text.lines()) {
-            if line.starts_with('#') {
-                this.headings.insert(line.trim().to_owned());
-            }
-            if shingles::word_count(line) >= MIN_PARAGRAPH_WORDS {
-                this.paragraphs.insert(shingles::fingerprint(line));
-                this.sentences.extend(this.long_sentences(line).map(shingles::fingerprint).collect::<Vec<_>>());
-            }
-        }
-        this
-    }
-
-    fn long_sentences<'a>(&self, line: &'a str) -> impl Iterator<Item = &'a str> {
-        let least = min_sentence_words(self.language);
-        shingles::sentences(line).filter(move |sentence| shingles::word_count(sentence) >= least)
-    }
-
-    /// `text` without the paragraphs and long sentences that stand in earlier sections, and without a title that it
-    /// repeats at its beginning.
-    fn remove(&self, text: &str) -> String {
-        if self.paragraphs.is_empty() && self.headings.is_empty() {
-            return text.to_owned();
-        }
-        let mut fence = Fence::default();
-        let mut leading = true;
-        let mut out = String::with_capacity(text.len());
-        for line in text.lines() {
-            // A quotation may be quoted twice, a table row may stand in two tables.
-            if fence.holds(line) || line.trim_start().starts_with(['>', '|']) {
-                out.push_str(line);
-            } else if !(leading && self.headings.contains(line.trim())) {
-                out.push_str(&self.remove_from_line(line));
-            }
-            leading &= out.trim().is_empty();
-            out.push('\n');
-        }
-        out
-    }
-
-    fn remove_from_line<'a>(&self, line: &'a str) -> Cow<'a, str> {
-        if shingles::word_count(line) < MIN_PARAGRAPH_WORDS {
-            return Cow::Borrowed(line);
-        }
-        if self.paragraphs.contains(&shingles::fingerprint(line)) {
-            return Cow::Borrowed("");
-        }
-        let repeated: Vec<Range<usize>> = self
-            .long_sentences(line)
-            .filter(|sentence| self.sentences.contains(&shingles::fingerprint(sentence)))
-            .map(|sentence| {
-                // Its place in the line: sentences are slices of it.
-                let start = sentence.as_ptr() as usize - line.as_ptr() as usize;
-                let end = start + sentence.len();
-                start..end + (line.len() - end - line[end..].trim_start().len())
-            })
-            .collect();
-        cut(line, &repeated)
-    }
-}
+/// A line that ends it: "End of part 3.", "[End]", "（本节完）".
+static CLOSING: LazyLock<Regex> = LazyLock::new(|| {
+    let noun = r"(?:part|section|paragraph|chapter|text|document|essay|article|story)";
+    let zh_noun = r"(?:部分|段落?|节|章)";
+    Regex::new(&format!(
+        r"(?ix)^[\s*_\#>-]*(?:
+            [\[(【（*_]*(?:the\s+)?end\s+of\s+(?:the\s+|this\s+)?{noun}(?:\s+\w+)?(?:\s+of\s+\d+)?
+          | [\[(【（](?:(?:the\s+)?end|to\s+be\s+continued|(?:全文)?(?:未完)?待续|全文完|正文完|完|结束)[.…。]*[\])】）]
+          | thank(?:s|\s+you)\s+(?:very\s+much\s+|so\s+much\s+)?for\s+(?:your\s+)?(?:reading|attention)\b[^.!]{{0,30}}
+          | [\[(【（]*(?:本|这一?|第[一二三四五六七八九十\d]+|该){zh_noun}(?:的?内容)?(?:到此|至此)?(?:完|结束|完成|完毕)了?
+          | (?:感谢|谢谢)(?:您|你|大家|各位)?的?(?:耐心)?阅读
+        )[\s.!。！\])】）*_]*$"
+    ))
+    .expect("a constant pattern, compiled by the tests")
+});

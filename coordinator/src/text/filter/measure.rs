@@ -1,5 +1,7 @@
 //! Help for the rules: the worst section, and excerpts for people.
 
+use std::ops::Range;
+
 use crate::domain::rule::Measure;
 
 /// The largest of the values that sections have; `describe` gives the detail for the first with it, unless it is 0.
@@ -17,4 +19,13 @@ pub(super) fn excerpt(text: &str) -> String {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
     }
+}
+
+/// What stands around the bytes `place` of a line, for a detail.
+pub(super) fn around(line: &str, place: Range<usize>) -> String {
+    const CHARS: usize = 30;
+    let start = line[..place.start].char_indices().rev().nth(CHARS - 1).map_or(0, |(at, _)| at);
+    let end = line[place.end..].char_indices().nth(CHARS).map_or(line.len(), |(at, _)| place.end + at);
+    let (before, after) = (if start > 0 { "…" } else { "" }, if end < line.len() { "…" } else { "" });
+    format!("{before}{}{after}", line[start..end].trim())
 }

@@ -1,19 +1,22 @@
 //! Whether a finished document is kept, and how its sections are cleaned before that. Pure rules: each measures one
 //! value, which the recipe's threshold bounds, and shows what it saw.
 
+mod blank;
 mod clean;
 mod code;
 mod measure;
 mod narration;
 mod quotes;
 mod rules;
+mod script;
+mod source;
 mod template_markers;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 use crate::domain::document::{Assembled, Verdict};
-use crate::domain::language::Language;
-use crate::domain::rule::{Filters, Measure, Rule};
+use crate::domain::rule::{Filters, Measure, Rule, Stage};
 
 pub(crate) use rules::filters;
 pub use rules::{NEAR_DUPLICATE, NearDuplicateIndex, RULES, SCORE_LENGTH, TOO_SHORT, TRUNCATED, all, score_length};
@@ -41,15 +44,27 @@ impl Measured {
     }
 }
 
-/// Removes what a model adds around a section's text. `earlier` are the sections before it, in order.
-pub fn clean_section(text: &str, language: Language, earlier: &[&str]) -> String {
-    clean::section(text, language, earlier)
+/// Takes off what a model adds before and after a section's text; what stands inside stays as it is, spaces aside.
+pub fn clean_section(text: &str) -> String {
+    clean::section(text)
 }
 
 /// The verdict: the first rule that fires, or accepted.
 pub fn evaluate(filters: &Filters, assembled: &Assembled<'_>) -> Verdict {
-    let measured = RULES.iter().filter_map(|rule| apply(rule, filters, assembled));
-    measured.into_iter().find(|measured| measured.fired).map_or(Verdict::Accepted, Measured::rejected)
+    let mut measured = RULES.iter().filter_map(|rule| apply(rule, filters, assembled));
+    measured.find(|measured| measured.fired).map_or(Verdict::Accepted, Measured::rejected)
+}
+
+/// What every rule says of a document, in the order in which they are asked; rules that are off are left out.
+pub fn measure_all(filters: &Filters, assembled: &Assembled<'_>) -> Vec<Measured> {
+    RULES.iter().filter_map(|rule| apply(rule, filters, assembled)).collect()
+}
+
+/// The rule that a document fails already as far as it is written; none if it fails none. Only rules that need no more than
+/// that are asked.
+pub fn evaluate_so_far(filters: &Filters, assembled: &Assembled<'_>) -> Option<Measured> {
+    let rules = RULES.iter().filter(|rule| rule.stage == Stage::Section);
+    rules.filter_map(|rule| apply(rule, filters, assembled)).find(|measured| measured.fired)
 }
 
 /// What a rule says of a document; none if it is off or has nothing to measure.

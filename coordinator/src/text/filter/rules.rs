@@ -5,13 +5,17 @@ mod assistant_talk;
 mod boilerplate;
 mod characters;
 mod commentary;
+mod damaged_words;
 mod heading_disorder;
 mod language_switch;
 mod leftover_identifiers;
 mod markdown_damage;
+mod mixed_script;
 mod near_duplicate;
 mod plan_coverage;
 mod premature_conclusion;
+mod prompt_echo;
+mod punctuation_width;
 mod refusal;
 mod repeated_sentences;
 mod repetition_between;
@@ -32,7 +36,7 @@ pub use truncated::RULE as TRUNCATED;
 
 /// The rules that judge a document by itself, in the order in which they are asked: those that explain most of a bad document
 /// before those that follow from them.
-pub static RULES: [Rule; 20] = [
+pub static RULES: [Rule; 24] = [
     truncated::RULE,
     refusal::RULE,
     too_short::RULE,
@@ -41,11 +45,15 @@ pub static RULES: [Rule; 20] = [
     unfinished::RULE,
     characters::RULE,
     language_switch::RULE,
+    mixed_script::RULE,
+    damaged_words::RULE,
+    punctuation_width::RULE,
     repetition_within::RULE,
     repetition_between::RULE,
     repeated_sentences::RULE,
     assistant_talk::RULE,
     commentary::RULE,
+    prompt_echo::RULE,
     boilerplate::RULE,
     leftover_identifiers::RULE,
     premature_conclusion::RULE,

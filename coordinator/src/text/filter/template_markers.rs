@@ -1,5 +1,5 @@
 //! The template markers that a model copies from the plan into its text: "Paragraph 3:", "Main Point:", "(Word count: 240)". What
-//! they look like stands here once; [`super::clean`] removes what is certainly one, the rule `leftover_identifiers` reports the rest.
+//! they look like stands here once; [`super::clean`] takes them off the two ends of a section, the rule `leftover_identifiers` reports the rest.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -35,10 +35,10 @@ const NUMBER: &str = r"(?:\d{1,3}|one|two|three|four|five|six|seven|eight|nine|t
 const ZH_NUMBER: &str = r"(?:\d{1,3}|[一二三四五六七八九十百两零]{1,5})";
 const SEPARATOR: &str = r"(?:[*_\])】]{0,3}\s*(?P<sep>[:：]|[-–—]+\s|[-–—]+$|】|\]\s|$)[*_\])】]{0,3}\s*)";
 
-/// "Paragraph 3:", "**Section 2**", "Step 4 - ", "[Paragraph 3 of 9]".
+/// "Paragraph 3:", "**Section 2**", "Step 4 - ", "[Paragraph 3 of 9]", "Part 2:".
 static EN: LazyLock<Regex> = LazyLock::new(|| {
     regex(&format!(
-        r"(?i)^\s*(?P<head>#{{1,6}}\s+)?(?P<marker>[*_\[(【]{{0,3}}(?P<word>paragraph|section|step)\s*(?:#|no\.?|number)?\s*{NUMBER}(?:\s*(?:of|/)\s*\d{{1,3}})?(?:\s*\(\s*(?:~|about |approx\.? )?\d+ words?\s*\))?{SEPARATOR})"
+        r"(?i)^\s*(?P<head>#{{1,6}}\s+)?(?P<marker>[*_\[(【]{{0,3}}(?P<word>paragraph|section|step|part)\s*(?:#|no\.?|number)?\s*{NUMBER}(?:\s*(?:of|/)\s*\d{{1,3}})?(?:\s*\(\s*(?:~|about |approx\.? )?\d+ words?\s*\))?{SEPARATOR})"
     ))
 });
 
@@ -69,9 +69,9 @@ pub(super) fn at_start(line: &str) -> Option<Marker> {
         let paragraph = found["word"].eq_ignore_ascii_case("paragraph");
         let heading = found.name("head").is_some();
         let dash = !found["sep"].starts_with([':', '：']);
-        let step = found["word"].eq_ignore_ascii_case("step");
+        let section = found["word"].eq_ignore_ascii_case("section");
         let plan_line = PLAN_LINE.is_match(line);
-        return match (paragraph || plan_line, heading, dash && !step) {
+        return match (paragraph || plan_line, heading, dash && section) {
             (true, _, _) | (false, false, true) => Some(Confidence::Anywhere),
             (false, true, _) => None,
             (false, false, false) => Some(Confidence::Leading),

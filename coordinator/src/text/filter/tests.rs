@@ -63,6 +63,7 @@ fn section(text: &str) -> Section {
     Section {
         text: text.into(),
         target_words: (words::count(text) as u32).max(1),
+        asked_words: None,
         words: words::count(text) as u32,
         finish_reason: FinishReason::Stop,
         attempt: 1,
@@ -72,6 +73,7 @@ fn section(text: &str) -> Section {
         seed: 1,
         trace_id: String::new(),
         context: Vec::new(),
+        rejections: Vec::new(),
     }
 }
 

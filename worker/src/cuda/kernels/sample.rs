@@ -4,8 +4,8 @@ use super::check::{CheckError, CheckResult};
 use super::sources::SAMPLE;
 use super::test_rng::TestRng;
 use crate::cuda::gpu::{Buffer, Element, Gpu, GpuError, Kernel, Launch, Ptr};
-use crate::device::{RngKey, SampleParams};
-use crate::ops::sampler::{SampleError, Sampler};
+use crate::device::{RngKey, SampleError, SampleParams, Sampled};
+use crate::ops::sampler::Sampler;
 
 /// Logits that one block scans.
 const CHUNK: usize = 4096;
@@ -166,7 +166,7 @@ impl Sample {
 }
 
 /// The token that a row's result stands for, or the error.
-pub fn token_of(token: u32) -> Result<u32, SampleError> {
+pub fn token_of(token: u32) -> Sampled {
     match token {
         u32::MAX => Err(SampleError::NotNumbers),
         0xffff_fffe => Err(SampleError::NothingAllowed),
@@ -175,7 +175,7 @@ pub fn token_of(token: u32) -> Result<u32, SampleError> {
 }
 
 /// Runs rows of logits, `[rows][vocab]`.
-fn run(gpu: &dyn Gpu, logits: &[f32], params: &[SampleParams]) -> Result<Vec<Result<u32, SampleError>>, GpuError> {
+fn run(gpu: &dyn Gpu, logits: &[f32], params: &[SampleParams]) -> Result<Vec<Sampled>, GpuError> {
     let mut choices = Choices::default();
     params.iter().for_each(|params| choices.push(params));
     let vocab = logits.len() / params.len();

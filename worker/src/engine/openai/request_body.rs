@@ -36,8 +36,8 @@ impl Dialect {
     }
 }
 
-/// The request's body.
-pub(super) fn build(task: &Task, dialect: Dialect, model: &str) -> Value {
+/// The request's body, for at most `max_tokens` tokens of text.
+pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str) -> Value {
     let sampling = &task.sampling;
     let mut body = Map::new();
     let mut set = |name: &str, value: Value| drop(body.insert(name.to_owned(), value));
@@ -52,32 +52,48 @@ pub(super) fn build(task: &Task, dialect: Dialect, model: &str) -> Value {
             Dialect::Plain | Dialect::LlamaCpp => json!({ "include_usage": true }),
         },
     );
-    set("max_tokens", json!(task.max_tokens));
+    set("max_tokens", json!(max_tokens));
     set("temperature", json!(sampling.temperature));
     set("top_p", json!(sampling.top_p));
     // The widest integer that every server accepts.
     set("seed", json!(task.seed & 0x7fff_ffff));
+    // A section is text for a reader: models that can think aloud are asked not to, each by the name its template knows. What
+    // one thinks all the same is kept apart from its text.
+    if dialect != Dialect::Plain {
+        set("chat_template_kwargs", json!({ "enable_thinking": false, "thinking": false }));
+    }
     match dialect {
         Dialect::Plain => {}
         Dialect::Vllm | Dialect::Sglang => {
             // Both disable it with -1.
             set("top_k", if sampling.top_k == 0 { json!(-1) } else { json!(sampling.top_k) });
             set("min_p", json!(sampling.min_p));
+            if dialect == Dialect::Sglang {
+                set("separate_reasoning", json!(true));
+            }
             set("repetition_penalty", json!(sampling.repetition_penalty));
             if let Some(length) = task.length {
                 // A word is at least one token.
-                set("min_tokens", json!((length.target_words as f32 * length.floor) as u32));
+                set("min_tokens", json!(((length.target_words as f32 * length.floor) as u32).min(max_tokens)));
             }
         }
         Dialect::LlamaCpp => {
+            set("reasoning_format", json!("auto"));
             set("top_k", json!(sampling.top_k));
             set("min_p", json!(sampling.min_p));
             set("repeat_penalty", json!(sampling.repetition_penalty));
             set("repeat_last_n", json!(sampling.penalty_window));
-            set("timings_per_token", json!(true));
+            if sampling.dry_multiplier > 0.0 {
+                // The server looks at its whole context with the largest number that it takes.
+                let last_n =
+                    if sampling.dry_penalty_last_n == 0 { i32::MAX as u32 } else { sampling.dry_penalty_last_n };
+                set("dry_multiplier", json!(sampling.dry_multiplier));
+                set("dry_base", json!(sampling.dry_base));
+                set("dry_allowed_length", json!(sampling.dry_allowed_length));
+                set("dry_penalty_last_n", json!(last_n));
+            }
             // It has no minimum length but this: a word is at least one token.
-            let below_floor =
-                |length: LengthControl| length.target_words as f32 * length.floor >= task.max_tokens as f32;
+            let below_floor = |length: LengthControl| length.target_words as f32 * length.floor >= max_tokens as f32;
             set("ignore_eos", json!(task.length.is_some_and(below_floor)));
         }
     }
@@ -85,6 +101,33 @@ pub(super) fn build(task: &Task, dialect: Dialect, model: &str) -> Value {
         set(name, value);
     }
     Value::Object(body)
+}
+
+/// Tokens of text that fit behind the task's prompt: as the local engine does, a text ends where the context is full. The
+/// prompt's tokens are not known here, so they are estimated, high rather than low; at least the words below the floor are
+/// asked for, and then the server decides. A context of 0 is not known.
+pub(super) fn max_tokens(task: &Task, context: u32) -> u32 {
+    if context == 0 {
+        return task.max_tokens;
+    }
+    let room = context.saturating_sub(estimated_prompt_tokens(task));
+    task.max_tokens.min(room.max(min_tokens(task)))
+}
+
+/// Tokens without which a text is not worth a request: a word is at least one.
+pub(super) fn min_tokens(task: &Task) -> u32 {
+    let minimum = task.length.map_or(16, |length| (length.target_words as f32 * length.floor) as u32);
+    minimum.clamp(1, task.max_tokens.max(1))
+}
+
+/// Three ASCII characters a token, one of any other, and the marks of the chat template.
+fn estimated_prompt_tokens(task: &Task) -> u32 {
+    let tokens = |text: &str| {
+        let ascii = text.bytes().filter(u8::is_ascii).count();
+        text.chars().count() - ascii + ascii.div_ceil(3) + 8
+    };
+    let all: usize = task.messages.iter().map(|message| tokens(&message.content)).sum();
+    u32::try_from(all + 16).unwrap_or(u32::MAX)
 }
 
 /// The field that enforces `constraint`. Without an equivalent grammar, the coordinator checks the text and retries.
@@ -101,5 +144,49 @@ fn grammar(constraint: &Constraint, dialect: Dialect) -> Option<(&'static str, V
             (Dialect::Sglang, Some(grammar)) => Some(("ebnf", json!(grammar))),
             (Dialect::Plain, _) | (_, None) => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_proto::DocumentId;
+    use longhand_proto::task::{Sampling, TaskKind};
+
+    use super::*;
+
+    fn body(sampling: Sampling, dialect: Dialect) -> Value {
+        let task = Task {
+            run: "test".parse().unwrap(),
+            document: DocumentId::from_bytes([2; 16]),
+            kind: TaskKind::Section,
+            section: 0,
+            attempt: 1,
+            messages: Vec::new(),
+            sampling,
+            length: None,
+            constraint: None,
+            letters: longhand_proto::task::Letters::Any,
+            ban: Vec::new(),
+            max_tokens: 10,
+            seed: 1,
+            traceparent: String::new(),
+        };
+        build(&task, 10, dialect, "model")
+    }
+
+    #[test]
+    fn dry_is_sent_where_it_is_known_and_on() {
+        let on = Sampling { dry_multiplier: 0.5, ..Sampling::default() };
+        let sent = body(on, Dialect::LlamaCpp);
+        let fields =
+            ["dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"].map(|name| sent[name].as_f64());
+        assert_eq!(fields, [Some(0.5), Some(1.75), Some(2.0), Some(f64::from(i32::MAX))], "the server refuses -1");
+        let part = Sampling { dry_penalty_last_n: 64, ..on };
+        assert_eq!(body(part, Dialect::LlamaCpp)["dry_penalty_last_n"], 64);
+        for (sampling, dialect) in [(Sampling::default(), Dialect::LlamaCpp), (on, Dialect::Vllm), (on, Dialect::Plain)]
+        {
+            let sent = body(sampling, dialect).to_string();
+            assert!(!sent.contains("dry_"), "{sent}");
+        }
     }
 }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use longhand_proto::task::{ModelInfo, Output, Task};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper_util::client::proxy::matcher::Matcher;
+use longhand_proto::task::{Message, ModelInfo, Output, Task};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::request_body::{self, Dialect};
-use super::request_error::{RequestError, error_message, rejected};
 use super::stream_reader::StreamReader;
+use super::trouble::{self, RequestError, error_message};
 use crate::engine::Event;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,6 +21,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LOAD_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for the response to a request without generation.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for the token counts that come behind a whole text.
+const COUNTS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Redirects of one request that are followed.
+const MAX_REDIRECTS: usize = 4;
 
 /// The server, and how it is used.
 #[derive(Clone)]
@@ -60,6 +66,15 @@ pub enum OpenAiError {
     /// There was no response.
     #[error("no response from {url}: {reason}; check the address and that the server is running")]
     Unreachable { url: String, reason: String },
+    /// The proxy of the environment does not lead to it.
+    #[error(
+        "no response from {url} through the proxy {proxy}: {reason}; check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or list the \
+         server's host in NO_PROXY"
+    )]
+    Proxy { url: String, proxy: String, reason: String },
+    /// The server redirects to another address.
+    #[error("{url} has moved: give the address {to}")]
+    Moved { url: String, to: Url },
     /// The server rejects the key.
     #[error(
         "API key rejected by {url} ({status}): {reason}; name the variable that holds a valid key with --api-key-env"
@@ -82,6 +97,10 @@ pub(super) struct Server {
     client: Client,
     chat: Url,
     url: String,
+    /// The proxy that requests go through.
+    proxy: Option<String>,
+    /// Time without any text after which a request is given up.
+    idle_timeout: Duration,
     dialect: Dialect,
     model: ModelInfo,
 }
@@ -91,14 +110,23 @@ impl Server {
         let OpenAiOptions { base_url, model, api_key, slots: _, idle_timeout } = options;
         let base = parse_base_url(&base_url)?;
         let url = base.to_string();
-        let client = client(api_key.as_deref(), idle_timeout)?;
-        let unreachable =
-            |error: reqwest::Error| OpenAiError::Unreachable { url: url.clone(), reason: error_chain(&error) };
+        let client = client(api_key.as_deref())?;
+        let proxy = proxy_of(&base, &Matcher::from_env());
+        let unreachable = |error: reqwest::Error| {
+            let (url, reason) = (url.clone(), error_chain(&error));
+            match proxy.clone() {
+                Some(proxy) => OpenAiError::Proxy { url, proxy, reason },
+                None => OpenAiError::Unreachable { url, reason },
+            }
+        };
         let loading = Instant::now();
         let (status, text) = loop {
             let response =
                 client.get(join(&base, "models")).timeout(METADATA_TIMEOUT).send().await.map_err(unreachable)?;
             let status = response.status();
+            if let Some(to) = redirect(&response) {
+                return Err(OpenAiError::Moved { url, to: base_of(&to, "models") });
+            }
             let text = response.text().await.map_err(unreachable)?;
             // The status of a server that loads its model.
             if status != StatusCode::SERVICE_UNAVAILABLE || loading.elapsed() > idle_timeout {
@@ -121,7 +149,9 @@ impl Server {
         let entry = select_model(models, model.as_deref(), &url)?;
         let dialect = Dialect::of(entry["owned_by"].as_str().unwrap_or_default());
         let name = entry["id"].as_str().unwrap_or_default().to_owned();
-        let context = [&entry["max_model_len"], &entry["meta"]["n_ctx"], &entry["meta"]["n_ctx_train"]];
+        let context =
+            ["max_model_len", "context_length", "max_context_length", "context_window"].map(|key| &entry[key]);
+        let context = context.into_iter().chain([&entry["meta"]["n_ctx"], &entry["meta"]["n_ctx_train"]]);
         let model = ModelInfo {
             // A server does not report the hash of its weights.
             weights_hash: format!("{name} as served"),
@@ -130,9 +160,9 @@ impl Server {
             licence: String::new(),
             engine: format!("longhand {} with {}", longhand_proto::build(), dialect.name()),
             device: base.host_str().unwrap_or("server").to_owned(),
-            context: context.iter().find_map(|value| value.as_u64()).unwrap_or(0).try_into().unwrap_or(u32::MAX),
+            context: context.into_iter().find_map(positive).unwrap_or(0).try_into().unwrap_or(u32::MAX),
         };
-        Ok(Self { client, chat: join(&base, "chat/completions"), url, dialect, model })
+        Ok(Self { client, chat: join(&base, "chat/completions"), url, proxy, idle_timeout, dialect, model })
     }
 
     pub(super) fn model(&self) -> &ModelInfo {
@@ -143,40 +173,126 @@ impl Server {
         &self.url
     }
 
-    /// One request; `on_deltas` and `events` get the number of new deltas of its text. Dropping it cancels the request.
+    /// Tokens that a task may have: what it asks for, unless the context is smaller.
+    pub(super) fn max_tokens(&self, task: &Task) -> u32 {
+        request_body::max_tokens(task, self.model.context)
+    }
+
+    /// One request for at most `max_tokens` tokens; `on_deltas` and `events` get the number of new deltas of its text.
+    /// Dropping it cancels the request.
     pub(super) async fn complete(
         &self,
         task: &Task,
+        max_tokens: u32,
         events: &mpsc::Sender<Event>,
         mut on_deltas: impl FnMut(usize),
     ) -> Result<Output, RequestError> {
-        let body = request_body::build(task, self.dialect, &self.model.name).to_string();
-        let request = self.client.post(self.chat.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        let body = request_body::build(task, max_tokens, self.dialect, &self.model.name).to_string();
         let started = Instant::now();
-        let mut response = request.send().await.map_err(|error| RequestError::Interrupted(error_chain(&error)))?;
+        let mut response = self.post(&body).await?;
         if !response.status().is_success() {
             return Err(request_error(response).await);
         }
-        let mut reader = StreamReader::new(task, started);
-        while let Some(bytes) =
-            response.chunk().await.map_err(|error| RequestError::Interrupted(error_chain(&error)))?
-        {
+        let mut reader = StreamReader::new(task, max_tokens, started);
+        // Time of the last delta, or of the end: comments between the events keep a connection alive, but are no text.
+        let mut heard = Instant::now();
+        while !reader.is_done() {
+            let ended = reader.has_finish();
+            let limit = if ended { COUNTS_TIMEOUT } else { self.idle_timeout };
+            let bytes = match timeout_at(heard + limit, response.chunk()).await {
+                Ok(Ok(Some(bytes))) => bytes,
+                Ok(Ok(None)) => break,
+                // The text is whole.
+                Ok(Err(_)) | Err(_) if ended => break,
+                Ok(Err(error)) => return Err(RequestError::Interrupted(self.explain(&error))),
+                Err(_) => return Err(self.silent()),
+            };
             let deltas = reader.read(&bytes)?;
+            if deltas > 0 || ended != reader.has_finish() {
+                heard = Instant::now();
+            }
             if deltas > 0 {
                 on_deltas(deltas);
                 // The token ids are not known here; that there are new ones is progress. A closed channel means that the
                 // task was cancelled, which ends this future.
-                drop(events.send(Event::Tokens(vec![0; deltas])).await);
-            }
-            if reader.is_done() {
-                break;
+                drop(events.send(Event::Tokens(vec![0; deltas].into())).await);
             }
         }
         reader.finish()
     }
+
+    /// Whether the server answers the same request with a prompt that nobody can object to; none if it did not say.
+    pub(super) async fn answers_others(&self, task: &Task) -> Option<bool> {
+        let question = Message { role: "user".into(), content: "Write one word.".into() };
+        let task = Task { messages: vec![question], length: None, ..task.clone() };
+        // Nobody reads the progress of a question.
+        let (events, _) = mpsc::channel(1);
+        match self.complete(&task, 1, &events, drop).await {
+            Ok(_) | Err(RequestError::Document(_)) => Some(true),
+            Err(RequestError::Refused(_) | RequestError::Denied(_)) => Some(false),
+            Err(RequestError::TooLong(_) | RequestError::Overloaded { .. } | RequestError::Interrupted(_)) => None,
+        }
+    }
+
+    /// Sends a request; a redirect is followed with the same method and body, on the same host only, as the key goes along.
+    async fn post(&self, body: &str) -> Result<Response, RequestError> {
+        let mut url = self.chat.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body.to_owned());
+            let response = match timeout(self.idle_timeout, request.send()).await {
+                Ok(response) => response.map_err(|error| RequestError::Interrupted(self.explain(&error)))?,
+                Err(_) => return Err(self.silent()),
+            };
+            let Some(next) = redirect(&response) else { return Ok(response) };
+            let downgrade = url.scheme() == "https" && next.scheme() != "https";
+            if next.host_str() != url.host_str() || downgrade {
+                let address = base_of(&next, "chat/completions");
+                return Err(RequestError::Denied(format!("{url} has moved: give the address {address}")));
+            }
+            url = next;
+        }
+        Err(RequestError::Denied(format!("{} redirects in a circle: check the address", self.chat)))
+    }
+
+    fn silent(&self) -> RequestError {
+        RequestError::Interrupted(format!("the server sent no text for {} s", self.idle_timeout.as_secs()))
+    }
+
+    /// An error of the connection, with the proxy that it goes through.
+    fn explain(&self, error: &reqwest::Error) -> String {
+        match &self.proxy {
+            Some(proxy) => format!("{} (through the proxy {proxy})", error_chain(error)),
+            None => error_chain(error),
+        }
+    }
 }
 
-fn client(api_key: Option<&str>, idle_timeout: Duration) -> Result<Client, OpenAiError> {
+/// The proxy that the environment names for an address.
+fn proxy_of(url: &Url, environment: &Matcher) -> Option<String> {
+    let proxy = environment.intercept(&url.as_str().parse().ok()?)?;
+    let uri = proxy.uri();
+    // Without a name and password, if it has them.
+    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?.as_str().rsplit('@').next()?))
+}
+
+/// Where a response sends the request.
+fn redirect(response: &Response) -> Option<Url> {
+    // 303 asks for a GET, which gives no text.
+    if !matches!(response.status().as_u16(), 301 | 302 | 307 | 308) {
+        return None;
+    }
+    response.url().join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
+}
+
+/// The address to give for a server that has `url` for `path`.
+fn base_of(url: &Url, path: &str) -> Url {
+    let mut base = url.clone();
+    base.set_path(url.path().trim_end_matches('/').trim_end_matches(path).trim_end_matches('/'));
+    base.set_query(None);
+    base
+}
+
+fn client(api_key: Option<&str>) -> Result<Client, OpenAiError> {
     let mut headers = HeaderMap::new();
     if let Some(key) = api_key {
         let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| OpenAiError::Key)?;
@@ -185,8 +301,8 @@ fn client(api_key: Option<&str>, idle_timeout: Duration) -> Result<Client, OpenA
     }
     let agent = format!("longhand/{}", longhand_proto::VERSION);
     let client = Client::builder().default_headers(headers).user_agent(agent).connect_timeout(CONNECT_TIMEOUT);
-    // A half-open connection ends by this timeout.
-    let client = client.read_timeout(idle_timeout).tcp_keepalive(CONNECT_TIMEOUT).tcp_nodelay(true).build();
+    // Redirects are followed here: the library would make a GET of a POST.
+    let client = client.redirect(Policy::none()).tcp_keepalive(CONNECT_TIMEOUT).tcp_nodelay(true).build();
     client.map_err(|error| OpenAiError::Unreachable { url: "the network".into(), reason: error_chain(&error) })
 }
 
@@ -202,6 +318,11 @@ fn parse_base_url(text: &str) -> Result<Url, OpenAiError> {
     }
     url.set_query(None);
     Ok(url)
+}
+
+fn positive(value: &Value) -> Option<u64> {
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    (number >= 1.0).then_some(number as u64)
 }
 
 fn join(base: &Url, path: &str) -> Url {
@@ -232,20 +353,7 @@ async fn request_error(response: Response) -> RequestError {
         Ok(text) => text,
         Err(error) => return RequestError::Interrupted(error_chain(&error)),
     };
-    let message = format!("{status}: {}", error_message(&text));
-    match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => {
-            RequestError::Overloaded { retry_after, message }
-        }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PAYMENT_REQUIRED | StatusCode::NOT_FOUND => {
-            RequestError::Denied(format!("the server rejects the requests of this worker: {message}"))
-        }
-        _ if status.is_server_error() => match retry_after {
-            Some(_) => RequestError::Overloaded { retry_after, message },
-            None => RequestError::Interrupted(message),
-        },
-        _ => RequestError::Rejected(rejected(message)),
-    }
+    trouble::of_status(status.as_u16(), retry_after, format!("{status}: {}", error_message(&text)))
 }
 
 /// Retry-After in seconds; a date is ignored, and the default pause used.
@@ -280,6 +388,34 @@ mod tests {
         }
         for text in ["box:8000", "ftp://box/v1", "", "http://user@box/v1"] {
             assert!(parse_base_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_proxy_of_the_environment_is_named_without_its_password() {
+        let environment = Matcher::builder().all("http://me:secret@gate:3128").no("box,10.0.0.0/8").build();
+        let proxy = |url: &str| proxy_of(&parse_base_url(url).unwrap(), &environment);
+        assert_eq!(proxy("http://far:8000").as_deref(), Some("http://gate:3128"));
+        assert_eq!(proxy("https://far/v1").as_deref(), Some("http://gate:3128"));
+        assert_eq!(proxy("http://box:8000"), None);
+        assert_eq!(proxy("http://10.1.2.3:8000"), None);
+        let error = OpenAiError::Proxy {
+            url: "http://far/v1".into(),
+            proxy: "http://gate:3128".into(),
+            reason: "refused".into(),
+        };
+        let error = error.to_string();
+        assert!(error.contains("proxy http://gate:3128") && error.contains("NO_PROXY"), "{error}");
+    }
+
+    #[test]
+    fn the_address_to_give_is_that_of_the_api() {
+        for (moved, path, address) in [
+            ("https://box/v1/models", "models", "https://box/v1"),
+            ("https://box/v1/models/", "models", "https://box/v1"),
+            ("https://box/api/v1/chat/completions?a=b", "chat/completions", "https://box/api/v1"),
+        ] {
+            assert_eq!(base_of(&Url::parse(moved).unwrap(), path).as_str(), address);
         }
     }
 }

@@ -37,7 +37,7 @@ impl Tokenizer {
             unsupported("decoder", decoder.to_string(), "use a model with a byte-level or byte-fallback tokenizer")
         })?;
         let tokenizer: tokenizers::Tokenizer =
-            serde_json::from_value(json.value).map_err(|error| damaged(error.to_string()))?;
+            serde_json::from_value(without_limits(json.value)).map_err(|error| damaged(error.to_string()))?;
         if !matches!(tokenizer.get_model(), ModelWrapper::BPE(_)) {
             return Err(unsupported("model", "not BPE".into(), "use a model with a BPE tokenizer"));
         }
@@ -73,6 +73,15 @@ impl Tokenizer {
         eos.extend(table.find_special(&roles.named.eos));
         Self::new(file, Encoder::new(tokenizer), table, eos, roles.named.clone())
     }
+}
+
+/// The file without what it says about batches for training: texts are neither cut nor filled up here.
+fn without_limits(mut json: Value) -> Value {
+    if let Some(fields) = json.as_object_mut() {
+        fields.remove("truncation");
+        fields.remove("padding");
+    }
+    json
 }
 
 fn row(id: u32, vocab: usize) -> Option<usize> {

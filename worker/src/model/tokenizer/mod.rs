@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use aho_corasick::AhoCorasick;
 use toktrie::TokEnv;
 
 use super::error::ModelError;
@@ -17,10 +18,12 @@ mod from_gguf;
 mod from_json;
 mod grammar;
 mod guard;
+mod guard_marks;
 mod roles;
 mod table;
 
 use self::encoder::Encoder;
+pub use self::guard_marks::GuardMarks;
 pub(super) use self::roles::Roles;
 pub(super) use self::table::NamedTokens;
 use self::table::TokenTable;
@@ -33,6 +36,7 @@ pub struct Tokenizer {
     /// The texts that a chat template may ask for.
     named: NamedTokens,
     hash: String,
+    special_forms: AhoCorasick,
     tok_env: OnceLock<TokEnv>,
 }
 
@@ -64,8 +68,12 @@ impl Tokenizer {
                 remedy: "without one no text would ever end: use a model that states it".into(),
             });
         }
+        let special_forms = table.special_forms().map_err(|error| ModelError::Damaged {
+            file: file.to_owned(),
+            what: format!("the special tokens cannot be searched for: {error}"),
+        })?;
         let hash = table.hash();
-        Ok(Self { encoder: Arc::new(encoder), table, eos, named, hash, tok_env: OnceLock::new() })
+        Ok(Self { special_forms, encoder: Arc::new(encoder), table, eos, named, hash, tok_env: OnceLock::new() })
     }
 
     /// Tokens of `text`, nothing added. With `parse_special` the written forms of special tokens become those tokens, as

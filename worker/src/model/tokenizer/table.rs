@@ -1,5 +1,7 @@
 //! What each token of a vocabulary stands for.
 
+use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+
 /// What each token stands for.
 #[derive(Debug, Default)]
 pub(super) struct TokenTable {
@@ -23,6 +25,12 @@ impl TokenTable {
     pub(super) fn set_special(&mut self, token: usize, written: &str) {
         self.bytes[token] = Box::default();
         self.special[token] = Some(written.into());
+    }
+
+    /// Finds the written forms of special tokens in a text, the longest one where several begin.
+    pub(super) fn special_forms(&self) -> Result<AhoCorasick, BuildError> {
+        let forms = self.special.iter().flatten().filter(|written| !written.is_empty());
+        AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(forms.map(|written| written.as_bytes()))
     }
 
     pub(super) fn find_special(&self, written: &str) -> Option<u32> {

@@ -62,7 +62,7 @@ static EN: LazyLock<Regex> = LazyLock::new(|| {
           | (?:if\s+you\s+(?:need|have|want|would\s+like)\s+(?:any\s+)?(?:more|further|other|additional|changes|me\s+to|questions)\b)
           | as\s+(?:an\s+ai|a\s+(?:large\s+)?language\s+model)\b\s*(?:assistant|language\s+model|model)?\s*,
           | as\s+(?:per\s+your\s+request|you\s+(?:requested|asked)|requested\s+by\s+(?:the\s+user|you)|requested)\s*,
-          | (?:to\s+be\s+continued|continued\s+in\s+the\s+next\s+(?:part|section|paragraph))\b
+          | continued\s+in\s+the\s+next\s+(?:part|section|paragraph)\b
           | (?:i(?:['’]ll|\s+will|['’]m\s+going\s+to)|let\s+me|let['’]s)\s+(?:now\s+)?(?:continue|proceed|move\s+on|start|begin)\s+(?:with|to|writing)\s+(?:the|this|your)\s+(?:next\s+|first\s+|final\s+)?(?:paragraph|section|part|outline|essay|story|article)\b
           | (?:note|please\s+note|disclaimer)\s*[:,]?\s*(?:that\s+)?(?:this|the\s+above|i)\s+(?:is\s+a\s+(?:sample|fictional|draft|sketch)|text|response|have\s+(?:written|tried|kept)|paragraph|section)
           | the\s+(?:user|prompt|instruction)s?\s+(?:asks?|asked|wants?|requests?|requires?|requested)\b
@@ -89,7 +89,6 @@ static ZH: LazyLock<Regex> = LazyLock::new(|| {
           | (?:请|[您你]可以)继续(?:写|撰写|完成)?下一?(?:部分|段落?|节|章)
           | (?:让我们|我们)?继续(?:我们)?今天的(?:对话|谈话|讨论|聊天)
           | [您你]是一[个名款](?:AI|人工智能)(?:助手|模型)
-          | (?:未完待续|待续|下文待续|（待续）)
           | (?:以上|上述|上面)(?:就是|是|为)(?:我|本次|关于)?[^。]{{0,14}}{part}
           | (?:本|这一?)(?:段|节|部分)(?:的?内容)?(?:到此|至此)(?:结束|为止|完)
           | (?:请注意|注意|备注|说明|注)[：:，,]\s*(?:以上|本文|这[是只]|此(?:文|段)|由于篇幅)

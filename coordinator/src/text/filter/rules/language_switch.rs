@@ -5,6 +5,7 @@ use crate::domain::language::{self, Language};
 use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
 use crate::text::filter::code::Fence;
 use crate::text::filter::measure::worst;
+use crate::text::filter::script::{Script, runs};
 use crate::text::shingles;
 
 /// The rule.
@@ -14,7 +15,7 @@ pub(super) const RULE: Rule = Rule {
     measures: "largest share of a section in another language",
     stage: Stage::Section,
     bound: Bound::AtMost,
-    default: Threshold::Number(0.2),
+    default: Threshold::Number(0.1),
     off: Threshold::Number(1.0),
     range: Rule::SHARE,
     first_version: false,
@@ -52,19 +53,17 @@ struct Scripts {
 impl Scripts {
     fn of(line: &str) -> Self {
         let mut scripts = Self::default();
-        for word in line.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()) {
-            let mut latin = false;
-            let mut other = 0;
-            for c in word.chars() {
-                match c {
-                    '\u{3040}'..='\u{30ff}' => other += 1,
-                    _ if shingles::is_ideograph(c) => scripts.han += 1,
-                    'a'..='z' | 'A'..='Z' | '\u{c0}'..='\u{24f}' | '\u{1e00}'..='\u{1eff}' => latin = true,
-                    _ => other = other.max(1),
-                }
+        for run in runs(line) {
+            let word = &line[run.range];
+            let characters = word.chars().count() as u32;
+            match run.script {
+                Script::Latin => scripts.latin += 1,
+                Script::Han => scripts.han += characters,
+                // Letters of formulas.
+                Script::Greek if characters <= 2 => {}
+                Script::Other if word.contains(shingles::is_ideograph) => scripts.other += characters,
+                Script::Greek | Script::Other => scripts.other += 1,
             }
-            scripts.latin += u32::from(latin);
-            scripts.other += other;
         }
         scripts
     }

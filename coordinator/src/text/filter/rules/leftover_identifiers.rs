@@ -1,5 +1,5 @@
-//! The rule about the plan's markers and the template's tokens in the text, and the words that it was to have: what cleaning
-//! could not take out safely.
+//! The rule about the plan's markers and the template's tokens inside the text, and the words that it was to have: cleaning takes
+//! them off its ends only.
 
 use std::sync::LazyLock;
 

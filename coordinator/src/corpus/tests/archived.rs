@@ -1,0 +1,53 @@
+//! What the archive does with a run or a document that cannot be read.
+
+use longhand_proto::RunId;
+
+use super::super::{Archive, StorageLocation};
+use super::{document, run, run_id};
+use crate::domain::document::Document;
+use crate::domain::language::Language;
+use crate::domain::state::State;
+use crate::store::{CompareAndSwap, DocumentStore, NewDocument, Run, RunStore, Source, SqliteStore};
+
+/// Accepts a document with this body.
+async fn accept(store: &SqliteStore, run: &RunId, document: &Document, body: String) {
+    let new = NewDocument { id: document.id, body: body.clone(), failed: None };
+    store.submit(run, &[new]).await.unwrap();
+    let version = store.get(document.id).await.unwrap().unwrap().version;
+    let accepted = CompareAndSwap {
+        document: document.id,
+        version,
+        state: State::Accepted,
+        reason: String::new(),
+        judge: false,
+        body: Some(body),
+    };
+    store.swap(&accepted).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_or_a_document_that_cannot_be_read_does_not_keep_the_others_from_the_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::in_memory(|| 1).unwrap();
+    let broken = Run { id: "broken".parse().unwrap(), recipe: "[no such recipe".into(), ..run() };
+    for run in [&broken, &Run { created_ms: 1, ..run() }] {
+        store.create_run(run).await.unwrap();
+    }
+    let document = |number| document(number, Language::En, 2);
+    // More than are read at once.
+    for number in 0..super::super::flush::BATCH {
+        accept(&store, &run_id(), &document(number), "not a document".into()).await;
+    }
+    let good: Vec<Document> = (1_000..1_003).map(document).collect();
+    for document in &good {
+        accept(&store, &run_id(), document, serde_json::to_string(document).unwrap()).await;
+    }
+
+    let archive = Archive::open(StorageLocation::open(dir.path().to_str().unwrap()).unwrap());
+    assert_eq!(archive.flush_all(&store).await.unwrap(), 3);
+    assert_eq!(archive.flush_all(&store).await.unwrap(), 0);
+    let ids: Vec<_> = good.iter().map(|document| document.id).collect();
+    assert_eq!(archive.find(&run_id(), &ids).await.unwrap().len(), 3);
+    let left = store.unflushed(&run_id(), 1_000).await.unwrap();
+    assert_eq!(left.len(), super::super::flush::BATCH as usize);
+}

@@ -1,0 +1,95 @@
+//! How many words the next section is to have, and how many its prompt asks for. Length belongs to the document: a section
+//! may miss its count, and the sections after it make up for that. Both are pure functions of plan and sections, so the same
+//! seed gives the same text whatever other documents do.
+
+use super::plan::Plan;
+use super::recipe::SectionRules;
+use super::section::Section;
+
+/// How far a section's count may move from its step's.
+const CARRY: (f64, f64) = (0.6, 1.6);
+/// The most that a model is taken to write, and the least, of what it is asked for.
+const RATIO: (f64, f64) = (0.5, 1.5);
+/// Prompts ask for round numbers, in steps of this many words.
+const ROUND: u32 = 10;
+
+/// Words of the next section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SectionBudget {
+    /// That the section is to have.
+    pub target: u32,
+    /// That its prompt asks for.
+    pub asked: u32,
+}
+
+impl SectionBudget {
+    /// The budget of the step after the written `sections`, which must have one.
+    pub fn next(rules: &SectionRules, plan: &Plan, sections: &[Section]) -> Self {
+        let step = plan.steps[sections.len()].words;
+        let target = if rules.carry_over { carried(plan, sections, step) } else { step };
+        let asked = if rules.calibrate { calibrated(target, sections) } else { target };
+        Self { target, asked }
+    }
+}
+
+/// The step's words, times what is missing of the plan's sum over what the steps left have of it.
+fn carried(plan: &Plan, sections: &[Section], step: u32) -> u32 {
+    let written: u64 = sections.iter().map(|section| u64::from(section.words)).sum();
+    let left: u64 = plan.steps[sections.len()..].iter().map(|step| u64::from(step.words)).sum();
+    let missing = plan.words().saturating_sub(written);
+    let factor = missing as f64 / left.max(1) as f64;
+    (f64::from(step) * factor.clamp(CARRY.0, CARRY.1)).round().max(1.0) as u32
+}
+
+/// The number to ask for to get `target`: divided by the share of the words asked for that the sections so far have, as
+/// if two sections more had had exactly what they were asked for.
+fn calibrated(target: u32, sections: &[Section]) -> u32 {
+    let asked: u64 = sections.iter().map(|section| u64::from(section.asked())).sum();
+    if asked == 0 {
+        return target;
+    }
+    let written: u64 = sections.iter().map(|section| u64::from(section.words)).sum();
+    let prior = 2.0 * asked as f64 / sections.len() as f64;
+    let ratio = ((written as f64 + prior) / (asked as f64 + prior)).clamp(RATIO.0, RATIO.1);
+    let exact = f64::from(target) / ratio;
+    ((exact / f64::from(ROUND)).round() as u32 * ROUND).max(ROUND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Step;
+    use super::super::section::tests::section;
+    use super::*;
+
+    fn plan(words: &[u32]) -> Plan {
+        Plan { steps: words.iter().map(|words| Step { main_point: "a point".into(), words: *words }).collect() }
+    }
+
+    fn budget(carry_over: bool, calibrate: bool, steps: &[u32], written: &[(u32, u32)]) -> (u32, u32) {
+        let rules = SectionRules { carry_over, calibrate, ..SectionRules::default() };
+        let sections: Vec<Section> = written.iter().map(|(words, asked)| section(*words, *asked)).collect();
+        let SectionBudget { target, asked } = SectionBudget::next(&rules, &plan(steps), &sections);
+        (target, asked)
+    }
+
+    #[test]
+    fn without_either_rule_a_step_keeps_its_words() {
+        assert_eq!(budget(false, false, &[300, 300], &[(100, 300)]), (300, 300));
+    }
+
+    #[test]
+    fn what_is_missing_is_spread_over_the_steps_left_within_bounds() {
+        assert_eq!(budget(true, false, &[300; 4], &[(210, 300)]), (330, 330), "90 words over three steps");
+        assert_eq!(budget(true, false, &[300; 4], &[(390, 300)]), (270, 270), "90 words too many");
+        assert_eq!(budget(true, false, &[300, 300], &[(20, 300)]).0, 480, "at most 1.6 times");
+        assert_eq!(budget(true, false, &[300, 300], &[(900, 300)]).0, 180, "at least 0.6 times");
+    }
+
+    #[test]
+    fn a_model_that_writes_less_than_asked_is_asked_for_more() {
+        assert_eq!(budget(false, true, &[300, 300], &[(150, 300)]), (300, 360), "300 / ((150 + 600) / 900)");
+        assert_eq!(budget(false, true, &[300; 9], &[(150, 300); 8]).1, 500, "300 / 0.6");
+        assert_eq!(budget(false, true, &[300; 9], &[(600, 300); 8]).1, 200, "the ratio is bounded");
+        assert_eq!(budget(false, true, &[300], &[]), (300, 300), "nothing is known yet");
+    }
+}

@@ -1,0 +1,179 @@
+//! What the engine knows of a vocabulary as a whole: which tokens begin or go on with a word, which differ by a space alone,
+//! and which have letters of other scripts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use longhand_proto::task::Letters;
+
+/// A token with one of these in its text ends a repetition, and is never penalised for one.
+const BREAKERS: [u8; 4] = *b"\n:\"*";
+
+/// Tables over all tokens. Clones share memory.
+#[derive(Debug, Clone, Default)]
+pub struct Vocabulary(Arc<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    breakers: Bits,
+    begins_in_word: Bits,
+    ends_in_word: Bits,
+    latin: Arc<[u32]>,
+    chinese: Arc<[u32]>,
+    /// By token: the one with the same text but for a space at the beginning.
+    unspaced: HashMap<u32, u32>,
+}
+
+/// Bit t of word t/32 for token t.
+#[derive(Debug, Default)]
+struct Bits(Vec<u32>);
+
+impl Bits {
+    fn of(vocab: usize, is_set: impl Fn(u32) -> bool) -> Self {
+        let mut words = vec![0_u32; vocab.div_ceil(32)];
+        for token in (0..vocab as u32).filter(|token| is_set(*token)) {
+            words[token as usize / 32] |= 1 << (token % 32);
+        }
+        Self(words)
+    }
+
+    fn get(&self, token: u32) -> bool {
+        self.0.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+    }
+}
+
+impl Vocabulary {
+    /// The tables of a vocabulary of `vocab` tokens with these texts; tokens of a chat template have none.
+    pub fn new<'a>(vocab: usize, token_bytes: impl Fn(u32) -> &'a [u8]) -> Self {
+        let bytes = |token| token_bytes(token);
+        let is_breaker = |bytes: &[u8]| bytes.is_empty() || bytes.iter().any(|byte| BREAKERS.contains(byte));
+        let by_text: HashMap<&[u8], u32> = (0..vocab as u32).map(|token| (bytes(token), token)).collect();
+        let unspaced = |token| {
+            let rest = bytes(token).strip_prefix(b" ").filter(|rest| begins_in_word(rest))?;
+            Some((token, *by_text.get(rest)?))
+        };
+        Self(Arc::new(Tables {
+            breakers: Bits::of(vocab, |token| is_breaker(bytes(token))),
+            begins_in_word: Bits::of(vocab, |token| begins_in_word(bytes(token))),
+            ends_in_word: Bits::of(vocab, |token| ends_in_word(bytes(token))),
+            latin: Bits::of(vocab, |token| is_latin(bytes(token))).0.into(),
+            chinese: Bits::of(vocab, |token| is_chinese(bytes(token))).0.into(),
+            unspaced: (0..vocab as u32).filter_map(unspaced).collect(),
+        }))
+    }
+
+    /// True if the token ends a repetition.
+    pub(crate) fn is_breaker(&self, token: u32) -> bool {
+        self.0.breakers.get(token)
+    }
+
+    /// True if `next` goes on with the word that `token` ends with.
+    pub(crate) fn continues_word(&self, token: u32, next: u32) -> bool {
+        self.0.ends_in_word.get(token) && self.0.begins_in_word.get(next)
+    }
+
+    /// The token with the same text but for a space at the beginning, if it would go on with the word that `after` ends with.
+    pub(crate) fn glued(&self, after: u32, token: u32) -> Option<u32> {
+        self.0.unspaced.get(&token).copied().filter(|_| self.0.ends_in_word.get(after))
+    }
+
+    /// Tokens whose letters a text may have: bit t of word t/32. None if all are allowed.
+    pub(crate) fn mask(&self, letters: Letters) -> Option<Arc<[u32]>> {
+        match letters {
+            Letters::Any => None,
+            Letters::Latin => Some(Arc::clone(&self.0.latin)),
+            Letters::Chinese => Some(Arc::clone(&self.0.chinese)),
+        }
+    }
+}
+
+/// True if the text begins with a letter or digit of a script that has spaces between words.
+fn begins_in_word(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|byte| is_word_byte(*byte))
+}
+
+fn ends_in_word(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().next_back().is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '\u{c0}'..='\u{24f}'))
+}
+
+/// ASCII letters and digits, and the first byte of Latin letters with accents.
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || (0xc3..=0xc9).contains(&byte)
+}
+
+/// No letters but Latin and Greek ones, and no bytes that another letter could begin with.
+fn is_latin(bytes: &[u8]) -> bool {
+    let foreign = |c: char| {
+        c.is_alphabetic() && !matches!(c, '\0'..='\u{3ff}' | '\u{1e00}'..='\u{1eff}' | '\u{2000}'..='\u{2bff}')
+    };
+    // D0 to DF begin Cyrillic to Arabic, E0, E1 and E3 to EE the scripts of Asia; E2 and EF begin punctuation too.
+    check(bytes, foreign, |byte| matches!(byte, 0xd0..=0xdf | 0xe0 | 0xe1 | 0xe3..=0xee))
+}
+
+/// The same, with Chinese characters and their punctuation.
+fn is_chinese(bytes: &[u8]) -> bool {
+    let foreign = |c: char| {
+        let han = matches!(c, '\u{3000}'..='\u{303f}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{ff00}'..='\u{ffef}' | '\u{20000}'..);
+        c.is_alphabetic() && !han && !matches!(c, '\0'..='\u{3ff}' | '\u{1e00}'..='\u{1eff}' | '\u{2000}'..='\u{2bff}')
+    };
+    check(bytes, foreign, |byte| matches!(byte, 0xd0..=0xdf | 0xe0 | 0xe1 | 0xea..=0xee))
+}
+
+/// True if the text of the token has no foreign letter, and does not end or begin in the middle of one.
+fn check(bytes: &[u8], foreign: impl Fn(char) -> bool, begins_foreign: impl Fn(u8) -> bool) -> bool {
+    let mut rest = bytes;
+    loop {
+        match std::str::from_utf8(rest) {
+            Ok(text) => return !text.chars().any(foreign),
+            Err(error) => {
+                let (valid, invalid) = rest.split_at(error.valid_up_to());
+                let text = std::str::from_utf8(valid).unwrap_or_default();
+                if text.chars().any(&foreign) || invalid.first().is_some_and(|byte| begins_foreign(*byte)) {
+                    return false;
+                }
+                // Bytes that go on with a character belong to one that was allowed to begin.
+                rest = &invalid[1..];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_knows_the_word_that_it_begins_or_goes_on_with() {
+        let texts: [&[u8]; 7] = [b"", b" house", b"house", b"ing", b" the", b"a: ", "\u{e9}t\u{e9}".as_bytes()];
+        let vocabulary = Vocabulary::new(texts.len(), |token| texts[token as usize]);
+        assert_eq!([0, 1, 5].map(|token| vocabulary.is_breaker(token)), [true, false, true]);
+        assert!(vocabulary.continues_word(1, 3) && vocabulary.continues_word(6, 2));
+        assert!(
+            !vocabulary.continues_word(1, 4) && !vocabulary.continues_word(5, 3) && !vocabulary.continues_word(0, 3)
+        );
+        assert_eq!(vocabulary.glued(4, 1), Some(2), "\"thehouse\"");
+        assert_eq!((vocabulary.glued(5, 1), vocabulary.glued(4, 4)), (None, None), "no word before, no such token");
+    }
+
+    #[test]
+    fn a_mask_keeps_what_a_text_of_its_script_needs() {
+        for good in ["word", " Word", "é", "“", "—", "😀", "α", "3.5", "\n\n", "…"] {
+            assert!(is_latin(good.as_bytes()) && is_chinese(good.as_bytes()), "{good}");
+        }
+        for (text, latin, chinese) in [
+            ("水", false, true),
+            ("of艺", false, true),
+            ("，", true, true),
+            ("カ", false, false),
+            ("дом", false, false),
+            ("한", false, false),
+        ] {
+            assert_eq!((is_latin(text.as_bytes()), is_chinese(text.as_bytes())), (latin, chinese), "{text}");
+        }
+        let water = "水".as_bytes();
+        assert!(!is_latin(&water[..2]) && is_chinese(&water[..2]), "the beginning of a character");
+        assert!(is_latin(&water[2..]) && is_latin(&"“".as_bytes()[..2]), "the rest of one, and of a quotation mark");
+        assert!(!is_latin(&"д".as_bytes()[..1]) && !is_chinese(&"한".as_bytes()[..2]) && is_latin(b""));
+    }
+}

@@ -1,0 +1,101 @@
+use minijinja::context;
+use minijinja::syntax::SyntaxConfig;
+
+use super::*;
+
+fn render(source: &str) -> Result<String, Error> {
+    let mut environment = Environment::new();
+    environment.set_fuel(Some(100_000));
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+    environment.set_syntax(syntax);
+    add_to(&mut environment);
+    environment.add_template_owned("chat", translate(source))?;
+    environment.get_template("chat")?.render(context! {
+        tools => (),
+        name => "港 <b>&'",
+        text => "a<sep>b<sep>c",
+        list => vec!["a", "b"],
+        map => context! { b => 1, a => vec![true] },
+    })
+}
+
+/// What jinja2 3.1.6 gives in the environment of transformers.
+#[test]
+fn templates_give_what_python_gives() {
+    for (source, expected) in [
+        ("{% generation %}a{% endgeneration %}b", "ab"),
+        ("x {%- generation -%} a {%- endgeneration %} b", "xa b"),
+        ("{% for x in list %}\n  {% generation %}\n{{ x }}\n  {% endgeneration %}\n{% endfor %}.", "a\nb\n."),
+        ("{% set n = 1 %}{% generation %}{% set n = 2 %}{{ n }}{% endgeneration %}{{ n }}", "21"),
+        (
+            "{{ tools is iterable }} {{ list is iterable }} {{ name is iterable }} {{ map is iterable }} {{ 3 is iterable }} {{ nothing is iterable }}",
+            "False True True True False True",
+        ),
+        (
+            "{{ name is sequence }} {{ list is sequence }} {{ map is sequence }} {{ tools is sequence }} {{ 3 is sequence }}",
+            "True True True False False",
+        ),
+        (
+            "{{ name|tojson }} {{ map|tojson }} {{ tools|tojson }} {{ [1, 2.5, none, true]|tojson }}",
+            "\"港 <b>&'\" {\"b\": 1, \"a\": [true]} null [1, 2.5, null, true]",
+        ),
+        (
+            "{{ name|tojson(ensure_ascii=False) }} {{ name|tojson(ensure_ascii=True) }} {{ '🏴'|tojson(ensure_ascii=true) }}",
+            "\"港 <b>&'\" \"\\u6e2f <b>&'\" \"\\ud83c\\udff4\"",
+        ),
+        (
+            "{{ map|tojson(indent=2) }} {{ map|tojson(indent=4, sort_keys=true) }} {{ []|tojson(indent=2) }} {{ {}|tojson }}",
+            "{\n  \"b\": 1,\n  \"a\": [\n    true\n  ]\n} {\n    \"a\": [\n        true\n    ],\n    \"b\": 1\n} [] {}",
+        ),
+        ("{{ map|tojson(separators=(',', ':')) }}", "{\"b\":1,\"a\":[true]}"),
+        (
+            "{{ text.rsplit('<sep>') }} {{ text.rsplit('<sep>', 1) }} {{ text.rsplit('<sep>', maxsplit=1)[-1] }} {{ '  a b  c '.rsplit() }} {{ '  a b  c '.rsplit(none, 1) }}",
+            "['a', 'b', 'c'] ['a<sep>b', 'c'] c ['a', 'b', 'c'] ['  a b', 'c']",
+        ),
+        ("{{ text.split('<sep>')[-1] }} {{ text.split('<sep>', 1) }}", "c ['a', 'b<sep>c']"),
+        (
+            "{{ text.partition('<sep>')[2] }} {{ text.partition('nope')[0] }} {{ text.rpartition('<sep>')[0] }} {{ text.rpartition('nope')[2] }}",
+            "b<sep>c a<sep>b<sep>c a<sep>b a<sep>b<sep>c",
+        ),
+        (
+            "{{ text.removeprefix('a<') }} {{ text.removesuffix('>c') }} {{ text.removesuffix('zz') }}",
+            "sep>b<sep>c a<sep>b<sep a<sep>b<sep>c",
+        ),
+        (
+            "{{ '%s' % name }} {{ '%s-%s' % ('a', 2) }} {{ '%d%%' % 5 }} {{ 7 % 4 }} {{ '%s' % name.upper() }} {{ '<%s>' % list[0]|upper }} {{ 'x' ~ '%s' % 'y' ~ 'z' }}",
+            "港 <b>&' a-2 5% 3 港 <B>&' <A> xyz",
+        ),
+        ("{{ '%02d' % 7 }} {% if '%s' % 'a' == 'a' %}yes{% endif %} {{ \"it's %s\" % ('b') }}", "07 yes it's b"),
+        (
+            "{{ strftime_now('%-d %B %Y') }} {{ strftime_now('%d/%m/%y') }} {{ strftime_now('%-m') }} {{ strftime_now('%F') }}",
+            "26 July 2024 26/07/24 7 2024-07-26",
+        ),
+        (
+            "{{ tools }} {{ true }} {{ list }} {{ map }} {{ [none, 'it\\'s', 1.5] }} {{ nothing }}",
+            "None True ['a', 'b'] {'b': 1, 'a': [True]} [None, \"it's\", 1.5] ",
+        ),
+        ("{{ '{{' }} {{ '%}' }} {# '%s' % x #} {{ {'a': 1}['a'] }}", "{{ %}  1"),
+        ("{{ map.copy()['b'] }} {{ 'ABC'.casefold() }}", "1 abc"),
+        ("{% for x in list %}{% if loop.first %}{% continue %}{% endif %}{{ x }}{% endfor %}", "b"),
+    ] {
+        match render(source) {
+            Ok(got) => assert_eq!(got, expected, "{source}"),
+            Err(error) => panic!("{source}: {error:#}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    for (source, name) in [
+        ("{% audio %}x{% endaudio %}", "audio"),
+        ("{{ 'a'.zap() }}", "zap"),
+        ("{{ 'a'|zap }}", "zap"),
+        ("{{ strftime_now('%Q') }}", "%Q"),
+        ("{{ raise_exception('no system turn') }}", "no system turn"),
+        ("{{ undefined_thing|tojson }}", "undefined"),
+    ] {
+        let error = format!("{:#}", render(source).unwrap_err());
+        assert!(error.contains(name), "{error}");
+    }
+}
