@@ -112,7 +112,10 @@ impl Document {
             context: if plan.is_single_piece() { Vec::new() } else { context },
             rejections: Vec::new(),
         });
-        if let Some(refused) = gate::section(recipe, &self.instruction, &plan, &sections) {
+        // One that was cut had its tries already.
+        if !is_cut(output.finish_reason)
+            && let Some(refused) = gate::section(recipe, &self.instruction, &plan, &sections)
+        {
             return self.reject_section(recipe, refused, (plan, sections, tail_sections));
         }
         if let Some(section) = sections.last_mut() {
@@ -131,12 +134,12 @@ impl Document {
         (plan, mut sections, tail_sections): (Plan, Vec<Section>, Vec<Section>),
     ) -> Transition {
         let index = sections.len() - 1;
-        let draft = sections[index].clone();
+        let section = &sections[index];
         let Measured { rule, value, threshold, fired: _, detail } = refused.clone();
-        let (attempt, generated) = (draft.attempt, draft.usage.generated);
-        let draft = recipe.section.keep_best.then(|| Box::new(draft));
-        let rejection = Rejection { rule: rule.into(), value, threshold, detail, attempt, generated, draft };
-        self.rejections.push(rejection.clone());
+        let (attempt, generated) = (section.attempt, section.usage.generated);
+        let rejection = Rejection { rule: rule.into(), value, threshold, detail, attempt, generated, draft: None };
+        let draft = recipe.section.keep_best.then(|| Box::new(section.clone()));
+        self.rejections.push(Rejection { draft, ..rejection.clone() });
         self.errors = 0;
         if self.rejections.len() < recipe.section.tries as usize {
             sections.truncate(index);

@@ -62,6 +62,18 @@ fn a_document_ends_at_the_section_that_fails_every_try() {
 }
 
 #[test]
+fn a_section_that_was_cut_on_its_last_try_is_not_written_again_by_the_gate() {
+    let recipe = gated();
+    let mut document = planned(2);
+    let cut = || written(&prose(5), FinishReason::Length);
+    for _ in 1..recipe.retry.max_errors {
+        assert!(matches!(document.apply(&recipe, cut()), Transition::Retry { .. }));
+    }
+    let ended = document.apply(&recipe, cut());
+    assert_eq!(ended, Transition::Ended { state: State::Rejected, reason: "truncated".into() });
+}
+
+#[test]
 fn the_best_try_is_kept_where_the_recipe_says_so() {
     let mut recipe = gated();
     recipe.section.keep_best = true;
