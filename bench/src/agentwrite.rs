@@ -17,7 +17,7 @@ use longhand_proto::DocumentId;
 use longhand_proto::clock;
 use longhand_proto::task::{LengthControl, Letters, Message, Output, Sampling, Task, TaskKind, Usage};
 use longhand_worker::engine::openai::{OpenAiEngine, OpenAiOptions};
-use longhand_worker::engine::{Engine, Event};
+use longhand_worker::engine::{Engine, generate};
 use serde::Serialize;
 
 use crate::instructions;
@@ -225,15 +225,8 @@ fn plan_line(index: u32, tokens: u32) -> String {
 }
 
 async fn finish(engine: &Arc<dyn Engine>, task: Task) -> Result<Output> {
-    let mut generation = engine.start(task, None);
-    while let Some(event) = generation.events.recv().await {
-        match event {
-            Event::Tokens(_) => {}
-            Event::Done(output) => return Ok(output),
-            Event::Failed(failure) => return Err(Failure::stopped(failure.message)),
-        }
-    }
-    Err(Failure::stopped("the engine ended during a section"))
+    let ended = generate(engine.as_ref(), task).await.map_err(Failure::stopped)?;
+    ended.map_err(|failure| Failure::stopped(failure.message))
 }
 
 /// A running llama-server; killed when it is dropped.

@@ -15,9 +15,10 @@ use longhand_coordinator::lifecycle::{Outcome, Transition};
 use longhand_coordinator::text::filter;
 use longhand_proto::task::{Task, TaskKind};
 use longhand_proto::{RunId, WorkerId};
-use longhand_worker::engine::{Engine, Event};
+use longhand_worker::engine::{Engine, generate};
 
 use crate::args::engine::EngineArgs;
+use crate::args::recipe;
 use crate::engine;
 
 const HELP: &str = "\
@@ -59,10 +60,7 @@ pub(crate) struct PreviewArgs {
 
 /// Writes the documents, one after the other.
 pub(crate) async fn preview(args: &PreviewArgs) -> Result<Code> {
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::load(path).map_err(Failure::refused)?,
-        None => Recipe::builtin(),
-    };
+    let recipe = recipe::load(args.recipe.as_deref())?;
     let instructions = instructions(&args.instruction, args.n)?;
     let engine = engine::open(&args.engine).await?;
     let mut code = Code::Ok;
@@ -119,7 +117,13 @@ async fn write(engine: &Arc<dyn Engine>, recipe: &Recipe, instruction: Instructi
 /// Runs one task and shows what became of it.
 async fn step(engine: &Arc<dyn Engine>, recipe: &Recipe, document: &mut Document, task: Task) -> Result<()> {
     let (kind, section, attempt) = (task.kind, task.section as usize, task.attempt);
-    let outcome = generate(engine, task).await?;
+    let outcome = match generate(engine.as_ref(), task).await.map_err(Failure::stopped)? {
+        Ok(output) => {
+            let worker: WorkerId = "preview".parse().map_err(Failure::refused)?;
+            Outcome::Written { output, worker, model: engine.model().clone() }
+        }
+        Err(failure) => Outcome::Error(failure),
+    };
     let text = match &outcome {
         Outcome::Written { output, .. } => output.text.clone(),
         Outcome::Error(failure) => failure.message.clone(),
@@ -137,21 +141,6 @@ async fn step(engine: &Arc<dyn Engine>, recipe: &Recipe, document: &mut Document
             output::line(&format!("--- {}, try {attempt}: {}: {}\n", kind.as_str(), failure.class, failure.message))
         }
         Transition::NextTask | Transition::Ended { .. } => show(document, kind, section, &text),
-    }
-}
-
-async fn generate(engine: &Arc<dyn Engine>, task: Task) -> Result<Outcome> {
-    let mut generation = engine.start(task, None);
-    let worker: WorkerId = "preview".parse().map_err(Failure::refused)?;
-    loop {
-        match generation.events.recv().await {
-            Some(Event::Tokens(_)) => {}
-            Some(Event::Done(output)) => {
-                return Ok(Outcome::Written { output, worker, model: engine.model().clone() });
-            }
-            Some(Event::Failed(failure)) => return Ok(Outcome::Error(failure)),
-            None => return Err(Failure::stopped(engine.dead().await)),
-        }
     }
 }
 

@@ -96,6 +96,20 @@ pub enum Letters {
     Chinese,
 }
 
+impl Letters {
+    /// True if a text may have `c`.
+    pub fn allow(self, c: char) -> bool {
+        let latin = || matches!(c, '\0'..='\u{3ff}' | '\u{1e00}'..='\u{1eff}' | '\u{2000}'..='\u{2bff}');
+        let han = || matches!(c, '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..);
+        let beside = || matches!(c, '\u{3000}'..='\u{303f}' | '\u{ff00}'..='\u{ffef}');
+        match self {
+            Self::Any => true,
+            Self::Latin => !c.is_alphabetic() || latin(),
+            Self::Chinese => !c.is_alphabetic() || latin() || han() || beside(),
+        }
+    }
+}
+
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {

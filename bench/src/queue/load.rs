@@ -11,8 +11,8 @@ use longhand_coordinator::store::{RunPolicy, Store};
 use longhand_coordinator::text::filter;
 use longhand_proto::task::{Message, ModelInfo, Output, Task};
 use longhand_proto::{RunId, WorkerId};
+use longhand_worker::engine::generate;
 use longhand_worker::engine::mock::{MockEngine, MockOptions};
-use longhand_worker::engine::{Engine, Event};
 
 /// Words of a document: one section.
 const WORDS: u32 = 300;
@@ -95,15 +95,8 @@ async fn step(document: &mut Document, recipe: &Recipe) -> Result<Output> {
 }
 
 async fn write(task: Task) -> Result<Output> {
-    let mut generation = MockEngine::new(MockOptions::default()).start(task, None);
-    loop {
-        match generation.events.recv().await {
-            Some(Event::Tokens(_)) => {}
-            Some(Event::Done(output)) => return Ok(output),
-            Some(Event::Failed(failure)) => return Err(Failure::stopped(failure.message)),
-            None => return Err(Failure::stopped("the mock engine returned nothing")),
-        }
-    }
+    let ended = generate(&MockEngine::new(MockOptions::default()), task).await.map_err(Failure::stopped)?;
+    ended.map_err(|failure| Failure::stopped(failure.message))
 }
 
 fn body(document: &Document) -> Result<String> {

@@ -6,4 +6,5 @@ pub(crate) mod file;
 pub(crate) mod lease;
 pub(crate) mod listen;
 pub(crate) mod log_format;
+pub(crate) mod recipe;
 pub(crate) mod store;

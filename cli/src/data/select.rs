@@ -15,7 +15,7 @@ use longhand_coordinator::dataset::select::{
 };
 use longhand_coordinator::domain::language::Language;
 use longhand_proto::task::{self, Output, Task};
-use longhand_worker::engine::{Engine, Event};
+use longhand_worker::engine::{Engine, generate};
 use tokio::runtime::Handle;
 
 use crate::args::engine::EngineArgs;
@@ -257,20 +257,7 @@ async fn write(
     mut task: Task,
 ) -> std::result::Result<std::result::Result<Output, task::Failure>, String> {
     loop {
-        let mut generation = engine.start(task.clone(), None);
-        let ended = loop {
-            let event = tokio::select! {
-                biased;
-                why = engine.dead() => return Err(why),
-                event = generation.events.recv() => event,
-            };
-            match event {
-                Some(Event::Tokens(_)) => {}
-                Some(Event::Done(output)) => break Ok(output),
-                Some(Event::Failed(failure)) => break Err(failure),
-                None => return Err("the engine ended during an answer".to_owned()),
-            }
-        };
+        let ended = generate(engine.as_ref(), task.clone()).await?;
         match ended {
             Err(failure) if !failure.permanent && task.attempt < MAX_ATTEMPTS => task.attempt += 1,
             ended => return Ok(ended),

@@ -23,6 +23,7 @@ use serde_json::json;
 use crate::args::engine::EngineArgs;
 use crate::args::lease::LEASE_SECONDS;
 use crate::args::listen::{AccessArgs, HttpArgs};
+use crate::args::recipe;
 use crate::args::store::StoreArgs;
 use crate::engine;
 use crate::run::args::RunArgs;
@@ -153,10 +154,7 @@ impl Eval {
 }
 
 async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code> {
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::load(path).map_err(Failure::refused)?,
-        None => Recipe::builtin(),
-    };
+    let recipe = recipe::load(args.recipe.as_deref())?;
     let (prompts, left_out) = prompts::read(&args.prompts, args.max_length)?;
     let engine = engine::open(&args.engine).await?;
     let input = args.output.join("prompts.jsonl");

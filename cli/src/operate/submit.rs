@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::client::{OperatorClient, grpc};
 use crate::args::connection::ConnectionArgs;
+use crate::args::recipe;
 
 /// Maximum rows and bytes per call.
 const ROWS: usize = 256;
@@ -86,10 +87,7 @@ pub(crate) struct SubmitArgs {
 
 /// Creates the run and submits the rows.
 pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::load(path).map_err(Failure::refused)?,
-        None => Recipe::builtin(),
-    };
+    let recipe = recipe::load(args.recipe.as_deref())?;
     let run = match &args.run_id {
         Some(run) => run.clone(),
         None => default_run_id(&args.input)?,

@@ -27,6 +27,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::args::listen::ListenConfig;
+use crate::args::recipe;
 use crate::display::Display;
 use crate::engine;
 use crate::serve::http::HttpServer;
@@ -44,10 +45,7 @@ const PAGE: u32 = 64;
 
 /// Runs until every document has ended, or until a signal or an error.
 pub(crate) async fn run(args: &RunArgs) -> Result<Code> {
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::load(path).map_err(Failure::refused)?,
-        None => Recipe::builtin(),
-    };
+    let recipe = recipe::load(args.recipe.as_deref())?;
     if args.dry_run {
         return dry_run(args, &recipe);
     }

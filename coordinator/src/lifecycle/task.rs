@@ -145,33 +145,20 @@ impl Document {
     /// The letters of a text of this kind: those of the document's language, unless the instruction has others too. A judge's
     /// answer is JSON, and quotes nothing.
     fn letters(&self, kind: TaskKind) -> Letters {
-        let given = || {
-            let context = self.instruction.context.iter().map(|context| context.text.as_str());
-            context.chain(self.instruction.messages.iter().map(|message| message.content.as_str()))
+        let own = match (kind, self.instruction.language) {
+            (TaskKind::Judge, _) => return Letters::Any,
+            (TaskKind::Plan | TaskKind::Section | TaskKind::Summary, Language::En) => Letters::Latin,
+            (TaskKind::Plan | TaskKind::Section | TaskKind::Summary, Language::Zh) => Letters::Chinese,
         };
-        let foreign =
-            |is_own: fn(char) -> bool| given().any(|text| text.chars().any(|c| c.is_alphabetic() && !is_own(c)));
-        match (kind, self.instruction.language) {
-            (TaskKind::Judge, _) => Letters::Any,
-            (_, Language::En) if foreign(is_latin) => Letters::Any,
-            (_, Language::En) => Letters::Latin,
-            (_, Language::Zh) if foreign(|c| is_latin(c) || is_han(c)) => Letters::Any,
-            (_, Language::Zh) => Letters::Chinese,
-        }
+        let messages = self.instruction.messages.iter().map(|message| message.content.as_str());
+        let mut given = messages.chain(self.instruction.context.iter().map(|context| context.text.as_str()));
+        if given.all(|text| text.chars().all(|c| own.allow(c))) { own } else { Letters::Any }
     }
 
     /// The seed of this try of a task.
     pub(crate) fn task_seed(&self, kind: TaskKind, section: u32) -> u64 {
         seed::of_task(self.seed, self.round, kind, section, self.failed_tries())
     }
-}
-
-fn is_latin(c: char) -> bool {
-    matches!(c, '\0'..='\u{3ff}' | '\u{1e00}'..='\u{1eff}' | '\u{2000}'..='\u{2bff}')
-}
-
-fn is_han(c: char) -> bool {
-    matches!(c, '\u{3000}'..='\u{303f}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..)
 }
 
 /// Bound on the tokens of a text of so many words.

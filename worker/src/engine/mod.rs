@@ -60,6 +60,27 @@ pub struct Generation {
     pub events: mpsc::Receiver<Event>,
 }
 
+/// Runs one task to its end: its text, or the failure that the engine reported.
+///
+/// # Errors
+/// Why the engine can decode no more.
+pub async fn generate(engine: &dyn Engine, task: Task) -> Result<Result<Output, Failure>, String> {
+    let mut generation = engine.start(task, None);
+    loop {
+        let event = tokio::select! {
+            biased;
+            why = engine.dead() => return Err(why),
+            event = generation.events.recv() => event,
+        };
+        match event {
+            Some(Event::Tokens(_)) => {}
+            Some(Event::Done(output)) => return Ok(Ok(output)),
+            Some(Event::Failed(failure)) => return Ok(Err(failure)),
+            None => return Err("the engine ended during an answer".to_owned()),
+        }
+    }
+}
+
 /// What happens to a task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {

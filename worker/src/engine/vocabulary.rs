@@ -56,8 +56,8 @@ impl Vocabulary {
             breakers: Bits::of(vocab, |token| is_breaker(bytes(token))),
             begins_in_word: Bits::of(vocab, |token| begins_in_word(bytes(token))),
             ends_in_word: Bits::of(vocab, |token| ends_in_word(bytes(token))),
-            latin: Bits::of(vocab, |token| is_latin(bytes(token))).0.into(),
-            chinese: Bits::of(vocab, |token| is_chinese(bytes(token))).0.into(),
+            latin: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Latin)).0.into(),
+            chinese: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Chinese)).0.into(),
             unspaced: (0..vocab as u32).filter_map(unspaced).collect(),
         }))
     }
@@ -102,39 +102,31 @@ fn is_word_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || (0xc3..=0xc9).contains(&byte)
 }
 
-/// No letters but Latin and Greek ones, and no bytes that another letter could begin with.
-fn is_latin(bytes: &[u8]) -> bool {
-    let foreign = |c: char| {
-        c.is_alphabetic() && !matches!(c, '\0'..='\u{3ff}' | '\u{1e00}'..='\u{1eff}' | '\u{2000}'..='\u{2bff}')
-    };
+/// True if the text of the token has no letters but those allowed, and no byte that another letter could begin with.
+fn is_allowed(bytes: &[u8], letters: Letters) -> bool {
     // D0 to DF begin Cyrillic to Arabic, E0, E1 and E3 to EE the scripts of Asia; E2 and EF begin punctuation too.
-    check(bytes, foreign, |byte| matches!(byte, 0xd0..=0xdf | 0xe0 | 0xe1 | 0xe3..=0xee))
-}
-
-/// The same, with Chinese characters and their punctuation.
-fn is_chinese(bytes: &[u8]) -> bool {
-    let foreign = |c: char| {
-        let han = matches!(c, '\u{3000}'..='\u{303f}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{ff00}'..='\u{ffef}' | '\u{20000}'..);
-        c.is_alphabetic() && !han && !matches!(c, '\0'..='\u{3ff}' | '\u{1e00}'..='\u{1eff}' | '\u{2000}'..='\u{2bff}')
+    let begins_foreign = |byte| match letters {
+        Letters::Any => false,
+        Letters::Latin => matches!(byte, 0xd0..=0xdf | 0xe0 | 0xe1 | 0xe3..=0xee),
+        Letters::Chinese => matches!(byte, 0xd0..=0xdf | 0xe0 | 0xe1 | 0xea..=0xee),
     };
-    check(bytes, foreign, |byte| matches!(byte, 0xd0..=0xdf | 0xe0 | 0xe1 | 0xea..=0xee))
-}
-
-/// True if the text of the token has no foreign letter, and does not end or begin in the middle of one.
-fn check(bytes: &[u8], foreign: impl Fn(char) -> bool, begins_foreign: impl Fn(u8) -> bool) -> bool {
     let mut rest = bytes;
     loop {
-        match std::str::from_utf8(rest) {
-            Ok(text) => return !text.chars().any(foreign),
+        let (text, invalid) = match std::str::from_utf8(rest) {
+            Ok(text) => (text, [].as_slice()),
             Err(error) => {
                 let (valid, invalid) = rest.split_at(error.valid_up_to());
-                let text = std::str::from_utf8(valid).unwrap_or_default();
-                if text.chars().any(&foreign) || invalid.first().is_some_and(|byte| begins_foreign(*byte)) {
-                    return false;
-                }
-                // Bytes that go on with a character belong to one that was allowed to begin.
-                rest = &invalid[1..];
+                (std::str::from_utf8(valid).unwrap_or_default(), invalid)
             }
+        };
+        if !text.chars().all(|c| letters.allow(c)) {
+            return false;
+        }
+        match invalid {
+            [] => return true,
+            [first, ..] if begins_foreign(*first) => return false,
+            // Bytes that go on with a character belong to one that was allowed to begin.
+            [_, after @ ..] => rest = after,
         }
     }
 }
@@ -142,6 +134,14 @@ fn check(bytes: &[u8], foreign: impl Fn(char) -> bool, begins_foreign: impl Fn(u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_latin(bytes: &[u8]) -> bool {
+        is_allowed(bytes, Letters::Latin)
+    }
+
+    fn is_chinese(bytes: &[u8]) -> bool {
+        is_allowed(bytes, Letters::Chinese)
+    }
 
     #[test]
     fn a_token_knows_the_word_that_it_begins_or_goes_on_with() {

@@ -7,7 +7,7 @@ mod rules;
 use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::words;
 
-use super::{Measured, RULES, apply};
+use super::{Measured, measure_all};
 use crate::domain::document::{Assembled, Section, Verdict};
 use crate::domain::instruction::Instruction;
 use crate::domain::language::Language;
@@ -46,17 +46,12 @@ impl Owned {
     }
 
     fn all(&self) -> Vec<Measured> {
-        all(&Filters::default(), &self.assembled())
+        measure_all(&Filters::default(), &self.assembled())
     }
 
     fn measure(&self, rule: &str) -> Measured {
         self.all().into_iter().find(|measured| measured.rule == rule).unwrap()
     }
-}
-
-/// What every rule measures, in order.
-fn all(filters: &Filters, document: &Assembled<'_>) -> Vec<Measured> {
-    RULES.iter().filter_map(|rule| apply(rule, filters, document)).collect()
 }
 
 fn section(text: &str) -> Section {

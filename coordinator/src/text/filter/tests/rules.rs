@@ -1,11 +1,11 @@
 use longhand_proto::task::FinishReason;
 use proptest::prelude::*;
 
-use super::{Owned, all, chinese_prose, prose, rule};
+use super::{Owned, chinese_prose, prose, rule};
 use crate::domain::document::Verdict;
 use crate::domain::language::Language;
 use crate::domain::rule::Filters;
-use crate::text::filter::{evaluate, score_length};
+use crate::text::filter::{evaluate, measure_all, score_length};
 
 #[test]
 fn length_scores_as_published() {
@@ -46,7 +46,7 @@ fn the_first_rule_that_fires_is_the_verdict() {
 fn each_threshold_is_the_last_value_that_passes() {
     let mut document = Owned::new(Language::En, &["one two three four"]);
     let fires = |document: &Owned, filters: &Filters, name: &str| {
-        all(filters, &document.assembled()).iter().any(|measured| measured.rule == name && measured.fired)
+        measure_all(filters, &document.assembled()).iter().any(|measured| measured.rule == name && measured.fired)
     };
     assert!(!fires(&document, &Filters::default().with("min_words", 4), "too_short"));
     assert!(fires(&document, &Filters::default().with("min_words", 5), "too_short"));
@@ -76,7 +76,7 @@ fn tokens_that_an_engine_did_not_count_are_estimated() {
 fn a_rule_that_is_switched_off_is_not_asked() {
     let off = Filters::default().with("refusal", false);
     let document = Owned::new(Language::En, &["I cannot assist with that."]);
-    assert!(all(&off, &document.assembled()).iter().all(|measured| measured.rule != "refusal"));
+    assert!(measure_all(&off, &document.assembled()).iter().all(|measured| measured.rule != "refusal"));
     assert_eq!(rule(&evaluate(&off, &document.assembled())), "too_short");
 }
 
