@@ -133,8 +133,12 @@ async fn step_by_step(task: &Task) -> Seen {
     while !reader.is_finished() {
         let steps = engine.stats().steps;
         gate.send(()).unwrap();
-        while engine.stats().steps == steps && !reader.is_finished() {
+        // At least once, however fast the step is: only then does the reader, on this same thread, get its turn.
+        loop {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            if engine.stats().steps > steps || reader.is_finished() {
+                break;
+            }
         }
     }
     reader.await.unwrap()
