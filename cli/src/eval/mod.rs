@@ -4,9 +4,11 @@
 //! text can be inspected. The scores are computed from the stores when both runs are complete.
 
 mod bootstrap;
+mod compare;
 mod page;
 mod prompts;
 mod score;
+mod yields;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,14 +43,19 @@ const HELP: &str = "\
 Examples:
   longhand eval longbench-write --prompts longbench_write.jsonl -o evaluation --model model.gguf
   longhand eval longbench-write --prompts longbench_write.jsonl -o evaluation --model model.gguf --judge 3
+  longhand eval longbench-write --prompts longbench_write.jsonl -o after --model model.gguf --against evaluation
   longhand eval ruler --prompts longwrite_ruler.jsonl -o ruler --model model.gguf --max-length 2000
 
 Prompts: one JSON object per line with `prompt`, `length` (requested words) and optionally `type`.
 
 Each prompt is answered twice: directly (the prompt and the reply as they are) and with AgentWrite and the recipe. S_l is
 100 if the requested length was met, and 0 if the text is four times too long or three times too short; a failed text
-counts as 0 words. S_q is the judge's score, with --judge. Intervals are 95 % bootstrap intervals over the prompts. No
-filter is applied.
+counts as 0 words. S_q is the judge's score, with --judge. Intervals are 95 % bootstrap intervals over the prompts.
+
+The yield says what the recipe's rules would accept and what it cost: tokens for each word of an accepted text, sections
+written again, the share of runs of eight words that stood in the text before, and echoes of the prompt or talk about the
+text in 10,000 words. Every text is measured to its end, accepted or not. --against DIR compares with another evaluation
+prompt by prompt.
 
 Stop with Ctrl-C; rerun the same command to resume.
 
@@ -99,6 +106,10 @@ pub(crate) struct EvalArgs {
     /// Skip prompts that request more words
     #[arg(long, value_name = "WORDS")]
     max_length: Option<u32>,
+
+    /// Output folder of a finished evaluation to compare with, prompt by prompt
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
 
     /// Random seed of texts and intervals
     #[arg(long, value_name = "N", default_value_t = 0, env = "LONGHAND_SEED")]
@@ -156,6 +167,7 @@ impl Eval {
 async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code> {
     let recipe = recipe::load(args.recipe.as_deref())?;
     let (prompts, left_out) = prompts::read(&args.prompts, args.max_length)?;
+    let against = args.against.as_deref().map(compare::read).transpose()?;
     let engine = engine::open(&args.engine).await?;
     let input = args.output.join("prompts.jsonl");
     std::fs::create_dir_all(&args.output)
@@ -192,21 +204,26 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
             Code::Ok | Code::Partial => {}
             Code::Interrupted | Code::Stopped | Code::Refused => return Ok(code),
         }
-        cases.push((method, read(&output, &prompts).await?));
+        cases.push((method, read(&output, &prompts, &recipe).await?));
     }
-    report(&args, &Report::new(cases, grouping, args.seed, engine.model(), left_out))
+    let mut result = Report::new(cases, grouping, args.seed, engine.model(), left_out);
+    if let Some(against) = against {
+        result.against = compare::compare(&result, &against);
+    }
+    report(&args, &result)
 }
 
-/// The recipe for an evaluation: no filter rejects anything, and every text is judged.
+/// The recipe for an evaluation: every text is written to its end, whatever a rule says of it, and judged.
 fn evaluation_recipe(recipe: &Recipe, method: Method, votes: u32) -> Recipe {
     let mut recipe = Recipe { method, ..recipe.clone() };
     recipe.filters.set(&filter::TRUNCATED, MAX_TRUNCATED);
+    recipe.section.keep_best = true;
     (recipe.judge.votes, recipe.judge.all, recipe.judge.min) = (votes, true, 0.0);
     recipe
 }
 
-/// The result of each prompt, in the order of the prompts.
-async fn read(folder: &Path, prompts: &[Prompt]) -> Result<Vec<Case>> {
+/// The result of each prompt, in the order of the prompts. `recipe` has the rules that are asked.
+async fn read(folder: &Path, prompts: &[Prompt], recipe: &Recipe) -> Result<Vec<Case>> {
     let url = format!("sqlite://{}", folder.join(".longhand").join("store.sqlite").display());
     let store = store::open(&url, RedisOptions::default()).await.map_err(|e| store_failure(&e))?;
     let mut found = std::collections::HashMap::new();
@@ -217,7 +234,7 @@ async fn read(folder: &Path, prompts: &[Prompt]) -> Result<Vec<Case>> {
             for record in page.records {
                 let document =
                     record.document().map_err(|e| Failure::stopped(format!("document {}: {e}", record.id)))?;
-                let case = Case::of(record.state, &document);
+                let case = Case::of(record.state, &document, recipe);
                 found.insert(document.instruction.id.clone().unwrap_or_default(), case);
             }
             after = page.next;
@@ -236,9 +253,12 @@ async fn read(folder: &Path, prompts: &[Prompt]) -> Result<Vec<Case>> {
 }
 
 fn report(args: &EvalArgs, report: &Report) -> Result<Code> {
-    let text = report.text();
+    let mut text = report.text();
+    if let Some(folder) = &args.against {
+        text.push_str(&format!("\n{}", compare::text(&report.against, folder)));
+    }
     let json = serde_json::to_vec_pretty(report).map_err(Failure::stopped)?;
-    let page = page::html(report);
+    let page = page::html(report, &text);
     for (file, content) in
         [("report.json", json.as_slice()), ("report.html", page.as_bytes()), ("report.txt", text.as_bytes())]
     {

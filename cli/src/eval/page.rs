@@ -18,14 +18,14 @@ background:#fff}pre{background:#f4f4f2;padding:1rem;overflow:auto}svg{max-width:
 .agentwrite{fill:#1a6fb5}circle{fill-opacity:.65}.key{font-size:13px}\
 @media(prefers-color-scheme:dark){body{background:#181a1b;color:#ddd}pre{background:#232628}.grid{stroke:#33373a}text{fill:#aaa}}";
 
-/// The whole page.
-pub(super) fn html(report: &Report) -> String {
+/// The whole page, with the tables of the text report.
+pub(super) fn html(report: &Report, tables: &str) -> String {
     let mut out = String::new();
-    draw(&mut out, report).expect("writing to a String cannot fail");
+    draw(&mut out, report, tables).expect("writing to a String cannot fail");
     out
 }
 
-fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
+fn draw(out: &mut String, report: &Report, tables: &str) -> std::fmt::Result {
     let scale = Scale::of(report.methods.iter().flat_map(|method| &method.cases));
     write!(
         out,
@@ -45,7 +45,7 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
         (LEFT + WIDTH) / 2.0,
         HEIGHT - 8.0,
         (HEIGHT - BOTTOM) / 2.0,
-        escape(&report.text())
+        escape(tables)
     )
 }
 
@@ -78,7 +78,7 @@ fn grid(out: &mut String, scale: &Scale) -> std::fmt::Result {
 
 /// A point for each prompt, and the key.
 fn points(out: &mut String, report: &Report, scale: &Scale) -> std::fmt::Result {
-    let cases = report.methods.iter().flat_map(|method| method.cases.iter().map(|case| (method.method, case)));
+    let cases = report.methods.iter().flat_map(|method| method.cases.iter().map(|case| (method.method.as_str(), case)));
     for (method, case) in cases {
         let what = case.kind.as_deref().unwrap_or("");
         write!(
@@ -96,7 +96,7 @@ fn points(out: &mut String, report: &Report, scale: &Scale) -> std::fmt::Result 
         )?;
     }
     for (index, method) in report.methods.iter().enumerate() {
-        let (x, y, name) = (LEFT + 16.0, MARGIN + 16.0 + 20.0 * index as f64, method.method);
+        let (x, y, name) = (LEFT + 16.0, MARGIN + 16.0 + 20.0 * index as f64, method.method.as_str());
         write!(
             out,
             "<circle class=\"{name}\" cx=\"{x}\" cy=\"{y}\" r=\"5\"/><text class=\"key\" x=\"{}\" y=\"{}\">{name}</text>",
@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn every_prompt_is_a_point_and_the_page_is_self_contained() {
-        let page = html(&report(Grouping::Bins));
+        let report = report(Grouping::Bins);
+        let page = html(&report, &report.text());
         // Six cases, two entries of the key.
         assert_eq!(page.matches("<circle").count(), 8);
         assert!(page.contains("News &lt;b&gt;") && !page.contains("<b>"));

@@ -1,17 +1,21 @@
 //! The results of the prompts, scored and grouped.
 
+use std::collections::BTreeMap;
+
 use longhand_command::output::{grouped, table};
 use longhand_coordinator::domain::document::{Document, Progress};
 use longhand_coordinator::domain::judge;
 use longhand_coordinator::domain::language::Language;
-use longhand_coordinator::domain::recipe::Method;
+use longhand_coordinator::domain::recipe::{Method, Recipe};
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::text::filter::score_length;
 use longhand_proto::task::ModelInfo;
 use longhand_proto::words;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{self, Mean};
+use super::compare::Comparison;
+use super::yields::Yield;
 
 /// The name of a method's run and folder.
 pub(super) const fn method_name(method: Method) -> &'static str {
@@ -22,7 +26,7 @@ pub(super) const fn method_name(method: Method) -> &'static str {
 }
 
 /// The result of one prompt with one method.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Case {
     pub(super) id: String,
     #[serde(rename = "type")]
@@ -37,11 +41,14 @@ pub(super) struct Case {
     pub(super) unread_votes: usize,
     /// Why there is no text; otherwise empty.
     pub(super) failed: String,
+    /// Zeros in a report of an earlier version.
+    #[serde(default, rename = "yield")]
+    pub(super) yields: Yield,
 }
 
 impl Case {
     /// The result of a document that has ended.
-    pub(super) fn of(state: State, document: &Document) -> Self {
+    pub(super) fn of(state: State, document: &Document, recipe: &Recipe) -> Self {
         let asked = document.instruction.required_words.unwrap_or(0);
         let (written, failed) = match &document.progress {
             Progress::Finished { text, .. } => (u32::try_from(words::count(text)).unwrap_or(u32::MAX), String::new()),
@@ -62,6 +69,7 @@ impl Case {
             score_quality: judge::score_quality(document.votes()),
             unread_votes: judge::unread(document.votes()),
             failed,
+            yields: Yield::of(document, recipe),
         }
     }
 }
@@ -92,22 +100,45 @@ pub(super) struct Report {
     pub(super) methods: Vec<MethodReport>,
     /// S_l with AgentWrite minus S_l of the direct text of the same prompt; empty unless both were measured.
     pub(super) gain: Vec<Gain>,
+    /// With `--against`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) against: Vec<Comparison>,
 }
 
 /// The results of one method.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct MethodReport {
-    pub(super) method: &'static str,
+    pub(super) method: String,
     pub(super) failed: usize,
     pub(super) unread_votes: usize,
+    /// None in a report of an earlier version.
+    #[serde(default, rename = "yield")]
+    pub(super) yields: Option<YieldReport>,
     pub(super) groups: Vec<Group>,
     pub(super) cases: Vec<Case>,
 }
 
+/// What a method's texts cost and how clean they are, over all prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct YieldReport {
+    /// Per cent of the prompts whose text the recipe's rules accept.
+    pub(super) accepted: Mean,
+    /// Tokens generated for all prompts, for each word of an accepted text; none if nothing is accepted.
+    pub(super) tokens_per_word: Option<Mean>,
+    /// Sections written again, in 100; none without sections.
+    pub(super) rewritten: Option<Mean>,
+    /// Per cent of the runs of eight words that stood in the text before; none without a text.
+    pub(super) repeated: Option<Mean>,
+    /// Places that echo the prompt or talk about the text, in 10,000 words; none without a text.
+    pub(super) talk: Option<Mean>,
+    /// Rejected texts by rule.
+    pub(super) rejected: BTreeMap<String, u64>,
+}
+
 /// The mean results of a group of prompts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Group {
-    pub(super) by: &'static str,
+    pub(super) by: String,
     pub(super) name: String,
     pub(super) asked: f64,
     pub(super) written: f64,
@@ -148,6 +179,7 @@ impl Report {
                 .map(|(method, cases)| MethodReport::of(method, cases, grouping, seed))
                 .collect(),
             gain,
+            against: Vec::new(),
         }
     }
 
@@ -229,12 +261,13 @@ impl MethodReport {
         }
         let failed = cases.iter().filter(|case| !case.failed.is_empty()).count();
         let unread_votes = cases.iter().map(|case| case.unread_votes).sum();
-        Self { method, failed, unread_votes, groups, cases }
+        let yields = YieldReport::of(&cases, seed, method);
+        Self { method: method.to_owned(), failed, unread_votes, yields, groups, cases }
     }
 
     fn text(&self) -> String {
         let judged = self.groups.iter().any(|group| group.score_quality.is_some());
-        let mut head = vec![self.method.to_owned()];
+        let mut head = vec![self.method.clone()];
         head.extend(["n", "requested", "written", "S_l", "95 %"].map(str::to_owned));
         if judged {
             head.extend(["S_q", "95 %", "S"].map(str::to_owned));
@@ -243,7 +276,7 @@ impl MethodReport {
         let mut by = "";
         for group in &self.groups {
             if group.by != by {
-                by = group.by;
+                by = &group.by;
                 rows.push(vec![format!("by {by}")]);
             }
             let indent = if by.is_empty() { "" } else { "  " };
@@ -264,6 +297,9 @@ impl MethodReport {
             rows.push(row);
         }
         let mut text = table(&rows);
+        if let Some(yields) = &self.yields {
+            text.push_str(&format!("\n{}", yields.text(&self.method)));
+        }
         if self.failed > 0 {
             let failed = self.cases.iter().filter(|case| !case.failed.is_empty());
             let names: Vec<String> = failed.map(|case| format!("{} ({})", case.id, case.failed)).collect();
@@ -271,6 +307,57 @@ impl MethodReport {
         }
         if self.unread_votes > 0 {
             text.push_str(&format!("{} votes of the judge could not be parsed\n", grouped(self.unread_votes as u64)));
+        }
+        text
+    }
+}
+
+impl YieldReport {
+    /// None without cases.
+    fn of(cases: &[Case], seed: u64, method: &str) -> Option<Self> {
+        let over = |what: &str, value: &dyn Fn(&Case) -> (f64, f64)| {
+            let values: Vec<(f64, f64)> = cases.iter().map(value).collect();
+            bootstrap::ratio(&values, seed, &format!("{method} {what}"))
+        };
+        let mut rejected = BTreeMap::new();
+        for case in cases.iter().filter(|case| !case.yields.rule.is_empty()) {
+            *rejected.entry(case.yields.rule.clone()).or_default() += 1;
+        }
+        let accepted = |case: &Case| f64::from(u8::from(case.yields.accepted));
+        Some(Self {
+            accepted: over("accepted", &|case| (100.0 * accepted(case), 1.0))?,
+            tokens_per_word: over("tokens", &|case| {
+                (case.yields.generated as f64, accepted(case) * f64::from(case.written))
+            }),
+            rewritten: over("rewritten", &|case| {
+                (100.0 * f64::from(case.yields.rewritten), f64::from(case.yields.sections))
+            }),
+            repeated: over("repeated", &|case| {
+                (100.0 * case.yields.repeated * f64::from(case.written), f64::from(case.written))
+            }),
+            talk: over("talk", &|case| (10_000.0 * case.yields.talk, f64::from(case.written))),
+            rejected,
+        })
+    }
+
+    fn text(&self, method: &str) -> String {
+        let mut rows = vec![[&format!("{method}, yield"), "", "95 %"].map(str::to_owned).to_vec()];
+        let mut add = |name: &str, mean: Option<&Mean>| {
+            let (value, range) = match mean {
+                Some(it) => (format!("{:.1}", it.mean), interval(it)),
+                None => ("-".to_owned(), "-".to_owned()),
+            };
+            rows.push(vec![name.to_owned(), value, range]);
+        };
+        add("accepted by the recipe's rules, %", Some(&self.accepted));
+        add("tokens per accepted word", self.tokens_per_word.as_ref());
+        add("sections written again, of 100", self.rewritten.as_ref());
+        add("8-grams that stood there before, %", self.repeated.as_ref());
+        add("echoes and talk in 10,000 words", self.talk.as_ref());
+        let mut text = table(&rows);
+        if !self.rejected.is_empty() {
+            let rules = self.rejected.iter().map(|(rule, count)| format!("{rule} {count}"));
+            text.push_str(&format!("rejected by {}\n", rules.collect::<Vec<_>>().join(", ")));
         }
         text
     }
@@ -287,7 +374,7 @@ impl Group {
         let score_length = bootstrap::mean(&lengths, seed, &draw("S_l"))?;
         let score_quality = bootstrap::mean(&qualities, seed, &draw("S_q"));
         Some(Self {
-            by,
+            by: by.to_owned(),
             name: name.to_owned(),
             asked: mean(&|case| case.asked),
             written: mean(&|case| case.written),
@@ -313,6 +400,15 @@ pub(super) mod tests {
             score_quality: quality,
             unread_votes: usize::from(quality.is_none()),
             failed: if written == 0 { "bad_plan".into() } else { String::new() },
+            yields: Yield {
+                accepted: written == asked,
+                rule: if written == asked || written == 0 { String::new() } else { "score_length".into() },
+                generated: 2 * u64::from(asked),
+                sections: 2,
+                rewritten: 1,
+                repeated: 0.01,
+                talk: 1.0,
+            },
         }
     }
 
@@ -347,6 +443,19 @@ pub(super) mod tests {
         assert!(text.contains("1 failed and count as 0 words: 3 (bad_plan)"), "{text}");
         assert!(text.contains("2 skipped because they request more words"), "{text}");
         assert!(text.contains("1 votes of the judge could not be parsed"), "{text}");
+    }
+
+    #[test]
+    fn the_yield_counts_all_tokens_and_the_words_of_accepted_texts() {
+        let report = report(Grouping::Bins);
+        let yields = report.methods[1].yields.as_ref().unwrap();
+        assert!((yields.accepted.mean - 100.0 / 3.0).abs() < 1e-9);
+        // 2 tokens for each of 22,400 requested words, and 400 words accepted.
+        assert_eq!(yields.tokens_per_word.unwrap().mean, 112.0);
+        assert_eq!((yields.rewritten.unwrap().mean, yields.repeated.unwrap().mean), (50.0, 1.0));
+        assert_eq!(yields.rejected, [("score_length".to_owned(), 1)].into());
+        let text = report.text();
+        assert!(text.contains("tokens per accepted word") && text.contains("rejected by score_length 1"), "{text}");
     }
 
     #[test]

@@ -140,6 +140,15 @@ fn block(run: &v1::Run, figures: &Value) -> String {
             grouped(tokens[3]),
         ),
     );
+    if let Some(per_word) = figures["tokens_per_word"].as_f64() {
+        row(&mut text, "", &format!("{per_word:.2} generated for each accepted word"));
+    }
+    let discarded = figures["discarded"].as_object().into_iter().flatten();
+    let discarded: Vec<String> =
+        discarded.map(|(cause, tokens)| format!("{} by {cause}", grouped(tokens.as_u64().unwrap_or(0)))).collect();
+    if !discarded.is_empty() {
+        row(&mut text, "  wasted", &discarded.join(", "));
+    }
     for (kind, state) in [("failed", "failed"), ("rejected", "rejected")] {
         let causes = figures[kind].as_array().map_or(&[][..], Vec::as_slice);
         for (index, cause) in causes.iter().take(CAUSES).enumerate() {

@@ -33,6 +33,13 @@ pub(crate) fn text(stats: &Stats, timing: RunTiming, dir: &Path) -> String {
         rows.push(row("  unparsable votes", grouped(stats.votes_unread)));
     }
     rows.push(row("tokens generated", grouped(stats.tokens.generated)));
+    if let Some(tokens) = stats.tokens_per_word {
+        rows.push(row("  per accepted word", format!("{tokens:.2}")));
+    }
+    if stats.tokens.dropped > 0 {
+        rows.push(row("  in dropped documents", grouped(stats.tokens.dropped)));
+    }
+    rows.extend(stats.wasted.iter().map(|(cause, tokens)| row(&format!("  wasted by {cause}"), grouped(*tokens))));
     if let Some(speed) = timing.tokens_per_second {
         rows.push(row("  per second", grouped(speed.round() as u64)));
     }

@@ -211,14 +211,24 @@ impl SectionRecord {
 
 impl RejectionRecord {
     fn of(rejection: &Rejection) -> Self {
-        let Rejection { rule, value, threshold, detail: _, attempt, generated, draft: _ } = rejection;
+        let Rejection { rule, value, threshold, attempt, generated, .. } = rejection;
         let (attempt, generated) = (*attempt, *generated);
         Self { rule: rule.clone(), value: *value, threshold: *threshold, attempt, generated }
     }
 
     fn rejection(&self) -> Rejection {
         let Self { rule, value, threshold, attempt, generated } = self.clone();
-        Rejection { rule, value, threshold, detail: String::new(), attempt, generated, draft: None }
+        Rejection {
+            rule,
+            value,
+            threshold,
+            detail: String::new(),
+            attempt,
+            generated,
+            asked_words: 0,
+            words: 0,
+            draft: None,
+        }
     }
 }
 

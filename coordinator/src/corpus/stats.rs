@@ -49,6 +49,12 @@ pub struct Stats {
     pub votes_unread: u64,
     /// Over all documents and all attempts that reported their end.
     pub tokens: Tokens,
+    /// Tokens wasted, by the rule that rejected the text or the class of the error.
+    #[serde(default)]
+    pub wasted: BTreeMap<String, u64>,
+    /// Tokens generated in the whole run for each word of an accepted document.
+    #[serde(default)]
+    pub tokens_per_word: Option<f64>,
     /// Share of the reusable prompt tokens that came from the prefix cache.
     pub prefix_reuse: Option<f64>,
     pub attempts: Attempts,
@@ -95,8 +101,11 @@ pub struct Tokens {
     pub cached: u64,
     pub reusable: u64,
     pub generated: u64,
-    /// Generated tokens of attempts that failed, whose text was discarded.
+    /// Generated for texts that were not kept: of attempts that failed, and of sections that a rule rejected.
     pub wasted: u64,
+    /// Generated for documents that were rejected or failed, wasted ones included.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// Attempts by outcome.
@@ -139,6 +148,8 @@ impl Stats {
             votes: 0,
             votes_unread: 0,
             tokens: Tokens::default(),
+            wasted: BTreeMap::new(),
+            tokens_per_word: None,
             prefix_reuse: None,
             attempts: Attempts::default(),
             splits: BTreeMap::new(),
@@ -168,14 +179,18 @@ impl Stats {
         self.tokens.reusable += u64::from(usage.reusable);
         self.tokens.generated += u64::from(usage.generated);
         self.prefix_reuse = (self.tokens.reusable > 0).then(|| self.tokens.cached as f64 / self.tokens.reusable as f64);
+        if matches!(state, State::Rejected | State::Failed) {
+            self.tokens.dropped += u64::from(usage.generated);
+        }
+        self.tokens_per_word = (self.words.sum > 0).then(|| self.tokens.generated as f64 / self.words.sum as f64);
         for attempt in attempts {
+            if let Some(cause) = attempt.discarded_by() {
+                self.tokens.wasted += attempt.generated();
+                *self.wasted.entry(cause.to_owned()).or_default() += attempt.generated();
+            }
             match attempt.end {
                 AttemptEnd::Completed => self.attempts.completed += 1,
-                AttemptEnd::Error => {
-                    self.attempts.error += 1;
-                    let generated = attempt.detail.pointer("/usage/generated").and_then(serde_json::Value::as_u64);
-                    self.tokens.wasted += generated.unwrap_or(0);
-                }
+                AttemptEnd::Error => self.attempts.error += 1,
                 AttemptEnd::Lost => self.attempts.lost += 1,
                 AttemptEnd::Released => self.attempts.released += 1,
             }

@@ -63,6 +63,12 @@ pub struct Rejection {
     pub attempt: u32,
     /// Tokens generated for the text.
     pub generated: u32,
+    /// Words that its prompt asked for; 0 if it was rejected by an earlier version.
+    #[serde(default)]
+    pub asked_words: u32,
+    /// Words of the text.
+    #[serde(default)]
+    pub words: u32,
     /// The text itself, as long as it may still be taken for want of a better one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<Box<Section>>,

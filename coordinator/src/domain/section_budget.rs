@@ -4,12 +4,14 @@
 
 use super::plan::Plan;
 use super::recipe::SectionRules;
-use super::section::Section;
+use super::section::{Rejection, Section};
 
 /// How far a section's count may move from its step's.
 const CARRY: (f64, f64) = (0.6, 1.6);
 /// The most that a model is taken to write, and the least, of what it is asked for.
 const RATIO: (f64, f64) = (0.5, 1.5);
+/// Rules of lengths. A draft that one of them rejected tells what the model makes of a number.
+const LENGTH_RULES: [&str; 3] = ["score_length", "too_short", "section_words"];
 /// Prompts ask for round numbers, in steps of this many words.
 const ROUND: u32 = 10;
 
@@ -23,11 +25,12 @@ pub struct SectionBudget {
 }
 
 impl SectionBudget {
-    /// The budget of the step after the written `sections`, which must have one.
-    pub fn next(rules: &SectionRules, plan: &Plan, sections: &[Section]) -> Self {
+    /// The budget of the step after the written `sections`, which must have one. `rejections`: of the texts that were
+    /// written for it before.
+    pub fn next(rules: &SectionRules, plan: &Plan, sections: &[Section], rejections: &[Rejection]) -> Self {
         let step = plan.steps[sections.len()].words;
         let target = if rules.carry_over { carried(plan, sections, step) } else { step };
-        let asked = if rules.calibrate { calibrated(target, sections) } else { target };
+        let asked = if rules.calibrate { calibrated(target, sections, rejections) } else { target };
         Self { target, asked }
     }
 }
@@ -41,15 +44,19 @@ fn carried(plan: &Plan, sections: &[Section], step: u32) -> u32 {
     (f64::from(step) * factor.clamp(CARRY.0, CARRY.1)).round().max(1.0) as u32
 }
 
-/// The number to ask for to get `target`: divided by the share of the words asked for that the sections so far have, as
-/// if two sections more had had exactly what they were asked for.
-fn calibrated(target: u32, sections: &[Section]) -> u32 {
-    let asked: u64 = sections.iter().map(|section| u64::from(section.asked())).sum();
+/// The number to ask for to get `target`: divided by the share of the words asked for that the texts so far have, as if one
+/// text more had had exactly what it was asked for.
+fn calibrated(target: u32, sections: &[Section], rejections: &[Rejection]) -> u32 {
+    let taken = sections.iter().map(|section| (section.asked(), section.words));
+    let missed = rejections.iter().filter(|rejection| LENGTH_RULES.contains(&rejection.rule.as_str()));
+    let texts: Vec<(u32, u32)> =
+        taken.chain(missed.map(|rejection| (rejection.asked_words, rejection.words))).collect();
+    let asked: u64 = texts.iter().map(|(asked, _)| u64::from(*asked)).sum();
     if asked == 0 {
         return target;
     }
-    let written: u64 = sections.iter().map(|section| u64::from(section.words)).sum();
-    let prior = 2.0 * asked as f64 / sections.len() as f64;
+    let written: u64 = texts.iter().map(|(_, words)| u64::from(*words)).sum();
+    let prior = asked as f64 / texts.len() as f64;
     let ratio = ((written as f64 + prior) / (asked as f64 + prior)).clamp(RATIO.0, RATIO.1);
     let exact = f64::from(target) / ratio;
     ((exact / f64::from(ROUND)).round() as u32 * ROUND).max(ROUND)
@@ -68,7 +75,7 @@ mod tests {
     fn budget(carry_over: bool, calibrate: bool, steps: &[u32], written: &[(u32, u32)]) -> (u32, u32) {
         let rules = SectionRules { carry_over, calibrate, ..SectionRules::default() };
         let sections: Vec<Section> = written.iter().map(|(words, asked)| section(*words, *asked)).collect();
-        let SectionBudget { target, asked } = SectionBudget::next(&rules, &plan(steps), &sections);
+        let SectionBudget { target, asked } = SectionBudget::next(&rules, &plan(steps), &sections, &[]);
         (target, asked)
     }
 
@@ -87,9 +94,23 @@ mod tests {
 
     #[test]
     fn a_model_that_writes_less_than_asked_is_asked_for_more() {
-        assert_eq!(budget(false, true, &[300, 300], &[(150, 300)]), (300, 360), "300 / ((150 + 600) / 900)");
-        assert_eq!(budget(false, true, &[300; 9], &[(150, 300); 8]).1, 500, "300 / 0.6");
+        assert_eq!(budget(false, true, &[300, 300], &[(150, 300)]), (300, 400), "300 / ((150 + 300) / 600)");
+        assert_eq!(budget(false, true, &[300; 9], &[(150, 300); 8]).1, 540, "300 / ((8 * 150 + 300) / 2_700)");
         assert_eq!(budget(false, true, &[300; 9], &[(600, 300); 8]).1, 200, "the ratio is bounded");
         assert_eq!(budget(false, true, &[300], &[]), (300, 300), "nothing is known yet");
+        let draft = |rule: &str| Rejection {
+            rule: rule.into(),
+            value: 0.0,
+            threshold: 0.0,
+            detail: String::new(),
+            attempt: 1,
+            generated: 0,
+            asked_words: 300,
+            words: 100,
+            draft: None,
+        };
+        let next = |rule| SectionBudget::next(&SectionRules::default(), &plan(&[300]), &[], &[draft(rule)]);
+        assert_eq!(next("score_length").asked, 450, "300 / ((100 + 300) / 600)");
+        assert_eq!(next("damaged_words").asked, 300, "a draft that broke off says nothing of lengths");
     }
 }

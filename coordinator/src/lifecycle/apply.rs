@@ -16,7 +16,7 @@ use crate::domain::recipe::Recipe;
 use crate::domain::section_budget::SectionBudget;
 use crate::domain::state::State;
 use crate::text::filter::Measured;
-use crate::text::{context, filter};
+use crate::text::{context, filter, plan_check};
 
 /// Error class of a judge's answer that cannot be read.
 const BAD_VERDICT: &str = "bad_verdict";
@@ -87,8 +87,8 @@ impl Document {
     ) -> Transition {
         let index = sections.len();
         let step = &plan.steps[index];
-        let budget = SectionBudget::next(&recipe.section, &plan, &sections);
-        let text = filter::clean_section(&output.text);
+        let budget = SectionBudget::next(&recipe.section, &plan, &sections, &self.rejections);
+        let text = filter::clean_section(&output.text, &step.main_point);
         let last_try = self.errors + 1 >= recipe.retry.max_errors;
         if let Some((class, what)) = section_fault(&plan, index, output.finish_reason, &text, last_try) {
             let message = format!("section {} of {}: {what}", index + 1, plan.steps.len());
@@ -136,8 +136,17 @@ impl Document {
         let index = sections.len() - 1;
         let section = &sections[index];
         let Measured { rule, value, threshold, fired: _, detail } = refused.clone();
-        let (attempt, generated) = (section.attempt, section.usage.generated);
-        let rejection = Rejection { rule: rule.into(), value, threshold, detail, attempt, generated, draft: None };
+        let rejection = Rejection {
+            rule: rule.into(),
+            value,
+            threshold,
+            detail,
+            attempt: section.attempt,
+            generated: section.usage.generated,
+            asked_words: section.asked(),
+            words: section.words,
+            draft: None,
+        };
         let draft = recipe.section.keep_best.then(|| Box::new(section.clone()));
         self.rejections.push(Rejection { draft, ..rejection.clone() });
         self.errors = 0;
@@ -410,6 +419,7 @@ fn read_plan(recipe: &Recipe, output: &Output, instruction: &Instruction) -> Res
         FinishReason::Repetition => return Err(PlanError::Loop),
     }
     let plan = plan::parse(&output.text, &recipe.plan, instruction.language)?;
+    plan_check::check(&plan, instruction, &recipe.plan)?;
     match instruction.required_words {
         Some(required) => plan.scale(required, &recipe.plan),
         None => Ok(plan),

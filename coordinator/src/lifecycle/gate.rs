@@ -1,5 +1,6 @@
 //! The gate: whether a section is taken, asked as soon as it is written. It asks the rules that need only what is written so
 //! far, with the recipe's thresholds: a section is rejected where the document as far as it goes would be rejected already.
+//! With the last section the document is complete and all rules are asked: another end may save it.
 
 use crate::domain::document::{Assembled, Rejection, Section, assemble};
 use crate::domain::instruction::Instruction;
@@ -18,7 +19,11 @@ pub(super) fn section(
         return None;
     }
     let text = assemble(sections);
-    filter::evaluate_so_far(&recipe.filters, &Assembled { instruction, plan, sections, text: &text })
+    let document = Assembled { instruction, plan, sections, text: &text };
+    if sections.len() == plan.steps.len() {
+        return filter::first_fired(&recipe.filters, &document);
+    }
+    filter::evaluate_so_far(&recipe.filters, &document)
 }
 
 /// Takes the best draft out: the one whose rule is asked latest, since the rules that are asked first explain most of a bad

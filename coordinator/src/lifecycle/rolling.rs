@@ -22,7 +22,12 @@ impl Document {
     /// What a prompt shows of the sections.
     pub(super) fn written<'a>(&'a self, sections: &'a [Section]) -> Written<'a> {
         let summary = self.summaries.last();
-        Written { sections, summary: summary.map(|summary| summary.text.as_str()), summarised: self.summarised() }
+        Written {
+            sections,
+            summary: summary.map(|summary| summary.text.as_str()),
+            summarised: self.summarised(),
+            rejections: &self.rejections,
+        }
     }
 
     /// Number of the sections that the next summary is to cover; none if all that is written can be shown.

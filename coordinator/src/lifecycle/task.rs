@@ -17,8 +17,8 @@ const SINGLE_PIECE_MAX_TOKENS: u32 = 32_768;
 /// A text so many times as long as was asked for has a length score of 0: to write on would change nothing.
 const MAX_LENGTH_RATIO: u32 = 4;
 /// How a conclusion begins.
-const CONCLUSIONS_EN: [&str; 6] =
-    ["In conclusion", "To conclude", "In summary", "To summarize", "To sum up", "In closing"];
+const CONCLUSIONS_EN: [&str; 7] =
+    ["In conclusion", "To conclude", "In summary", "To summarize", "To sum up", "In closing", "The end."];
 const CONCLUSIONS_ZH: [&str; 4] = ["综上所述", "总而言之", "总之", "总的来说"];
 /// A summary may be shorter than it was asked to be, down to this share.
 const SUMMARY_FLOOR: f32 = 0.5;
@@ -54,7 +54,7 @@ impl Document {
 
     fn section_task(&self, recipe: &Recipe, plan: &Plan, sections: &[Section]) -> Result<Task, PromptError> {
         let rules = &recipe.section;
-        let target_words = SectionBudget::next(rules, plan, sections).target;
+        let target_words = SectionBudget::next(rules, plan, sections, &self.rejections).target;
         let messages = prompt::section(recipe, &self.instruction, plan, self.written(sections))?;
         let length = || LengthControl {
             target_words,

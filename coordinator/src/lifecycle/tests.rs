@@ -259,7 +259,7 @@ fn a_plan_that_falls_into_a_loop_is_tried_as_often_as_a_section() {
 fn budgets_are_scaled_to_the_length_and_one_out_of_reach_fails_at_once() {
     let recipe = plain();
     let mut document = Document::new(&run(), instruction(Some(2000)), 0, 1, String::new());
-    assert!(prompt(&document).contains("about 2000 words. Write 5 to 8 lines."));
+    assert!(prompt(&document).contains("about 2000 words. Write 10 to 14 lines."));
     assert_eq!(document.apply(&recipe, good(&plan_text(5))), Transition::NextTask);
     assert_eq!(document.plan().unwrap().words(), 2100);
     let mut document = Document::new(&run(), instruction(Some(90_000)), 0, 1, String::new());

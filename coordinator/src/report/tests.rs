@@ -67,9 +67,9 @@ fn id(number: usize) -> DocumentId {
 /// Ten good documents, one too short, one that misses its length, one that is both and talks, and a near duplicate.
 fn documents() -> Vec<Sample> {
     let mut documents: Vec<Sample> = (0..10).map(|seed| Sample::new(seed, 40 + seed, Some(400), "")).collect();
-    documents.push(Sample::new(20, 12, None, ""));
+    documents.push(Sample::new(20, 7, None, ""));
     documents.push(Sample::new(21, 80, Some(300), ""));
-    documents.push(Sample::new(22, 10, Some(300), " Let me know if you need more. <b>"));
+    documents.push(Sample::new(22, 6, Some(300), " Let me know if you need more. <b>"));
     documents.push(Sample::new(3, 43, Some(400), ""));
     documents
 }

@@ -1,5 +1,6 @@
 //! One document as a list shows it, and the filter of such a list.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use longhand_proto::DocumentId;
@@ -51,6 +52,9 @@ pub(crate) struct DocumentSummary {
     pub(crate) generated: u64,
     /// Tokens of the texts that the document still holds.
     pub(crate) kept: u64,
+    /// Tokens of texts that were not kept, by rule or error class.
+    #[serde(skip)]
+    pub(crate) discarded: BTreeMap<String, u64>,
     /// The text that a search covers, in lower case.
     #[serde(skip)]
     search: String,
@@ -80,6 +84,10 @@ impl DocumentSummary {
         let message = truncated(message);
         let search = format!("{name}\n{title}\n{message}").to_lowercase();
         let written: u64 = sections.iter().map(|section| u64::from(section.usage.generated)).sum();
+        let mut discarded = BTreeMap::new();
+        for (attempt, cause) in attempts.iter().filter_map(|attempt| Some((attempt, attempt.discarded_by()?))) {
+            *discarded.entry(cause.to_owned()).or_default() += attempt.generated();
+        }
         Self {
             id: record.id,
             change_seq: record.change_seq,
@@ -107,8 +115,9 @@ impl DocumentSummary {
                 .map(|attempt| attempt.granted_ms)
                 .or(record.lease.as_ref().map(|it| it.granted_ms)),
             changed_ms: record.changed_ms,
-            generated: attempts.iter().map(generated).sum(),
-            kept: written + if plan.is_some() { planned.map_or(0, generated) } else { 0 },
+            generated: attempts.iter().map(Attempt::generated).sum(),
+            discarded,
+            kept: written + if plan.is_some() { planned.map_or(0, Attempt::generated) } else { 0 },
         }
     }
 
@@ -122,12 +131,6 @@ impl DocumentSummary {
         let rewritten = matches!(self.state, State::Accepted | State::Rejected);
         u64::from(if rewritten { self.sections } else { 0 })
     }
-}
-
-/// Tokens that this attempt added. Those of a checkpoint that it resumed are included: the attempt that left them did not
-/// report them.
-pub(crate) fn generated(attempt: &Attempt) -> u64 {
-    attempt.detail.pointer("/usage/generated").and_then(Value::as_u64).unwrap_or(0)
 }
 
 /// Error class of a failed attempt; none for one that completed or was released.

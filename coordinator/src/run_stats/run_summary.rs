@@ -28,6 +28,7 @@ const ENOUGH_SECTIONS: f64 = 10.0;
 pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
     let (mut words, mut sections, mut steps, mut planned) = (0, 0, 0_u64, 0_u64);
     let [mut accepted, mut open, mut dropped, mut wasted] = [0; 4];
+    let mut discarded: BTreeMap<&str, u64> = BTreeMap::new();
     for document in stats.documents() {
         let tokens = match document.state {
             State::Accepted => &mut accepted,
@@ -36,6 +37,9 @@ pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
         };
         *tokens += document.kept;
         wasted += document.generated.saturating_sub(document.kept);
+        for (cause, tokens) in &document.discarded {
+            *discarded.entry(cause).or_default() += tokens;
+        }
         words += u64::from(if document.state == State::Accepted { document.words } else { 0 });
         sections += u64::from(document.sections);
         if document.steps > 0 {
@@ -58,6 +62,8 @@ pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
             "accepted": accepted, "open": open, "dropped": dropped, "wasted": wasted,
             "cached": stats.cached, "computed": stats.computed,
         },
+        "discarded": discarded,
+        "tokens_per_word": (words > 0).then(|| (accepted + open + dropped + wasted) as f64 / words as f64),
         "words_per_minute": last.words * MINUTE_MS as f64,
         "tokens_per_second": last.tokens * 1000.0,
         "sections": sections,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::document_summary::{DocumentSummary, generated};
+use super::document_summary::DocumentSummary;
 use crate::store::{Attempt, Record};
 
 /// Width of a bucket, the finest part of a plot.
@@ -56,7 +56,7 @@ impl RunStats {
         for attempt in attempts.iter().skip(counted) {
             let number = |pointer| attempt.detail.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
             let bucket = self.plot.entry(attempt.ended_ms / BUCKET_MS).or_default();
-            bucket.tokens += generated(attempt).saturating_sub(number("/usage/resumed"));
+            bucket.tokens += attempt.generated().saturating_sub(number("/usage/resumed"));
             bucket.words += number("/words");
             bucket.sections += u64::from(number("/words") > 0);
             self.cached += number("/usage/cached");

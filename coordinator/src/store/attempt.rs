@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use longhand_proto::{LeaseId, WorkerId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::domain::state::UnknownWord;
 
@@ -61,4 +62,20 @@ pub struct Attempt {
     /// JSON object of what the coordinator knows (task kind, section, usage, finish reason, error); `{}` for a lost one,
     /// `{"revoked": state}` for one that a [`CompareAndSwap`](super::CompareAndSwap) revoked.
     pub detail: serde_json::Value,
+}
+
+impl Attempt {
+    /// Tokens that this attempt added. Those of a checkpoint that it resumed are included: the attempt that left them did
+    /// not report them.
+    pub(crate) fn generated(&self) -> u64 {
+        self.detail.pointer("/usage/generated").and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// Why its text was not kept: the rule that rejected it, or the class of its error. None if the text was kept, or if
+    /// the attempt ended without one.
+    pub(crate) fn discarded_by(&self) -> Option<&str> {
+        let rule = self.detail.pointer("/rejected/rule").and_then(Value::as_str);
+        let class = || self.detail.pointer("/error/class").and_then(Value::as_str).unwrap_or("error");
+        rule.or_else(|| (self.end == AttemptEnd::Error).then(class))
+    }
 }

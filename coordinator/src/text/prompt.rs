@@ -8,7 +8,7 @@ use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 use longhand_proto::task::Message;
 
-use crate::domain::document::{Section, assemble};
+use crate::domain::document::{Rejection, Section, assemble};
 use crate::domain::instruction::Instruction;
 use crate::domain::judge;
 use crate::domain::language::Language;
@@ -51,6 +51,8 @@ pub struct Written<'a> {
     pub summary: Option<&'a str>,
     /// Number of the sections that the summary covers; 0 without one.
     pub summarised: usize,
+    /// Of the texts that were written for the next step before.
+    pub rejections: &'a [Rejection],
 }
 
 impl<'a> Written<'a> {
@@ -101,7 +103,7 @@ fn section_message(
         number => index + 1,
         steps => plan.steps.len(),
         main_point => step.main_point.as_str(),
-        words => SectionBudget::next(&recipe.section, plan, written.sections).asked,
+        words => SectionBudget::next(&recipe.section, plan, written.sections, written.rejections).asked,
         first => index == 0,
         last => index + 1 == plan.steps.len(),
     };
@@ -121,7 +123,12 @@ fn section_turns(
     let first_shown = index - written.shown().len();
     let mut messages = Vec::with_capacity(2 * written.shown().len() + 1);
     for at in first_shown..=index {
-        let request = turn(recipe, instruction, plan, &written.sections[..at], at == index)?;
+        // What was asked for is told as it was, whatever is asked for now.
+        let asked = match written.sections.get(at) {
+            Some(section) => section.asked(),
+            None => SectionBudget::next(&recipe.section, plan, written.sections, written.rejections).asked,
+        };
+        let request = turn(recipe, instruction, plan, (at, asked), at == index)?;
         if at == first_shown {
             let open = open(recipe, instruction, plan, written)?;
             messages.push(user(format!("{open}\n\n{request}")));
@@ -153,19 +160,18 @@ fn open(recipe: &Recipe, instruction: &Instruction, plan: &Plan, written: Writte
     render(name, template, values)
 }
 
-/// The request for the step after `sections`.
+/// The request for a step, given by its index and the words to ask for.
 fn turn(
     recipe: &Recipe,
     instruction: &Instruction,
     plan: &Plan,
-    sections: &[Section],
+    (index, words): (usize, u32),
     is_latest: bool,
 ) -> Result<String, PromptError> {
     let (name, template) = match instruction.language {
         Language::En => ("templates.turn_en", &recipe.templates.turn_en),
         Language::Zh => ("templates.turn_zh", &recipe.templates.turn_zh),
     };
-    let index = sections.len();
     let step = &plan.steps[index];
     let near = match is_latest {
         true => context::for_step(&recipe.context, instruction, &step.main_point).near,
@@ -176,7 +182,7 @@ fn turn(
         number => index + 1,
         steps => plan.steps.len(),
         main_point => step.main_point.as_str(),
-        words => SectionBudget::next(&recipe.section, plan, sections).asked,
+        words,
         first => index == 0,
         last => index + 1 == plan.steps.len(),
     };

@@ -144,7 +144,7 @@ fn trial(recipe: &Recipe) -> Result<(), RecipeError> {
             let sections = vec![trial_section(); plan.steps.len()];
             for summary in [None, Some("A summary.")] {
                 for count in 0..plan.steps.len() {
-                    let written = Written { sections: &sections[..count], summary, summarised: 0 };
+                    let written = Written { sections: &sections[..count], summary, summarised: 0, rejections: &[] };
                     prompt::section(recipe, &instruction, &plan, written)?;
                 }
                 prompt::summary(recipe, &instruction, &plan, (summary, &sections))?;

@@ -19,7 +19,7 @@ pub(crate) const fn is_ideograph(c: char) -> bool {
 }
 
 /// Hashes of the words of `text` in order, blind to case, spaces and punctuation. The same in every process.
-pub(crate) fn word_hashes(text: &str) -> Vec<u64> {
+pub fn word_hashes(text: &str) -> Vec<u64> {
     let mut words = Vec::with_capacity(text.len() / 5);
     let mut word: Option<u64> = None;
     for c in text.chars() {
@@ -43,7 +43,7 @@ pub(crate) fn word_hashes(text: &str) -> Vec<u64> {
 }
 
 /// One hash for each run of `n` words, in order.
-pub(crate) fn shingles(words: &[u64], n: usize) -> impl Iterator<Item = u64> {
+pub fn shingles(words: &[u64], n: usize) -> impl Iterator<Item = u64> {
     words.windows(n).map(|run| mix(run.iter().fold(BASIS, |hash, word| step(hash, *word))))
 }
 

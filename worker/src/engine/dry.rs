@@ -1,9 +1,11 @@
 //! DRY ("don't repeat yourself"): penalises the tokens that would continue a sequence of tokens which occurred before, more
 //! the longer that sequence is. As in llama.cpp, but incremental: a new token looks at its own earlier occurrences only.
 //!
-//! Two things are ours. A token that goes on with a word is never penalised: a word that was begun must be finished, or "19th"
-//! becomes "19st". And a penalty on a token that begins with a space holds for the same token without it too, or "factors that
-//! influence college" becomes "influencecollege".
+//! Ours is that words are penalised, not tokens, since a model that may not write a word writes the next best thing to it.
+//! A token that goes on with a word is never penalised: a word that was begun must be finished, or "19th" becomes "19st".
+//! Nor is one without a letter or digit, or "friends, and" becomes "friends , and". A penalty on a word holds for the same
+//! word in other case, with or without a plural's "s", or "informed decisions" becomes "informed decision"; and for a token
+//! without the space before it, or with a sign there, or "factors that influence college" becomes "influencecollege".
 
 use std::collections::HashMap;
 
@@ -94,13 +96,19 @@ impl Dry {
         let continuation = |at: &Match| {
             let (token, len) = (self.tokens[at.position as usize + 1], at.len.min(at.position + 1 - first));
             let last = self.tokens[at.position as usize];
-            let may_be = !self.vocabulary.is_breaker(token) && !self.vocabulary.continues_word(last, token);
+            let may_be = self.vocabulary.is_word(token) && !self.vocabulary.continues_word(last, token);
             (len >= self.allowed_length && may_be).then_some((token, len))
         };
         let mut longest: Vec<(u32, u32)> = self.matches.iter().filter_map(continuation).collect();
+        for at in 0..longest.len() {
+            let (token, len) = longest[at];
+            longest.extend(self.vocabulary.variants(token).iter().map(|variant| (*variant, len)));
+        }
         let last = self.tokens.last().copied().unwrap_or_default();
-        let glued = longest.iter().filter_map(|(token, len)| Some((self.vocabulary.glued(last, *token)?, *len)));
-        longest.extend(glued.collect::<Vec<_>>());
+        for at in 0..longest.len() {
+            let (token, len) = longest[at];
+            longest.extend(self.vocabulary.glued(last, token).iter().map(|glued| (*glued, len)));
+        }
         longest.sort_unstable_by_key(|&(token, len)| (token, std::cmp::Reverse(len)));
         longest.dedup_by_key(|(token, _)| *token);
         longest.into_iter().map(|(token, len)| (token, -self.penalty(len))).collect()
@@ -213,6 +221,16 @@ mod tests {
         let glued = Vocabulary::new(TEXTS.len(), |token| TEXTS[token as usize]);
         let dry = Dry::new(&sampling(2, 0), glued, &[0, 1, 2, 0, 1]).unwrap();
         assert_eq!(dry.penalties(), [(2, -0.8), (3, -0.8)]);
+    }
+
+    #[test]
+    fn a_word_is_penalised_in_all_its_forms_and_a_comma_in_none() {
+        const TEXTS: [&[u8]; 6] = [b" make", b" informed", b" decisions", b" decision", b",", b" ,"];
+        let forms = Vocabulary::new(TEXTS.len(), |token| TEXTS[token as usize]);
+        let dry = Dry::new(&sampling(2, 0), forms.clone(), &[0, 1, 2, 0, 1]).unwrap();
+        assert_eq!(dry.penalties(), [(2, -0.8), (3, -0.8)]);
+        let dry = Dry::new(&sampling(2, 0), forms, &[0, 1, 4, 0, 1]).unwrap();
+        assert_eq!(dry.penalties(), []);
     }
 
     #[test]

@@ -16,12 +16,15 @@ pub struct Vocabulary(Arc<Tables>);
 #[derive(Debug, Default)]
 struct Tables {
     breakers: Bits,
+    words: Bits,
     begins_in_word: Bits,
     ends_in_word: Bits,
     latin: Arc<[u32]>,
     chinese: Arc<[u32]>,
-    /// By token: the one with the same text but for a space at the beginning.
-    unspaced: HashMap<u32, u32>,
+    /// By token that begins with a space: those with a sign in its place, or nothing.
+    unspaced: HashMap<u32, Arc<[u32]>>,
+    /// By token: all that are the same word in another form, and itself.
+    variants: HashMap<u32, Arc<[u32]>>,
 }
 
 /// Bit t of word t/32 for token t.
@@ -50,15 +53,19 @@ impl Vocabulary {
         let by_text: HashMap<&[u8], u32> = (0..vocab as u32).map(|token| (bytes(token), token)).collect();
         let unspaced = |token| {
             let rest = bytes(token).strip_prefix(b" ").filter(|rest| begins_in_word(rest))?;
-            Some((token, *by_text.get(rest)?))
+            let joined = ["", "_", ".", ",", "-", "/"].map(|sign| [sign.as_bytes(), rest].concat());
+            let tokens: Vec<u32> = joined.iter().filter_map(|text| by_text.get(text.as_slice()).copied()).collect();
+            (!tokens.is_empty()).then(|| (token, tokens.into()))
         };
         Self(Arc::new(Tables {
             breakers: Bits::of(vocab, |token| is_breaker(bytes(token))),
+            words: Bits::of(vocab, |token| !is_breaker(bytes(token)) && has_word(bytes(token))),
             begins_in_word: Bits::of(vocab, |token| begins_in_word(bytes(token))),
             ends_in_word: Bits::of(vocab, |token| ends_in_word(bytes(token))),
             latin: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Latin)).0.into(),
             chinese: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Chinese)).0.into(),
             unspaced: (0..vocab as u32).filter_map(unspaced).collect(),
+            variants: variants((0..vocab as u32).map(|token| (token, bytes(token)))),
         }))
     }
 
@@ -67,14 +74,26 @@ impl Vocabulary {
         self.0.breakers.get(token)
     }
 
+    /// True if the token has a letter or digit, and does not end a repetition.
+    pub(crate) fn is_word(&self, token: u32) -> bool {
+        self.0.words.get(token)
+    }
+
+    /// The tokens that are this word in another form, with the token itself; empty if there is no other form.
+    pub(crate) fn variants(&self, token: u32) -> &[u32] {
+        self.0.variants.get(&token).map_or(&[], |variants| variants)
+    }
+
     /// True if `next` goes on with the word that `token` ends with.
     pub(crate) fn continues_word(&self, token: u32, next: u32) -> bool {
         self.0.ends_in_word.get(token) && self.0.begins_in_word.get(next)
     }
 
-    /// The token with the same text but for a space at the beginning, if it would go on with the word that `after` ends with.
-    pub(crate) fn glued(&self, after: u32, token: u32) -> Option<u32> {
-        self.0.unspaced.get(&token).copied().filter(|_| self.0.ends_in_word.get(after))
+    /// The tokens that would join this one to the word that `after` ends with: without the space that it begins with, or with
+    /// a sign in its place.
+    pub(crate) fn glued(&self, after: u32, token: u32) -> &[u32] {
+        let tokens = self.0.unspaced.get(&token).filter(|_| self.0.ends_in_word.get(after));
+        tokens.map_or(&[], |tokens| tokens)
     }
 
     /// Tokens whose letters a text may have: bit t of word t/32. None if all are allowed.
@@ -100,6 +119,30 @@ fn ends_in_word(bytes: &[u8]) -> bool {
 /// ASCII letters and digits, and the first byte of Latin letters with accents.
 fn is_word_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || (0xc3..=0xc9).contains(&byte)
+}
+
+/// True if the text has a letter or digit, or a part of a character that may be one.
+fn has_word(bytes: &[u8]) -> bool {
+    String::from_utf8_lossy(bytes).chars().any(|c| c.is_alphanumeric() || c == char::REPLACEMENT_CHARACTER)
+}
+
+/// Words that differ in case or in a plural's "s" alone, by each of them.
+fn variants<'a>(tokens: impl Iterator<Item = (u32, &'a [u8])>) -> HashMap<u32, Arc<[u32]>> {
+    let mut forms: HashMap<Vec<u8>, Vec<u32>> = HashMap::new();
+    for (token, bytes) in tokens {
+        let word = bytes.strip_prefix(b" ").unwrap_or(bytes);
+        // A shorter one is seldom a word, and its form says little.
+        if word.len() < 4 || !word.iter().all(u8::is_ascii_alphabetic) {
+            continue;
+        }
+        let mut form = bytes.to_ascii_lowercase();
+        if form.ends_with(b"s") && !form.ends_with(b"ss") {
+            form.pop();
+        }
+        forms.entry(form).or_default().push(token);
+    }
+    let several = forms.into_values().filter(|tokens| tokens.len() > 1).map(Arc::<[u32]>::from);
+    several.flat_map(|tokens| tokens.to_vec().into_iter().map(move |token| (token, Arc::clone(&tokens)))).collect()
 }
 
 /// True if the text of the token has no letters but those allowed, and no byte that another letter could begin with.
@@ -145,15 +188,30 @@ mod tests {
 
     #[test]
     fn a_token_knows_the_word_that_it_begins_or_goes_on_with() {
-        let texts: [&[u8]; 7] = [b"", b" house", b"house", b"ing", b" the", b"a: ", "\u{e9}t\u{e9}".as_bytes()];
+        let texts: [&[u8]; 8] =
+            [b"", b" house", b"house", b"ing", b" the", b"a: ", "\u{e9}t\u{e9}".as_bytes(), b"_house"];
         let vocabulary = Vocabulary::new(texts.len(), |token| texts[token as usize]);
         assert_eq!([0, 1, 5].map(|token| vocabulary.is_breaker(token)), [true, false, true]);
         assert!(vocabulary.continues_word(1, 3) && vocabulary.continues_word(6, 2));
         assert!(
             !vocabulary.continues_word(1, 4) && !vocabulary.continues_word(5, 3) && !vocabulary.continues_word(0, 3)
         );
-        assert_eq!(vocabulary.glued(4, 1), Some(2), "\"thehouse\"");
-        assert_eq!((vocabulary.glued(5, 1), vocabulary.glued(4, 4)), (None, None), "no word before, no such token");
+        assert_eq!(vocabulary.glued(4, 1), [2, 7], "\"thehouse\", \"the_house\"");
+        assert!(
+            vocabulary.glued(5, 1).is_empty() && vocabulary.glued(4, 4).is_empty(),
+            "no word before, no such token"
+        );
+    }
+
+    #[test]
+    fn forms_of_a_word_are_found_and_signs_are_no_words() {
+        let texts: [&[u8]; 9] =
+            [b" decision", b" decisions", b" Decisions", b"decision", b" class", b" clas", b",", b" ,", b" 19"];
+        let vocabulary = Vocabulary::new(texts.len(), |token| texts[token as usize]);
+        assert_eq!(vocabulary.variants(1), [0, 1, 2]);
+        assert_eq!(vocabulary.variants(2), vocabulary.variants(0));
+        assert!([3, 4, 5, 6].iter().all(|token| vocabulary.variants(*token).is_empty()));
+        assert_eq!([1, 6, 7, 8].map(|token| vocabulary.is_word(token)), [true, false, false, true]);
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl AttemptLog {
 
     /// A rule rejected the text: the task is tried again at once.
     fn section_rejected(&mut self, rejection: &Rejection) {
-        let Rejection { rule, value, threshold, detail, attempt: _, generated: _, draft: _ } = rejection;
+        let Rejection { rule, value, threshold, detail, .. } = rejection;
         self.cost.rejected = Some(rule.clone());
         if let Some(span) = &mut self.span {
             span.section_rejected(rule, *value);

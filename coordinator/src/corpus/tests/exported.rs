@@ -257,6 +257,13 @@ async fn rejected_and_failed_documents_are_listed_with_their_reason() {
     source.attempts.lock().unwrap().extend([
         (documents[3].id, attempt(AttemptEnd::Completed, json!({ "kind": "plan" }))),
         (documents[3].id, attempt(AttemptEnd::Error, json!({ "usage": { "generated": 11 } }))),
+        (
+            documents[3].id,
+            attempt(
+                AttemptEnd::Completed,
+                json!({ "usage": { "generated": 30 }, "rejected": { "rule": "repetition_inside" } }),
+            ),
+        ),
         (documents[5].id, attempt(AttemptEnd::Lost, json!({}))),
     ]);
 
@@ -273,7 +280,7 @@ async fn rejected_and_failed_documents_are_listed_with_their_reason() {
     assert_eq!(rejected[0]["sections"].as_array().unwrap().len(), 2);
     let failed = rows(&dir.path().join("failed.jsonl"));
     assert_eq!((&failed[0]["class"], &failed[0]["message"]), (&json!("context_too_small"), &json!("why it failed")));
-    assert_eq!((&failed[0]["line"], failed[0]["attempts"].as_array().unwrap().len()), (&json!(4), 2));
+    assert_eq!((&failed[0]["line"], failed[0]["attempts"].as_array().unwrap().len()), (&json!(4), 3));
     assert_eq!(failed[1]["class"], "poison");
     assert!(failed[1]["message"].as_str().unwrap().starts_with("lease expired 1 time:"));
 
@@ -282,8 +289,10 @@ async fn rejected_and_failed_documents_are_listed_with_their_reason() {
     let counts = stats.documents;
     assert_eq!((counts.accepted, counts.rejected, counts.failed, counts.cancelled), (1, 2, 2, 1));
     assert_eq!(stats.rejected.keys().collect::<Vec<_>>(), ["refusal", "score_length"]);
-    assert_eq!((stats.attempts.completed, stats.attempts.error, stats.attempts.lost), (1, 1, 1));
-    assert_eq!((stats.tokens.generated, stats.tokens.wasted), (240, 11));
+    assert_eq!((stats.attempts.completed, stats.attempts.error, stats.attempts.lost), (2, 1, 1));
+    assert_eq!((stats.tokens.generated, stats.tokens.wasted, stats.tokens.dropped), (240, 41, 160));
+    assert_eq!(stats.wasted, [("error".to_owned(), 11), ("repetition_inside".to_owned(), 30)].into());
+    assert_eq!(stats.tokens_per_word, Some(240.0 / stats.words.sum as f64));
     assert_eq!(stats.prefix_reuse, Some(0.8));
     assert_eq!(stats.timing, Some(timing));
     assert_eq!((stats.words.min, stats.words.max), (stats.words.sum as u32, stats.words.sum as u32));

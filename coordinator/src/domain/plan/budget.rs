@@ -30,7 +30,7 @@ pub fn suitable_steps(required: Option<u32>, rules: &PlanRules) -> RangeInclusiv
         return all;
     }
     let short = (rules.min_words + rules.min_words / 4).min(rules.max_words);
-    let long = (rules.max_words / 2).max(short);
+    let long = (short + short / 2).min(rules.max_words);
     let many = (total / short).clamp(*possible.start(), *possible.end());
     let few = total.div_ceil(long).clamp(*possible.start(), many);
     few..=many

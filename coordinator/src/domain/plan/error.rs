@@ -13,6 +13,14 @@ pub enum PlanError {
     Words { line: usize, words: String, min: u32, max: u32 },
     #[error("line {line} makes the same point as line {first}; each line needs a point of its own")]
     Duplicate { line: usize, first: usize },
+    #[error("line {line} is {text:?}, which makes no point; say in a sentence what the paragraph is about")]
+    Placeholder { line: usize, text: String },
+    #[error("line {line} has {words} words, and a line has {mean} on average; give the lines similar lengths")]
+    Proportion { line: usize, words: u32, mean: u32 },
+    #[error(
+        "{on_subject} of {lines} lines name anything of what the request is about; plan the text that is asked for"
+    )]
+    Subject { lines: usize, on_subject: usize },
     #[error("the plan has {steps} lines; write {min} to {max}")]
     Steps { steps: usize, min: u32, max: u32 },
     #[error(

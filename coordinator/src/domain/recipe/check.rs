@@ -26,6 +26,8 @@ pub(crate) fn ranges(recipe: &Recipe) -> Result<(), OutOfRange> {
     within("plan.min_words", plan.min_words.into(), 10.0, plan.max_words.into())?;
     within("plan.headroom", exact(plan.headroom), 0.5, 2.0)?;
     within("plan.max_tokens", plan.max_tokens.into(), 64.0, 131_072.0)?;
+    within("plan.max_similarity", exact(plan.max_similarity), 0.0, 1.0)?;
+    within("plan.min_on_subject", exact(plan.min_on_subject), 0.0, 1.0)?;
     sampling("plan.sampling", &plan.sampling)?;
     within("section.floor", exact(section.floor), 0.0, 1.0)?;
     within("section.bias", exact(section.bias), 0.0, 100.0)?;

@@ -100,6 +100,10 @@ pub struct PlanRules {
     pub max_tokens: u32,
     /// How often a plan is asked for before the document fails; each try after the first is told what was wrong.
     pub tries: u32,
+    /// Two lines may share this part of their words; with more they make the same point.
+    pub max_similarity: f32,
+    /// Least share of the lines that have a word of the instruction.
+    pub min_on_subject: f32,
     pub sampling: Sampling,
 }
 
@@ -232,12 +236,14 @@ impl Default for PlanRules {
         Self {
             min_steps: 1,
             max_steps: 50,
-            min_words: 200,
+            min_words: 120,
             max_words: 1000,
             headroom: 1.05,
             grammar: true,
             max_tokens: 4096,
             tries: 3,
+            max_similarity: 0.7,
+            min_on_subject: 0.2,
             // The penalty keeps a small model from making one point in every line.
             sampling: Sampling { temperature: 0.7, top_p: 0.95, repetition_penalty: 1.1, ..Sampling::default() },
         }
@@ -258,7 +264,8 @@ impl Default for SectionRules {
             // Above two fifths the model ends a section itself; one that does not end is ended.
             floor: 0.4,
             bias: 0.0,
-            ceiling: 1.6,
+            // A short section that ends with its sentence stays within the rule of section words.
+            ceiling: 1.5,
             hard: 2.0,
             max_tokens_per_word: 4.0,
             sampling: Sampling { temperature: 0.8, min_p: 0.05, dry_multiplier: 1.2, ..Sampling::default() },
@@ -310,7 +317,7 @@ impl Recipe {
 
     /// Sets what a stored recipe of the first version does not name to what that version did.
     pub(crate) fn keep_first_version(&mut self) {
-        self.plan.tries = 2;
+        self.plan = PlanRules { tries: 2, max_similarity: 1.0, min_on_subject: 0.0, ..self.plan.clone() };
         self.section = SectionRules {
             layout: Layout::Message,
             tries: 0,

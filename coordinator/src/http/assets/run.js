@@ -33,7 +33,7 @@ export async function runPage(run) {
       figure(number(summary.words_per_minute), 'words/min', 'last minute'),
       figure(number(summary.tokens_per_second), 'tokens/s', 'last minute'),
       figure(percent(summary.tokens.cached, summary.tokens.cached + summary.tokens.computed), 'of prompt tokens cached')),
-    card('Tokens generated', tokens(summary.tokens)),
+    card('Tokens generated', tokens(summary)),
     el('div.grid2',
       card('Words per minute', curve('words/min', details.plot, (point, ms) => (point.words / ms) * 60000)),
       card('Tokens per second', curve('tokens/s', details.plot, (point, ms) => (point.tokens / ms) * 1000)),
@@ -72,13 +72,16 @@ function buttons(run, data, open) {
     open > 0 && action('Cancel run', cancel, '.danger'));
 }
 
-function tokens({ accepted, open, dropped, wasted }) {
+function tokens({ tokens: { accepted, open, dropped, wasted }, tokens_per_word, discarded }) {
   const parts = [['accepted', accepted, 'in accepted documents'], ['leased', open, 'in unfinished documents'],
     ['rejected', dropped, 'in rejected, failed or cancelled documents'], ['failed', wasted, 'in discarded attempts']];
   const all = accepted + open + dropped + wasted;
   if (!all) return empty('None yet.');
   return [stack('Tokens', parts), el('div.legend', parts.map(([kind, value, label]) =>
-    el('span', pill(kind, label), ' ', el('b', short(value)), el('span.dim', ` ${percent(value, all)}`))))];
+    el('span', pill(kind, label), ' ', el('b', short(value)), el('span.dim', ` ${percent(value, all)}`)))),
+    tokens_per_word && el('div.dim', `${tokens_per_word.toFixed(2)} tokens for each accepted word`),
+    wasted > 0 && table(['Discarded by', '#Tokens'], Object.entries(discarded).sort(([, a], [, b]) => b - a)
+      .map(([cause, count]) => el('tr', { 'data-key': cause }, el('td', cause), el('td.n', number(count)))))];
 }
 
 // Documents of a state by reason, with links to them.

@@ -1,5 +1,5 @@
-//! Takes off what a model puts around a section's text: identifiers, word counts, control tokens, a code fence around all of it, a
-//! line that announces the text or ends it. It looks at the two ends only and cuts nothing inside: what stands there is for the
+//! Takes off what a model puts around a section's text: identifiers, the main point, word counts, control tokens, a code fence
+//! around all of it, a line that announces the text or ends it. It looks at the two ends only and cuts nothing inside: what stands there is for the
 //! rules to judge, and so is a last sentence that was cut.
 
 use std::sync::LazyLock;
@@ -13,11 +13,11 @@ use crate::text::shingles;
 const LONGEST_POINT: usize = 60;
 
 /// See [`super::clean_section`].
-pub(super) fn section(text: &str) -> String {
+pub(super) fn section(text: &str, main_point: &str) -> String {
     let mut text = spaces(text);
     // Taking one thing off may lay another one open. Each pass shortens the text or ends the loop.
     loop {
-        let next = spaces(&last_line_cleaned(&first_line_cleaned(unfenced(&text))));
+        let next = spaces(&last_line_cleaned(&first_line_cleaned(point_removed(unfenced(&text), main_point))));
         if next.len() >= text.len() {
             return text;
         }
@@ -56,6 +56,13 @@ fn unfenced(text: &str) -> &str {
         (fence.len() >= 3 && prose && single).then_some(inner)
     };
     inner().unwrap_or(text)
+}
+
+/// The text without a first line that is its step's main point, word for word: the plan's label, not prose.
+fn point_removed<'a>(text: &'a str, main_point: &str) -> &'a str {
+    let Some((line, rest)) = text.split_once('\n') else { return text };
+    let point = shingles::word_hashes(main_point);
+    if !point.is_empty() && shingles::word_hashes(line) == point { rest } else { text }
 }
 
 fn first_line_cleaned(text: &str) -> String {

@@ -45,14 +45,20 @@ impl Measured {
 }
 
 /// Takes off what a model adds before and after a section's text; what stands inside stays as it is, spaces aside.
-pub fn clean_section(text: &str) -> String {
-    clean::section(text)
+/// `main_point` is its step's.
+pub fn clean_section(text: &str, main_point: &str) -> String {
+    clean::section(text, main_point)
 }
 
 /// The verdict: the first rule that fires, or accepted.
 pub fn evaluate(filters: &Filters, assembled: &Assembled<'_>) -> Verdict {
+    first_fired(filters, assembled).map_or(Verdict::Accepted, Measured::rejected)
+}
+
+/// The first rule that fires; none for a document that is accepted.
+pub fn first_fired(filters: &Filters, assembled: &Assembled<'_>) -> Option<Measured> {
     let mut measured = RULES.iter().filter_map(|rule| apply(rule, filters, assembled));
-    measured.find(|measured| measured.fired).map_or(Verdict::Accepted, Measured::rejected)
+    measured.find(|measured| measured.fired)
 }
 
 /// What every rule says of a document, in the order in which they are asked; rules that are off are left out.

@@ -65,7 +65,7 @@ fn a_value_out_of_range_is_named_with_its_range() {
         ("[plan]\nmin_words = 5\n", "recipe (stored):2: `plan.min_words` is 5; expected 10 to 1000"),
         ("[plan]\n\nmin_steps = 60\n", "recipe (stored):3: `plan.min_steps` is 60; expected 1 to 50"),
         ("[section]\nceiling = 0.5\n", "recipe (stored):2: `section.ceiling` is 0.5; expected 1 to 10"),
-        ("[section]\nhard = 1.1\n", "recipe (stored):2: `section.hard` is 1.1; expected 1.6 to 20"),
+        ("[section]\nhard = 1.1\n", "recipe (stored):2: `section.hard` is 1.1; expected 1.5 to 20"),
         (
             "[filters]\nmin_score_length = 101.0\n",
             "recipe (stored):2: `filters.min_score_length` is 101; expected 0 to 100",
@@ -129,23 +129,23 @@ fn the_recipes_that_come_with_longhand_have_the_hashes_that_they_always_had() {
     for (recipe, hash, text) in [
         (
             Recipe::builtin(),
-            "3d570f6fcb772c0fdf47cae8796647374d1268de2caee9778918111ec0008952",
-            "89c342c5b08d054c9e12fc95ddc267b6ba4bfb8a0e5a214a9ff94c5c2bfa8739",
+            "fb322986e911f5c30235a2928a887f12b452030eb680d72ac9c5fca746f528d4",
+            "feb65bcb3729d41a317911b2c61f466e76bc4c20a0e0de868e4a626f63905784",
         ),
         (
             Recipe::load(folder.join("longwriter.toml")).unwrap(),
-            "3d570f6fcb772c0fdf47cae8796647374d1268de2caee9778918111ec0008952",
-            "89c342c5b08d054c9e12fc95ddc267b6ba4bfb8a0e5a214a9ff94c5c2bfa8739",
+            "fb322986e911f5c30235a2928a887f12b452030eb680d72ac9c5fca746f528d4",
+            "feb65bcb3729d41a317911b2c61f466e76bc4c20a0e0de868e4a626f63905784",
         ),
         (
             Recipe::load(folder.join("demo.toml")).unwrap(),
-            "598160e113cd35148d034b7466c4797f841a885e066307ae1298f13a833f8b4d",
-            "ba277dfad50e7002e9cc83ec7786981bdc51796c8491ed3768a1667d817a182d",
+            "61f98fd4fdd584a8515647a0412caf3c7f0b861000d6d59848620aa1f0c4969c",
+            "f7e1f82fcd42d3d1684dc0886b44f6dd520c55a43497e37104d46e17cb4eea3b",
         ),
         (
             Recipe::load(folder.join("demo-long.toml")).unwrap(),
-            "c2849e6c03be805cff6c01eccddaeb067e3d631ca618d9842994ded3423be56d",
-            "b95386cb226995d300fd4e3f8680e6ac5c50dfd80ff7fc09443c2fbe51dfc5c2",
+            "5621beb02299ce1a90e1729850d9e4023a45c2834e7af3f6b65b3b3e63cf5e5f",
+            "273d867a1db1519faa5783841a8c925ed306d7b11cbcc3f867c9eaf2a3c3e82a",
         ),
     ] {
         assert_eq!((recipe.hash().as_str(), text_hash(&recipe).as_str()), (hash, text), "{}", recipe.name);

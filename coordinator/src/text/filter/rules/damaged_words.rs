@@ -1,4 +1,5 @@
-//! The rule about words that decoding damaged: "toprotect", "daTorre", "went_wrong", "20st", "o the way".
+//! The rule about words that decoding damaged: "toprotect", "daTorre", "went_wrong", "20st", "o the way", "re recharge",
+//! "available.resources".
 
 use std::cell::LazyCell;
 use std::collections::HashMap;
@@ -17,7 +18,8 @@ use crate::text::filter::vocabulary::{is_common, lookup};
 pub(super) const RULE: Rule = Rule {
     name: "damaged_words",
     key: "max_damaged_words",
-    measures: "words that ran together, have a capital or an underscore inside, a wrong ordinal ending, or one letter left",
+    measures: "words that ran together, were begun twice, have a capital or an underscore inside, a wrong ordinal ending, or one \
+               letter left",
     stage: Stage::Section,
     bound: Bound::AtMost,
     default: Threshold::Count(0),
@@ -45,6 +47,11 @@ const AFFIXES: [&str; 24] = [
 /// A letter that stands before one of these is no name of something.
 const DETERMINERS: [&str; 14] =
     ["the", "a", "an", "this", "that", "these", "those", "his", "her", "its", "their", "our", "my", "your"];
+/// What many words begin with, and no word of a sentence.
+const BEGINNINGS: [&str; 20] = [
+    "re", "de", "un", "pre", "con", "com", "dis", "ex", "im", "em", "en", "ad", "ac", "ap", "ob", "mis", "sur", "int",
+    "pro", "cha",
+];
 /// Two words of content have run together if they are as long as this; shorter ones make compounds.
 const LONG_WORD: usize = 13;
 const LONG_HALF: usize = 5;
@@ -74,7 +81,8 @@ impl<'a> Token<'a> {
 fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let source = LazyCell::new(|| Source::of(document.instruction));
     let mut fence = Fence::default();
-    let lines: Vec<_> = document.text.lines().filter(|line| !fence.holds(line)).map(blank::code).collect();
+    let prose: Vec<&str> = document.text.lines().filter(|line| !fence.holds(line)).collect();
+    let lines: Vec<_> = prose.iter().map(|line| blank::code(line)).collect();
     let tokens: Vec<Token<'_>> = lines.iter().flat_map(|line| tokens(line)).collect();
     let mut times: HashMap<&str, usize> = HashMap::new();
     for token in &tokens {
@@ -84,9 +92,11 @@ fn measure(document: &Assembled<'_>) -> Option<Measure> {
         let name = times[token.text()] >= NAME;
         (is_wrong_ordinal(token) || !name && is_damaged(token)) && !source.holds(token.text())
     });
-    let places: Vec<_> = damaged.collect();
-    let first = places.first().map(|token| format!("{}: {}", token.text(), around(token.line, token.range.clone())));
-    Some(Measure::count(places.len(), first))
+    let mut places: Vec<_> =
+        damaged.map(|token| format!("{}: {}", token.text(), around(token.line, token.range.clone()))).collect();
+    // What looks like an address is blanked in the lines.
+    places.extend(prose.iter().flat_map(|line| joined(line)).filter(|word| !source.holds(word)).map(str::to_owned));
+    Some(Measure::count(places.len(), places.first().cloned()))
 }
 
 /// The runs of Latin letters, digits and underscores of a line.
@@ -104,7 +114,7 @@ fn tokens(line: &str) -> Vec<Token<'_>> {
 }
 
 fn is_damaged(token: &Token<'_>) -> bool {
-    has_underscore(token) || has_capital(token.text()) || is_fragment(token) || is_fused(token)
+    has_underscore(token) || has_capital(token.text()) || is_fragment(token) || is_begun_twice(token) || is_fused(token)
 }
 
 /// "went_wrong". Emphasis, calls, constants and symbols with an index have underscores.
@@ -166,6 +176,26 @@ fn is_fragment(token: &Token<'_>) -> bool {
     DETERMINERS.contains(&next) && inside && !idiom && blank::asides(token.line)[token.range.clone()] == *token.text()
 }
 
+/// "re recharge": no word of its own, but what the next one begins with.
+fn is_begun_twice(token: &Token<'_>) -> bool {
+    let word = token.text();
+    let next = token.after().strip_prefix(' ').unwrap_or_default();
+    let next = next.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+    (2..=4).contains(&word.len())
+        && word.bytes().all(|byte| byte.is_ascii_lowercase())
+        && next.len() >= word.len() + 3
+        && next.starts_with(word)
+        && BEGINNINGS.contains(&word)
+}
+
+/// "available.resources": two words with a full stop or a comma in place of the space, and nothing else beside them. Names of
+/// hosts and files have short parts.
+fn joined(line: &str) -> impl Iterator<Item = &str> {
+    let is_word = |word: &str| word.len() >= 5 && word.bytes().all(|byte| byte.is_ascii_lowercase()) && is_common(word);
+    let words = line.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
+    words.filter(move |word| word.split_once(['.', ',']).is_some_and(|(one, other)| is_word(one) && is_word(other)))
+}
+
 /// "andother", "woodblockprinting": no word, but two of them.
 fn is_fused(token: &Token<'_>) -> bool {
     let word = token.text();
@@ -203,7 +233,9 @@ mod tests {
     use super::*;
 
     fn found(line: &str) -> Vec<&str> {
-        tokens(line).iter().filter(|token| is_wrong_ordinal(token) || is_damaged(token)).map(Token::text).collect()
+        let tokens = tokens(line);
+        let damaged = tokens.iter().filter(|token| is_wrong_ordinal(token) || is_damaged(token)).map(Token::text);
+        damaged.chain(joined(line)).collect()
     }
 
     #[test]
@@ -216,6 +248,11 @@ mod tests {
             ("he was o the way, with t the door", &["o", "t"]),
             ("iPhone eBay macOS JavaScript McDonald mmHg PhD kWh mRNA YouTube", &[]),
             ("1st 2nd 3rd 4th 11th 12th 13th 21st 111th 1,003rd; he weighed 11st 4lb", &[]),
+            (
+                "they relax, re recharge and use available.resources, always,carefully",
+                &["re", "available.resources", "always,carefully"],
+            ),
+            ("so social in interest to together; mail.google.com/always.there, a.b, e.g.this", &[]),
             ("the will o the wisp, top o the morning; let x be a number", &[]),
             ("thereto nevertheless lighthouse birdsong interunderstanding awkwardnesses", &[]),
             ("x_max run_it() MAX_VALUE _done_", &[]),

@@ -1,4 +1,4 @@
-//! The rule about documents of too few words.
+//! The rule about documents of too few words. Whether a document has the words that it was asked for, S_l says.
 
 use longhand_proto::words;
 
@@ -12,7 +12,7 @@ pub const RULE: Rule = Rule {
     measures: "words of the document",
     stage: Stage::Document,
     bound: Bound::AtLeast,
-    default: Threshold::Count(300),
+    default: Threshold::Count(100),
     off: Threshold::Count(0),
     range: 0.0..=1_000_000.0,
     first_version: true,

@@ -49,7 +49,7 @@ fn identifiers_and_artefacts_go() {
         ("The ship sailed.\n\n**Paragraph 4**", "The ship sailed."),
         ("The ship sailed.\n\n第四段：", "The ship sailed."),
     ] {
-        assert_eq!(clean_section(text), want, "{text:?}");
+        assert_eq!(clean_section(text, ""), want, "{text:?}");
     }
 }
 
@@ -81,7 +81,7 @@ fn ordinary_text_stays_as_it_is() {
         "船开进了",
     ] {
         let text = text.replace("  \n", "\n");
-        assert_eq!(clean_section(&text), text);
+        assert_eq!(clean_section(&text, ""), text);
     }
 }
 
@@ -107,7 +107,7 @@ fn what_announces_or_ends_the_text_goes() {
         ("下雨了。\n\n感谢您的阅读。", "下雨了。"),
         ("Thank you for reading.", ""),
     ] {
-        assert_eq!(clean_section(text), want, "{text:?}");
+        assert_eq!(clean_section(text, ""), want, "{text:?}");
     }
     for text in [
         "Here is the law of the sea: nobody owns it.\n\nIt rained.",
@@ -124,7 +124,7 @@ fn what_announces_or_ends_the_text_goes() {
         "下雨了。\n\n一切都结束了。",
         "下面是海，上面是天。\n\n下雨了。",
     ] {
-        assert_eq!(clean_section(text), text);
+        assert_eq!(clean_section(text, ""), text);
     }
 }
 
@@ -148,7 +148,7 @@ fn what_stands_inside_stays_and_a_rule_sees_it() {
         ("船开了。\n\n（本节完）\n\n下雨了。", "prompt_echo"),
         (&*repeated, "repeated_sentences"),
     ] {
-        assert_eq!(clean_section(text), text);
+        assert_eq!(clean_section(text, ""), text);
         let measured = Owned::new(language::detect(text), &[text]).measure(rule);
         assert!(measured.fired, "{text:?}: {measured:?}");
     }
@@ -188,7 +188,23 @@ proptest! {
 
     #[test]
     fn cleaning_twice_is_cleaning_once(text in pieces()) {
-        let once = clean_section(&text);
-        prop_assert_eq!(clean_section(&once), once);
+        let once = clean_section(&text, "");
+        prop_assert_eq!(clean_section(&once, ""), once);
+    }
+}
+
+#[test]
+fn the_main_point_as_a_first_line_is_taken_off() {
+    let point = "How the harbour came to be built";
+    for (text, want) in [
+        ("How the Harbour came to be built.\n\nIn 1820 the town had none.", "In 1820 the town had none."),
+        ("**How the harbour came to be built**\nIn 1820 the town had none.", "In 1820 the town had none."),
+        (
+            "How the harbour came to be built is told below.\nIn 1820.",
+            "How the harbour came to be built is told below.\nIn 1820.",
+        ),
+        ("How the harbour came to be built", "How the harbour came to be built"),
+    ] {
+        assert_eq!(clean_section(text, point), want, "{text:?}");
     }
 }

@@ -1,0 +1,218 @@
+//! Whether a plan is worth writing from: its lines make points, each its own, about what was asked for.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::shingles;
+use crate::domain::instruction::Instruction;
+use crate::domain::plan::{Plan, PlanError};
+use crate::domain::recipe::PlanRules;
+
+/// A line has at most so many times the words of a mean one.
+const MAX_PROPORTION: f64 = 4.0;
+/// Letters that words are compared by, so that "road" and "roads" are one, and "describe" and "description" nearly.
+const STEM_LETTERS: usize = 5;
+/// A text of fewer words has no subject to speak of.
+const MIN_SUBJECT_WORDS: usize = 2;
+
+/// What stands where a point should: counts, brackets to fill in, the form's own words.
+static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?i)\[[^\]]*\]|<[^>]*>|\{[^}]*\}|【[^】]*】|\d+",
+        r"|\b(?:main|point|points|words?|word count|sentences?|paragraphs?|sections?|part|count|tbd|todo|n/?a|xxx+|nnn)\b",
+        r"|主要内容|段落|字数|部分|句子|待定|[字词句段章节第]",
+    ))
+    .expect("a constant pattern, compiled by the tests")
+});
+
+/// Words of requests and of plans, not of subjects.
+const STOP_WORDS: &[&str] = &[
+    "about",
+    "also",
+    "article",
+    "chapter",
+    "could",
+    "create",
+    "describe",
+    "detail",
+    "detailed",
+    "discuss",
+    "each",
+    "essay",
+    "explain",
+    "explore",
+    "from",
+    "have",
+    "include",
+    "including",
+    "introduce",
+    "introduction",
+    "into",
+    "length",
+    "long",
+    "make",
+    "more",
+    "must",
+    "overview",
+    "paper",
+    "please",
+    "report",
+    "should",
+    "story",
+    "that",
+    "their",
+    "them",
+    "then",
+    "there",
+    "these",
+    "they",
+    "this",
+    "those",
+    "three",
+    "topic",
+    "using",
+    "well",
+    "what",
+    "when",
+    "where",
+    "which",
+    "will",
+    "with",
+    "word",
+    "words",
+    "would",
+    "write",
+    "writing",
+    "your",
+];
+
+/// The first fault of a plan, in words for the model that is asked for another one.
+///
+/// # Errors
+/// [`PlanError::Placeholder`], [`PlanError::Duplicate`], [`PlanError::Proportion`] or [`PlanError::Subject`].
+pub fn check(plan: &Plan, instruction: &Instruction, rules: &PlanRules) -> Result<(), PlanError> {
+    for (index, step) in plan.steps.iter().enumerate() {
+        if shingles::word_count(&PLACEHOLDER.replace_all(&step.main_point, " ")) == 0 {
+            return Err(PlanError::Placeholder { line: index + 1, text: step.main_point.clone() });
+        }
+    }
+    let points: Vec<HashSet<String>> = plan.steps.iter().map(|step| words(&step.main_point)).collect();
+    for (index, point) in points.iter().enumerate() {
+        let twin = points[..index].iter().position(|before| similarity(before, point) > rules.max_similarity.into());
+        if let Some(first) = twin {
+            return Err(PlanError::Duplicate { line: index + 1, first: first + 1 });
+        }
+    }
+    let mean = plan.words() as f64 / plan.steps.len().max(1) as f64;
+    let long = plan.steps.iter().position(|step| f64::from(step.words) > MAX_PROPORTION * mean);
+    if let Some(index) = long {
+        let (line, words, mean) = (index + 1, plan.steps[index].words, mean.round() as u32);
+        return Err(PlanError::Proportion { line, words, mean });
+    }
+    let subject = words(&instruction.text());
+    let on_subject = points.iter().filter(|point| !point.is_disjoint(&subject)).count();
+    if subject.len() >= MIN_SUBJECT_WORDS && (on_subject as f64) < f64::from(rules.min_on_subject) * points.len() as f64
+    {
+        return Err(PlanError::Subject { lines: points.len(), on_subject });
+    }
+    Ok(())
+}
+
+/// The stems of the words that carry meaning, and the pairs of neighbouring Chinese characters.
+fn words(text: &str) -> HashSet<String> {
+    let mut found = HashSet::new();
+    let text = text.to_lowercase();
+    for run in text.split(|c: char| !c.is_alphanumeric()).filter(|run| !run.is_empty()) {
+        let letters: Vec<char> = run.chars().collect();
+        if letters.iter().any(|c| shingles::is_ideograph(*c)) {
+            found.extend(letters.windows(2).map(|pair| pair.iter().collect()));
+        } else if letters.len() > 3 && !STOP_WORDS.contains(&run) {
+            found.insert(letters.into_iter().take(STEM_LETTERS).collect());
+        }
+    }
+    found
+}
+
+/// Share of the words of either that are words of both.
+fn similarity(one: &HashSet<String>, other: &HashSet<String>) -> f64 {
+    let both = one.intersection(other).count();
+    both as f64 / (one.len() + other.len() - both).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::language::Language;
+    use crate::domain::plan::Step;
+
+    fn checked(request: &str, points: &[(&str, u32)]) -> Result<(), PlanError> {
+        let instruction = Instruction {
+            id: None,
+            messages: vec![longhand_proto::task::Message { role: "user".into(), content: request.into() }],
+            language: Language::En,
+            required_words: None,
+            context: Vec::new(),
+            metadata: serde_json::Map::new(),
+            line: 1,
+        };
+        let steps = points.iter().map(|(point, words)| Step { main_point: (*point).into(), words: *words }).collect();
+        check(&Plan { steps }, &instruction, &PlanRules::default())
+    }
+
+    #[test]
+    fn a_plan_that_says_something_is_taken() {
+        let roads = [
+            ("Why the first roads out of Rome were built for its army", 300),
+            ("How surveyors laid out a straight line with a groma", 200),
+            ("Layers of sand, gravel and stone beneath the paving", 400),
+            ("Who paid for the upkeep of the roads in the provinces", 900),
+        ];
+        assert_eq!(checked("Write 2,000 words about Roman roads.", &roads), Ok(()));
+        let harbour = [("港口的由来与早期渔民的生活", 300), ("铁路修通之后货运的增长", 300), ("今天的港口与游客", 300)];
+        assert_eq!(checked("写一篇关于港口历史的文章，三千字。", &harbour), Ok(()));
+        assert_eq!(checked("Go on.", &[("How bees find their way home", 300)]), Ok(()), "no subject to speak of");
+    }
+
+    #[test]
+    fn counts_and_blanks_are_no_points() {
+        for point in [
+            "36 Words | Sentence: 37 Words | Paragraph 1: 8 Words",
+            "[Main point of this paragraph]",
+            "TBD",
+            "段落1：主要内容",
+        ] {
+            let found = checked("Write about Roman roads.", &[("The first Roman roads", 300), (point, 300)]);
+            assert_eq!(found, Err(PlanError::Placeholder { line: 2, text: point.into() }), "{point}");
+        }
+    }
+
+    #[test]
+    fn lines_that_say_the_same_are_found() {
+        let same = [
+            ("The importance of regular exercise for a healthy heart", 300),
+            ("What swimming does for the joints", 300),
+            ("Regular exercise and its importance for healthy hearts", 300),
+        ];
+        assert_eq!(checked("Write about exercise.", &same), Err(PlanError::Duplicate { line: 3, first: 1 }));
+        let near = [("运动对心脏健康的重要性", 300), ("运动对于心脏健康的重要性", 300)];
+        assert_eq!(checked("写一写运动和健康。", &near), Err(PlanError::Duplicate { line: 2, first: 1 }));
+        let others = [("The economy of Spain after the war", 300), ("The culture of Spain after the war", 300)];
+        assert_eq!(checked("Write about Spain after the war.", &others), Ok(()));
+    }
+
+    #[test]
+    fn a_plan_about_something_else_or_out_of_proportion_is_refused() {
+        let other = [("How to bake a loaf of bread", 300), ("Choosing flour and yeast", 300)];
+        let refused = Err(PlanError::Subject { lines: 2, on_subject: 0 });
+        assert_eq!(checked("Write about the Roman roads of Gaul.", &other), refused);
+        let mut steps = vec![("The first Roman roads", 200); 1];
+        let points =
+            ["Gravel and stone", "Bridges over rivers", "Milestones", "Couriers on horseback", "Inns by night"];
+        steps.extend(points.map(|point| (point, 200)));
+        steps.push(("What became of it all", 1_000 * 2));
+        let (line, words, mean) = (7, 2_000, 457);
+        assert_eq!(checked("Write about Roman roads.", &steps), Err(PlanError::Proportion { line, words, mean }));
+    }
+}
