@@ -47,7 +47,10 @@ pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
         row.push(if run.paused { "paused".to_owned() } else { String::new() });
         rows.push(row);
     }
-    output::line(if runs.is_empty() { "no runs".to_owned() } else { table(&rows) }.trim_end())?;
+    let stalls = runs.iter().filter_map(|run| Some((run, stall(run)?)));
+    let stalls: String = stalls.map(|(run, message)| format!("\n{}: no progress: {message}", run.id)).collect();
+    let text = if runs.is_empty() { "no runs".to_owned() } else { table(&rows) };
+    output::line(&format!("{}{stalls}", text.trim_end()))?;
     Ok(Code::Ok)
 }
 
@@ -58,6 +61,11 @@ pub(super) async fn fetch(client: &OperatorClient, run: &RunId) -> Result<v1::Ru
         async move { grpc(wire).get_run(request).await }
     };
     client.call("status", get).await
+}
+
+/// Why the run makes no progress, as its coordinator says; none while it does.
+pub(super) fn stall(run: &v1::Run) -> Option<&str> {
+    run.stall.as_ref().map(|stall| stall.message.as_str())
 }
 
 /// Documents that have not ended.
@@ -98,5 +106,6 @@ pub(super) fn fields(run: &v1::Run) -> Value {
             "total": total(&c), "ready": c.ready, "leased": c.leased, "delayed": c.delayed, "accepted": c.accepted,
             "rejected": c.rejected, "failed": c.failed, "cancelled": c.cancelled,
         },
+        "stall": run.stall.as_ref().map(|stall| json!({ "cause": stall.cause, "message": stall.message })),
     })
 }

@@ -6,6 +6,7 @@ use longhand_proto::{WireError, v1};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::stall::Stall;
 use crate::domain::document::Document;
 use crate::domain::instruction::{BadRow, Instruction};
 use crate::store::{Attempt, Counts, Record, Revision, Run, RunPolicy};
@@ -52,8 +53,9 @@ pub fn row_from_wire(row: v1::Row) -> Result<Result<Instruction, BadRow>, WireEr
     }
 }
 
-/// A run with the number of its documents by state.
-pub fn run_to_wire(run: Run, counts: Counts) -> v1::Run {
+/// A run with the number of its documents by state, and why it makes no progress.
+pub fn run_to_wire(run: Run, counts: Counts, stall: Option<&Stall>) -> v1::Run {
+    let stall = stall.map(|stall| v1::Stall { cause: stall.label().into(), message: stall.message(&run.id) });
     let Run { id, recipe, recipe_hash, seed, created_ms, policy, paused } = run;
     let RunPolicy { priority, model, judge, max_open } = policy;
     let Counts { ready, leased, delayed, accepted, rejected, failed, cancelled } = counts;
@@ -66,6 +68,7 @@ pub fn run_to_wire(run: Run, counts: Counts) -> v1::Run {
         terms: Some(v1::Terms { priority, model, max_open, judge }),
         paused,
         counts: Some(v1::Counts { ready, leased, delayed, accepted, rejected, failed, cancelled }),
+        stall,
     }
 }
 

@@ -12,6 +12,7 @@ use super::recent_leases::RecentLeases;
 use super::run_cache::{RunCache, RunContext};
 use super::waiting_queues::WaitingQueues;
 use crate::control::metrics::Metrics;
+use crate::control::stall::StallFinder;
 use crate::corpus::Archive;
 use crate::run_stats::RunStatsCache;
 use crate::store::{Result, Store, StoreError};
@@ -143,6 +144,11 @@ impl Coordinator {
     /// retrying: the program decides whether to stop.
     pub fn store_health(&self) -> watch::Receiver<Option<String>> {
         self.inner.store_health.subscribe()
+    }
+
+    /// Finds out why runs make no progress.
+    pub(crate) fn stall_finder(&self) -> StallFinder<'_> {
+        StallFinder::new(self.inner.store.as_ref(), self.inner.store_health.borrow().clone())
     }
 
     /// Remembers runs that disappeared from the store, and forgets those that are there again.

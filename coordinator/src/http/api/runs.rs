@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::actions::actions;
 use crate::control::rpc::Coordinator;
+use crate::control::stall::Stall;
 use crate::http::error::{ApiError, ApiResult, Caller, SharedState, bad_request, conflict, run_id};
 use crate::run_stats::{MAX_SUMMARIES, details, summary};
 use crate::store::{Counts, Run, StoreError};
@@ -19,24 +20,25 @@ const MAX_SUMMARISED: usize = 8;
 pub(super) async fn runs(Extract(state): SharedState) -> ApiResult {
     let coordinator = state.coordinator()?;
     let store = coordinator.store();
-    let mut runs: Vec<(Run, Counts)> = Vec::new();
+    let (mut runs, mut finder): (Vec<(Run, Counts, Value)>, _) = (Vec::new(), coordinator.stall_finder());
     for run in store.runs().await? {
-        let counts = store.counts(&run.id).await?;
-        runs.push((run, counts));
+        let (counts, stall) = finder.counts(&run).await?;
+        let stall = stall_json(&run, stall.as_ref());
+        runs.push((run, counts, stall));
     }
     // Unfinished runs first, then the latest.
-    runs.sort_by_key(|(run, counts)| (counts.unfinished() == 0, std::cmp::Reverse(run.created_ms)));
+    runs.sort_by_key(|(run, counts, _)| (counts.unfinished() == 0, std::cmp::Reverse(run.created_ms)));
     let (now, mut room) = (store.now_ms().await?, MAX_SUMMARIES as u64 / 2);
-    let summarised = runs.iter().take(MAX_SUMMARISED).take_while(|(_, counts)| {
+    let summarised = runs.iter().take(MAX_SUMMARISED).take_while(|(_, counts, _)| {
         let fits = counts.total() <= room;
         room = room.saturating_sub(counts.total());
         fits
     });
-    let summaries = summarised.map(|(run, _)| summary_of(coordinator, run, now));
+    let summaries = summarised.map(|(run, ..)| summary_of(coordinator, run, now));
     let mut summaries = futures::future::try_join_all(summaries).await?.into_iter();
     let rows: Vec<_> = (runs.iter())
-        .map(|(run, counts)| {
-            json!({ "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "counts": counts,
+        .map(|(run, counts, stall)| {
+            json!({ "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "counts": counts, "stall": stall,
                     "summary": summaries.next() })
         })
         .collect();
@@ -49,6 +51,11 @@ async fn summary_of(coordinator: &Coordinator, run: &Run, now: u64) -> Result<Va
     Ok(summary)
 }
 
+/// Why the run makes no progress; null while it does.
+fn stall_json(run: &Run, stall: Option<&Stall>) -> Value {
+    stall.map_or(Value::Null, |stall| json!({ "cause": stall.label(), "message": stall.message(&run.id) }))
+}
+
 /// One run.
 pub(super) async fn run(Extract(state): SharedState, Path(run): Path<String>) -> ApiResult {
     let coordinator = state.coordinator()?;
@@ -58,7 +65,8 @@ pub(super) async fn run(Extract(state): SharedState, Path(run): Path<String>) ->
         return Err(ApiError(StatusCode::NOT_FOUND, format!("no run {id}")));
     };
     let handle = coordinator.run_stats().refreshed(store, &id).await?;
-    let counts = store.counts(&id).await?;
+    let (counts, stall) = coordinator.stall_finder().counts(&run).await?;
+    let stall = stall_json(&run, stall.as_ref());
     let actions = actions(store.as_ref(), Some(&id)).await?;
     let now = store.now_ms().await?;
     let (summary, details) = {
@@ -70,7 +78,7 @@ pub(super) async fn run(Extract(state): SharedState, Path(run): Path<String>) ->
             "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "seed": run.seed.to_string(),
             "recipe_hash": run.recipe_hash, "model": run.policy.model, "priority": run.policy.priority,
         },
-        "counts": counts, "summary": summary, "details": details, "actions": actions, "now_ms": now,
+        "counts": counts, "stall": stall, "summary": summary, "details": details, "actions": actions, "now_ms": now,
     })))
 }
 

@@ -17,6 +17,9 @@ export function tokenFigure({ accepted, open, dropped, wasted }) {
   return figure(short(all), 'tokens generated', all > 0 && `${percent(accepted, all)} accepted, ${percent(wasted + dropped, all)} wasted`);
 }
 
+// Why nothing moves.
+export const stallLine = (stall) => stall && el('p.stall', { role: 'status' }, 'No progress: ', stall.message);
+
 export async function runPage(run) {
   const data = await get(api(run));
   const { counts, summary, details } = data;
@@ -25,7 +28,7 @@ export async function runPage(run) {
   const content = [
     el('div.row.head', el('h1', run), data.run.paused && pill('delayed', 'paused'), buttons(run, data, open)),
     !summary.complete && el('p.dim', `Loading: ${number(summary.listed)} of ${plural(all, 'document')} read. The figures below are incomplete.`),
-    progress(counts), legend(run, counts),
+    progress(counts), legend(run, counts), stallLine(data.stall),
     el('div.figures',
       figure(`${number(ended)} / ${number(all)}`, 'documents finished'),
       figure(eta(counts, data.run.paused, summary), 'remaining', summary.sections_left > 0 && `about ${plural(summary.sections_left, 'section')}`),
