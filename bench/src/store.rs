@@ -187,6 +187,7 @@ impl FilledStore {
             ttl_ms,
             model: "bench".into(),
             weights_hash: "bench".into(),
+            except: Vec::new(),
         };
         let leased = self.store.lease(&query).await.map_err(store_failure)?;
         Ok(leased.into_iter().filter_map(|record| record.lease).map(|grant| grant.id).collect())

@@ -9,6 +9,7 @@ use longhand_proto::RunId;
 use tokio::sync::{Semaphore, watch};
 
 use super::recent_leases::RecentLeases;
+use super::refusals::Refusals;
 use super::run_cache::{RunCache, RunContext};
 use super::waiting_queues::WaitingQueues;
 use crate::control::metrics::Metrics;
@@ -67,6 +68,8 @@ pub(super) struct Inner {
     pub(super) call_permits: Semaphore,
     /// Requests that wait for work.
     pub(super) waiting: WaitingQueues,
+    /// Runs that some workers, or this replica, cannot work on.
+    pub(super) refusals: Refusals,
     run_cache: RunCache,
     metrics: Metrics,
     changes: watch::Sender<u64>,
@@ -91,6 +94,7 @@ impl Coordinator {
             options,
             recent_leases: RecentLeases::default(),
             waiting: WaitingQueues::default(),
+            refusals: Refusals::default(),
             run_cache: RunCache::default(),
             metrics: Metrics::new(),
             changes: watch::Sender::new(0),

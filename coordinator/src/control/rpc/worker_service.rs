@@ -111,6 +111,7 @@ impl coordinator_server::Coordinator for WorkerService {
             ttl_ms: self.coordinator.lease_ms(),
             model,
             weights_hash,
+            except: Vec::new(),
         };
         // Without a permit: a waiting request costs little more than its connection.
         let wait = Duration::from_millis(wait_ms);

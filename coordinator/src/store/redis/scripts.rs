@@ -90,7 +90,7 @@ pub(super) struct LeaseArgs<'a> {
 
 impl ToRedisArgs for LeaseArgs<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        let LeaseQuery { worker, request_id, slots: _, ttl_ms, model, weights_hash } = self.query;
+        let LeaseQuery { worker, request_id, slots: _, ttl_ms, model, weights_hash, except: _ } = self.query;
         for word in [worker.as_str(), request_id] {
             word.write_redis_args(out);
         }

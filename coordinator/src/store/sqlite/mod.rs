@@ -373,6 +373,7 @@ mod tests {
             ttl_ms: 0,
             model: String::new(),
             weights_hash: String::new(),
+            except: Vec::new(),
         };
         assert_eq!(store.lease(&query).await.unwrap().len(), 3);
         let lost = "UPDATE document SET lease = NULL, expires_ms = 1, progress_ms = 1 WHERE seq < 2";
