@@ -1,6 +1,8 @@
 //! `longhand bench store`: the time of each store operation, for increasing numbers of documents. An operation that scans
 //! all documents would show.
 
+mod ended;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +33,11 @@ uses AOF everysec.
 
 Examples:
   longhand bench store
-  longhand bench store --documents 1000,10000 --store sqlite";
+  longhand bench store --documents 1000,10000 --store sqlite
+  longhand bench store --ended-runs 10,1000,10000
+
+With --ended-runs the store holds one active run and that many runs of 100 documents that have ended. What a coordinator does
+again and again (lease, sweep, hello, scrape, page) must not become slower with them.";
 
 /// Documents per page when listing and sweeping; and per submission.
 const PAGE: u32 = 64;
@@ -59,6 +65,11 @@ pub struct StoreBench {
           value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     documents: Vec<u32>,
 
+    /// Measure with these numbers of ended runs of 100 documents instead
+    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with = "documents",
+          value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    ended_runs: Vec<u32>,
+
     /// Stores to measure
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [StoreKind::Sqlite, StoreKind::Redis])]
     store: Vec<StoreKind>,
@@ -68,7 +79,7 @@ pub struct StoreBench {
     pub(crate) json: bool,
 }
 
-/// The time of one operation, for each number of documents.
+/// The time of one operation, for each size of the store.
 #[derive(Debug, Serialize)]
 struct Row {
     call: &'static str,
@@ -79,7 +90,9 @@ struct Row {
 struct Report {
     machine: Machine,
     store: StoreKind,
-    documents: Vec<u32>,
+    /// Numbers of documents, or of ended runs.
+    #[serde(rename = "documents")]
+    sizes: Vec<u32>,
     rows: Vec<Row>,
 }
 
@@ -88,18 +101,27 @@ impl StoreBench {
     pub(crate) async fn run(self) -> Result<Code> {
         for kind in self.store {
             let mut rows: Vec<Row> = Vec::new();
-            for &documents in &self.documents {
+            let by_runs = !self.ended_runs.is_empty();
+            let sizes = if by_runs { &self.ended_runs } else { &self.documents };
+            for &size in sizes {
+                let measure = async |store| {
+                    if by_runs {
+                        ended::measure(store, size).await
+                    } else {
+                        FilledStore::new(store, size).await?.measure().await
+                    }
+                };
                 let costs = match kind {
                     StoreKind::Sqlite => {
                         let folder = tempfile::tempdir()
                             .map_err(|e| Failure::refused(format!("a temporary folder cannot be created: {e}")))?;
                         let store = SqliteStore::open(&folder.path().join("store.sqlite"), clock::unix_ms);
-                        FilledStore::new(Arc::new(store.map_err(Failure::refused)?), documents).await?.measure().await?
+                        measure(Arc::new(store.map_err(Failure::refused)?) as Arc<dyn Store>).await?
                     }
                     StoreKind::Redis => {
                         let server = RedisServer::open(None).await?;
                         let store = server.store().await.map_err(Failure::refused)?;
-                        FilledStore::new(Arc::new(store), documents).await?.measure().await?
+                        measure(Arc::new(store)).await?
                     }
                 };
                 for (call, cost) in costs {
@@ -109,7 +131,7 @@ impl StoreBench {
                     }
                 }
             }
-            let report = Report { machine: Machine::here(), store: kind, documents: self.documents.clone(), rows };
+            let report = Report { machine: Machine::here(), store: kind, sizes: sizes.clone(), rows };
             publish(self.json, None, &report, || report.text())?;
         }
         Ok(Code::Ok)
@@ -119,8 +141,7 @@ impl StoreBench {
 impl Report {
     fn text(&self) -> String {
         let head = ["us per call".to_owned()].into_iter();
-        let head =
-            head.chain(self.documents.iter().map(|it| output::grouped(u64::from(*it)))).chain(["growth".to_owned()]);
+        let head = head.chain(self.sizes.iter().map(|it| output::grouped(u64::from(*it)))).chain(["growth".to_owned()]);
         let mut table: Vec<Vec<String>> = vec![head.collect()];
         for Row { call, microseconds } in &self.rows {
             let growth = match (microseconds.first(), microseconds.last()) {

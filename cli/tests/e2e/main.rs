@@ -23,6 +23,7 @@ mod observability;
 mod program;
 mod remote;
 mod resume;
+mod run_life;
 mod security;
 mod stop_and_resume;
 mod traces;

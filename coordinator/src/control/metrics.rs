@@ -27,7 +27,7 @@ const FLUSH_SECONDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300
 const MAX_RUNS: usize = 32;
 /// Rules, and error classes, with their own series; the rest is counted as `other`.
 const MAX_LABEL_VALUES: usize = 64;
-/// The `run` label of all runs without their own series.
+/// The `run` label of the active runs without their own series.
 const OTHER_RUNS: &str = "_others";
 
 /// Declares [`Metrics`]: one line per series, with its constructor.
@@ -282,12 +282,17 @@ impl Metrics {
     async fn count(&self, store: &dyn Store, mut finder: StallFinder<'_>) -> Result<()> {
         let now = store.now_ms().await?;
         let mut runs = Vec::new();
-        for run in store.runs().await?.into_iter().rev() {
+        let mut known = HashSet::new();
+        let active = store.active_runs().await?.into_iter().rev();
+        let latest = store.latest_runs(MAX_RUNS as u32).await?;
+        for run in active.chain(latest).filter(|run| known.insert(run.id.clone())) {
             let (counts, stall) = finder.counts(&run).await?;
             runs.push((run, counts, stall));
         }
-        // Stable: within each group the latest stay first.
+        // Stable: within each group the latest stay first. Of those that ended only the latest are read: there may be thousands.
         runs.sort_by_key(|(_, counts, _)| counts.unfinished() == 0);
+        let ended_from = runs.iter().position(|(_, counts, _)| counts.unfinished() == 0).unwrap_or(runs.len());
+        runs.truncate(ended_from.max(MAX_RUNS));
         let mut ages = Vec::new();
         for (run, counts, _) in runs.iter().take(MAX_RUNS) {
             let since = if counts.ready == 0 { None } else { self.oldest_ready_since(store, &run.id).await? };

@@ -25,6 +25,7 @@ mod record;
 mod rejections;
 mod replace_export;
 mod restore;
+mod run_archive;
 mod shard;
 mod split;
 mod stats;
@@ -52,6 +53,7 @@ pub use manifest::{DocumentRound, Entry};
 pub use packing::{Count, Packing, TokenCount, WINDOW};
 pub use publish::{Published, publish};
 pub use record::{JudgeRecord, Provenance, Record, SectionRecord, SummaryRecord, VoteRecord};
+pub use run_archive::{ArchivedFile, RunArchive, RunManifest};
 pub use stats::{Attempts, Bin, Histogram, RunTiming, Stats, Tokens};
 pub use storage_location::StorageLocation;
 

@@ -77,6 +77,8 @@ pub(super) struct Inner {
     store_health: watch::Sender<Option<String>>,
     /// Runs that disappeared from the store. A lock, as sweeper and calls use it; held for one look-up.
     lost_runs: std::sync::Mutex<BTreeSet<RunId>>,
+    /// Runs that this process deleted.
+    deleted_runs: std::sync::Mutex<BTreeSet<RunId>>,
 }
 
 impl fmt::Debug for Coordinator {
@@ -101,6 +103,7 @@ impl Coordinator {
             run_stats: RunStatsCache::default(),
             store_health: watch::Sender::new(None),
             lost_runs: std::sync::Mutex::default(),
+            deleted_runs: std::sync::Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -160,6 +163,22 @@ impl Coordinator {
         let mut known = self.inner.lost_runs.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(lost);
         known.retain(|run| !present.contains(run));
+    }
+
+    /// The run is being deleted: that it is missing is no fault of the store's.
+    pub(super) fn note_deleted(&self, run: RunId) {
+        self.inner.deleted_runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
+    }
+
+    /// True if this process deleted a run of this name.
+    pub(crate) fn is_deleted(&self, run: &RunId) -> bool {
+        self.inner.deleted_runs.lock().unwrap_or_else(PoisonError::into_inner).contains(run)
+    }
+
+    /// Forgets what is known of a run: it was deleted, or loaded again.
+    pub(super) fn forget(&self, run: &RunId) {
+        self.inner.run_cache.remove(run);
+        self.inner.run_stats.remove(run);
     }
 
     /// True if the store had this run before, and no longer does.

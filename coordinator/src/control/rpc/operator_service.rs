@@ -217,6 +217,26 @@ impl operator_server::Operator for OperatorService {
         Ok(Response::new(v1::CancelReply { documents: 1, more: false }))
     }
 
+    async fn delete_run(&self, request: Request<v1::DeleteRunRequest>) -> Answer<v1::DeleteRunReply> {
+        let who = principal(&request);
+        let v1::DeleteRunRequest { run, discard } = request.into_inner();
+        let run = run_id(&run)?;
+        let deleted = self.coordinator.delete_run(&who, &run, discard).await.map_err(status)?;
+        let more =
+            deleted.map_err(|reason| Status::failed_precondition(format!("run {run} is not deleted: {reason}")))?;
+        Ok(Response::new(v1::DeleteRunReply { more }))
+    }
+
+    async fn load_run(&self, request: Request<v1::LoadRunRequest>) -> Answer<v1::LoadRunReply> {
+        let who = principal(&request);
+        let v1::LoadRunRequest { run, documents, format_version } = request.into_inner();
+        let run = wire::run_from_wire(run.ok_or(WireError::Missing("run"))?)?;
+        let documents = wire::ended_from_wire(&documents, format_version)?;
+        let loaded = self.coordinator.load_run(&who, &run, &documents).await.map_err(status)?;
+        let loaded = loaded.map_err(Status::failed_precondition)?;
+        Ok(Response::new(v1::LoadRunReply { loaded }))
+    }
+
     async fn pause(&self, request: Request<v1::PauseRequest>) -> Answer<v1::Run> {
         let who = principal(&request);
         let v1::PauseRequest { run, paused } = request.into_inner();

@@ -60,7 +60,7 @@ impl WorkerService {
     async fn expect_work(&self, model: &str, weights_hash: &str) -> Result<(), Status> {
         let store = self.coordinator.store();
         let mut wanted = Vec::new();
-        for run in store.runs().await.map_err(status)? {
+        for run in store.active_runs().await.map_err(status)? {
             if store.counts(&run.id).await.map_err(status)?.unfinished() > 0 {
                 let policy = &run.policy;
                 if policy.can_write(model, weights_hash) || policy.can_judge(model, weights_hash) {

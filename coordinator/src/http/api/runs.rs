@@ -15,13 +15,21 @@ use crate::store::{Counts, Run, StoreError};
 
 /// Most runs in the list with a summary; the others show counts only.
 const MAX_SUMMARISED: usize = 8;
+/// Latest runs in the list, beside all that are active.
+pub(super) const LATEST_RUNS: u32 = 100;
 
 /// All runs.
 pub(super) async fn runs(Extract(state): SharedState) -> ApiResult {
     let coordinator = state.coordinator()?;
     let store = coordinator.store();
     let (mut runs, mut finder): (Vec<(Run, Counts, Value)>, _) = (Vec::new(), coordinator.stall_finder());
-    for run in store.runs().await? {
+    // One more than is shown, to know whether there are more.
+    let mut latest = store.latest_runs(LATEST_RUNS + 1).await?;
+    let more = latest.len() > LATEST_RUNS as usize;
+    latest.truncate(LATEST_RUNS as usize);
+    let mut active = store.active_runs().await?;
+    active.retain(|run| !latest.iter().any(|shown| shown.id == run.id));
+    for run in latest.into_iter().chain(active) {
         let (counts, stall) = finder.counts(&run).await?;
         let stall = stall_json(&run, stall.as_ref());
         runs.push((run, counts, stall));
@@ -42,7 +50,7 @@ pub(super) async fn runs(Extract(state): SharedState) -> ApiResult {
                     "summary": summaries.next() })
         })
         .collect();
-    Ok(Json(json!({ "runs": rows, "now_ms": now })))
+    Ok(Json(json!({ "runs": rows, "more": more, "now_ms": now })))
 }
 
 async fn summary_of(coordinator: &Coordinator, run: &Run, now: u64) -> Result<Value, StoreError> {

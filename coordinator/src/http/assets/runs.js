@@ -7,9 +7,9 @@ import { eta, stallLine, tokenFigure } from './run.js';
 import { figure, pill, progress, total, unfinished } from './parts.js';
 
 export async function runsPage() {
-  const { runs } = await get('/api/runs');
+  const { runs, more } = await get('/api/runs');
   const content = runs.length
-    ? [el('h1', 'Runs'), el('div.list', runs.map(entry))]
+    ? [el('h1', 'Runs'), el('div.list', runs.map(entry)), more && el('p.dim', 'Older runs are not shown: ', el('code', 'longhand status'), ' lists all.')]
     : [el('h1', 'No runs yet'), el('p', 'Submit one to see it here: ', el('code', 'longhand submit instructions.jsonl --run-id ships'))];
   return { title: 'Runs', crumbs: [], content };
 }

@@ -15,7 +15,7 @@ const MAX_SLOTS: u32 = 1024;
 impl RedisStore {
     pub(super) async fn lease_over_runs(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
         let slots = query.slots.min(MAX_SLOTS) as usize;
-        let runs = self.run_ids().await?;
+        let runs = self.active_ids().await?;
         if let [run] = runs.as_slice() {
             let slots = if query.except.contains(run) { 0 } else { slots };
             return Ok(self.lease_in(run, query, slots).await?.1);

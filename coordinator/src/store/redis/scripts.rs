@@ -27,6 +27,8 @@ macro_rules! scripts {
 scripts! {
     CREATE_RUN = "" "create_run.lua";
     SUBMIT = "" "submit.lua";
+    LOAD = "" "load.lua";
+    DELETE = "" "delete.lua";
     PAUSE = "" "pause.lua";
     DEMAND = "" "demand.lua";
     LEASE = "" "lease.lua";

@@ -65,6 +65,14 @@ fn prepare(connection: &mut Connection, path: &Path, network: bool) -> Result<()
         tx.pragma_update(None, "application_id", APPLICATION).map_err(explain)?;
         tx.pragma_update(None, "user_version", VERSION).map_err(explain)?;
     }
+    // Came later than the schema's version, and older builds keep it up to date without knowing it.
+    tx.execute_batch(
+        "CREATE INDEX IF NOT EXISTS tally_active ON tally (run) WHERE n > 0 AND state IN ('ready', 'leased', 'delayed');
+         CREATE TRIGGER IF NOT EXISTS tally_delete AFTER DELETE ON document BEGIN
+             UPDATE tally SET n = n - 1 WHERE run = old.run AND state = old.state;
+         END;",
+    )
+    .map_err(explain)?;
     tx.commit().map_err(explain)
 }
 
