@@ -13,6 +13,10 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL")]
     pub(crate) model: Option<PathBuf>,
 
+    /// Chat template (Jinja) to use instead of the model's own
+    #[arg(long, value_name = "FILE", env = "LONGHAND_CHAT_TEMPLATE")]
+    pub(crate) chat_template: Option<PathBuf>,
+
     /// Engine that generates the text
     #[arg(long, value_enum, default_value_t = EngineKind::Local, env = "LONGHAND_ENGINE")]
     pub(crate) engine: EngineKind,
