@@ -5,6 +5,7 @@ mod client;
 mod control;
 mod documents;
 mod export;
+mod figures;
 mod remote_source;
 mod requeue;
 mod run_args;

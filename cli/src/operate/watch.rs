@@ -4,14 +4,14 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::exit::{Code, Result};
 use longhand_command::output::{self, duration, grouped};
 use longhand_command::terminal;
-use longhand_coordinator::control::wire;
-use longhand_proto::{RunId, v1};
+use longhand_proto::v1;
 use serde_json::Value;
 
-use super::client::{OperatorClient, grpc};
+use super::client::OperatorClient;
+use super::figures::{cost, figures};
 use super::run_args::OneRunArgs;
 use super::runs::{fetch, fields, line, stall, total, unfinished};
 
@@ -64,18 +64,6 @@ pub(super) async fn watch(args: &OneRunArgs) -> Result<Code> {
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-async fn figures(client: &OperatorClient, run: &RunId) -> Result<Value> {
-    let get = |wire| {
-        let request = v1::GetRunRequest { run: run.to_string() };
-        async move { grpc(wire).get_figures(request).await }
-    };
-    wire::figures_from_wire(&client.call("watch", get).await?).map_err(|e| {
-        Failure::refused(format!(
-            "cannot parse the coordinator's response: {e}; use the same version of longhand as the coordinator"
-        ))
-    })
 }
 
 fn bar() -> ProgressBar {
@@ -142,6 +130,9 @@ fn block(run: &v1::Run, figures: &Value) -> String {
             grouped(tokens[3]),
         ),
     );
+    if let Some(cost) = cost(figures) {
+        row(&mut text, "cost", &cost);
+    }
     for (kind, state) in [("failed", "failed"), ("rejected", "rejected")] {
         let causes = figures[kind].as_array().map_or(&[][..], Vec::as_slice);
         for (index, cause) in causes.iter().take(CAUSES).enumerate() {
@@ -180,6 +171,7 @@ mod tests {
         let figures = json!({
             "words_per_minute": 1234.4, "tokens_per_second": 98.0, "eta_ms": 7_500_000, "sections": 4_120,
             "sections_left": 5_700, "words": 812_000,
+            "cost": { "total": 12.5, "accepted": 9.0, "dropped": 2.25, "per_document": 0.0329, "per_million_words": 15.394 },
             "tokens": { "accepted": 900, "open": 50, "dropped": 40, "wasted": 10 },
             "failed": [{ "reason": "poison", "count": 7, "message": "lost again" }], "rejected": [], "faults": [],
         });
@@ -189,6 +181,7 @@ mod tests {
             "no progress        no worker is connected; start one",
             "4,120 written, 5,700 remaining | 1,234 words/min, 98 tok/s | about 2 h 05 min left",
             "10 wasted (1.0 %)",
+            "cost               12.50, 2.25 of it for dropped documents; 0.0329 per accepted document, 15.39 per million accepted words",
             "failed             7 poison: lost again",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");

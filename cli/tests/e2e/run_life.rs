@@ -73,6 +73,37 @@ fn a_run_is_archived_restored_and_deleted() {
     assert!(fleet.rejected(&["restore", "ships", "--from", &archive]).contains("damaged"));
 }
 
+#[test]
+fn a_run_says_what_it_cost_over_resumes() {
+    let fleet = Fleet::start(&[]);
+    let price = ["--gpu-hour-price", "3600", "--mock-tokens-per-second", "5000"];
+    let worker = fleet.worker(&price);
+    fleet.submit("ships", 2);
+    fleet.ask(&["watch", "ships"]);
+    let cost = || fleet.ask(&["status", "ships"])[0]["cost"].clone();
+    let first = cost();
+    let number = |cost: &Value, name: &str| cost[name].as_f64().unwrap();
+    assert!(number(&first, "total") > 0.0, "{first}");
+    // Another worker, as after a restart.
+    drop(worker);
+    let _worker = fleet.worker(&price);
+    fleet.submit("ships", 4);
+    fleet.ask(&["watch", "ships"]);
+    let second = cost();
+    assert!(number(&second, "total") > number(&first, "total"), "{second}");
+    assert!(number(&second, "accepted") + number(&second, "dropped") <= number(&second, "total") + 1e-9);
+    let text = fleet.run(&["status", "ships"]).stdout;
+    assert!(text.contains("\ncost: ") && text.contains("for dropped documents"), "{text}");
+
+    let corpus = fleet.dir.path().join("corpus");
+    fleet.ask(&["export", "ships", "-o", corpus.to_str().unwrap()]);
+    let stats: Value = serde_json::from_slice(&fs::read(corpus.join("stats.json")).unwrap()).unwrap();
+    assert!((number(&stats["cost"], "total") - number(&second, "total")).abs() < 1e-6, "{stats}");
+    let accepted = stats["documents"]["accepted"].as_f64().unwrap();
+    assert!((number(&stats["cost"], "per_document") - number(&second, "total") / accepted).abs() < 1e-6);
+    assert!(fs::read_to_string(corpus.join("README.md")).unwrap().contains("- Cost: "));
+}
+
 fn documents(fleet: &Fleet) -> Vec<Value> {
     fleet.ask(&["documents", "ships"])
 }

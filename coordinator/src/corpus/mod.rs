@@ -43,6 +43,7 @@ use crate::domain::recipe::Recipe;
 use crate::files::atomic;
 use crate::store::{Run, Source, StoreError};
 
+pub use crate::run_stats::Cost;
 pub use archive::Archive;
 pub use dataset::Limits;
 pub use error::{CorpusError, Result};

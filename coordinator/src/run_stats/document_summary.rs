@@ -7,6 +7,7 @@ use longhand_proto::task::TaskKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::cost::cost_of;
 use crate::domain::document::{BAD_ROW, Document, Progress, Verdict};
 use crate::domain::state::State;
 use crate::store::{Attempt, AttemptEnd, Record};
@@ -49,6 +50,9 @@ pub(crate) struct DocumentSummary {
     pub(crate) changed_ms: u64,
     /// Tokens generated in all attempts.
     pub(crate) generated: u64,
+    /// What all attempts cost.
+    #[serde(skip)]
+    pub(crate) cost: f64,
     /// Tokens of the texts that the document still holds.
     pub(crate) kept: u64,
     /// The text that a search covers, in lower case.
@@ -108,6 +112,7 @@ impl DocumentSummary {
                 .or(record.lease.as_ref().map(|it| it.granted_ms)),
             changed_ms: record.changed_ms,
             generated: attempts.iter().map(generated).sum(),
+            cost: cost_of(attempts),
             kept: written + if plan.is_some() { planned.map_or(0, generated) } else { 0 },
         }
     }

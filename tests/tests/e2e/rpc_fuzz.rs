@@ -93,6 +93,7 @@ fn valid_messages(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
             want_next: true,
             model: Some(v1::ModelInfo::default()),
             kinds: v1::TaskKind::known(),
+            cost: 0.0,
         }
         .encode_to_vec(),
         v1::CompleteRequest {
@@ -102,9 +103,10 @@ fn valid_messages(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
             want_next: false,
             model: None,
             kinds: Vec::new(),
+            cost: 0.0,
         }
         .encode_to_vec(),
-        v1::ReleaseRequest { worker, lease_id, checkpoint }.encode_to_vec(),
+        v1::ReleaseRequest { worker, lease_id, checkpoint, cost: 0.0 }.encode_to_vec(),
         v1::CreateRunRequest { run: "other".into(), recipe: "[retry]\nmax_errors = 1\n".into(), seed: u64::MAX, terms }
             .encode_to_vec(),
         v1::AddRowsRequest { run: run.clone(), candidates: 2, rows: vec![row; 2] }.encode_to_vec(),
