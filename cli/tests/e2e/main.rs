@@ -13,6 +13,7 @@ mod eval;
 mod examples;
 mod export;
 mod fleet;
+mod fuzz;
 mod gpu;
 mod half_open;
 mod import_select;
