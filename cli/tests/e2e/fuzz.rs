@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use longhand_proto::rng;
+use longhand_proto::{clock, rng};
 
 use crate::program::longhand;
 
@@ -107,7 +107,7 @@ fn expect_no_panic(mut command: Command, dir: &Path, case: &str) {
     let errors = dir.join("stderr");
     command.current_dir(dir).stdout(Stdio::null()).stderr(fs::File::create(&errors).unwrap());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{case}: {error}"));
-    let begin = Instant::now();
+    let begin = clock::now();
     let code = loop {
         if let Some(ended) = child.try_wait().unwrap() {
             break Some(ended.code());

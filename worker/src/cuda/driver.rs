@@ -14,10 +14,11 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
+use longhand_proto::clock;
 
 use self::context::{Context, Pinned};
 use self::cublaslt::CublasLt;
@@ -271,7 +272,7 @@ impl Gpu for Driver {
     fn wait_event(&self) -> Result<(), GpuError> {
         self.context.enter()?;
         // Asked again and again, as the driver's own wait has no time limit; it would spin as well.
-        let begun = Instant::now();
+        let begun = clock::now();
         loop {
             // SAFETY: the event lives as long as `self`; one that was never recorded is over.
             match unsafe { result::event::query(self.event) } {
