@@ -47,7 +47,7 @@ NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sud
   $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
   || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
 
-.PHONY: help demo demo-large test docs-check chaos bench gpu lint model model-large test-deps rust-components
+.PHONY: help demo demo-large test docs-check chaos fuzz bench gpu lint model model-large test-deps rust-components
 .DEFAULT_GOAL := help
 
 help:
@@ -55,6 +55,7 @@ help:
 	@echo 'make demo-large write four documents that make sense with a larger model into ./demo-large-corpus (20 minutes, 1.1 GB)'
 	@echo 'make test       formatting, lints, docs, all tests'
 	@echo 'make chaos      fault injection: 2,000 simulated histories, then broken connections, full disks and killed processes'
+	@echo 'make fuzz       random command lines and input files for some ten minutes; `make test` replays a few'
 	@echo 'make bench      speed of engine and de-duplication, compared with llama.cpp and PyPI libraries (an hour)'
 	@echo 'make dist       a tar archive of the program, with the licences of its dependencies'
 	@echo 'make deploy-check  check deploy/: charts, units, scripts; run a real Slurm, two hosts, a rolling update'
@@ -94,6 +95,10 @@ chaos: test-deps
 	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' $(CARGO) test --locked --package longhand --test e2e full_disk
 	LONGHAND_CHAOS_SECONDS='$(CHAOS_SECONDS)' LONGHAND_CHAOS_SEED='$(CHAOS_SEED)' \
 	  $(CARGO) test --locked --quiet --package longhand --test chaos
+
+# LONGHAND_FUZZ_SEED chooses other cases.
+fuzz:
+	LONGHAND_FUZZ_CASES=3000 $(CARGO) test --locked --package longhand --test e2e fuzz
 
 bench: model $(PEER_MODEL) $(RANDOM_MODELS) $(LONGHAND_CACHE)/dedup-peers/datasketch
 	$(LONGHAND) bench engine --model '$(MODEL)' \

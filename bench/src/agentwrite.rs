@@ -135,7 +135,7 @@ impl AgentWriteBench {
         for round in 1..=if peer.is_some() { self.rounds } else { 1 } {
             note(&format!("round {round}: {} documents with longhand", self.documents));
             let (device, sequences) = (DeviceArgs::cpu(threads), self.documents as usize);
-            let engine = engine::load(&self.model, &device, KvSize::Default, Some(sequences)).await?;
+            let engine = engine::load(&self.model, None, &device, KvSize::Default, Some(sequences)).await?;
             ours.push(self.write(&engine).await?);
             // Ends its threads before the other side starts.
             drop(engine);

@@ -31,7 +31,11 @@ uses AOF everysec.
 
 Examples:
   longhand bench store
-  longhand bench store --documents 1000,10000 --store sqlite";
+  longhand bench store --documents 1000,10000 --store sqlite
+  longhand bench store --ended-runs 10,1000,10000
+
+With --ended-runs the store holds one active run and that many runs of 100 documents that have ended. What a coordinator does
+again and again (lease, sweep, hello, scrape, page) must not become slower with them.";
 
 /// Documents per page when listing and sweeping; and per submission.
 const PAGE: u32 = 64;
@@ -59,6 +63,11 @@ pub struct StoreBench {
           value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     documents: Vec<u32>,
 
+    /// Measure with these numbers of ended runs of 100 documents instead
+    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with = "documents",
+          value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    ended_runs: Vec<u32>,
+
     /// Stores to measure
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [StoreKind::Sqlite, StoreKind::Redis])]
     store: Vec<StoreKind>,
@@ -68,7 +77,7 @@ pub struct StoreBench {
     pub(crate) json: bool,
 }
 
-/// The time of one operation, for each number of documents.
+/// The time of one operation, for each size of the store.
 #[derive(Debug, Serialize)]
 struct Row {
     call: &'static str,
@@ -79,7 +88,9 @@ struct Row {
 struct Report {
     machine: Machine,
     store: StoreKind,
-    documents: Vec<u32>,
+    /// Numbers of documents, or of ended runs.
+    #[serde(rename = "documents")]
+    sizes: Vec<u32>,
     rows: Vec<Row>,
 }
 
@@ -88,18 +99,27 @@ impl StoreBench {
     pub(crate) async fn run(self) -> Result<Code> {
         for kind in self.store {
             let mut rows: Vec<Row> = Vec::new();
-            for &documents in &self.documents {
+            let by_runs = !self.ended_runs.is_empty();
+            let sizes = if by_runs { &self.ended_runs } else { &self.documents };
+            for &size in sizes {
+                let measure = async |store| {
+                    if by_runs {
+                        ended::measure(store, size).await
+                    } else {
+                        FilledStore::new(store, size).await?.measure().await
+                    }
+                };
                 let costs = match kind {
                     StoreKind::Sqlite => {
                         let folder = tempfile::tempdir()
                             .map_err(|e| Failure::refused(format!("a temporary folder cannot be created: {e}")))?;
                         let store = SqliteStore::open(&folder.path().join("store.sqlite"), clock::unix_ms);
-                        FilledStore::new(Arc::new(store.map_err(Failure::refused)?), documents).await?.measure().await?
+                        measure(Arc::new(store.map_err(Failure::refused)?) as Arc<dyn Store>).await?
                     }
                     StoreKind::Redis => {
                         let server = RedisServer::open(None).await?;
                         let store = server.store().await.map_err(Failure::refused)?;
-                        FilledStore::new(Arc::new(store), documents).await?.measure().await?
+                        measure(Arc::new(store)).await?
                     }
                 };
                 for (call, cost) in costs {
@@ -109,7 +129,7 @@ impl StoreBench {
                     }
                 }
             }
-            let report = Report { machine: Machine::here(), store: kind, documents: self.documents.clone(), rows };
+            let report = Report { machine: Machine::here(), store: kind, sizes: sizes.clone(), rows };
             publish(self.json, None, &report, || report.text())?;
         }
         Ok(Code::Ok)
@@ -119,8 +139,7 @@ impl StoreBench {
 impl Report {
     fn text(&self) -> String {
         let head = ["us per call".to_owned()].into_iter();
-        let head =
-            head.chain(self.documents.iter().map(|it| output::grouped(u64::from(*it)))).chain(["growth".to_owned()]);
+        let head = head.chain(self.sizes.iter().map(|it| output::grouped(u64::from(*it)))).chain(["growth".to_owned()]);
         let mut table: Vec<Vec<String>> = vec![head.collect()];
         for Row { call, microseconds } in &self.rows {
             let growth = match (microseconds.first(), microseconds.last()) {
@@ -187,6 +206,7 @@ impl FilledStore {
             ttl_ms,
             model: "bench".into(),
             weights_hash: "bench".into(),
+            except: Vec::new(),
         };
         let leased = self.store.lease(&query).await.map_err(store_failure)?;
         Ok(leased.into_iter().filter_map(|record| record.lease).map(|grant| grant.id).collect())
@@ -281,4 +301,99 @@ fn body(run: &RunId) -> Result<String> {
         line: 1,
     };
     serde_json::to_string(&Document::new(run, instruction, 0, 7, String::new())).map_err(Failure::stopped)
+}
+
+/// What a coordinator does again and again, in a store with many runs that have ended.
+mod ended {
+    use std::sync::Arc;
+
+    use longhand_command::exit::{Failure, Result};
+    use longhand_coordinator::domain::recipe::Recipe;
+    use longhand_coordinator::domain::state::State;
+    use longhand_coordinator::store::{EndedDocument, LeaseQuery, Run, RunPolicy, Store, StoreError};
+    use longhand_proto::{DocumentId, RunId};
+
+    use super::{FilledStore, LIMITS, body, store_failure, timed};
+
+    /// Documents of each run.
+    const DOCUMENTS: u32 = 100;
+    /// Runs of the dashboard's list beside the active ones, and runs with series of their own.
+    const PAGE_RUNS: u32 = 100;
+    const SCRAPE_RUNS: u32 = 32;
+
+    /// Fills the store with `runs` ended runs and an active one, and measures.
+    pub(super) async fn measure(store: Arc<dyn Store>, runs: u32) -> Result<Vec<(&'static str, f64)>> {
+        for number in 0..runs {
+            ended_run(store.as_ref(), &format!("ended-{number}")).await?;
+        }
+        let filled = FilledStore::new(Arc::clone(&store), DOCUMENTS).await?;
+        store.sweep(&LIMITS).await.map_err(store_failure)?;
+        let nothing = LeaseQuery {
+            worker: "bench".parse().map_err(Failure::refused)?,
+            request_id: "nothing".into(),
+            slots: 1,
+            ttl_ms: 1_000,
+            model: "bench".into(),
+            weights_hash: "bench".into(),
+            except: vec![filled.run],
+        };
+        let with_counts = |runs: Vec<Run>| {
+            let store = Arc::clone(&store);
+            async move {
+                for run in runs {
+                    store.counts(&run.id).await?;
+                }
+                Ok::<_, StoreError>(())
+            }
+        };
+        Ok(vec![
+            ("lease, nothing to give", timed(|| store.lease(&nothing)).await?),
+            ("sweep, nothing due", timed(|| store.sweep(&LIMITS)).await?),
+            ("hello", timed(|| async { with_counts(store.active_runs().await?).await }).await?),
+            (
+                "scrape",
+                timed(|| async {
+                    with_counts(store.active_runs().await?).await?;
+                    with_counts(store.latest_runs(SCRAPE_RUNS).await?).await
+                })
+                .await?,
+            ),
+            (
+                "page of runs",
+                timed(|| async {
+                    with_counts(store.active_runs().await?).await?;
+                    with_counts(store.latest_runs(PAGE_RUNS).await?).await
+                })
+                .await?,
+            ),
+        ])
+    }
+
+    async fn ended_run(store: &dyn Store, name: &str) -> Result<()> {
+        let (id, recipe): (RunId, _) = (name.parse().map_err(Failure::refused)?, Recipe::builtin());
+        let run = Run {
+            id: id.clone(),
+            recipe: recipe.to_toml(),
+            recipe_hash: recipe.hash(),
+            seed: 7,
+            created_ms: 1,
+            policy: RunPolicy::default(),
+            paused: false,
+        };
+        store.create_run(&run).await.map_err(store_failure)?;
+        let body = body(&id)?;
+        let document = |number: u32| EndedDocument {
+            id: DocumentId::derive(&id, &number.to_string(), 0),
+            state: State::Accepted,
+            reason: String::new(),
+            version: 2,
+            open: true,
+            flushed: true,
+            body: body.clone(),
+            attempts: Vec::new(),
+            history: Vec::new(),
+        };
+        let documents: Vec<_> = (0..DOCUMENTS).map(document).collect();
+        store.load(&id, &documents).await.map(drop).map_err(store_failure)
+    }
 }

@@ -20,6 +20,11 @@ const REMOTE_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Opens the engine: loads the model, or connects to the server.
 pub(crate) async fn open(args: &EngineArgs) -> Result<Arc<dyn Engine>> {
+    if args.chat_template.is_some() && args.engine != EngineKind::Local {
+        return Err(Failure::refused(
+            "--chat-template is for --engine local: a server applies the template that it was started with",
+        ));
+    }
     match args.engine {
         EngineKind::Local => {
             let Some(model) = &args.model else {
@@ -28,7 +33,8 @@ pub(crate) async fn open(args: &EngineArgs) -> Result<Arc<dyn Engine>> {
                 ));
             };
             let kv = args.kv_memory.map_or(KvSize::Default, KvSize::Bytes);
-            load(model, &args.device, kv, args.max_sequences.map(|number| number as usize)).await
+            let sequences = args.max_sequences.map(|number| number as usize);
+            load(model, args.chat_template.as_deref(), &args.device, kv, sequences).await
         }
         EngineKind::OpenAi => Ok(Arc::new(connect(args).await?)),
         EngineKind::Mock => {

@@ -10,19 +10,28 @@ use longhand_worker::model::Model;
 use crate::device::{DeviceArgs, KvSize, OpenDevice, WeightSource};
 use crate::exit::{Failure, Result};
 
-/// Loads a model onto a device and starts its engine, for up to `sequences` documents at a time. Takes seconds to minutes,
+/// Loads a model, with the chat template of another file if one is given, onto a device and starts its engine, for up to `sequences` documents at a time. Takes seconds to minutes,
 /// on a thread of its own: all weights are read and repacked, or copied to the GPU.
 ///
 /// # Errors
 /// The model cannot be read, or the device cannot hold it.
-pub async fn load(model: &Path, device: &DeviceArgs, kv: KvSize, sequences: Option<usize>) -> Result<Arc<dyn Engine>> {
-    let (model, device) = (model.to_owned(), device.clone());
-    let loaded = tokio::task::spawn_blocking(move || load_blocking(&model, &device, kv, sequences)).await;
+pub async fn load(
+    model: &Path,
+    chat_template: Option<&Path>,
+    device: &DeviceArgs,
+    kv: KvSize,
+    sequences: Option<usize>,
+) -> Result<Arc<dyn Engine>> {
+    let (model, chat_template, device) = (model.to_owned(), chat_template.map(Path::to_owned), device.clone());
+    let load = move || {
+        let model = Model::open_with(&model, chat_template.as_deref()).map_err(Failure::refused)?;
+        start(model, &device, kv, sequences)
+    };
+    let loaded = tokio::task::spawn_blocking(load).await;
     loaded.map_err(|e| Failure::refused(format!("the model could not be loaded: {e}")))?
 }
 
-fn load_blocking(model: &Path, device: &DeviceArgs, kv: KvSize, sequences: Option<usize>) -> Result<Arc<dyn Engine>> {
-    let model = Model::open(model).map_err(Failure::refused)?;
+fn start(model: Model, device: &DeviceArgs, kv: KvSize, sequences: Option<usize>) -> Result<Arc<dyn Engine>> {
     let OpenDevice { device, sequences, is_gpu, .. } =
         device.open(WeightSource::Model(&model), kv, sequences, false)?;
     let defaults = EngineOptions::default();

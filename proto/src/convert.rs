@@ -220,6 +220,7 @@ impl From<WorkerStatus> for v1::Vitals {
             lost: status.lost,
             uptime_ms: status.uptime_ms,
             draining: status.draining,
+            problem: status.problem,
         }
     }
 }
@@ -243,6 +244,7 @@ impl From<v1::Vitals> for WorkerStatus {
             lost: status.lost,
             uptime_ms: status.uptime_ms,
             draining: status.draining,
+            problem: status.problem,
         }
     }
 }

@@ -401,6 +401,9 @@ pub struct WorkerStatus {
     pub uptime_ms: u64,
     /// It finishes or hands back its leases and takes no more.
     pub draining: bool,
+    /// Why its engine gets nothing done, such as the error of its server; empty while it works.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub problem: String,
 }
 
 #[cfg(test)]

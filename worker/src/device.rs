@@ -141,9 +141,12 @@ pub enum DeviceError {
     /// The device is gone; the engine must end.
     #[error("device lost: {0}")]
     Lost(String),
-    /// This step failed; the device still works.
+    /// This step cannot be computed, and would fail on any device: its sequences are at fault.
     #[error("{0}")]
     Step(String),
+    /// The device failed to compute the step. It may work again, or be broken: the next steps show which.
+    #[error("{0}")]
+    Fault(String),
 }
 
 /// A decoding device. One thread owns it.

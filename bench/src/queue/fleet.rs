@@ -183,6 +183,7 @@ impl Simulated<'_> {
             want_next: true,
             model: Some(ModelInfo::default().into()),
             kinds: v1::TaskKind::known(),
+            cost: 0.0,
         };
         let call = |wire| {
             let request = request.clone();

@@ -68,6 +68,7 @@ async fn drain(mut connection: MultiplexedConnection, load: &Load, slots: u32, p
             ttl_ms: TTL_MS,
             model: "bench".into(),
             weights_hash: "bench".into(),
+            except: Vec::new(),
         };
         let (_, leased): (bool, Vec<Value>) =
             scripts::lease(&load.run, &query, &fresh).query_async(&mut connection).await.map_err(store_failure)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use longhand_command::byte_size::ByteSize;
 use longhand_command::device::DeviceArgs;
+use longhand_worker::client::Price;
 
 /// The engine of a worker: the model, where it runs, and how much at a time.
 #[derive(Debug, Args)]
@@ -12,6 +13,10 @@ pub(crate) struct EngineArgs {
     /// Model: a GGUF file, or a Hugging Face folder with safetensors; with --engine openai, the model's name on the server
     #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL")]
     pub(crate) model: Option<PathBuf>,
+
+    /// Chat template (Jinja) to use instead of the model's own
+    #[arg(long, value_name = "FILE", env = "LONGHAND_CHAT_TEMPLATE")]
+    pub(crate) chat_template: Option<PathBuf>,
 
     /// Engine that generates the text
     #[arg(long, value_enum, default_value_t = EngineKind::Local, env = "LONGHAND_ENGINE")]
@@ -33,6 +38,14 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "N", env = "LONGHAND_MOCK_DIE_AFTER", hide = true)]
     pub(crate) mock_die_after: Option<u32>,
 
+    /// Price of an hour of this worker (its GPUs, or its machine), for the cost of a run
+    #[arg(long, value_name = "PRICE", default_value_t = 0.0, value_parser = price, env = "LONGHAND_GPU_HOUR_PRICE")]
+    pub(crate) gpu_hour_price: f64,
+
+    /// Price of a million tokens of prompts and texts on the server of --engine openai
+    #[arg(long, value_name = "PRICE", default_value_t = 0.0, value_parser = price, env = "LONGHAND_TOKEN_PRICE")]
+    pub(crate) token_price: f64,
+
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 
@@ -44,6 +57,20 @@ pub(crate) struct EngineArgs {
     /// Documents to write concurrently [default: as many as fit into the KV cache, at most 16 on the CPU and 256 on a GPU]
     #[arg(long, value_name = "N", env = "LONGHAND_MAX_SEQUENCES", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) max_sequences: Option<u32>,
+}
+
+impl EngineArgs {
+    /// What the worker costs.
+    pub(crate) fn price(&self) -> Price {
+        Price { per_hour: self.gpu_hour_price, per_million_tokens: self.token_price }
+    }
+}
+
+fn price(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(price) if (0.0..=1e9).contains(&price) => Ok(price),
+        _ => Err(format!("invalid price {text:?}: expected a number such as 2.50")),
+    }
 }
 
 /// What generates the text.

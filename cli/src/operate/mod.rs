@@ -1,9 +1,11 @@
 //! The commands of an operator, which call a coordinator.
 
+mod archive;
 mod client;
 mod control;
 mod documents;
 mod export;
+mod figures;
 mod remote_source;
 mod requeue;
 mod run_args;
@@ -41,6 +43,12 @@ pub(crate) enum Operate {
     Resume(OneRunArgs),
     /// Write the corpus of a run into a folder or an object store
     Export(export::ExportArgs),
+    /// Move a run that has ended out of the store, to a folder or an object store
+    Archive(archive::ArchiveArgs),
+    /// Bring an archived run back into the store
+    Restore(archive::RestoreArgs),
+    /// Delete a run that has ended
+    Delete(archive::DeleteArgs),
 }
 
 impl Operate {
@@ -55,6 +63,9 @@ impl Operate {
             Self::Requeue(args) => args.json,
             Self::Cancel(args) => args.json,
             Self::Export(args) => args.json,
+            Self::Archive(args) => args.json,
+            Self::Restore(args) => args.json,
+            Self::Delete(args) => args.json,
         }
     }
 
@@ -71,6 +82,9 @@ impl Operate {
             Self::Pause(args) => control::pause(&args, true).await,
             Self::Resume(args) => control::pause(&args, false).await,
             Self::Export(args) => export::export(&args).await,
+            Self::Archive(args) => archive::archive(&args).await,
+            Self::Restore(args) => archive::restore(&args).await,
+            Self::Delete(args) => archive::delete(&args).await,
         }
     }
 }

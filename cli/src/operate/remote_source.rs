@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use longhand_command::exit::Failure;
 use longhand_coordinator::control::wire;
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{self, Attempt, Counters, Filter, Page, Record, Run, RunPolicy, Source, StoreError};
+use longhand_coordinator::store::{self, Attempt, Counters, Filter, Page, Record, Run, Source, StoreError};
 use longhand_proto::{DocumentId, RunId, v1};
 use tokio::sync::Mutex;
 
@@ -70,16 +70,7 @@ impl RemoteSource {
 impl Source for RemoteSource {
     async fn run(&self, id: &RunId) -> store::Result<Option<Run>> {
         let run = runs::fetch(&self.client, id).await.map_err(unreachable)?;
-        let v1::Terms { priority, model, max_open, judge } = run.terms.unwrap_or_default();
-        Ok(Some(Run {
-            id: id.clone(),
-            recipe: run.recipe,
-            recipe_hash: run.recipe_hash,
-            seed: run.seed,
-            created_ms: run.created_ms,
-            policy: RunPolicy { priority, model, judge, max_open },
-            paused: run.paused,
-        }))
+        wire::run_from_wire(run).map(Some).map_err(|error| StoreError::Other(error.to_string()))
     }
 
     async fn attempts(&self, document: DocumentId) -> store::Result<Vec<Attempt>> {
@@ -117,7 +108,7 @@ fn unreachable(failure: Failure) -> StoreError {
     StoreError::Unreachable(failure.message)
 }
 
-fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
+pub(super) fn record(document: v1::Document) -> store::Result<(Record, Vec<Attempt>)> {
     let invalid =
         |what: &dyn fmt::Display| StoreError::Other(format!("cannot parse the coordinator's response: {what}"));
     let attempts = wire::attempts_from_wire(&document).map_err(|e| invalid(&e))?;

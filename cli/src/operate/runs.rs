@@ -7,6 +7,7 @@ use longhand_proto::{RunId, v1};
 use serde_json::{Value, json};
 
 use super::client::{OperatorClient, grpc};
+use super::figures;
 use crate::args::connection::ConnectionArgs;
 
 /// The run to show.
@@ -33,8 +34,20 @@ pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
             client.call("list runs", list).await?.runs
         }
     };
+    // The figures of all runs would take the coordinator long.
+    let figures = match &args.run {
+        Some(run) => Some(figures::figures(&client, run).await?),
+        None => None,
+    };
     if args.json {
-        return runs.iter().try_for_each(|run| output::json(&fields(run))).map(|()| Code::Ok);
+        for run in &runs {
+            let mut fields = fields(run);
+            if let Some(figures) = &figures {
+                fields["cost"] = figures["cost"].clone();
+            }
+            output::json(&fields)?;
+        }
+        return Ok(Code::Ok);
     }
     let words =
         ["run", "total", "accepted", "rejected", "failed", "cancelled", "in progress", "waiting", "delayed", ""];
@@ -47,7 +60,11 @@ pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
         row.push(if run.paused { "paused".to_owned() } else { String::new() });
         rows.push(row);
     }
-    output::line(if runs.is_empty() { "no runs".to_owned() } else { table(&rows) }.trim_end())?;
+    let stalls = runs.iter().filter_map(|run| Some((run, stall(run)?)));
+    let stalls: String = stalls.map(|(run, message)| format!("\n{}: no progress: {message}", run.id)).collect();
+    let text = if runs.is_empty() { "no runs".to_owned() } else { table(&rows) };
+    let cost = figures.as_ref().and_then(figures::cost).map(|cost| format!("\ncost: {cost}")).unwrap_or_default();
+    output::line(&format!("{}{stalls}{cost}", text.trim_end()))?;
     Ok(Code::Ok)
 }
 
@@ -58,6 +75,11 @@ pub(super) async fn fetch(client: &OperatorClient, run: &RunId) -> Result<v1::Ru
         async move { grpc(wire).get_run(request).await }
     };
     client.call("status", get).await
+}
+
+/// Why the run makes no progress, as its coordinator says; none while it does.
+pub(super) fn stall(run: &v1::Run) -> Option<&str> {
+    run.stall.as_ref().map(|stall| stall.message.as_str())
 }
 
 /// Documents that have not ended.
@@ -98,5 +120,6 @@ pub(super) fn fields(run: &v1::Run) -> Value {
             "total": total(&c), "ready": c.ready, "leased": c.leased, "delayed": c.delayed, "accepted": c.accepted,
             "rejected": c.rejected, "failed": c.failed, "cancelled": c.cancelled,
         },
+        "stall": run.stall.as_ref().map(|stall| json!({ "cause": stall.cause, "message": stall.message })),
     })
 }

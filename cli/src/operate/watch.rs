@@ -4,16 +4,16 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::exit::{Code, Result};
 use longhand_command::output::{self, duration, grouped};
 use longhand_command::terminal;
-use longhand_coordinator::control::wire;
-use longhand_proto::{RunId, v1};
+use longhand_proto::v1;
 use serde_json::Value;
 
-use super::client::{OperatorClient, grpc};
+use super::client::OperatorClient;
+use super::figures::{cost, figures};
 use super::run_args::OneRunArgs;
-use super::runs::{fetch, fields, line, total, unfinished};
+use super::runs::{fetch, fields, line, stall, total, unfinished};
 
 /// Time between two polls of the run.
 const POLL: Duration = Duration::from_secs(1);
@@ -31,8 +31,9 @@ pub(super) async fn watch(args: &OneRunArgs) -> Result<Code> {
         let run = fetch(&client, &args.run).await?;
         let counts = run.counts.unwrap_or_default();
         let ended = unfinished(&counts) == 0;
-        let changed = shown != Some((counts, run.paused));
-        shown = Some((counts, run.paused));
+        let state = (counts, run.paused, run.stall.as_ref().map(|stall| stall.cause.clone()));
+        let changed = shown.as_ref() != Some(&state);
+        shown = Some(state);
         if bar.is_some() || changed || ended {
             let figures = figures(&client, &args.run).await?;
             if args.json {
@@ -47,7 +48,8 @@ pub(super) async fn watch(args: &OneRunArgs) -> Result<Code> {
                 bar.set_prefix(run.id.clone());
                 bar.set_message(block(&run, &figures));
             } else if changed {
-                output::line(&format!("{}{}", line(&counts, run.paused), speed(&figures)))?;
+                let stall = stall(&run).map(|message| format!(" | no progress: {message}")).unwrap_or_default();
+                output::line(&format!("{}{}{stall}", line(&counts, run.paused), speed(&figures)))?;
             }
             if ended {
                 if let Some(bar) = &bar {
@@ -62,18 +64,6 @@ pub(super) async fn watch(args: &OneRunArgs) -> Result<Code> {
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-async fn figures(client: &OperatorClient, run: &RunId) -> Result<Value> {
-    let get = |wire| {
-        let request = v1::GetRunRequest { run: run.to_string() };
-        async move { grpc(wire).get_figures(request).await }
-    };
-    wire::figures_from_wire(&client.call("watch", get).await?).map_err(|e| {
-        Failure::refused(format!(
-            "cannot parse the coordinator's response: {e}; use the same version of longhand as the coordinator"
-        ))
-    })
 }
 
 fn bar() -> ProgressBar {
@@ -119,10 +109,10 @@ fn block(run: &v1::Run, figures: &Value) -> String {
         .map(|(number, word)| format!("{} {word}", grouped(number)))
         .collect();
     row(&mut text, "documents", &parts.join(", "));
-    if run.paused {
-        row(&mut text, "", &format!("paused; run `longhand resume {}` to continue", run.id));
-    } else if counts.leased == 0 && counts.ready > 0 {
-        row(&mut text, "", "no active workers: start one, or check which model the run requires");
+    match stall(run) {
+        Some(message) => row(&mut text, "no progress", message),
+        None if run.paused => row(&mut text, "", "paused: what is in progress is finished"),
+        None => {}
     }
     let (written, left) = (number(figures, "/sections"), number(figures, "/sections_left"));
     row(&mut text, "sections", &format!("{} written, {} remaining{}", grouped(written), grouped(left), speed(figures)));
@@ -148,6 +138,9 @@ fn block(run: &v1::Run, figures: &Value) -> String {
         discarded.map(|(cause, tokens)| format!("{} by {cause}", grouped(tokens.as_u64().unwrap_or(0)))).collect();
     if !discarded.is_empty() {
         row(&mut text, "  wasted", &discarded.join(", "));
+    }
+    if let Some(cost) = cost(figures) {
+        row(&mut text, "cost", &cost);
     }
     for (kind, state) in [("failed", "failed"), ("rejected", "rejected")] {
         let causes = figures[kind].as_array().map_or(&[][..], Vec::as_slice);
@@ -182,19 +175,22 @@ mod tests {
     #[test]
     fn a_block_shows_speed_tokens_causes_and_a_remedy() {
         let counts = v1::Counts { accepted: 380, failed: 10, ready: 572, ..v1::Counts::default() };
-        let run = v1::Run { id: "ships".into(), counts: Some(counts), ..v1::Run::default() };
+        let stall = v1::Stall { cause: "no_worker".into(), message: "no worker is connected; start one".into() };
+        let run = v1::Run { id: "ships".into(), counts: Some(counts), stall: Some(stall), ..v1::Run::default() };
         let figures = json!({
             "words_per_minute": 1234.4, "tokens_per_second": 98.0, "eta_ms": 7_500_000, "sections": 4_120,
             "sections_left": 5_700, "words": 812_000,
+            "cost": { "total": 12.5, "accepted": 9.0, "dropped": 2.25, "per_document": 0.0329, "per_million_words": 15.394 },
             "tokens": { "accepted": 900, "open": 50, "dropped": 40, "wasted": 10 },
             "failed": [{ "reason": "poison", "count": 7, "message": "lost again" }], "rejected": [], "faults": [],
         });
         let text = block(&run, &figures);
         for part in [
             "380 accepted, 10 failed, 572 waiting",
-            "no active workers: start one",
+            "no progress        no worker is connected; start one",
             "4,120 written, 5,700 remaining | 1,234 words/min, 98 tok/s | about 2 h 05 min left",
             "10 wasted (1.0 %)",
+            "cost               12.50, 2.25 of it for dropped documents; 0.0329 per accepted document, 15.39 per million accepted words",
             "failed             7 poison: lost again",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use longhand_command::exit::{Failure, Result};
 use longhand_command::store_url::redact;
-use longhand_coordinator::files::atomic;
+use longhand_coordinator::files::{atomic, network_file_system};
 use longhand_proto::{LeaseId, RunId, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -177,7 +177,14 @@ fn lock(dir: &Path) -> Result<File> {
             "another `longhand run` is using {}\nWait for it, stop it, or choose another output folder.",
             dir.display()
         ))),
-        Err(TryLockError::Error(e)) => Err(at(&path, "cannot be locked", &e)),
+        Err(TryLockError::Error(e)) => Err(match network_file_system(&path) {
+            Some(network) => Failure::refused(format!(
+                "{} cannot be locked: {e}\nThe folder is on {network}, which has to be mounted with locks (Lustre: -o flock). \
+                 Or write to a local disk and copy the folder afterwards.",
+                path.display()
+            )),
+            None => at(&path, "cannot be locked", &e),
+        }),
     }
 }
 

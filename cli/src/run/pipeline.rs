@@ -11,7 +11,7 @@ use longhand_coordinator::http::HttpConfig;
 use longhand_coordinator::store::Store;
 use longhand_proto::WorkerId;
 use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};
-use longhand_worker::client::{Metrics, Worker, WorkerError, WorkerOptions, WorkerReport};
+use longhand_worker::client::{Metrics, Price, Worker, WorkerError, WorkerOptions, WorkerReport};
 use longhand_worker::engine::Engine;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Options {
     pub(crate) worker: WorkerId,
     pub(crate) slots: Option<u32>,
+    pub(crate) price: Price,
     pub(crate) lease: Duration,
     pub(crate) max_losses: u32,
     /// Include prompts and texts in traces.
@@ -60,7 +61,7 @@ impl Pipeline {
         let link = FailoverChannel::open(&[format!("http://{address}")], &Tls::default(), Credentials::default());
         let link = link.map_err(Failure::refused)?;
         let id = options.worker.clone();
-        let worker = WorkerOptions { slots: options.slots, ..WorkerOptions::new(options.worker) };
+        let worker = WorkerOptions { slots: options.slots, price: options.price, ..WorkerOptions::new(options.worker) };
         let worker = Worker::new(link, engine, worker);
         let metrics = Arc::new(worker.metrics());
         let worker = tokio::spawn(worker.run(stop_worker.clone()));

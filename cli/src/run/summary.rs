@@ -46,6 +46,14 @@ pub(crate) fn text(stats: &Stats, timing: RunTiming, dir: &Path) -> String {
     if let Some(reuse) = stats.prefix_reuse {
         rows.push(row("prefix reuse, of ideal", format!("{:.1} %", reuse * 100.0)));
     }
+    if let Some(cost) = &stats.cost {
+        rows.push(row("cost", format!("{:.2}", cost.total)));
+        rows.push(row("  of dropped documents", format!("{:.2}", cost.dropped)));
+        if let (Some(document), Some(words)) = (cost.per_document, cost.per_million_words) {
+            rows.push(row("  per accepted document", format!("{document:.4}")));
+            rows.push(row("  per million accepted words", format!("{words:.2}")));
+        }
+    }
     rows.push(row("time", duration(timing.ended_ms.saturating_sub(timing.started_ms) / 1000)));
 
     let at = |name: &str| dir.join(name).display().to_string();

@@ -86,6 +86,7 @@ impl WorkerArgs {
             grace: Duration::from_secs(self.grace),
             give_up: Duration::from_secs(self.give_up_seconds),
             exit_idle: self.exit_idle.map(Duration::from_secs),
+            price: self.engine.price(),
             ..WorkerOptions::new(worker.clone())
         })
     }

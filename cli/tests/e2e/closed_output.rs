@@ -45,6 +45,9 @@ const COMMANDS: &[&str] = &[
     "export one -o {NEW} --coordinator {URL}",
     "pause one --coordinator {URL}",
     "resume one --coordinator {URL}",
+    "archive one --to {NEW} --keep --coordinator {URL}",
+    "restore one --from {NEW} --coordinator {URL}",
+    "delete one --coordinator {URL}",
 ];
 
 /// Where stdout and stderr go.

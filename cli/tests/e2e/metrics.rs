@@ -56,6 +56,9 @@ fn coordinator_and_worker_are_scraped_and_every_documented_series_has_data() {
     let metrics = worker.event("started")["metrics"].as_str().unwrap().to_owned();
     fleet.submit("ships", 3);
     fleet.ask(&["watch", "ships"]);
+    // A run that waits.
+    let input = fleet.input(1).display().to_string();
+    fleet.ask(&["submit", &input, "--run-id", "waits", "--require-model", "big"]);
     let ours = scrape(&fleet.dashboard);
     let theirs = scrape(metrics.strip_suffix("/metrics").unwrap());
     promtool(&ours);
@@ -76,6 +79,7 @@ fn coordinator_and_worker_are_scraped_and_every_documented_series_has_data() {
         }
     }
     assert_eq!(value(&ours, r#"longhand_documents{run="ships",state="accepted"}"#), Some(3.0));
+    assert_eq!(value(&ours, r#"longhand_run_stalled{cause="no_model",run="waits"}"#), Some(1.0));
     assert_eq!(value(&ours, r#"longhand_attempts_total{end="completed",task="plan"}"#), Some(3.0));
     assert!(value(&ours, "longhand_words_accepted_total") > Some(1_000.0));
     assert!(value(&theirs, r#"longhand_worker_attempts_total{end="completed"}"#) > Some(3.0));

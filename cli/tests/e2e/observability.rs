@@ -146,6 +146,9 @@ fn prometheus_scrapes_a_live_fleet_and_every_documented_series_and_panel_has_dat
     let started = worker.event("started");
     let metrics = started["metrics"].as_str().unwrap().strip_suffix("/metrics").unwrap().to_owned();
     fleet.submit("ships", 4);
+    // A run that waits.
+    let input = fleet.input(1).display().to_string();
+    fleet.ask(&["submit", &input, "--run-id", "waits", "--require-model", "big"]);
     let targets = [&fleet.dashboard, &metrics].map(|url| url.strip_prefix("http://").unwrap());
     let prometheus = Prometheus::start(fleet.dir.path(), &targets);
     fleet.ask(&["watch", "ships"]);

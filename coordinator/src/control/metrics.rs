@@ -12,6 +12,7 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use crate::control::stall::StallFinder;
 use crate::domain::state::State;
 use crate::store::{AttemptEnd, Next, Result, Store};
 
@@ -26,7 +27,7 @@ const FLUSH_SECONDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300
 const MAX_RUNS: usize = 32;
 /// Rules, and error classes, with their own series; the rest is counted as `other`.
 const MAX_LABEL_VALUES: usize = 64;
-/// The `run` label of all runs without their own series.
+/// The `run` label of the active runs without their own series.
 const OTHER_RUNS: &str = "_others";
 
 /// Declares [`Metrics`]: one line per series, with its constructor.
@@ -62,6 +63,11 @@ metrics! {
         "longhand_oldest_ready_seconds",
         "Time that the first submitted of the ready documents has been ready; 0 if none is ready.",
         &["run"],
+    );
+    stalled: IntGaugeVec = gauges(
+        "longhand_run_stalled",
+        "1 while the run has work and makes no progress, for this cause.",
+        &["run", "cause"],
     );
     lease_seconds: Histogram =
         histogram("longhand_lease_seconds", "Time of one query for documents to lease.", &CALL_SECONDS);
@@ -256,40 +262,55 @@ impl Metrics {
 
     /// All series, with current counts from the store. Without an answer in time those are missing, and
     /// `longhand_store_up` is 0.
-    pub(crate) async fn gather(&self, store: &dyn Store, timeout: Duration) -> Vec<MetricFamily> {
-        let counted = tokio::time::timeout(timeout, self.count(store)).await;
+    pub(crate) async fn gather(
+        &self,
+        store: &dyn Store,
+        finder: StallFinder<'_>,
+        timeout: Duration,
+    ) -> Vec<MetricFamily> {
+        let counted = tokio::time::timeout(timeout, self.count(store, finder)).await;
         let up = matches!(counted, Ok(Ok(())));
         if !up {
             self.documents.reset();
             self.oldest_ready.reset();
+            self.stalled.reset();
         }
         self.store_up.set(i64::from(up));
         self.registry.gather()
     }
 
-    async fn count(&self, store: &dyn Store) -> Result<()> {
+    async fn count(&self, store: &dyn Store, mut finder: StallFinder<'_>) -> Result<()> {
         let now = store.now_ms().await?;
         let mut runs = Vec::new();
-        for run in store.runs().await?.into_iter().rev() {
-            let counts = store.counts(&run.id).await?;
-            runs.push((run, counts));
+        let mut known = HashSet::new();
+        let active = store.active_runs().await?.into_iter().rev();
+        let latest = store.latest_runs(MAX_RUNS as u32).await?;
+        for run in active.chain(latest).filter(|run| known.insert(run.id.clone())) {
+            let (counts, stall) = finder.counts(&run).await?;
+            runs.push((run, counts, stall));
         }
-        // Stable: within each group the latest stay first.
-        runs.sort_by_key(|(_, counts)| counts.unfinished() == 0);
+        // Stable: within each group the latest stay first. Of those that ended only the latest are read: there may be thousands.
+        runs.sort_by_key(|(_, counts, _)| counts.unfinished() == 0);
+        let ended_from = runs.iter().position(|(_, counts, _)| counts.unfinished() == 0).unwrap_or(runs.len());
+        runs.truncate(ended_from.max(MAX_RUNS));
         let mut ages = Vec::new();
-        for (run, counts) in runs.iter().take(MAX_RUNS) {
+        for (run, counts, _) in runs.iter().take(MAX_RUNS) {
             let since = if counts.ready == 0 { None } else { self.oldest_ready_since(store, &run.id).await? };
             ages.push(since.map_or(0.0, |ms| now.saturating_sub(ms) as f64 / 1000.0));
         }
         self.documents.reset();
         self.oldest_ready.reset();
-        for (index, (run, counts)) in runs.iter().enumerate() {
+        self.stalled.reset();
+        for (index, (run, counts, stall)) in runs.iter().enumerate() {
             let name = if index < MAX_RUNS { run.id.as_str() } else { OTHER_RUNS };
             for state in State::ALL {
                 self.documents.with_label_values(&[name, state.as_str()]).add(counts.of(state) as i64);
             }
+            if let Some(stall) = stall {
+                self.stalled.with_label_values(&[name, stall.label()]).set(1);
+            }
         }
-        for ((run, _), age) in runs.iter().zip(ages) {
+        for ((run, ..), age) in runs.iter().zip(ages) {
             self.oldest_ready.with_label_values(&[run.id.as_str()]).set(age);
         }
         Ok(())

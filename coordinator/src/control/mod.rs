@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod metrics;
 pub mod rpc;
+pub mod stall;
 pub mod submit;
 pub mod sweeper;
 pub mod trace;

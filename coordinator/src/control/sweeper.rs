@@ -15,6 +15,8 @@ use crate::store::{Counters, SweepLimits, Swept};
 
 /// Documents of one atomic step: enough to be cheap, few enough not to delay calls.
 const BATCH: u32 = 128;
+/// Mean time between two looks through all runs for active ones that their index lacks.
+const REFRESH: Duration = Duration::from_secs(300);
 
 /// Intervals and limits of the sweeper.
 #[derive(Debug, Clone)]
@@ -46,6 +48,7 @@ impl Default for SweeperOptions {
 pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: CancellationToken) {
     let mut pause = coordinator.options().lease.max(options.every);
     let mut known = BTreeSet::new();
+    let mut refresh_at = clock::now() + rng::around(REFRESH);
     let mut audit_at = clock::now() + rng::around(options.audit);
     while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         pause = rng::around(options.every);
@@ -57,6 +60,12 @@ pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: Ca
         if let Err(error) = detect_missing_runs(&coordinator, &mut known).await {
             tracing::debug!(%error, "runs could not be listed; retrying at the next interval");
         }
+        if clock::now() >= refresh_at {
+            refresh_at = clock::now() + rng::around(REFRESH);
+            if let Err(error) = coordinator.store().refresh_active().await {
+                tracing::warn!(%error, "the index of active runs could not be refreshed; retrying");
+            }
+        }
         if clock::now() >= audit_at {
             audit_at = clock::now() + rng::around(options.audit);
             if let Err(error) = audit(&coordinator).await {
@@ -66,18 +75,25 @@ pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: Ca
     }
 }
 
-/// Reports runs that disappeared. Runs are never deleted, so the store was emptied, restored to an older state, or
-/// replaced; without this, workers would only be told that their leases are unknown.
+/// Reports active runs that disappeared. No run is deleted while documents of it are leased, so the store was emptied, restored
+/// to an older state, or replaced; without this, workers would only be told that their leases are unknown.
 async fn detect_missing_runs(coordinator: &Coordinator, known: &mut BTreeSet<RunId>) -> crate::store::Result<()> {
-    let now: BTreeSet<RunId> = coordinator.store().runs().await?.into_iter().map(|run| run.id).collect();
+    let store = coordinator.store();
+    let now: BTreeSet<RunId> = store.active_runs().await?.into_iter().map(|run| run.id).collect();
+    let mut lost = Vec::new();
     for run in known.difference(&now) {
+        if store.run(run).await?.is_none() && !coordinator.is_deleted(run) {
+            lost.push(run.clone());
+        }
+    }
+    for run in &lost {
         tracing::error!(
             %run,
             "the run is no longer in the store: the store was emptied or restored to an older state. Submit its file again \
              under the same run id (documents in --archive are not written again)"
         );
     }
-    coordinator.note_lost_runs(known.difference(&now).cloned(), &now);
+    coordinator.note_lost_runs(lost.into_iter(), &now);
     *known = now;
     Ok(())
 }
@@ -109,10 +125,7 @@ pub async fn sweep(coordinator: &Coordinator, options: &SweeperOptions) -> crate
 /// Compares the indexes of all unfinished runs with their documents, and repairs them.
 async fn audit(coordinator: &Coordinator) -> crate::store::Result<()> {
     let store = coordinator.store();
-    for run in store.runs().await? {
-        if store.counts(&run.id).await?.unfinished() == 0 {
-            continue;
-        }
+    for run in store.active_runs().await? {
         let found = store.audit(&run.id, true).await?;
         coordinator.metrics().audited(found.mismatches.len());
         for mismatch in &found.mismatches {

@@ -6,14 +6,16 @@ use longhand_proto::{WireError, v1};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::stall::Stall;
 use crate::domain::document::Document;
 use crate::domain::instruction::{BadRow, Instruction};
-use crate::store::{Attempt, Counts, Record, Revision, Run, RunPolicy};
+use crate::store::{Attempt, Counts, EndedDocument, Record, Revision, Run, RunPolicy};
 
 const INSTRUCTION: &str = "row.instruction";
 const BODY: &str = "document.body";
 const ATTEMPTS: &str = "document.attempts";
 const HISTORY: &str = "document.history";
+const ENDED: &str = "load.documents";
 const FIGURES: &str = "figures.json";
 
 /// An input row as a message.
@@ -52,8 +54,9 @@ pub fn row_from_wire(row: v1::Row) -> Result<Result<Instruction, BadRow>, WireEr
     }
 }
 
-/// A run with the number of its documents by state.
-pub fn run_to_wire(run: Run, counts: Counts) -> v1::Run {
+/// A run with the number of its documents by state, and why it makes no progress.
+pub fn run_to_wire(run: Run, counts: Counts, stall: Option<&Stall>) -> v1::Run {
+    let stall = stall.map(|stall| v1::Stall { cause: stall.label().into(), message: stall.message(&run.id) });
     let Run { id, recipe, recipe_hash, seed, created_ms, policy, paused } = run;
     let RunPolicy { priority, model, judge, max_open } = policy;
     let Counts { ready, leased, delayed, accepted, rejected, failed, cancelled } = counts;
@@ -66,7 +69,41 @@ pub fn run_to_wire(run: Run, counts: Counts) -> v1::Run {
         terms: Some(v1::Terms { priority, model, max_open, judge }),
         paused,
         counts: Some(v1::Counts { ready, leased, delayed, accepted, rejected, failed, cancelled }),
+        stall,
     }
+}
+
+/// The run in a message.
+///
+/// # Errors
+/// Its id is invalid.
+pub fn run_from_wire(run: v1::Run) -> Result<Run, WireError> {
+    let v1::Terms { priority, model, max_open, judge } = run.terms.unwrap_or_default();
+    Ok(Run {
+        id: run.id.parse()?,
+        recipe: run.recipe,
+        recipe_hash: run.recipe_hash,
+        seed: run.seed,
+        created_ms: run.created_ms,
+        policy: RunPolicy { priority, model, judge, max_open },
+        paused: run.paused,
+    })
+}
+
+/// A document that ended as JSON.
+///
+/// # Errors
+/// It has no JSON form.
+pub fn ended_to_wire(document: &EndedDocument) -> Result<String, WireError> {
+    to_json(ENDED, document)
+}
+
+/// The documents of a request to load a run.
+///
+/// # Errors
+/// One cannot be read.
+pub fn ended_from_wire(documents: &[String], format_version: u32) -> Result<Vec<EndedDocument>, WireError> {
+    documents.iter().map(|json| from_json(ENDED, format_version, json)).collect()
 }
 
 /// A document as a listing shows it: without body, attempts and history. Lease ids are left out: they are secrets of the

@@ -255,7 +255,18 @@ fn provenance(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&M
         grouped(stats.tokens.generated),
         grouped(stats.tokens.prompt),
         grouped(stats.tokens.cached)
-    )
+    )?;
+    if let Some(cost) = &stats.cost {
+        writeln!(
+            out,
+            "- Cost: {:.2}, of which {:.2} for documents that were dropped; {:.4} per document and {:.2} per million words",
+            cost.total,
+            cost.dropped,
+            cost.per_document.unwrap_or(0.0),
+            cost.per_million_words.unwrap_or(0.0)
+        )?;
+    }
+    Ok(())
 }
 
 fn or_not_stated(text: &str) -> &str {

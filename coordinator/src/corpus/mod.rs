@@ -25,6 +25,7 @@ mod record;
 mod rejections;
 mod replace_export;
 mod restore;
+mod run_archive;
 mod shard;
 mod split;
 mod stats;
@@ -42,6 +43,7 @@ use crate::domain::recipe::Recipe;
 use crate::files::atomic;
 use crate::store::{Run, Source, StoreError};
 
+pub use crate::run_stats::Cost;
 pub use archive::Archive;
 pub use dataset::Limits;
 pub use error::{CorpusError, Result};
@@ -52,6 +54,7 @@ pub use manifest::{DocumentRound, Entry};
 pub use packing::{Count, Packing, TokenCount, WINDOW};
 pub use publish::{Published, publish};
 pub use record::{JudgeRecord, Provenance, Record, SectionRecord, SummaryRecord, VoteRecord};
+pub use run_archive::{ArchivedFile, RunArchive, RunManifest};
 pub use stats::{Attempts, Bin, Histogram, RunTiming, Stats, Tokens};
 pub use storage_location::StorageLocation;
 

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use longhand_proto::RunId;
 use serde::{Deserialize, Serialize};
 
-use super::Packing;
 use super::record::count;
+use super::{Cost, Packing};
 use crate::domain::document::{Document, Progress};
 use crate::domain::judge;
 use crate::domain::language::Language;
 use crate::domain::state::State;
+use crate::run_stats::cost_of;
 use crate::store::{Attempt, AttemptEnd, Counts, Run};
 use crate::text::filter::score_length;
 
@@ -67,9 +68,15 @@ pub struct Stats {
     /// None unless the exporting program had a tokenizer.
     #[serde(default)]
     pub packing: Option<Packing>,
+    /// None unless the workers had a price.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// None unless the exporting program measured it.
     #[serde(rename = "wall")]
     pub timing: Option<RunTiming>,
+    /// The costs so far.
+    #[serde(skip)]
+    costs: Cost,
     #[serde(skip)]
     length_scores: u64,
     #[serde(skip)]
@@ -155,7 +162,9 @@ impl Stats {
             splits: BTreeMap::new(),
             sources: BTreeMap::new(),
             packing: None,
+            cost: None,
             timing,
+            costs: Cost::default(),
             length_scores: 0,
             quality_scores: 0,
         }
@@ -171,6 +180,8 @@ impl Stats {
             State::Failed => *self.failed.entry(reason.to_owned()).or_default() += 1,
             State::Ready | State::Leased | State::Delayed | State::Cancelled => {}
         }
+        self.costs.add(state, cost_of(attempts));
+        self.cost = self.costs.of(self.documents.accepted, self.words.sum);
         self.votes += document.votes().len() as u64;
         self.votes_unread += judge::unread(document.votes()) as u64;
         let usage = &document.usage;

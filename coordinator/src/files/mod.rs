@@ -2,6 +2,8 @@
 
 pub mod atomic;
 mod error;
+mod network;
 pub(crate) mod text;
 
 pub use error::FileError;
+pub use network::network_file_system;

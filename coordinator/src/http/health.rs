@@ -40,7 +40,8 @@ pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
 pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
     let mut families = Vec::new();
     if let Some(coordinator) = &state.config.coordinator {
-        families = coordinator.metrics().gather(coordinator.store().as_ref(), STORE_TIMEOUT).await;
+        families =
+            coordinator.metrics().gather(coordinator.store().as_ref(), coordinator.stall_finder(), STORE_TIMEOUT).await;
     }
     for source in &state.config.metric_sources {
         families.extend(source());

@@ -107,6 +107,11 @@ impl RunStatsCache {
         Ok(handle)
     }
 
+    /// Forgets a run.
+    pub(crate) fn remove(&self, run: &RunId) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+    }
+
     fn handle(&self, run: &RunId) -> Arc<RunStatsHandle> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let (handle, last_used) = runs.entry(run.clone()).or_default();

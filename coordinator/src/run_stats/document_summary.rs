@@ -8,6 +8,7 @@ use longhand_proto::task::TaskKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::cost::cost_of;
 use crate::domain::document::{BAD_ROW, Document, Progress, Verdict};
 use crate::domain::state::State;
 use crate::store::{Attempt, AttemptEnd, Record};
@@ -50,6 +51,9 @@ pub(crate) struct DocumentSummary {
     pub(crate) changed_ms: u64,
     /// Tokens generated in all attempts.
     pub(crate) generated: u64,
+    /// What all attempts cost.
+    #[serde(skip)]
+    pub(crate) cost: f64,
     /// Tokens of the texts that the document still holds.
     pub(crate) kept: u64,
     /// Tokens of texts that were not kept, by rule or error class.
@@ -118,6 +122,7 @@ impl DocumentSummary {
             generated: attempts.iter().map(Attempt::generated).sum(),
             discarded,
             kept: written + if plan.is_some() { planned.map_or(0, Attempt::generated) } else { 0 },
+            cost: cost_of(attempts),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::cache::RunStatsCache;
+use super::cost::Cost;
 use super::document_summary::DocumentSummary;
 use super::stats::{BUCKET_MS, Bucket, RunStats};
 use crate::domain::state::State;
@@ -29,6 +30,7 @@ pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
     let (mut words, mut sections, mut steps, mut planned) = (0, 0, 0_u64, 0_u64);
     let [mut accepted, mut open, mut dropped, mut wasted] = [0; 4];
     let mut discarded: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut cost, mut documents) = (Cost::default(), 0);
     for document in stats.documents() {
         let tokens = match document.state {
             State::Accepted => &mut accepted,
@@ -36,6 +38,8 @@ pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
             State::Ready | State::Leased | State::Delayed => &mut open,
         };
         *tokens += document.kept;
+        cost.add(document.state, document.cost);
+        documents += u64::from(document.state == State::Accepted);
         wasted += document.generated.saturating_sub(document.kept);
         for (cause, tokens) in &document.discarded {
             *discarded.entry(cause).or_default() += tokens;
@@ -64,6 +68,7 @@ pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
         },
         "discarded": discarded,
         "tokens_per_word": (words > 0).then(|| (accepted + open + dropped + wasted) as f64 / words as f64),
+        "cost": cost.of(documents, words),
         "words_per_minute": last.words * MINUTE_MS as f64,
         "tokens_per_second": last.tokens * 1000.0,
         "sections": sections,

@@ -35,6 +35,10 @@ impl StoreError {
         Self::NotFound { kind: "run", name: id.to_string() }
     }
 
+    pub(super) fn leased(id: &RunId) -> Self {
+        Self::Refused(format!("documents of run {id} are leased: wait until their tasks end, or cancel the run"))
+    }
+
     pub(super) fn no_worker(id: &WorkerId) -> Self {
         Self::NotFound { kind: "worker", name: id.to_string() }
     }

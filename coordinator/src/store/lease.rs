@@ -25,6 +25,8 @@ pub struct LeaseQuery {
     pub model: String,
     /// Hash of that model's weights, which a run may require instead of the name.
     pub weights_hash: String,
+    /// Runs that are passed over, as if they were paused: whoever asks does not know their recipe or their tasks.
+    pub except: Vec<RunId>,
 }
 
 /// Extends one lease.
@@ -163,7 +165,7 @@ pub struct Swept {
 /// Leases of a store.
 #[async_trait]
 pub trait LeaseStore: Send + Sync {
-    /// Leases up to `slots` ready documents. Runs that are paused or require other models are passed over; of the others
+    /// Leases up to `slots` ready documents. Runs that are paused, excepted or require other models are passed over; of the others
     /// those of the highest priority come first, and among equals the one with the fewest leased documents, then the
     /// oldest. Of a run the open documents come first, then new ones as far as
     /// [`RunPolicy::max_open`](super::RunPolicy::max_open) allows, each in order of submission; before them, for a

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use longhand_proto::RunId;
 use serde::{Deserialize, Serialize};
 
+use super::ended::EndedDocument;
 use super::error::Result;
 use crate::domain::state::State;
 
@@ -109,8 +110,23 @@ impl Counts {
 pub trait RunStore: Send + Sync {
     /// Creates the run, or returns the one that has this id already (the caller compares recipe and seed).
     async fn create_run(&self, run: &Run) -> Result<Run>;
-    /// All runs, oldest first.
+    /// All runs, oldest first. The cost grows with every run there ever was: see [`RunStore::active_runs`].
     async fn runs(&self) -> Result<Vec<Run>>;
+    /// The runs with documents that have not ended, oldest first; one whose last document has just ended may be among them.
+    async fn active_runs(&self) -> Result<Vec<Run>>;
+    /// The `limit` runs that were created last, latest first.
+    async fn latest_runs(&self, limit: u32) -> Result<Vec<Run>>;
+    /// Looks through all runs for active ones that their index lacks, such as those of an older build.
+    async fn refresh_active(&self) -> Result<()>;
+    /// Deletes up to `limit` documents of a run with all that belongs to them, and with the last ones the run. True while some
+    /// are left: call it again. A run that does not exist is deleted.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`](super::StoreError::Refused) while a document is leased: pause the run before.
+    async fn delete_run(&self, run: &RunId, limit: u32) -> Result<bool>;
+    /// Adds documents that ended elsewhere, with their attempts and revisions. Those that exist are left as they are. Returns the
+    /// number of documents that were added.
+    async fn load(&self, run: &RunId, documents: &[EndedDocument]) -> Result<u64>;
     /// While a run is paused no document of it is leased; live leases continue. Returns the run as it is now.
     ///
     /// # Errors

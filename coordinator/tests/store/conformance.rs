@@ -2,6 +2,7 @@
 
 mod attempt;
 mod audit_log;
+mod ended;
 mod fair_share;
 mod flush;
 mod lease;
@@ -13,6 +14,7 @@ mod workers;
 
 pub(crate) async fn on_cluster(cluster: &longhand_tests::cluster::Cluster) {
     attempt::on_cluster(cluster).await;
+    ended::on_cluster(cluster).await;
     flush::on_cluster(cluster).await;
     lease::on_cluster(cluster).await;
     listing::on_cluster(cluster).await;

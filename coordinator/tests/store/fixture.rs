@@ -204,6 +204,7 @@ pub(crate) fn query(name: &str, request: &str, slots: u32) -> LeaseQuery {
         ttl_ms: TTL,
         model: "small".into(),
         weights_hash: "w1".into(),
+        except: Vec::new(),
     }
 }
 

@@ -194,6 +194,7 @@ impl Tested {
             ttl_ms: LEASE * HALF,
             model: MODELS[who].into(),
             weights_hash: "w1".into(),
+            except: Vec::new(),
         };
         let mut answer = Vec::new();
         for record in self.fixture.store.lease(&query).await.unwrap() {

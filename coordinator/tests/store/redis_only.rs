@@ -205,3 +205,49 @@ async fn a_waiting_document_takes_less_than_a_kilobyte_beside_its_body() {
     let each = (used(&mut admin) - before) / 5000;
     assert!(each < 1000, "{each} bytes a document");
 }
+
+/// One address, behind which another server takes over: the old one stays, read-only.
+#[tokio::test]
+async fn a_server_that_becomes_a_replica_is_unreachable_until_a_primary_is_there() {
+    let (server, other) = (Server::start(Kind::Redis), Server::start(Kind::Redis));
+    let fixture = Fixture::of_server(&server).await;
+    let run = fixture.run("r", 2).await;
+    let (_, lease) = fixture.lease_one().await;
+    let mut admin = server.connect();
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(other.port()).exec(&mut admin).unwrap();
+    let unreachable = |error: StoreError| assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
+    unreachable(fixture.store.commit(&commit(lease, ended(State::Accepted, ""))).await.unwrap_err());
+    // Readiness asks for the time, which a replica knows.
+    unreachable(fixture.store.now_ms().await.unwrap_err());
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut admin).unwrap();
+    fixture.store.now_ms().await.unwrap();
+    // What the replica copied is empty; the coordinator goes on with it.
+    assert!(fixture.store.runs().await.unwrap().iter().all(|known| known.id == run));
+    // Who gives the address of a replica at the start is told.
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(other.port()).exec(&mut admin).unwrap();
+    assert!(refusal(&server).await.contains("not of a replica"));
+}
+
+#[tokio::test]
+async fn a_user_whose_rights_or_password_change_is_unreachable_and_comes_back() {
+    let server = Server::start(Kind::Redis);
+    let fixture = Fixture::of_server(&server).await;
+    let run = fixture.run("r", 2).await;
+    let mut admin = server.connect();
+    let acl = |rights: &[&str], admin: &mut redis::Connection| {
+        redis::cmd("ACL").arg("SETUSER").arg("default").arg(rights).exec(admin).unwrap();
+    };
+    for (denied, restored) in [(&["-@write"][..], &["+@all"][..]), (&["-evalsha", "-eval"], &["+@all"])] {
+        acl(denied, &mut admin);
+        let error = fixture.store.lease(&query("w", denied[0], 1)).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Unreachable(_)), "{denied:?}: {error}");
+        acl(restored, &mut admin);
+        assert_eq!(fixture.store.lease(&query("w", restored[0], 0)).await.unwrap(), []);
+    }
+    redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("other").exec(&mut admin).unwrap();
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").exec(&mut admin).unwrap();
+    let error = fixture.store.counts(&run).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unreachable(_)), "{error}");
+    redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").exec(&mut admin).unwrap();
+    assert_eq!(fixture.store.counts(&run).await.unwrap().ready, 2);
+}

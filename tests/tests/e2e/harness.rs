@@ -328,6 +328,7 @@ impl RawClient {
             want_next: true,
             model: Some(ModelInfo::default().into()),
             kinds: self.kinds.clone(),
+            cost: 0.0,
         };
         let reply = within(self.client.clone().complete(request)).await.unwrap().into_inner();
         (reply.outcome(), reply.next.map(|lease| lease.try_into().unwrap()))

@@ -178,10 +178,11 @@ async fn a_worker_without_support_for_summaries_gets_none_and_another_continues(
     }
     assert_eq!(document(&harness.record(id).await).current().0, TaskKind::Summary);
     assert_eq!(older.lease("again", 1, Duration::ZERO).await, []);
+    assert_eq!(older.lease("once more", 1, Duration::ZERO).await, []);
     let record = harness.record(id).await;
-    assert_eq!((record.state, record.counters.losses), (State::Delayed, 0));
+    assert_eq!((record.state, record.counters.losses, record.counters.errors), (State::Ready, 0, 0));
+    assert_eq!(record.counters.releases, 1, "it was given to the older worker once and never again");
 
-    harness.advance(Duration::from_secs(60));
     let worker = harness.worker(mock(MockOptions::default()));
     ended(&harness, &run).await;
     assert_eq!(worker.stop().await.lost, 0);

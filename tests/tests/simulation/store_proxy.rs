@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use longhand_coordinator::store::{
-    Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, Filter, LeaseQuery,
-    LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunStore, Source, SqliteStore,
-    Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
+    Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, EndedDocument, Filter,
+    LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunStore, Source,
+    SqliteStore, Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
 };
 use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
@@ -83,6 +83,26 @@ impl RunStore for StoreProxy {
 
     async fn runs(&self) -> Result<Vec<Run>> {
         self.call(self.store.runs()).await
+    }
+
+    async fn active_runs(&self) -> Result<Vec<Run>> {
+        self.call(self.store.active_runs()).await
+    }
+
+    async fn latest_runs(&self, limit: u32) -> Result<Vec<Run>> {
+        self.call(self.store.latest_runs(limit)).await
+    }
+
+    async fn refresh_active(&self) -> Result<()> {
+        self.call(self.store.refresh_active()).await
+    }
+
+    async fn delete_run(&self, run: &RunId, limit: u32) -> Result<bool> {
+        self.call(self.store.delete_run(run, limit)).await
+    }
+
+    async fn load(&self, run: &RunId, documents: &[EndedDocument]) -> Result<u64> {
+        self.call(self.store.load(run, documents)).await
     }
 
     async fn pause(&self, run: &RunId, paused: bool) -> Result<Run> {

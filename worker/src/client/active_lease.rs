@@ -32,6 +32,8 @@ pub(super) struct ActiveLease {
     pub(super) saved: Instant,
     /// None once its result or its release has been sent.
     pub(super) generation: Option<AbortOnDrop>,
+    /// For [`CostMeter::end`](super::cost::CostMeter::end); none before its task begins and after it ended.
+    pub(super) begun: Option<f64>,
     /// Names the task in logs.
     pub(super) place: TaskRef,
     /// Trace context of the attempt; empty if its document is not traced.
@@ -78,6 +80,7 @@ mod tests {
             acked: 0,
             saved: Instant::now(),
             generation: None,
+            begun: None,
             place,
             traceparent: String::new(),
         };

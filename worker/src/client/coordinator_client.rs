@@ -157,6 +157,7 @@ impl CoordinatorClient {
         model: ModelInfo,
         want_next: bool,
         traceparent: String,
+        cost: f64,
     ) -> Result<Completed, CallError> {
         let request = v1::CompleteRequest {
             worker: self.worker.to_string(),
@@ -168,6 +169,7 @@ impl CoordinatorClient {
             want_next,
             model: Some(model.into()),
             kinds: v1::TaskKind::known(),
+            cost,
         };
         let call = |channel| {
             let mut request = Request::new(request.clone());
@@ -201,11 +203,17 @@ impl CoordinatorClient {
     }
 
     /// Releases a document; a stored checkpoint stays if `checkpoint` is none. False if the lease was lost before.
-    pub(super) async fn release(&self, lease: LeaseId, checkpoint: Option<Checkpoint>) -> Result<bool, CallError> {
+    pub(super) async fn release(
+        &self,
+        lease: LeaseId,
+        checkpoint: Option<Checkpoint>,
+        cost: f64,
+    ) -> Result<bool, CallError> {
         let request = v1::ReleaseRequest {
             worker: self.worker.to_string(),
             lease_id: lease.to_string(),
             checkpoint: checkpoint.map(Into::into),
+            cost,
         };
         let call = |channel| {
             let request = request.clone();

@@ -53,6 +53,7 @@ impl Heartbeat {
             lost,
             uptime_ms: (now - self.started).as_millis() as u64,
             draining,
+            problem: engine.problem().unwrap_or_default(),
         }
     }
 }

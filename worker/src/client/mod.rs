@@ -14,6 +14,7 @@
 
 mod active_lease;
 mod coordinator_client;
+mod cost;
 mod error;
 pub mod failover_channel;
 mod heartbeat;
@@ -23,6 +24,7 @@ mod report;
 mod worker;
 mod worker_loop;
 
+pub use cost::Price;
 pub use error::WorkerError;
 pub use failover_channel::{Credentials, FailoverChannel, endpoint};
 pub use metrics::Metrics;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use longhand_proto::WorkerId;
 
+use super::cost::Price;
+
 /// How a worker behaves towards its coordinator.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
@@ -22,6 +24,8 @@ pub struct WorkerOptions {
     pub give_up: Duration,
     /// Time allowed for finishing calls and releasing leases when asked to stop.
     pub grace: Duration,
+    /// What this worker costs; nothing by default.
+    pub price: Price,
     /// Time without a document after which the worker ends by itself; none waits for ever.
     pub exit_idle: Option<Duration>,
 }
@@ -37,6 +41,7 @@ impl WorkerOptions {
             call_timeout: Duration::from_secs(10),
             give_up: Duration::from_secs(600),
             grace: Duration::from_secs(20),
+            price: Price::default(),
             exit_idle: None,
         }
     }

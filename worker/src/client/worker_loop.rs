@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::active_lease::{AbortOnDrop, ActiveLease, log_lease};
 use super::coordinator_client::{Completed, CoordinatorClient, Leased, Renewal, Renewed};
+use super::cost::CostMeter;
 use super::error::WorkerError;
 use super::failover_channel::CallError;
 use super::heartbeat::Heartbeat;
@@ -76,6 +77,7 @@ pub(super) struct WorkerLoop {
     idle_since: Option<Instant>,
     report: WorkerReport,
     heartbeat: Heartbeat,
+    cost: CostMeter,
 }
 
 impl WorkerLoop {
@@ -88,6 +90,7 @@ impl WorkerLoop {
         let every = (lease / 3).min(options.checkpoint_every).max(Duration::from_millis(1));
         let mut renewal = tokio::time::interval(every);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let cost = CostMeter::new(options.price);
         let mut worker_loop = Self {
             client,
             engine,
@@ -103,6 +106,7 @@ impl WorkerLoop {
             idle_since: Some(Instant::now()),
             report: WorkerReport::default(),
             heartbeat: Heartbeat::start(),
+            cost,
         };
         worker_loop.request_leases();
         worker_loop
@@ -287,6 +291,7 @@ impl WorkerLoop {
             acked: 0,
             saved: Instant::now(),
             generation: None,
+            begun: None,
             place: TaskRef::of(&task),
             traceparent: task.traceparent.clone(),
         };
@@ -302,6 +307,7 @@ impl WorkerLoop {
         let (events, cancel) = stream::abortable(events.map(move |event| (id, event)));
         self.generations.push(events.boxed());
         active.generation = Some(AbortOnDrop(cancel));
+        active.begun = Some(self.cost.begin(Instant::now()));
         if since.elapsed() > Duration::from_millis(ttl_ms) / 3 {
             // The lease counts from before it was requested, and the reply took long.
             self.renewal.reset_immediately();
@@ -315,10 +321,11 @@ impl WorkerLoop {
             log_lease!(WARN, active, lease, "task failed", class = failure.class, error = failure.message);
         }
         let traceparent = active.traceparent.clone();
+        let cost = self.end_cost(lease, result.as_ref().ok());
         let (client, model) = (self.client.clone(), self.engine.model().clone());
         let (want_next, since, text) = (!self.drain.is_cancelled(), Instant::now(), result.is_ok());
         let call = async move {
-            let result = client.complete(lease, result, model, want_next, traceparent).await;
+            let result = client.complete(lease, result, model, want_next, traceparent, cost).await;
             Reply::Completed { lease, text, since, result }
         };
         self.calls.push(call.boxed());
@@ -348,7 +355,10 @@ impl WorkerLoop {
     /// Another worker may hold the document now. Whether a result under way was in time is for its own reply to say.
     fn drop_lost(&mut self, lease: LeaseId) {
         if self.leases.get(&lease).is_some_and(|active| active.generation.is_some())
-            && let Some(active) = self.leases.remove(&lease)
+            && let Some(active) = {
+                self.end_cost(lease, None);
+                self.leases.remove(&lease)
+            }
         {
             self.report.lost += 1;
             log_lease!(WARN, active, lease, "lease lost; text discarded", tokens = active.written.tokens.len());
@@ -374,9 +384,18 @@ impl WorkerLoop {
         let Some(active) = self.leases.get_mut(&lease) else { return };
         active.generation = None;
         let checkpoint = self.leases.get(&lease).and_then(|active| self.checkpoint(active));
-        let client = self.client.clone();
-        self.calls
-            .push(async move { Reply::Released { lease, result: client.release(lease, checkpoint).await } }.boxed());
+        let (client, cost) = (self.client.clone(), self.end_cost(lease, None));
+        let call = async move { Reply::Released { lease, result: client.release(lease, checkpoint, cost).await } };
+        self.calls.push(call.boxed());
+    }
+
+    /// What the task of this lease cost, which ends now; 0 if none has begun. Without an output its tokens are those that came.
+    fn end_cost(&mut self, lease: LeaseId, output: Option<&Output>) -> f64 {
+        let Some(active) = self.leases.get_mut(&lease) else { return 0.0 };
+        let tokens = output.map_or(active.progress, |Output { usage, .. }| {
+            u64::from(usage.prompt) + u64::from(usage.generated.saturating_sub(usage.resumed))
+        });
+        active.begun.take().map_or(0.0, |begun| self.cost.end(begun, tokens, Instant::now()))
     }
 
     /// What `active` has and the coordinator has not. Tokens without a tokenizer hash are of no use to any worker.

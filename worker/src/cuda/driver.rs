@@ -13,10 +13,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUfunction_attribute, CUresult};
+use longhand_proto::clock;
 
 use self::context::{Context, Pinned};
 use self::cublaslt::CublasLt;
@@ -32,6 +34,8 @@ use super::nvrtc::{self, CompileError};
 
 /// Most arguments of a kernel.
 const ARGS: usize = 40;
+/// Longest time of a step. The longest ones, of a long prompt on a slow card, take seconds.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -267,8 +271,22 @@ impl Gpu for Driver {
 
     fn wait_event(&self) -> Result<(), GpuError> {
         self.context.enter()?;
-        // SAFETY: the event lives as long as `self`; one that was never recorded is over.
-        unsafe { result::event::synchronize(self.event) }.map_err(map_error)
+        // Asked again and again, as the driver's own wait has no time limit; it would spin as well.
+        let begun = clock::now();
+        loop {
+            // SAFETY: the event lives as long as `self`; one that was never recorded is over.
+            match unsafe { result::event::query(self.event) } {
+                Err(DriverError(CUresult::CUDA_ERROR_NOT_READY)) if begun.elapsed() < STEP_TIMEOUT => {
+                    std::thread::yield_now();
+                }
+                Err(DriverError(CUresult::CUDA_ERROR_NOT_READY)) => {
+                    self.context.hung.store(true, Ordering::Relaxed);
+                    let seconds = STEP_TIMEOUT.as_secs();
+                    return Err(GpuError::Lost(format!("the GPU did not finish a step within {seconds} s")));
+                }
+                ended => return ended.map_err(map_error),
+            }
+        }
     }
 
     fn time(&self, work: Work<'_>) -> Result<Duration, GpuError> {

@@ -334,7 +334,7 @@ impl From<GpuError> for DeviceError {
     fn from(error: GpuError) -> Self {
         match error {
             GpuError::Lost(what) => Self::Lost(what),
-            GpuError::Memory { .. } | GpuError::Failed(_) => Self::Step(error.to_string()),
+            GpuError::Memory { .. } | GpuError::Failed(_) => Self::Fault(error.to_string()),
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::device::{DeviceError, SampleError, Sampled};
 /// A step waits this long for outstanding grammar responses, then runs without their sequences. A response takes a tenth
 /// of it as a rule, while a step without the sequence would double the time to its next token.
 const GRAMMAR_WAIT: Duration = Duration::from_millis(2);
+/// Steps that fail one after the other, none between them succeeding, after which the device counts as lost.
+const MAX_FAULTS: u32 = 3;
 
 /// What reaches the device thread.
 #[derive(Debug)]
@@ -44,6 +46,10 @@ pub(crate) struct EngineLoop {
     pub(crate) awaiting_grammar: usize,
     /// Only with a pipelined device.
     pub(crate) in_flight: Option<InFlightStep>,
+    /// Steps that the device failed since the last one that succeeded.
+    pub(crate) faults: u32,
+    /// Sequences of those steps. If the device is broken, they are handed back; if it works again, they were at fault.
+    pub(crate) suspects: Vec<Sequence>,
     pub(crate) stats: EngineStats,
     pub(crate) stats_sender: watch::Sender<EngineStats>,
 }
@@ -76,7 +82,8 @@ impl EngineLoop {
                 LoopExit::Stopped => "the engine was shut down".to_owned(),
                 LoopExit::DeviceLost(error) => format!("the device was lost: {error}"),
             };
-            let sequences = self.scheduler.remove_if(|_| true);
+            let mut sequences = self.scheduler.remove_if(|_| true);
+            sequences.append(&mut self.suspects);
             self.publish();
             sequences.into_iter().for_each(|sequence| sequence.failed(engine_dead(&message)));
             return exit;
@@ -91,6 +98,7 @@ impl EngineLoop {
         }
         // Cancelled: their receivers are gone.
         drop(self.scheduler.remove_if(|sequence| sequence.events.is_cancelled()));
+        self.suspects.retain(|sequence| !sequence.events.is_cancelled());
         let plan = self.scheduler.plan(self.runner.token_budget());
         for sequence in plan.oversized {
             let (need, have) = (sequence.tokens.len() + 1, self.limits.pool);
@@ -104,6 +112,11 @@ impl EngineLoop {
         }
         self.record_admitted();
         if plan.rows.is_empty() && self.in_flight.is_none() {
+            // Nothing else can show whether the device works: one of them is tried again, alone.
+            if !self.suspects.is_empty() && self.scheduler.is_empty() {
+                self.scheduler.push(self.suspects.remove(0));
+                return None;
+            }
             self.publish();
             return self.wait();
         }
@@ -163,7 +176,8 @@ impl EngineLoop {
 
     fn on_grammar_response(&mut self, response: GrammarResponse) {
         // It may have been cancelled in the meantime.
-        let Some(sequence) = self.scheduler.find(response.id) else { return };
+        let suspect = self.suspects.iter_mut().find(|sequence| sequence.id == response.id);
+        let Some(sequence) = suspect.or_else(|| self.scheduler.find(response.id)) else { return };
         sequence.grammar = Some(response.grammar);
         sequence.timer.grammar_received();
         match response.next {
@@ -200,13 +214,12 @@ impl EngineLoop {
         self.stats.step_time += clock::now().duration_since(started);
         let sampled = match sampled {
             Ok(sampled) => sampled,
-            Err(DeviceError::Lost(error)) => return Some(LoopExit::DeviceLost(error)),
-            Err(DeviceError::Step(error)) => {
+            Err(error) => {
                 let ids: Vec<u64> = rows.iter().map(|row| self.scheduler.running[row.index].id).collect();
-                self.fail_step(ids.into_iter(), &error);
-                return None;
+                return self.on_step_error(ids, error);
             }
         };
+        self.on_step_success();
         // Ids, as sequences that end leave the list that rows point into.
         let ids: Vec<u64> = rows.iter().map(|row| self.scheduler.running[row.index].id).collect();
         let failed = |sampled: &Option<Sampled>| matches!(sampled, Some(Err(_)));
@@ -265,11 +278,12 @@ impl EngineLoop {
         let outcome = launched.and_then(|()| self.runner.sample(&sample_params));
         self.stats.step_time += clock::now().duration_since(started);
         match outcome {
-            Ok(()) => self.in_flight = Some(in_flight),
-            Err(DeviceError::Lost(error)) => return Some(LoopExit::DeviceLost(error)),
-            Err(DeviceError::Step(error)) => self.fail_step(rows.into_iter().map(|(id, ..)| id), &error),
+            Ok(()) => {
+                self.in_flight = Some(in_flight);
+                None
+            }
+            Err(error) => self.on_step_error(rows.into_iter().map(|(id, ..)| id).collect(), error),
         }
-        None
     }
 
     /// Collects the tokens of the step in flight.
@@ -277,6 +291,7 @@ impl EngineLoop {
         let InFlightStep { computed, sampled } = self.in_flight.take()?;
         match self.runner.collect(sampled.len()) {
             Ok(results) => {
+                self.on_step_success();
                 let failed = |id: &u64| sampled.iter().zip(&results).any(|(at, result)| at == id && result.is_err());
                 computed.into_iter().filter(|id| !failed(id)).for_each(|id| self.scheduler.publish_blocks(id));
                 for (id, result) in sampled.into_iter().zip(results) {
@@ -287,11 +302,7 @@ impl EngineLoop {
                 }
                 None
             }
-            Err(DeviceError::Lost(error)) => Some(LoopExit::DeviceLost(error)),
-            Err(DeviceError::Step(error)) => {
-                self.fail_step(computed.into_iter(), &error);
-                None
-            }
+            Err(error) => self.on_step_error(computed, error),
         }
     }
 
@@ -365,11 +376,34 @@ impl EngineLoop {
         }
     }
 
-    /// The contents of these sequences' blocks are unknown: they fail, the others continue.
-    fn fail_step(&mut self, ids: impl Iterator<Item = u64>, error: &str) {
-        for id in ids {
-            let message = format!("the device failed a step: {error}");
-            self.fail(id, Failure { class: "step_failed".into(), message, permanent: false });
+    /// The contents of these sequences' blocks are unknown: they leave the step, the others continue.
+    fn on_step_error(&mut self, ids: Vec<u64>, error: DeviceError) -> Option<LoopExit> {
+        match error {
+            DeviceError::Lost(error) => return Some(LoopExit::DeviceLost(error)),
+            DeviceError::Step(error) => ids.into_iter().for_each(|id| self.fail(id, step_failed(&error))),
+            DeviceError::Fault(error) => {
+                self.faults += 1;
+                if self.faults >= MAX_FAULTS {
+                    return Some(LoopExit::DeviceLost(format!(
+                        "{MAX_FAULTS} steps failed in a row, the last one: {error}"
+                    )));
+                }
+                tracing::warn!(error, "the device failed a step");
+                for mut sequence in ids.into_iter().filter_map(|id| self.scheduler.remove(id)) {
+                    sequence.pending_token = None;
+                    self.suspects.push(sequence);
+                }
+            }
+        }
+        None
+    }
+
+    /// The device works: the steps that it failed before were no fault of its own.
+    fn on_step_success(&mut self) {
+        self.faults = 0;
+        if !self.suspects.is_empty() {
+            self.publish();
+            self.suspects.drain(..).for_each(|sequence| sequence.failed(step_failed("others were computed after it")));
         }
     }
 
@@ -382,4 +416,9 @@ impl EngineLoop {
         self.stats.kv_blocks_used = (blocks.total() - blocks.free()) as u32;
         self.stats_sender.send_replace(self.stats);
     }
+}
+
+fn step_failed(error: &str) -> Failure {
+    let message = format!("the device failed a step: {error}");
+    Failure { class: "step_failed".into(), message, permanent: false }
 }

@@ -117,6 +117,8 @@ impl LocalEngine {
             grammar_requests,
             awaiting_grammar: 0,
             in_flight: None,
+            faults: 0,
+            suspects: Vec::new(),
             stats: EngineStats { kv_blocks: blocks as u32, ..EngineStats::default() },
             stats_sender,
         };

@@ -49,6 +49,11 @@ pub trait Engine: Send + Sync + Debug {
     /// Totals since the start.
     fn stats(&self) -> EngineStats;
 
+    /// Why it gets nothing done at present, such as the error of its server; none while it works.
+    fn problem(&self) -> Option<String> {
+        None
+    }
+
     /// Resolves, with the reason, when the engine can decode no more (its device failed, its thread died).
     fn dead(&self) -> futures::future::BoxFuture<'_, String>;
 }

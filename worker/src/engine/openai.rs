@@ -58,6 +58,8 @@ struct Shared {
     /// When a request last got its whole text.
     last_text: watch::Sender<Instant>,
     dead: watch::Sender<Option<String>>,
+    /// The last error of the server, until any task gets text.
+    problem: watch::Sender<Option<String>>,
     counters: TaskCounters,
 }
 
@@ -76,6 +78,7 @@ impl OpenAiEngine {
             last_delta: watch::Sender::new(Instant::now()),
             last_text: watch::Sender::new(Instant::now()),
             dead: watch::Sender::new(None),
+            problem: watch::Sender::new(None),
             counters: TaskCounters::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -116,6 +119,10 @@ impl Engine for OpenAiEngine {
         self.shared.counters.stats()
     }
 
+    fn problem(&self) -> Option<String> {
+        self.shared.problem.borrow().clone()
+    }
+
     fn dead(&self) -> BoxFuture<'_, String> {
         self.shared.wait_dead().boxed()
     }
@@ -140,6 +147,7 @@ impl Shared {
             let on_deltas = |deltas| {
                 heard = Instant::now();
                 self.last_delta.send_replace(heard);
+                self.set_problem(None);
                 timer.start_decode();
                 timer.on_tokens(deltas);
             };
@@ -198,6 +206,9 @@ impl Shared {
                 run = %task.run, document = %task.document, trace_id = trace::id_of(&task.traceparent), message,
                 "request failed; retrying"
             );
+            if !others_answered {
+                self.set_problem(Some(message.clone()));
+            }
             if interruptions > MAX_INTERRUPTIONS {
                 return Err(Failure { class: "server_error".into(), message, permanent: false });
             }
@@ -224,6 +235,14 @@ impl Shared {
         }
         let message = format!("{url} had no time for the task for {seconds} s: {message}");
         Failure { class: SERVER_BUSY.into(), message, permanent: false }
+    }
+
+    fn set_problem(&self, problem: Option<String>) {
+        self.problem.send_if_modified(|current| {
+            let changed = *current != problem;
+            *current = problem;
+            changed
+        });
     }
 
     async fn wait_dead(&self) -> String {

@@ -67,6 +67,11 @@ impl Scheduler {
         self.waiting.len()
     }
 
+    /// True if no sequence runs or waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
     pub(crate) fn find(&mut self, id: u64) -> Option<&mut Sequence> {
         self.running.iter_mut().chain(&mut self.waiting).find(|sequence| sequence.id == id)
     }

@@ -24,7 +24,7 @@ pub enum ModelError {
     #[error("{}: {key} is missing; {remedy}", file.display())]
     Missing { file: PathBuf, key: String, remedy: String },
     /// The chat template does not compile, or refuses a conversation.
-    #[error("{}: chat template: {what}", file.display())]
+    #[error("{}: chat template: {what}; give another template with --chat-template FILE", file.display())]
     Template { file: PathBuf, what: String },
     /// A weight that the model does not have.
     #[error("the model has no weight {0:?}")]

@@ -26,6 +26,11 @@ pub(super) fn read_if_there(path: PathBuf) -> Result<Option<(PathBuf, String)>, 
     }
 }
 
+/// A text file that was named by its path.
+pub(super) fn read_text(path: &Path) -> Result<(PathBuf, String), ModelError> {
+    std::fs::read_to_string(path).map(|text| (path.to_owned(), text)).map_err(|source| unreadable(path, source))
+}
+
 pub(super) fn unreadable(path: &Path, source: io::Error) -> ModelError {
     ModelError::Unreadable { file: path.to_owned(), source }
 }

@@ -1,7 +1,7 @@
 //! A model from one GGUF file.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arch::family::Family;
@@ -15,7 +15,8 @@ use super::loaded::Loaded;
 use super::tensor::StoredTensor;
 use super::tokenizer::Tokenizer;
 
-pub(super) fn open(path: &Path) -> Result<Loaded, ModelError> {
+/// With `template` (its file and text) instead of the model's own, if there is one.
+pub(super) fn open(path: &Path, template: Option<(PathBuf, String)>) -> Result<Loaded, ModelError> {
     let map = map(path)?;
     let gguf = Gguf::parse(&map).map_err(|error| refuse(path, error))?;
     let family = family(path, &gguf)?;
@@ -29,12 +30,19 @@ pub(super) fn open(path: &Path) -> Result<Loaded, ModelError> {
     let config = (family.from_gguf)(&source)?;
     let weights = family.bind(path, Format::Gguf, &config, tensors)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(path, &gguf, config.vocab)?);
-    let template = gguf.str("tokenizer.chat_template").ok_or_else(|| ModelError::Missing {
-        file: path.to_owned(),
-        key: "tokenizer.chat_template".into(),
-        remedy: "use the instruction-tuned variant of the model, whose file carries a chat template".into(),
-    })?;
-    let chat_template = ChatTemplate::new(path, template, &tokenizer)?;
+    let own = || {
+        let found = gguf.str("tokenizer.chat_template").map(|template| (path.to_owned(), template.to_owned()));
+        found.ok_or_else(|| ModelError::Missing {
+            file: path.to_owned(),
+            key: "tokenizer.chat_template".into(),
+            remedy:
+                "use the instruction-tuned variant of the model, whose file carries a chat template, or give one with \
+                     --chat-template FILE"
+                    .into(),
+        })
+    };
+    let (file, template) = template.map_or_else(own, Ok)?;
+    let chat_template = ChatTemplate::new(&file, &template, &tokenizer)?;
     let name = gguf.str("general.name").map(str::to_owned).unwrap_or_else(|| stem(path));
     let licence = gguf.str("general.license").unwrap_or("").to_owned();
     Ok(Loaded { config, files: vec![map], weights, tokenizer, chat_template, name, licence })

@@ -20,7 +20,8 @@ use super::safetensors::{self, SafetensorsError};
 use super::tensor::StoredTensor;
 use super::tokenizer::{Roles, Tokenizer};
 
-pub(super) fn open(folder: &Path) -> Result<Loaded, ModelError> {
+/// With `template` (its file and text) instead of the model's own, if there is one.
+pub(super) fn open(folder: &Path, template: Option<(PathBuf, String)>) -> Result<Loaded, ModelError> {
     let json = Json::required(folder, "config.json")?;
     let (files, mut tensors) = read_weights(&weight_files(folder)?)?;
     let family = family(&json)?;
@@ -30,7 +31,7 @@ pub(super) fn open(folder: &Path) -> Result<Loaded, ModelError> {
     let weights = family.bind(folder, Format::HuggingFace, &config, tensors)?;
     let roles = Roles::read(folder, &json.value)?;
     let tokenizer = Arc::new(Tokenizer::from_folder(folder, config.vocab, &roles)?);
-    let (file, template) = chat_template(folder)?;
+    let (file, template) = template.map_or_else(|| chat_template(folder), Ok)?;
     let chat_template = ChatTemplate::new(&file, &template, &tokenizer)?;
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(Loaded { config, files, weights, tokenizer, chat_template, name, licence: licence(folder)? })
@@ -129,7 +130,8 @@ fn chat_template(folder: &Path) -> Result<(PathBuf, String), ModelError> {
         _ => Err(ModelError::Missing {
             file: folder.to_owned(),
             key: "a chat template (chat_template.jinja, or chat_template in tokenizer_config.json)".into(),
-            remedy: "use the instruction-tuned variant of the model".into(),
+            remedy: "use the instruction-tuned variant of the model, or give a template with --chat-template FILE"
+                .into(),
         }),
     }
 }

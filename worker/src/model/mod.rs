@@ -51,11 +51,17 @@ impl Model {
     /// Opens a `.gguf` file, or a folder in the Hugging Face layout: `config.json`, `*.safetensors` (with their index if
     /// there are several), `tokenizer.json`, and a chat template in `chat_template.jinja` or `tokenizer_config.json`.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        Self::open_with(path, None)
+    }
+
+    /// The same with the chat template of another file, whatever the model has.
+    pub fn open_with(path: &Path, chat_template: Option<&Path>) -> Result<Self, ModelError> {
+        let template = chat_template.map(files::read_text).transpose()?;
         let about = std::fs::metadata(path).map_err(|source| unreadable(path, source))?;
         let loaded = if about.is_file() {
-            from_gguf::open(path)?
+            from_gguf::open(path, template)?
         } else if path.join("config.json").exists() {
-            from_hugging_face::open(path)?
+            from_hugging_face::open(path, template)?
         } else {
             return Err(ModelError::NotAModel {
                 file: path.to_owned(),

@@ -49,6 +49,49 @@ async fn a_failed_step_fails_its_tasks_only() {
     }
 }
 
+/// As a sick GPU does: no document is charged for it.
+#[tokio::test]
+async fn steps_that_fail_in_a_row_lose_the_device() {
+    for pipelined in [false, true] {
+        for tasks in [1, 4] {
+            let device =
+                HashDevice::new(64, 64).fault(Fault::Faults { step: 5, steps: 1_000 }).with_pipeline(pipelined);
+            let engine = start(device, &EngineOptions { max_sequences: 2, ..EngineOptions::default() });
+            let tasks: Vec<_> = (0..tasks).map(|n| task(n, "Write.")).collect();
+            for seen in write(&engine, &tasks).await {
+                assert_eq!((seen.failure().class.as_str(), seen.failure().permanent), ("engine_dead", false));
+            }
+            let error = engine.dead().await;
+            assert!(error.contains("3 steps failed in a row") && error.contains("out of order"), "{error}");
+        }
+    }
+}
+
+/// A step that fails once is computed again; of several sequences one is tried alone, and the others are charged.
+#[tokio::test]
+async fn a_device_that_works_again_ends_no_engine() {
+    for pipelined in [false, true] {
+        let healthy = start(HashDevice::new(64, 64).with_pipeline(pipelined), &EngineOptions::default());
+        let expected = read(healthy.start(task(1, "Write."), None)).await;
+        let sick = |steps| {
+            let device = HashDevice::new(64, 64).fault(Fault::Faults { step: 5, steps }).with_pipeline(pipelined);
+            start(device, &EngineOptions::default())
+        };
+        for steps in [1, 2] {
+            let engine = sick(steps);
+            let seen = read(engine.start(task(1, "Write."), None)).await;
+            assert_eq!(seen.output().text, expected.output().text, "pipelined {pipelined}, {steps} failed");
+        }
+        let engine = sick(1);
+        let seen = write(&engine, &(0..3).map(|n| task(n, "Write.")).collect::<Vec<_>>()).await;
+        let failed = seen.iter().filter(|seen| seen.end.is_err());
+        assert!(failed.clone().all(|seen| seen.failure().class == "step_failed"));
+        assert!(failed.count() < 3, "at least the one that was tried again is whole");
+        assert!(engine.dead().now_or_never().is_none());
+        assert_eq!(engine.stats().kv_blocks_used, 0);
+    }
+}
+
 #[tokio::test]
 async fn logits_that_are_not_numbers_fail_their_own_task_only() {
     for pipelined in [false, true] {

@@ -65,6 +65,11 @@ pub(crate) enum Fault {
     Step {
         step: usize,
     },
+    /// From this step on so many steps fail.
+    Faults {
+        step: usize,
+        steps: usize,
+    },
     Panic {
         step: usize,
     },
@@ -216,8 +221,18 @@ impl PipelinedDevice for HashDevice {
         match self.fault {
             Some(Fault::Lost { step }) if step == self.steps => return Err(DeviceError::Lost("unplugged".into())),
             Some(Fault::Step { step }) if step == self.steps => return Err(DeviceError::Step("a hiccup".into())),
+            Some(Fault::Faults { step, steps }) if (step..step + steps).contains(&self.steps) => {
+                return Err(DeviceError::Fault("out of order".into()));
+            }
             Some(Fault::Panic { step }) if step == self.steps => panic!("a broken kernel"),
-            Some(Fault::Lost { .. } | Fault::Step { .. } | Fault::Panic { .. } | Fault::NotNumbers) | None => {}
+            Some(
+                Fault::Lost { .. }
+                | Fault::Step { .. }
+                | Fault::Faults { .. }
+                | Fault::Panic { .. }
+                | Fault::NotNumbers,
+            )
+            | None => {}
         }
         assert!(batch.tokens.len() <= self.budget, "{} tokens are over the budget", batch.tokens.len());
         let known = |token: &u32| {

@@ -27,6 +27,8 @@ pub(super) struct Report {
     pub(super) kinds: Vec<TaskKind>,
     /// Trace context of the attempt, from the call's metadata; may be empty.
     pub(super) traceparent: String,
+    /// What the attempt cost; 0 without a price.
+    pub(super) cost: f64,
 }
 
 /// What follows from a report.
@@ -50,9 +52,12 @@ impl Coordinator {
         report: Report,
     ) -> Result<AppliedResult> {
         let context = self.run_context(&record.run).await?;
-        let Report { worker: _, lease, outcome, want_next, kinds, traceparent: _ } = report;
+        let Report { worker: _, lease, outcome, want_next, kinds, traceparent: _, cost } = report;
         let (kind, section) = document.current();
         let mut log = AttemptLog::begin(record, &document, &outcome);
+        if cost > 0.0 {
+            log.detail.insert("cost".into(), json!(cost));
+        }
         let content = self.inner.options.trace_content;
         log.span = AttemptSpan::of_result(self.store().as_ref(), record, &document, &context.recipe, &outcome, content)
             .await?;

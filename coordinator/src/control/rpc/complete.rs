@@ -119,9 +119,10 @@ impl Coordinator {
         worker: &WorkerId,
         lease: LeaseId,
         checkpoint: Option<Checkpoint>,
+        cost: f64,
     ) -> Result<bool> {
         let (mut kind, mut span) = (None, None);
-        let detail = match self.inner.store.lookup(lease).await? {
+        let mut detail = match self.inner.store.lookup(lease).await? {
             Lookup::Live(record) if !is_held_by(&record, worker) => return Ok(false),
             Lookup::Live(record) => match read(&record) {
                 Ok(document) => {
@@ -138,6 +139,9 @@ impl Coordinator {
             Lookup::Committed(_) => json!({}),
             Lookup::Stale => return Ok(false),
         };
+        if cost > 0.0 {
+            detail["cost"] = json!(cost);
+        }
         let commit = Commit { lease, body: None, checkpoint, next: Next::Release, detail, ttl_ms: 0 };
         match self.track_health(self.inner.store.commit(&commit).await)? {
             Committed::Done(_) => {

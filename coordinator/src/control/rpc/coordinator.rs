@@ -9,9 +9,11 @@ use longhand_proto::RunId;
 use tokio::sync::{Semaphore, watch};
 
 use super::recent_leases::RecentLeases;
+use super::refusals::Refusals;
 use super::run_cache::{RunCache, RunContext};
 use super::waiting_queues::WaitingQueues;
 use crate::control::metrics::Metrics;
+use crate::control::stall::StallFinder;
 use crate::corpus::Archive;
 use crate::run_stats::RunStatsCache;
 use crate::store::{Result, Store, StoreError};
@@ -66,6 +68,8 @@ pub(super) struct Inner {
     pub(super) call_permits: Semaphore,
     /// Requests that wait for work.
     pub(super) waiting: WaitingQueues,
+    /// Runs that some workers, or this replica, cannot work on.
+    pub(super) refusals: Refusals,
     run_cache: RunCache,
     metrics: Metrics,
     changes: watch::Sender<u64>,
@@ -73,6 +77,8 @@ pub(super) struct Inner {
     store_health: watch::Sender<Option<String>>,
     /// Runs that disappeared from the store. A lock, as sweeper and calls use it; held for one look-up.
     lost_runs: std::sync::Mutex<BTreeSet<RunId>>,
+    /// Runs that this process deleted.
+    deleted_runs: std::sync::Mutex<BTreeSet<RunId>>,
 }
 
 impl fmt::Debug for Coordinator {
@@ -90,12 +96,14 @@ impl Coordinator {
             options,
             recent_leases: RecentLeases::default(),
             waiting: WaitingQueues::default(),
+            refusals: Refusals::default(),
             run_cache: RunCache::default(),
             metrics: Metrics::new(),
             changes: watch::Sender::new(0),
             run_stats: RunStatsCache::default(),
             store_health: watch::Sender::new(None),
             lost_runs: std::sync::Mutex::default(),
+            deleted_runs: std::sync::Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -145,11 +153,32 @@ impl Coordinator {
         self.inner.store_health.subscribe()
     }
 
+    /// Finds out why runs make no progress.
+    pub(crate) fn stall_finder(&self) -> StallFinder<'_> {
+        StallFinder::new(self.inner.store.as_ref(), self.inner.store_health.borrow().clone())
+    }
+
     /// Remembers runs that disappeared from the store, and forgets those that are there again.
     pub(crate) fn note_lost_runs(&self, lost: impl Iterator<Item = RunId>, present: &BTreeSet<RunId>) {
         let mut known = self.inner.lost_runs.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(lost);
         known.retain(|run| !present.contains(run));
+    }
+
+    /// The run is being deleted: that it is missing is no fault of the store's.
+    pub(super) fn note_deleted(&self, run: RunId) {
+        self.inner.deleted_runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
+    }
+
+    /// True if this process deleted a run of this name.
+    pub(crate) fn is_deleted(&self, run: &RunId) -> bool {
+        self.inner.deleted_runs.lock().unwrap_or_else(PoisonError::into_inner).contains(run)
+    }
+
+    /// Forgets what is known of a run: it was deleted, or loaded again.
+    pub(super) fn forget(&self, run: &RunId) {
+        self.inner.run_cache.remove(run);
+        self.inner.run_stats.remove(run);
     }
 
     /// True if the store had this run before, and no longer does.

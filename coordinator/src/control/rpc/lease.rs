@@ -15,8 +15,6 @@ use crate::store::{LeaseQuery, Next, Record, Result};
 
 /// Recorded for a document that is released because the reply is full.
 const REPLY_FULL: &str = "the reply had no room for its prompt";
-/// Delay of a document whose next task the worker does not support, so that another worker gets it.
-const UNSUPPORTED_TASK_DELAY_MS: u64 = 10_000;
 
 impl Coordinator {
     /// Leases as soon as anything is ready; nothing after `wait`, or once `closing` is cancelled. Only tasks of these
@@ -63,6 +61,7 @@ impl Coordinator {
     /// have a task: the request is answered all the same, as its request id cannot get other leases.
     async fn try_lease(&self, query: &LeaseQuery, kinds: &[TaskKind]) -> Result<Option<Vec<Lease>>> {
         let stopwatch = Stopwatch::start();
+        let query = &LeaseQuery { except: self.inner.refusals.of(kinds), ..query.clone() };
         let records = self.track_health(self.inner.store.lease(query).await)?;
         self.metrics().leased(stopwatch.elapsed());
         if records.is_empty() {
@@ -78,13 +77,16 @@ impl Coordinator {
             if let Some(Lease { id, task, .. }) = &lease
                 && !kinds.contains(&task.kind)
             {
-                let error = format!(
-                    "worker {} does not support tasks of kind {}; update the worker",
-                    query.worker,
-                    task.kind.as_str()
+                let kind = task.kind.as_str();
+                tracing::warn!(
+                    run = %task.run, worker = %query.worker, kind,
+                    "the worker does not support a task of the run and gets none of its documents; update the worker"
                 );
-                let next = Next::Retry { delay_ms: UNSUPPORTED_TASK_DELAY_MS };
-                self.end_attempt(*id, None, next, json!({ "error": error })).await?;
+                self.inner.refusals.task(task.run.clone(), task.kind);
+                let detail =
+                    json!({ "error": format!("worker {} does not support tasks of kind {kind}", query.worker) });
+                self.end_attempt(*id, None, Next::Release, detail).await?;
+                self.wake(1);
                 continue;
             }
             room = room.and_then(|room| room.checked_sub(lease.as_ref().map_or(0, lease_bytes)));

@@ -5,7 +5,7 @@
 //! - `admission`: before every call, with `auth` (tokens) and `rate_limit`.
 //! - `worker_service`, `operator_service`: validate a request, call the coordinator, convert the answer.
 //! - `coordinator`: the state that all calls share, with `run_cache` and `recent_leases`.
-//! - `lease` waits for work; `render` makes a task of a stored document; `complete` ends attempts, with `apply_result`.
+//! - `lease` waits for work; `refusals` says which runs it passes over; `render` makes a task of a stored document; `complete` ends attempts, with `apply_result`.
 //! - `operator_actions`: what operators do, by gRPC or on the dashboard, with the audit log.
 //! - `status`: store errors as gRPC status codes.
 
@@ -19,6 +19,7 @@ mod operator_actions;
 mod operator_service;
 mod rate_limit;
 mod recent_leases;
+mod refusals;
 mod render;
 mod run_cache;
 mod server;

@@ -7,7 +7,11 @@ use longhand_proto::{DocumentId, RunId, WorkerId};
 use super::auth::Principal;
 use super::coordinator::Coordinator;
 use crate::control::admin::{self, Requeued, RewriteScope, Selector};
-use crate::store::{Action, ActionKind, Result, Run};
+use crate::domain::document::Document;
+use crate::store::{Action, ActionKind, EndedDocument, Result, Run, StoreError};
+
+/// Documents that one call deletes.
+const DELETE_PAGE: u32 = 256;
 
 impl Coordinator {
     /// Pauses or resumes a run; returns it as it is now.
@@ -69,6 +73,68 @@ impl Coordinator {
             self.wake(done.documents as usize);
         }
         Ok(done)
+    }
+
+    /// Deletes a page of a run whose documents have ended; true while some are left. Accepted documents that no archive holds are
+    /// deleted only with `discard`. The inner error says why the run is not deleted.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn delete_run(&self, who: &Principal, run: &RunId, discard: bool) -> Result<Result<bool, String>> {
+        let store = self.store();
+        let unfinished = match store.counts(run).await {
+            Ok(counts) => counts.unfinished(),
+            // Deleted before, as after a lost reply.
+            Err(StoreError::NotFound { .. }) if self.is_deleted(run) => return Ok(Ok(false)),
+            Err(error) => return Err(error),
+        };
+        if unfinished > 0 {
+            return Ok(Err(format!("{unfinished} documents have not ended; run `longhand cancel {run}` first")));
+        }
+        if !discard && !store.unflushed(run, 1).await?.is_empty() {
+            return Ok(Err(
+                "accepted documents of it are in no archive; export it and name the folder with --exported, or \
+                           add --discard"
+                    .into(),
+            ));
+        }
+        self.note_deleted(run.clone());
+        let more = store.delete_run(run, DELETE_PAGE).await?;
+        if !more {
+            tracing::info!(%run, %who, "run deleted");
+            self.forget(run);
+            self.notify_change();
+        }
+        Ok(Ok(more))
+    }
+
+    /// Creates an archived run unless it exists, and adds documents to it; returns how many were added. The inner error says why
+    /// not.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn load_run(
+        &self,
+        who: &Principal,
+        run: &Run,
+        documents: &[EndedDocument],
+    ) -> Result<Result<u64, String>> {
+        let stored = self.store().create_run(run).await?;
+        if (stored.created_ms, &stored.recipe_hash, stored.seed) != (run.created_ms, &run.recipe_hash, run.seed) {
+            return Ok(Err(format!("another run {} exists: delete or archive it first", run.id)));
+        }
+        let foreign = documents.iter().find(|document| {
+            let parsed = serde_json::from_str::<Document>(&document.body);
+            !document.state.is_terminal() || parsed.is_ok_and(|parsed| parsed.id != document.id)
+        });
+        if let Some(document) = foreign {
+            return Ok(Err(format!("document {} is not one that ended", document.id)));
+        }
+        let loaded = self.store().load(&run.id, documents).await?;
+        tracing::info!(run = %run.id, %who, loaded, "archived documents restored");
+        self.forget(&run.id);
+        self.notify_change();
+        Ok(Ok(loaded))
     }
 
     /// Asks a worker to hand back its leases and exit. It learns of it with its next heartbeat.

@@ -8,6 +8,7 @@ use super::auth::{Identity, Principal};
 use super::coordinator::Coordinator;
 use super::status::status;
 use crate::control::admin::{self, RewriteScope, Selector};
+use crate::control::stall::StallFinder;
 use crate::control::submit::{self, RunSpec, SubmitError, SubmitReport};
 use crate::control::wire;
 use crate::domain::recipe::Recipe;
@@ -55,8 +56,12 @@ impl OperatorService {
     }
 
     async fn describe(&self, run: Run) -> Result<v1::Run, Status> {
-        let counts = self.coordinator.store().counts(&run.id).await.map_err(status)?;
-        Ok(wire::run_to_wire(run, counts))
+        self.describe_with(&mut self.coordinator.stall_finder(), run).await
+    }
+
+    async fn describe_with(&self, finder: &mut StallFinder<'_>, run: Run) -> Result<v1::Run, Status> {
+        let (counts, stall) = finder.counts(&run).await.map_err(status)?;
+        Ok(wire::run_to_wire(run, counts, stall.as_ref()))
     }
 
     /// As [`Coordinator::track_health`].
@@ -109,9 +114,9 @@ impl operator_server::Operator for OperatorService {
     }
 
     async fn list_runs(&self, _: Request<v1::ListRunsRequest>) -> Answer<v1::ListRunsReply> {
-        let mut runs = Vec::new();
+        let (mut runs, mut finder) = (Vec::new(), self.coordinator.stall_finder());
         for run in self.coordinator.store().runs().await.map_err(status)? {
-            let mut run = self.describe(run).await?;
+            let mut run = self.describe_with(&mut finder, run).await?;
             run.recipe.clear();
             runs.push(run);
         }
@@ -210,6 +215,26 @@ impl operator_server::Operator for OperatorService {
             .map_err(status)?
             .map_err(|reason| Status::failed_precondition(format!("document {id} cannot be cancelled: {reason}")))?;
         Ok(Response::new(v1::CancelReply { documents: 1, more: false }))
+    }
+
+    async fn delete_run(&self, request: Request<v1::DeleteRunRequest>) -> Answer<v1::DeleteRunReply> {
+        let who = principal(&request);
+        let v1::DeleteRunRequest { run, discard } = request.into_inner();
+        let run = run_id(&run)?;
+        let deleted = self.coordinator.delete_run(&who, &run, discard).await.map_err(status)?;
+        let more =
+            deleted.map_err(|reason| Status::failed_precondition(format!("run {run} is not deleted: {reason}")))?;
+        Ok(Response::new(v1::DeleteRunReply { more }))
+    }
+
+    async fn load_run(&self, request: Request<v1::LoadRunRequest>) -> Answer<v1::LoadRunReply> {
+        let who = principal(&request);
+        let v1::LoadRunRequest { run, documents, format_version } = request.into_inner();
+        let run = wire::run_from_wire(run.ok_or(WireError::Missing("run"))?)?;
+        let documents = wire::ended_from_wire(&documents, format_version)?;
+        let loaded = self.coordinator.load_run(&who, &run, &documents).await.map_err(status)?;
+        let loaded = loaded.map_err(Status::failed_precondition)?;
+        Ok(Response::new(v1::LoadRunReply { loaded }))
     }
 
     async fn pause(&self, request: Request<v1::PauseRequest>) -> Answer<v1::Run> {

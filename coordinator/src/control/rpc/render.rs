@@ -14,8 +14,6 @@ use crate::domain::state::State;
 use crate::lifecycle::{Outcome, Transition};
 use crate::store::{AttemptEnd, Commit, Next, Record, Result, StoreError};
 
-/// Delay of a document whose recipe this replica cannot read: another replica may.
-const UNREADABLE_RECIPE_DELAY_MS: u64 = 60_000;
 /// Most bytes of leases in one reply. Half of a message, as sizes are estimates.
 pub(super) const MAX_REPLY_BYTES: usize = MAX_MESSAGE_BYTES / 2;
 
@@ -31,9 +29,10 @@ impl Coordinator {
         let context = match self.run_context(&record.run).await {
             Ok(context) => context,
             Err(error @ (StoreError::Refused(_) | StoreError::NotFound { .. })) => {
-                tracing::error!(run = %record.run, %error, "the recipe of a run cannot be read");
-                let next = Next::Retry { delay_ms: UNREADABLE_RECIPE_DELAY_MS };
-                self.end_attempt(grant.id, None, next, json!({ "error": error.to_string() })).await?;
+                tracing::error!(run = %record.run, %error, "the recipe of a run cannot be read: no document of it is leased here");
+                self.inner.refusals.recipe(record.run.clone());
+                // Another replica may read it.
+                self.end_attempt(grant.id, None, Next::Release, json!({ "error": error.to_string() })).await?;
                 return Ok(None);
             }
             Err(error) => return Err(error),

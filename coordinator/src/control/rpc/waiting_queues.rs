@@ -63,6 +63,7 @@ mod tests {
             ttl_ms: 1_000,
             model: model.into(),
             weights_hash: String::new(),
+            except: Vec::new(),
         }
     }
 

@@ -60,7 +60,7 @@ impl WorkerService {
     async fn expect_work(&self, model: &str, weights_hash: &str) -> Result<(), Status> {
         let store = self.coordinator.store();
         let mut wanted = Vec::new();
-        for run in store.runs().await.map_err(status)? {
+        for run in store.active_runs().await.map_err(status)? {
             if store.counts(&run.id).await.map_err(status)?.unfinished() > 0 {
                 let policy = &run.policy;
                 if policy.can_write(model, weights_hash) || policy.can_judge(model, weights_hash) {
@@ -111,6 +111,7 @@ impl coordinator_server::Coordinator for WorkerService {
             ttl_ms: self.coordinator.lease_ms(),
             model,
             weights_hash,
+            except: Vec::new(),
         };
         // Without a permit: a waiting request costs little more than its connection.
         let wait = Duration::from_millis(wait_ms);
@@ -144,7 +145,7 @@ impl coordinator_server::Coordinator for WorkerService {
         let _permit = self.permit().await?;
         let traceparent = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
         let traceparent = traceparent.unwrap_or_default().to_owned();
-        let v1::CompleteRequest { worker, lease_id, result, want_next, model, kinds } = request.into_inner();
+        let v1::CompleteRequest { worker, lease_id, result, want_next, model, kinds, cost } = request.into_inner();
         let worker = parse_worker_id(&worker)?;
         let outcome = match result.ok_or(WireError::Missing("result"))? {
             WireResult::Output(output) => Outcome::Written {
@@ -155,7 +156,7 @@ impl coordinator_server::Coordinator for WorkerService {
             WireResult::Failure(failure) => Outcome::Error(sanitise(failure)),
         };
         let (lease, kinds) = (parse_lease_id(&lease_id)?, task_kinds(&kinds));
-        let report = Report { worker, lease, outcome, want_next, kinds, traceparent };
+        let report = Report { worker, lease, outcome, want_next, kinds, traceparent, cost: sound_cost(cost) };
         Ok(Response::new(match self.coordinator.complete(report).await.map_err(status)? {
             Completed::Recorded(next) => {
                 v1::CompleteReply { outcome: v1::Outcome::Recorded.into(), next: next.map(|lease| (*lease).into()) }
@@ -166,9 +167,13 @@ impl coordinator_server::Coordinator for WorkerService {
 
     async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseReply>, Status> {
         let _permit = self.permit().await?;
-        let v1::ReleaseRequest { worker, lease_id, checkpoint } = request.into_inner();
+        let v1::ReleaseRequest { worker, lease_id, checkpoint, cost } = request.into_inner();
         let (worker, lease) = (parse_worker_id(&worker)?, parse_lease_id(&lease_id)?);
-        let released = self.coordinator.release(&worker, lease, checkpoint.map(Into::into)).await.map_err(status)?;
+        let released = self
+            .coordinator
+            .release(&worker, lease, checkpoint.map(Into::into), sound_cost(cost))
+            .await
+            .map_err(status)?;
         let outcome = if released { v1::Outcome::Recorded } else { v1::Outcome::Stale };
         Ok(Response::new(v1::ReleaseReply { outcome: outcome.into() }))
     }
@@ -192,6 +197,11 @@ fn task_kinds(stated: &[i32]) -> Vec<TaskKind> {
 fn parse_renewal(renewal: v1::Renewal) -> Result<Renewal, Status> {
     let v1::Renewal { lease_id, progress, checkpoint } = renewal;
     Ok(Renewal { lease: parse_lease_id(&lease_id)?, progress, checkpoint: checkpoint.map(Into::into) })
+}
+
+/// A cost as a worker states it; 0 for what is none.
+fn sound_cost(cost: f64) -> f64 {
+    if cost.is_finite() && cost > 0.0 { cost } else { 0.0 }
 }
 
 /// Bounds what is stored and counted of a failure.

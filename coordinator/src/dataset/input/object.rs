@@ -112,6 +112,11 @@ fn exact_integers(json: &str) -> Cow<'_, str> {
             .iter()
             .take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
             .count();
+        if run == 0 {
+            // Text outside of strings is not JSON, and `at` may be inside of one of its characters.
+            at += 1;
+            continue;
+        }
         let number = &json[at..at + run];
         let digits = number.strip_prefix('-').unwrap_or(number);
         if digits.len() > SAFE
@@ -124,7 +129,7 @@ fn exact_integers(json: &str) -> Cow<'_, str> {
             out.push_str(&format!("\"{number}\""));
             copied = at + run;
         }
-        at += run.max(1);
+        at += run;
     }
     if copied == 0 {
         return Cow::Borrowed(json);
@@ -165,6 +170,14 @@ mod tests {
             assert_eq!(row, serde_json::json!({"prompt": "x", "b": 1}), "{odd}");
             let error = read(&format!(r#"{{"prompt": {odd}}}"#)).unwrap_err();
             assert_eq!(error.key, "prompt", "{odd}");
+        }
+    }
+
+    #[test]
+    fn text_outside_of_strings_is_refused_whatever_its_letters() {
+        for broken in ["{港: 1}", r#"{"prompt": 港湾 12345678901234567890}"#, "{\"id\": 1} 港", "é"] {
+            assert!(read(broken).is_err(), "{broken}");
+            assert_eq!(exact_integers(broken).contains('港'), broken.contains('港'));
         }
     }
 

@@ -15,6 +15,7 @@ use futures::stream;
 use longhand_proto::RunId;
 use serde::Deserialize;
 
+use super::runs::LATEST_RUNS;
 use crate::http::error::{ApiError, SharedState, run_id};
 use crate::http::state::AppState;
 use crate::store::Result;
@@ -84,7 +85,8 @@ impl ChangeWatcher {
                 (handle.read().change_seq, paused).hash(&mut hash);
             }
             None => {
-                for run in store.runs().await? {
+                let latest = store.latest_runs(LATEST_RUNS).await?;
+                for run in store.active_runs().await?.into_iter().chain(latest) {
                     let counts = store.counts(&run.id).await?;
                     (run.id.as_str(), run.paused, format!("{counts:?}")).hash(&mut hash);
                 }

@@ -8,45 +8,60 @@ use serde_json::{Value, json};
 
 use super::actions::actions;
 use crate::control::rpc::Coordinator;
+use crate::control::stall::Stall;
 use crate::http::error::{ApiError, ApiResult, Caller, SharedState, bad_request, conflict, run_id};
 use crate::run_stats::{MAX_SUMMARIES, details, summary};
 use crate::store::{Counts, Run, StoreError};
 
 /// Most runs in the list with a summary; the others show counts only.
 const MAX_SUMMARISED: usize = 8;
+/// Latest runs in the list, beside all that are active.
+pub(super) const LATEST_RUNS: u32 = 100;
 
 /// All runs.
 pub(super) async fn runs(Extract(state): SharedState) -> ApiResult {
     let coordinator = state.coordinator()?;
     let store = coordinator.store();
-    let mut runs: Vec<(Run, Counts)> = Vec::new();
-    for run in store.runs().await? {
-        let counts = store.counts(&run.id).await?;
-        runs.push((run, counts));
+    let (mut runs, mut finder): (Vec<(Run, Counts, Value)>, _) = (Vec::new(), coordinator.stall_finder());
+    // One more than is shown, to know whether there are more.
+    let mut latest = store.latest_runs(LATEST_RUNS + 1).await?;
+    let more = latest.len() > LATEST_RUNS as usize;
+    latest.truncate(LATEST_RUNS as usize);
+    let mut active = store.active_runs().await?;
+    active.retain(|run| !latest.iter().any(|shown| shown.id == run.id));
+    for run in latest.into_iter().chain(active) {
+        let (counts, stall) = finder.counts(&run).await?;
+        let stall = stall_json(&run, stall.as_ref());
+        runs.push((run, counts, stall));
     }
     // Unfinished runs first, then the latest.
-    runs.sort_by_key(|(run, counts)| (counts.unfinished() == 0, std::cmp::Reverse(run.created_ms)));
+    runs.sort_by_key(|(run, counts, _)| (counts.unfinished() == 0, std::cmp::Reverse(run.created_ms)));
     let (now, mut room) = (store.now_ms().await?, MAX_SUMMARIES as u64 / 2);
-    let summarised = runs.iter().take(MAX_SUMMARISED).take_while(|(_, counts)| {
+    let summarised = runs.iter().take(MAX_SUMMARISED).take_while(|(_, counts, _)| {
         let fits = counts.total() <= room;
         room = room.saturating_sub(counts.total());
         fits
     });
-    let summaries = summarised.map(|(run, _)| summary_of(coordinator, run, now));
+    let summaries = summarised.map(|(run, ..)| summary_of(coordinator, run, now));
     let mut summaries = futures::future::try_join_all(summaries).await?.into_iter();
     let rows: Vec<_> = (runs.iter())
-        .map(|(run, counts)| {
-            json!({ "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "counts": counts,
+        .map(|(run, counts, stall)| {
+            json!({ "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "counts": counts, "stall": stall,
                     "summary": summaries.next() })
         })
         .collect();
-    Ok(Json(json!({ "runs": rows, "now_ms": now })))
+    Ok(Json(json!({ "runs": rows, "more": more, "now_ms": now })))
 }
 
 async fn summary_of(coordinator: &Coordinator, run: &Run, now: u64) -> Result<Value, StoreError> {
     let handle = coordinator.run_stats().refreshed(coordinator.store(), &run.id).await?;
     let summary = summary(&handle.read(), now, run.paused);
     Ok(summary)
+}
+
+/// Why the run makes no progress; null while it does.
+fn stall_json(run: &Run, stall: Option<&Stall>) -> Value {
+    stall.map_or(Value::Null, |stall| json!({ "cause": stall.label(), "message": stall.message(&run.id) }))
 }
 
 /// One run.
@@ -58,7 +73,8 @@ pub(super) async fn run(Extract(state): SharedState, Path(run): Path<String>) ->
         return Err(ApiError(StatusCode::NOT_FOUND, format!("no run {id}")));
     };
     let handle = coordinator.run_stats().refreshed(store, &id).await?;
-    let counts = store.counts(&id).await?;
+    let (counts, stall) = coordinator.stall_finder().counts(&run).await?;
+    let stall = stall_json(&run, stall.as_ref());
     let actions = actions(store.as_ref(), Some(&id)).await?;
     let now = store.now_ms().await?;
     let (summary, details) = {
@@ -70,7 +86,7 @@ pub(super) async fn run(Extract(state): SharedState, Path(run): Path<String>) ->
             "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "seed": run.seed.to_string(),
             "recipe_hash": run.recipe_hash, "model": run.policy.model, "priority": run.policy.priority,
         },
-        "counts": counts, "summary": summary, "details": details, "actions": actions, "now_ms": now,
+        "counts": counts, "stall": stall, "summary": summary, "details": details, "actions": actions, "now_ms": now,
     })))
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn workers(Extract(state): SharedState) -> ApiResult {
         })
         .collect();
     let mut runs = Vec::new();
-    for run in store.runs().await? {
+    for run in store.active_runs().await? {
         if store.counts(&run.id).await?.leased > 0 {
             runs.push(run.id);
         }

@@ -17,6 +17,14 @@ export function tokenFigure({ accepted, open, dropped, wasted }) {
   return figure(short(all), 'tokens generated', all > 0 && `${percent(accepted, all)} accepted, ${percent(wasted + dropped, all)} wasted`);
 }
 
+// Why nothing moves.
+export const stallLine = (stall) => stall && el('p.stall', { role: 'status' }, 'No progress: ', stall.message);
+
+// What was spent, and on what.
+const costFigures = ({ total, dropped, per_document: document, per_million_words: words }) => [
+  figure(total.toFixed(2), 'cost', `${dropped.toFixed(2)} for dropped documents`),
+  document !== null && figure(document.toFixed(4), 'cost per accepted document', words !== null && `${words.toFixed(2)} per million words`)];
+
 export async function runPage(run) {
   const data = await get(api(run));
   const { counts, summary, details } = data;
@@ -25,14 +33,15 @@ export async function runPage(run) {
   const content = [
     el('div.row.head', el('h1', run), data.run.paused && pill('delayed', 'paused'), buttons(run, data, open)),
     !summary.complete && el('p.dim', `Loading: ${number(summary.listed)} of ${plural(all, 'document')} read. The figures below are incomplete.`),
-    progress(counts), legend(run, counts),
+    progress(counts), legend(run, counts), stallLine(data.stall),
     el('div.figures',
       figure(`${number(ended)} / ${number(all)}`, 'documents finished'),
       figure(eta(counts, data.run.paused, summary), 'remaining', summary.sections_left > 0 && `about ${plural(summary.sections_left, 'section')}`),
       figure(short(summary.words), 'words accepted'),
       figure(number(summary.words_per_minute), 'words/min', 'last minute'),
       figure(number(summary.tokens_per_second), 'tokens/s', 'last minute'),
-      figure(percent(summary.tokens.cached, summary.tokens.cached + summary.tokens.computed), 'of prompt tokens cached')),
+      figure(percent(summary.tokens.cached, summary.tokens.cached + summary.tokens.computed), 'of prompt tokens cached'),
+      summary.cost && costFigures(summary.cost)),
     card('Tokens generated', tokens(summary)),
     el('div.grid2',
       card('Words per minute', curve('words/min', details.plot, (point, ms) => (point.words / ms) * 60000)),

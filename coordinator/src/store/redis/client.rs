@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::address::{Address, Kind};
 use super::connection::{Connection, ConnectionManager, at};
+use super::error::is_denied;
 use super::options::RedisOptions;
 use crate::store::{Result, StoreError};
 
@@ -35,6 +36,7 @@ impl Client {
         let connections = ConnectionManager::new(Address::parse(url, &options)?, &options);
         let client = Self { connections, clock_offset_ms: options.clock_offset_ms };
         client.check_schema().await?;
+        client.connections.set_served();
         Ok(client)
     }
 
@@ -116,7 +118,7 @@ impl Client {
                         if !decision.retry {
                             return Err(explained);
                         }
-                        explained
+                        self.connections.for_now(explained)
                     }
                 },
                 Err(error @ StoreError::Unreachable(_)) => error,
@@ -138,9 +140,16 @@ impl Client {
             return RetryDecision { invalidate: *kind != Kind::Cluster, retry: false };
         }
         let broken = error.is_io_error() || error.is_connection_dropped();
-        let demoted = error.code() == Some("READONLY") && matches!(kind, Kind::Sentinel { .. });
+        // The connection worked before, so this is a fail-over, or an operator changes users: a new connection finds the new
+        // primary, or logs in anew. The cluster library follows a fail-over itself.
+        let served = self.connections.has_served();
+        let demoted = error.code() == Some("READONLY") && *kind != Kind::Cluster && served;
+        let denied = is_denied(error) && served;
         let soon = matches!(error.code(), Some("LOADING" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN"));
-        RetryDecision { invalidate: (broken || demoted) && *kind != Kind::Cluster, retry: broken || demoted || soon }
+        RetryDecision {
+            invalidate: denied || (broken || demoted) && *kind != Kind::Cluster,
+            retry: broken || demoted || denied || soon,
+        }
     }
 }
 

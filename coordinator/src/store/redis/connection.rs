@@ -69,8 +69,6 @@ pub(super) struct ConnectionManager {
     dialer: Arc<Dialer>,
     /// Generation of the connection, and the connection. Locked to read or replace it, never across an await.
     current: Mutex<(u64, Dialled)>,
-    /// A connection was made once.
-    was_connected: AtomicBool,
 }
 
 impl fmt::Debug for ConnectionManager {
@@ -82,34 +80,43 @@ impl fmt::Debug for ConnectionManager {
 impl ConnectionManager {
     /// Connects at the first call, not before.
     pub(super) fn new(address: Address, options: &RedisOptions) -> Self {
-        let dialer = Arc::new(Dialer { address, options: options.clone() });
+        let dialer = Arc::new(Dialer { address, options: options.clone(), served: AtomicBool::new(false) });
         let current = Mutex::new((0, dialer.clone().dialled()));
-        Self { dialer, current, was_connected: AtomicBool::new(false) }
+        Self { dialer, current }
     }
 
     pub(super) fn address(&self) -> &Address {
         &self.dialer.address
     }
 
+    /// A server at this address took a write. From now on what it refuses is a state that passes, such as a fail-over: a
+    /// coordinator that serves a fleet does not stop for it, and an operator can fix it meanwhile.
+    pub(super) fn set_served(&self) {
+        self.dialer.served.store(true, Ordering::Relaxed);
+    }
+
+    /// True after [`Self::set_served`].
+    pub(super) fn has_served(&self) -> bool {
+        self.dialer.served.load(Ordering::Relaxed)
+    }
+
     /// The connection and its generation.
     pub(super) async fn get(&self) -> Result<(u64, Connection)> {
         let (generation, dialled) = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match dialled.await {
-            Ok(connection) => {
-                self.was_connected.store(true, Ordering::Relaxed);
-                Ok((generation, connection))
-            }
+            Ok(connection) => Ok((generation, connection)),
             Err(error) => {
                 self.invalidate(generation);
-                // A coordinator that serves a fleet does not stop because a server came back with wrong settings: an operator
-                // can fix them meanwhile.
-                if let StoreError::Refused(why) = &error
-                    && self.was_connected.load(Ordering::Relaxed)
-                {
-                    return Err(StoreError::Unreachable(why.clone()));
-                }
-                Err(error)
+                Err(self.for_now(error))
             }
+        }
+    }
+
+    /// A refusal of a server that served before, as one that passes.
+    pub(super) fn for_now(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Refused(why) if self.has_served() => StoreError::Unreachable(why),
+            error => error,
         }
     }
 
@@ -126,6 +133,8 @@ impl ConnectionManager {
 struct Dialer {
     address: Address,
     options: RedisOptions,
+    /// See [`ConnectionManager::set_served`].
+    served: AtomicBool,
 }
 
 impl Dialer {
@@ -167,8 +176,10 @@ impl Dialer {
         let info: RedisResult<String> = redis::cmd("INFO").arg("everything").query_async(connection).await;
         let info = info.map_err(|error| at(&name, &error))?;
         let server = ServerInfo::parse(&info);
-        if matches!(self.address.kind, Kind::Sentinel { .. }) && !server.is_primary() {
-            return Err(StoreError::Unreachable(format!("{name} is not the primary yet")));
+        // Behind one address that served before, another server takes over: the old one answers reads until then.
+        let fails_over = matches!(self.address.kind, Kind::Sentinel { .. }) || self.served.load(Ordering::Relaxed);
+        if fails_over && !server.is_primary() {
+            return Err(StoreError::Unreachable(format!("{name} is not the primary")));
         }
         server.check(name, &self.address.kind, self.options.allow_volatile)
     }

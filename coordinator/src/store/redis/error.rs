@@ -27,13 +27,20 @@ pub(super) fn explain(error: &RedisError) -> StoreError {
             StoreError::Unreachable(error.to_string())
         }
         Some("READONLY") => StoreError::Refused(format!("{error}; use the address of the primary, not of a replica")),
-        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => denied(error),
+        Some(_) | None if is_denied(error) => denied(error),
         Some(_) | None if error.kind() == ErrorKind::AuthenticationFailed => denied(error),
         Some(_) | None if error.kind() == ErrorKind::ClusterConnectionNotFound => {
             StoreError::Unreachable(error.to_string())
         }
         Some(_) | None => StoreError::Other(error.to_string()),
     }
+}
+
+/// True if the user has no right to the call, or has to log in. Inside a script it has no code of its own.
+pub(super) fn is_denied(error: &RedisError) -> bool {
+    let text = error.to_string();
+    matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+        || ["ACL failure in script", "The user executing the script can't run"].iter().any(|part| text.contains(part))
 }
 
 fn denied(error: &RedisError) -> StoreError {

@@ -15,8 +15,9 @@ const MAX_SLOTS: u32 = 1024;
 impl RedisStore {
     pub(super) async fn lease_over_runs(&self, query: &LeaseQuery) -> Result<Vec<Record>> {
         let slots = query.slots.min(MAX_SLOTS) as usize;
-        let runs = self.run_ids().await?;
+        let runs = self.active_ids().await?;
         if let [run] = runs.as_slice() {
+            let slots = if query.except.contains(run) { 0 } else { slots };
             return Ok(self.lease_in(run, query, slots).await?.1);
         }
         if runs.is_empty() {
@@ -47,7 +48,11 @@ impl RedisStore {
         if slots == 0 {
             return Ok(Vec::new());
         }
-        let waiting: Vec<&RunId> = waiting.iter().filter(|(_, _, waiting)| *waiting).map(|(run, _, _)| *run).collect();
+        let waiting: Vec<&RunId> = waiting
+            .iter()
+            .filter(|(run, _, waiting)| *waiting && !query.except.contains(run))
+            .map(|(run, _, _)| *run)
+            .collect();
         match waiting.as_slice() {
             [] => Ok(Vec::new()),
             [run] => Ok(self.lease_in(run, query, slots).await?.1),

@@ -3,6 +3,7 @@
 //! All keys of a run stand under one hash tag, so a step is atomic on a cluster too; what spans runs (leasing, sweeping)
 //! goes from run to run. `document.lua` lists the keys.
 
+mod active;
 mod address;
 mod audit;
 mod audit_log;
@@ -27,15 +28,15 @@ use self::error::unreadable;
 pub use self::options::{RedisOptions, RedisTls};
 use self::record::{Fields, RawRecord, RawSwept};
 use self::run_cache::RunCache;
-use self::scripts::{CommitArgs, MAX_DELAY_MS, encode_checkpoint};
+use self::scripts::{CommitArgs, MAX_DELAY_MS, encode, encode_checkpoint};
 use super::{
-    Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, Envelope, Filter,
-    LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunPolicy, RunStore,
-    Source, Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
+    Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, EndedDocument,
+    Envelope, Filter, LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run,
+    RunPolicy, RunStore, Source, Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
 };
 use crate::domain::state::State;
 
-/// ZSET of run ids by time of creation: the only key that spans runs.
+/// ZSET of run ids by time of creation. It and the index of active runs are the only keys that span runs.
 const RUNS: &str = "lh:runs";
 /// Limits of one step, so that none blocks the server for long: documents, and bytes of their bodies.
 const BATCH: usize = 256;
@@ -55,7 +56,9 @@ impl RedisStore {
     /// [`StoreError::Unreachable`], or [`StoreError::Refused`] with the remedy if the server is too old or would lose
     /// documents.
     pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
-        Ok(Self { client: Client::open(url, options).await?, run_cache: RunCache::default() })
+        let store = Self { client: Client::open(url, options).await?, run_cache: RunCache::default() };
+        store.refresh().await?;
+        Ok(store)
     }
 
     /// Oldest first.
@@ -94,13 +97,33 @@ impl RedisStore {
         if let Some(run) = self.run_cache.get(id) {
             return Ok(Some(run));
         }
-        let mut runs = self.run_ids().await?;
+        // Mostly it is an active one; thousands may have ended.
+        let active = self.active_ids().await?;
+        if let Some(run) = self.first(&active, &ask).await? {
+            self.run_cache.insert(id, &run);
+            return Ok(Some(run));
+        }
+        let mut ended = self.run_ids().await?;
+        ended.retain(|run| !active.contains(run));
+        let found = self.first(&ended, &ask).await?;
+        if let Some(run) = &found {
+            self.run_cache.insert(id, run);
+        }
+        Ok(found)
+    }
+
+    /// The first of these runs for which the server answers yes.
+    async fn first(&self, runs: &[RunId], ask: impl Fn(&RunId) -> redis::Cmd) -> Result<Option<RunId>> {
         let asks: Vec<redis::Cmd> = runs.iter().map(ask).collect();
         let found: Vec<bool> = self.client.commands(&asks).await?;
-        let Some(index) = found.iter().position(|found| *found) else { return Ok(None) };
-        let run = runs.swap_remove(index);
-        self.run_cache.insert(id, &run);
-        Ok(Some(run))
+        Ok(found.iter().position(|found| *found).map(|index| runs[index].clone()))
+    }
+
+    /// The runs with these ids that exist, in their order.
+    async fn runs_of(&self, ids: &[RunId]) -> Result<Vec<Run>> {
+        let asks: Vec<redis::Cmd> = ids.iter().map(|id| redis::Cmd::hgetall(key(id, "run"))).collect();
+        let found: Vec<Fields> = self.client.commands(&asks).await?;
+        ids.iter().zip(found).filter_map(|(id, fields)| record::run(id, fields).transpose()).collect()
     }
 
     /// The entries of a document's list of JSON.
@@ -223,10 +246,71 @@ impl RunStore for RedisStore {
     }
 
     async fn runs(&self) -> Result<Vec<Run>> {
-        let ids = self.run_ids().await?;
-        let asks: Vec<redis::Cmd> = ids.iter().map(|id| redis::Cmd::hgetall(key(id, "run"))).collect();
-        let found: Vec<Fields> = self.client.commands(&asks).await?;
-        ids.iter().zip(found).filter_map(|(id, fields)| record::run(id, fields).transpose()).collect()
+        self.runs_of(&self.run_ids().await?).await
+    }
+
+    async fn active_runs(&self) -> Result<Vec<Run>> {
+        self.runs_of(&self.active_ids().await?).await
+    }
+
+    async fn latest_runs(&self, limit: u32) -> Result<Vec<Run>> {
+        let last = i64::from(limit) - 1;
+        let ids: Vec<String> = match limit {
+            0 => Vec::new(),
+            _ => self.client.command(redis::cmd("ZREVRANGE").arg(RUNS).arg(0).arg(last)).await?,
+        };
+        let ids: Vec<RunId> = ids.into_iter().map(|id| id.parse().map_err(unreadable)).collect::<Result<_>>()?;
+        self.runs_of(&ids).await
+    }
+
+    async fn refresh_active(&self) -> Result<()> {
+        self.refresh().await
+    }
+
+    async fn delete_run(&self, run: &RunId, limit: u32) -> Result<bool> {
+        let mut call = self.client.step(&scripts::DELETE, run);
+        call.arg(limit.max(1));
+        let outcome: String = self.client.invoke(&call).await?;
+        match outcome.as_str() {
+            "more" => return Ok(true),
+            "done" => {}
+            "leased" => return Err(StoreError::leased(run)),
+            other => return Err(unreadable(other)),
+        }
+        self.remove_active(run).await?;
+        self.client.command::<()>(redis::cmd("ZREM").arg(RUNS).arg(run.as_str())).await?;
+        Ok(false)
+    }
+
+    async fn load(&self, run: &RunId, documents: &[EndedDocument]) -> Result<u64> {
+        let mut loaded = 0;
+        let mut rest = documents;
+        loop {
+            let bytes = |document: &EndedDocument| {
+                let history: usize = document.history.iter().map(|revision| revision.body.len()).sum();
+                document.body.len() + history + 512 * document.attempts.len()
+            };
+            let (batch, after) = rest.split_at(batch_len(rest, bytes));
+            let mut call = self.client.step(&scripts::LOAD, run);
+            for document in batch {
+                call.arg(document.id.to_string()).arg(document.state.as_str()).arg(&document.reason);
+                call.arg(document.version).arg(u8::from(document.open)).arg(u8::from(document.flushed));
+                call.arg(&document.body).arg(document.attempts.len());
+                for attempt in &document.attempts {
+                    call.arg(encode(attempt)?);
+                }
+                call.arg(document.history.len());
+                for revision in &document.history {
+                    call.arg(encode(revision)?);
+                }
+            }
+            let added: Option<u64> = self.client.invoke(&call).await?;
+            loaded += added.ok_or_else(|| StoreError::no_run(run))?;
+            rest = after;
+            if rest.is_empty() {
+                return Ok(loaded);
+            }
+        }
     }
 
     async fn pause(&self, run: &RunId, paused: bool) -> Result<Run> {
@@ -250,6 +334,7 @@ impl RunStore for RedisStore {
 #[async_trait]
 impl DocumentStore for RedisStore {
     async fn submit(&self, run: &RunId, documents: &[NewDocument]) -> Result<Submitted> {
+        self.add_active(run).await?;
         let mut submitted = Submitted::default();
         let mut rest = documents;
         loop {
@@ -265,6 +350,9 @@ impl DocumentStore for RedisStore {
             submitted.existing += batch.len() as u64 - inserted;
             rest = after;
             if rest.is_empty() {
+                if submitted.inserted > 0 {
+                    self.add_active(run).await?;
+                }
                 return Ok(submitted);
             }
         }
@@ -282,11 +370,17 @@ impl DocumentStore for RedisStore {
         swap.check()?;
         let missing = || StoreError::no_document(swap.document);
         let run = self.run_of_document(swap.document).await?.ok_or_else(missing)?;
+        if swap.state == State::Ready {
+            self.add_active(&run).await?;
+        }
         let mut call = self.client.step(&scripts::SWAP, &run);
         call.arg(swap.document.to_string()).arg(swap.version).arg(swap.state.as_str()).arg(swap.stored_reason());
         call.arg(u8::from(swap.body.is_some())).arg(swap.body.as_deref().unwrap_or_default());
         call.arg(LeaseId::from_bytes(swap.fingerprint()).to_string()).arg(u8::from(swap.judge));
         let outcome: String = self.client.invoke(&call).await?;
+        if swap.state == State::Ready {
+            self.add_active(&run).await?;
+        }
         match outcome.as_str() {
             "done" => Ok(Swapped::Done),
             "changed" => Ok(Swapped::Changed),
@@ -371,7 +465,7 @@ impl LeaseStore for RedisStore {
     }
 
     async fn sweep(&self, limits: &SweepLimits) -> Result<Vec<Swept>> {
-        let runs = self.run_ids().await?;
+        let runs = self.active_ids().await?;
         let asks: Vec<redis::Cmd> = runs.iter().map(|run| redis::Cmd::exists(key(run, "q:expiry"))).collect();
         let leased: Vec<bool> = self.client.commands(&asks).await?;
         let mut swept = Vec::new();
@@ -387,6 +481,7 @@ impl LeaseStore for RedisStore {
                 swept.push(record::swept(run, raw)?);
             }
         }
+        self.prune_active(&runs).await?;
         Ok(swept)
     }
 }

@@ -27,6 +27,8 @@ macro_rules! scripts {
 scripts! {
     CREATE_RUN = "" "create_run.lua";
     SUBMIT = "" "submit.lua";
+    LOAD = "" "load.lua";
+    DELETE = "" "delete.lua";
     PAUSE = "" "pause.lua";
     DEMAND = "" "demand.lua";
     LEASE = "" "lease.lua";
@@ -90,7 +92,7 @@ pub(super) struct LeaseArgs<'a> {
 
 impl ToRedisArgs for LeaseArgs<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        let LeaseQuery { worker, request_id, slots: _, ttl_ms, model, weights_hash } = self.query;
+        let LeaseQuery { worker, request_id, slots: _, ttl_ms, model, weights_hash, except: _ } = self.query;
         for word in [worker.as_str(), request_id] {
             word.write_redis_args(out);
         }

@@ -6,7 +6,7 @@ use rusqlite::{Result, Transaction};
 use super::row::{self, Bytes, DocumentRow, int};
 use crate::domain::state::State;
 use crate::store::{
-    Attempt, CompareAndSwap, Envelope, Filter, NewDocument, Page, Record, Revision, Submitted, Swapped,
+    Attempt, CompareAndSwap, EndedDocument, Envelope, Filter, NewDocument, Page, Record, Revision, Submitted, Swapped,
 };
 
 pub(super) fn submit(tx: &Transaction<'_>, run: i64, documents: &[NewDocument], now: u64) -> Result<Submitted> {
@@ -30,6 +30,46 @@ pub(super) fn submit(tx: &Transaction<'_>, run: i64, documents: &[NewDocument], 
     }
     tx.execute("UPDATE run SET next_seq = ?2 WHERE key = ?1", (run, first + int(submitted.inserted)))?;
     Ok(submitted)
+}
+
+/// Adds documents that ended elsewhere; returns their number.
+pub(super) fn load(tx: &Transaction<'_>, run: i64, documents: &[EndedDocument], now: u64) -> Result<u64> {
+    let first: i64 = tx.query_row("SELECT next_seq FROM run WHERE key = ?1", [run], |row| row.get(0))?;
+    let mut loaded = 0;
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO document (id, run, seq, state, reason, version, open, flushed, changed_ms, mark)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, (SELECT coalesce(max(mark), 0) + 1 FROM document WHERE run = ?2))
+         ON CONFLICT (id) DO NOTHING",
+    )?;
+    let mut insert_body = tx.prepare_cached("INSERT INTO body (document, text) VALUES (?1, ?2)")?;
+    let mut insert_attempt = tx.prepare_cached(
+        "INSERT INTO attempt (document, lease, worker, granted_ms, ended_ms, how, detail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    let mut insert_revision =
+        tx.prepare_cached("INSERT INTO past (document, version, state, reason, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for document in documents {
+        let EndedDocument { id, state, reason, version, open, flushed, body, attempts, history } = document;
+        let seq = first + int(loaded);
+        let row = (Bytes::from(*id), run, seq, state.as_str(), reason, int(*version), open, flushed, int(now));
+        if insert.execute(row)? == 0 {
+            continue;
+        }
+        let key = tx.last_insert_rowid();
+        loaded += 1;
+        insert_body.execute((key, body))?;
+        for attempt in attempts {
+            let Attempt { lease, worker, granted_ms, ended_ms, end, detail } = attempt;
+            let times = (int(*granted_ms), int(*ended_ms));
+            let (lease, detail) = (Bytes::from(*lease), detail.to_string());
+            insert_attempt.execute((key, lease, worker.as_str(), times.0, times.1, end.as_str(), detail))?;
+        }
+        for Revision { version, state, reason, body } in history {
+            insert_revision.execute((key, int(*version), state.as_str(), reason, body))?;
+        }
+    }
+    tx.execute("UPDATE run SET next_seq = ?2 WHERE key = ?1", (run, first + int(loaded)))?;
+    Ok(loaded)
 }
 
 /// `None` if there is no such document.

@@ -4,6 +4,7 @@ use longhand_proto::LeaseId;
 use rusqlite::{OptionalExtension, Result, Transaction};
 
 use super::row::{self, Bytes, DocumentRow, int};
+use super::run::ACTIVE;
 use crate::domain::state::State;
 use crate::store::fair_share::{RunDemand, fair_share};
 use crate::store::{Commit, Committed, LeaseGrant, LeaseQuery, Lookup, Record, Renewal, RunPolicy, SweepLimits, Swept};
@@ -115,19 +116,24 @@ fn promote_due(tx: &Transaction<'_>, run: i64, now: u64) -> Result<()> {
 
 /// Runs with documents that this worker may lease, oldest first.
 fn runs_with_work(tx: &Transaction<'_>, query: &LeaseQuery) -> Result<Vec<(i64, RunPolicy)>> {
-    tx.prepare_cached(
-        "SELECT key, priority, model, max_open, judge FROM run
+    let mut select = tx.prepare_cached(&format!(
+        "SELECT key, priority, model, max_open, judge, id FROM run
          WHERE NOT paused AND (model IN ('', ?1, ?2) OR judge <> '' AND judge IN (?1, ?2))
+             AND key IN ({ACTIVE})
              AND EXISTS (SELECT 1 FROM tally WHERE tally.run = key AND state IN ('ready', 'delayed') AND n > 0)
          ORDER BY created_ms, id",
-    )?
-    .query_map((&query.model, &query.weights_hash), |row| {
-        Ok((
-            row.get(0)?,
-            RunPolicy { priority: row.get(1)?, model: row.get(2)?, max_open: row.get(3)?, judge: row.get(4)? },
-        ))
-    })?
-    .collect()
+    ))?;
+    let mut rows = select.query((&query.model, &query.weights_hash))?;
+    let mut runs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(5)?;
+        if !query.except.iter().any(|run| run.as_str() == id) {
+            let policy =
+                RunPolicy { priority: row.get(1)?, model: row.get(2)?, max_open: row.get(3)?, judge: row.get(4)? };
+            runs.push((row.get(0)?, policy));
+        }
+    }
+    Ok(runs)
 }
 
 fn grant(tx: &Transaction<'_>, mut row: DocumentRow, query: &LeaseQuery, now: u64) -> Result<Option<Record>> {

@@ -21,9 +21,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Mutex;
 
 use super::{
-    Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, Filter, LeaseQuery,
-    LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunStore, Source, Store, StoreError,
-    Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
+    Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, EndedDocument, Filter,
+    LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunStore, Source, Store,
+    StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
 };
 
 /// Returns Unix milliseconds: given by the caller that opens a store.
@@ -195,6 +195,36 @@ impl RunStore for SqliteStore {
 
     async fn runs(&self) -> Result<Vec<Run>> {
         self.read(|tx| Ok(run::runs(tx)?)).await
+    }
+
+    async fn active_runs(&self) -> Result<Vec<Run>> {
+        self.read(|tx| Ok(run::active_runs(tx)?)).await
+    }
+
+    async fn latest_runs(&self, limit: u32) -> Result<Vec<Run>> {
+        self.read(move |tx| Ok(run::latest_runs(tx, limit)?)).await
+    }
+
+    async fn refresh_active(&self) -> Result<()> {
+        // The index is SQLite's own.
+        Ok(())
+    }
+
+    async fn delete_run(&self, run: &RunId, limit: u32) -> Result<bool> {
+        let run = run.clone();
+        self.write(move |tx, _| {
+            let Some(key) = run::key(tx, &run)? else { return Ok(false) };
+            if run::counts(tx, key)?.leased > 0 {
+                return Err(StoreError::leased(&run).into());
+            }
+            Ok(run::delete(tx, key, limit)?)
+        })
+        .await
+    }
+
+    async fn load(&self, run: &RunId, documents: &[EndedDocument]) -> Result<u64> {
+        let (run, documents) = (run.clone(), documents.to_vec());
+        self.write(move |tx, now| Ok(document::load(tx, key(tx, &run)?, &documents, now)?)).await
     }
 
     async fn pause(&self, run: &RunId, paused: bool) -> Result<Run> {
@@ -373,6 +403,7 @@ mod tests {
             ttl_ms: 0,
             model: String::new(),
             weights_hash: String::new(),
+            except: Vec::new(),
         };
         assert_eq!(store.lease(&query).await.unwrap().len(), 3);
         let lost = "UPDATE document SET lease = NULL, expires_ms = 1, progress_ms = 1 WHERE seq < 2";

@@ -8,6 +8,9 @@ use crate::store::{Counts, Run, RunPolicy};
 
 const RUN: &str = "SELECT id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused, judge FROM run";
 
+/// Keys of the runs with unfinished documents, by the index `tally_active`.
+pub(super) const ACTIVE: &str = "SELECT run FROM tally WHERE n > 0 AND state IN ('ready', 'leased', 'delayed')";
+
 pub(super) fn create_run(tx: &Transaction<'_>, run: &Run) -> Result<Run> {
     tx.prepare_cached(
         "INSERT INTO run (id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused, judge)
@@ -34,6 +37,40 @@ pub(super) fn run(tx: &Transaction<'_>, id: &RunId) -> Result<Option<Run>> {
 
 pub(super) fn runs(tx: &Transaction<'_>) -> Result<Vec<Run>> {
     tx.prepare_cached(&format!("{RUN} ORDER BY created_ms, id"))?.query_map([], read_run)?.collect()
+}
+
+/// The literal states let the planner take the partial index.
+pub(super) fn active_runs(tx: &Transaction<'_>) -> Result<Vec<Run>> {
+    tx.prepare_cached(&format!("{RUN} WHERE key IN ({ACTIVE}) ORDER BY created_ms, id"))?
+        .query_map([], read_run)?
+        .collect()
+}
+
+pub(super) fn latest_runs(tx: &Transaction<'_>, limit: u32) -> Result<Vec<Run>> {
+    tx.prepare_cached(&format!("{RUN} ORDER BY created_ms DESC, id DESC LIMIT ?1"))?
+        .query_map([limit], read_run)?
+        .collect()
+}
+
+/// Deletes some documents, and with the last ones the run; true while some are left.
+pub(super) fn delete(tx: &Transaction<'_>, run: i64, limit: u32) -> Result<bool> {
+    let keys: Vec<i64> = tx
+        .prepare_cached("SELECT key FROM document WHERE run = ?1 LIMIT ?2")?
+        .query_map((run, limit.max(1)), |row| row.get(0))?
+        .collect::<Result<_>>()?;
+    for key in keys {
+        for table in ["body", "checkpoint", "attempt", "past"] {
+            tx.prepare_cached(&format!("DELETE FROM {table} WHERE document = ?1"))?.execute([key])?;
+        }
+        tx.prepare_cached("DELETE FROM document WHERE key = ?1")?.execute([key])?;
+    }
+    let more = tx.prepare_cached("SELECT 1 FROM document WHERE run = ?1")?.exists([run])?;
+    if !more {
+        for (table, column) in [("tally", "run"), ("action", "run"), ("run", "key")] {
+            tx.execute(&format!("DELETE FROM {table} WHERE {column} = ?1"), [run])?;
+        }
+    }
+    Ok(more)
 }
 
 fn read_run(row: &Row<'_>) -> Result<Run> {

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::driver::{result, sys};
 
@@ -13,6 +14,8 @@ use crate::cuda::gpu::{GpuError, Ptr, Release};
 pub(super) struct Context {
     pub(super) device: sys::CUdevice,
     pub(super) context: sys::CUcontext,
+    /// A step did not end in time. Every call that waits for the GPU would wait for ever, also to release something.
+    pub(super) hung: AtomicBool,
 }
 
 // SAFETY: a context may be used by any thread that has made it current, which `enter` does.
@@ -23,6 +26,9 @@ unsafe impl Sync for Context {}
 impl Context {
     /// Makes it the calling thread's: the device is built on one thread and decodes on another.
     pub(super) fn enter(&self) -> Result<(), GpuError> {
+        if self.hung.load(Ordering::Relaxed) {
+            return Err(GpuError::Lost("the GPU hangs".into()));
+        }
         // SAFETY: the context lives as long as `self`.
         unsafe { result::ctx::set_current(self.context) }.map_err(map_error)
     }
@@ -30,6 +36,9 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        if self.hung.load(Ordering::Relaxed) {
+            return;
+        }
         // SAFETY: retained once, when the GPU was opened. Whatever fails here, the process's end does it.
         log_failure(unsafe { result::primary_ctx::release(self.device) });
     }

@@ -39,6 +39,9 @@ fn is_lost(error: CUresult) -> bool {
             | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
             | CUresult::CUDA_ERROR_INVALID_PC
             | CUresult::CUDA_ERROR_LAUNCH_FAILED
+            | CUresult::CUDA_ERROR_TENSOR_MEMORY_LEAK
+            | CUresult::CUDA_ERROR_CONTAINED
+            | CUresult::CUDA_ERROR_MPS_CLIENT_TERMINATED
             | CUresult::CUDA_ERROR_EXTERNAL_DEVICE
             | CUresult::CUDA_ERROR_UNKNOWN
     )
@@ -66,5 +69,36 @@ pub(super) fn map_kernel_error(entry: &str, error: DriverError) -> GpuError {
         GpuError::Lost(what) => GpuError::Lost(format!("{entry}: {what}")),
         GpuError::Failed(what) => GpuError::Failed(format!("{entry}: {what}")),
         memory @ GpuError::Memory { .. } => memory,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The errors after which CUDA's manual says that the process must end to use the GPU again.
+    #[test]
+    fn an_error_that_outlives_its_call_loses_the_device() {
+        for error in [
+            CUresult::CUDA_ERROR_ILLEGAL_ADDRESS,
+            CUresult::CUDA_ERROR_LAUNCH_TIMEOUT,
+            CUresult::CUDA_ERROR_ASSERT,
+            CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR,
+            CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION,
+            CUresult::CUDA_ERROR_MISALIGNED_ADDRESS,
+            CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE,
+            CUresult::CUDA_ERROR_INVALID_PC,
+            CUresult::CUDA_ERROR_LAUNCH_FAILED,
+            CUresult::CUDA_ERROR_TENSOR_MEMORY_LEAK,
+            CUresult::CUDA_ERROR_EXTERNAL_DEVICE,
+            CUresult::CUDA_ERROR_CONTAINED,
+        ] {
+            assert!(is_lost(error), "{error:?}");
+        }
+        for error in
+            [CUresult::CUDA_ERROR_INVALID_VALUE, CUresult::CUDA_ERROR_OUT_OF_MEMORY, CUresult::CUDA_ERROR_NOT_READY]
+        {
+            assert!(!is_lost(error), "{error:?}");
+        }
     }
 }

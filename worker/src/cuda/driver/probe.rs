@@ -1,6 +1,7 @@
 //! Finding a GPU, and checking that driver, libraries and card are recent enough.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
@@ -61,7 +62,7 @@ impl Probe {
         let versions = libraries(version)?;
         // SAFETY: the device was found above.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(|error| self.busy(error))?;
-        let context = Arc::new(Context { device, context });
+        let context = Arc::new(Context { device, context, hung: AtomicBool::new(false) });
         context.enter().map_err(|error| self.failure(error.to_string()))?;
         // SAFETY: the device was found above.
         let memory = unsafe { result::device::total_mem(device) }.map_err(|error| self.failed(error))?;

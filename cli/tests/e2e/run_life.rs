@@ -1,0 +1,119 @@
+//! The life of a run beside its documents: why it waits, and what becomes of it when it has ended.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::fleet::Fleet;
+use crate::program::accepted;
+
+#[test]
+fn a_run_that_waits_says_why() {
+    let fleet = Fleet::start(&[]);
+    let input = fleet.input(2).display().to_string();
+    fleet.ask(&["submit", &input, "--run-id", "ships", "--require-model", "big"]);
+    let stall = || fleet.ask(&["status", "ships"])[0]["stall"]["cause"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(stall(), "no_worker");
+    fleet.ask(&["submit", &input, "--run-id", "any"]);
+    let _worker = fleet.worker(&[]);
+    fleet.ask(&["watch", "any"]);
+    assert_eq!(stall(), "no_model");
+    let text = fleet.run(&["status"]).stdout;
+    assert!(text.contains("ships: no progress: no worker has the required model big"), "{text}");
+    assert!(!text.contains("any: no progress"), "{text}");
+    fleet.ask(&["pause", "ships"]);
+    assert_eq!(stall(), "paused");
+}
+
+#[test]
+fn a_run_is_archived_restored_and_deleted() {
+    let fleet = Fleet::start(&[]);
+    fleet.submit("ships", 3);
+    let path = |name: &str| fleet.dir.path().join(name).display().to_string();
+    let (archive, corpus) = (path("runs"), path("corpus"));
+    let refused = fleet.rejected(&["archive", "ships", "--to", &archive]);
+    assert!(refused.contains("3 documents have not ended"), "{refused}");
+    let worker = fleet.worker(&[]);
+    fleet.ask(&["watch", "ships"]);
+    fleet.ask(&["requeue", "ships", "--document", documents(&fleet)[0]["document"].as_str().unwrap()]);
+    fleet.ask(&["watch", "ships"]);
+    drop(worker);
+    let whole = || -> Vec<Value> {
+        let ids = documents(&fleet);
+        ids.iter().map(|listed| fleet.ask(&["show", "ships", listed["document"].as_str().unwrap()]).remove(0)).collect()
+    };
+    let (before, status) = (whole(), fleet.ask(&["status", "ships"]));
+
+    let done = fleet.ask(&["archive", "ships", "--to", &archive]);
+    assert_eq!((&done[0]["archived"], &done[0]["deleted"]), (&3.into(), &true.into()));
+    assert!(fleet.rejected(&["status", "ships"]).contains("no such run"), "the run has left the store");
+    let manifest: Value = serde_json::from_slice(&fs::read(format!("{archive}/ships/run.json")).unwrap()).unwrap();
+    assert_eq!(manifest["files"][0]["documents"], 3);
+
+    assert!(fleet.rejected(&["restore", "other", "--from", &archive]).contains("no run other"));
+    assert_eq!(fleet.ask(&["restore", "ships", "--from", &archive])[0]["restored"], 3);
+    assert_eq!(fleet.ask(&["restore", "ships", "--from", &archive])[0]["restored"], 0, "again");
+    assert_eq!(comparable(whole()), comparable(before));
+    assert_eq!(fleet.ask(&["status", "ships"]), status);
+
+    let refused = fleet.rejected(&["delete", "ships"]);
+    assert!(refused.contains("add --yes"), "{refused}");
+    let refused = fleet.rejected(&["delete", "ships", "--yes"]);
+    assert!(refused.contains("in no archive"), "{refused}");
+    let refused = fleet.rejected(&["delete", "ships", "--yes", "--exported", &corpus]);
+    assert!(refused.contains("holds no run"), "{refused}");
+    fleet.ask(&["export", "ships", "-o", &corpus]);
+    fleet.ask(&["delete", "ships", "--yes", "--exported", &corpus]);
+    assert_eq!(fleet.ask(&["status"]), Vec::<Value>::new());
+    assert!(!accepted(corpus.as_ref()).is_empty(), "the export stays");
+
+    // A damaged file is not read.
+    let file = format!("{archive}/ships/documents-000001.jsonl");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replacen("accepted", "rejected", 1)).unwrap();
+    assert!(fleet.rejected(&["restore", "ships", "--from", &archive]).contains("damaged"));
+}
+
+#[test]
+fn a_run_says_what_it_cost_over_resumes() {
+    let fleet = Fleet::start(&[]);
+    let price = ["--gpu-hour-price", "3600", "--mock-tokens-per-second", "5000"];
+    let worker = fleet.worker(&price);
+    fleet.submit("ships", 2);
+    fleet.ask(&["watch", "ships"]);
+    let cost = || fleet.ask(&["status", "ships"])[0]["cost"].clone();
+    let first = cost();
+    let number = |cost: &Value, name: &str| cost[name].as_f64().unwrap();
+    assert!(number(&first, "total") > 0.0, "{first}");
+    // Another worker, as after a restart.
+    drop(worker);
+    let _worker = fleet.worker(&price);
+    fleet.submit("ships", 4);
+    fleet.ask(&["watch", "ships"]);
+    let second = cost();
+    assert!(number(&second, "total") > number(&first, "total"), "{second}");
+    assert!(number(&second, "accepted") + number(&second, "dropped") <= number(&second, "total") + 1e-9);
+    let text = fleet.run(&["status", "ships"]).stdout;
+    assert!(text.contains("\ncost: ") && text.contains("for dropped documents"), "{text}");
+
+    let corpus = fleet.dir.path().join("corpus");
+    fleet.ask(&["export", "ships", "-o", corpus.to_str().unwrap()]);
+    let stats: Value = serde_json::from_slice(&fs::read(corpus.join("stats.json")).unwrap()).unwrap();
+    assert!((number(&stats["cost"], "total") - number(&second, "total")).abs() < 1e-6, "{stats}");
+    let accepted = stats["documents"]["accepted"].as_f64().unwrap();
+    assert!((number(&stats["cost"], "per_document") - number(&second, "total") / accepted).abs() < 1e-6);
+    assert!(fs::read_to_string(corpus.join("README.md")).unwrap().contains("- Cost: "));
+}
+
+fn documents(fleet: &Fleet) -> Vec<Value> {
+    fleet.ask(&["documents", "ships"])
+}
+
+/// Without the place in the order of changes, and the times of the change, which are the restoring store's.
+fn comparable(mut documents: Vec<Value>) -> Vec<Value> {
+    for document in &mut documents {
+        for field in ["changed_ms", "change_seq", "errors", "losses", "releases"] {
+            document.as_object_mut().unwrap().remove(field);
+        }
+    }
+    documents
+}

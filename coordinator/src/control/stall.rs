@@ -1,0 +1,383 @@
+//! Why a run makes no progress: one cause, from what the store and the workers report.
+
+use std::time::Duration;
+
+use longhand_proto::{RunId, clock};
+
+use crate::domain::state::State;
+use crate::store::{Counts, Filter, Result, Run, RunPolicy, Store, WorkerRecord};
+
+/// A worker without a heartbeat for so long is taken for gone; each sends one every few seconds.
+const SILENT_MS: u64 = 20_000;
+/// Time of one read from which on the store is slow. A read takes milliseconds.
+const SLOW_READ: Duration = Duration::from_secs(2);
+/// Delayed documents that are looked at for the first one due.
+const DELAYED: u32 = 16;
+
+/// What a store shows of itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreState<'a> {
+    /// The error while it cannot take results.
+    pub problem: Option<&'a str>,
+    /// Time of the read of the run's counts.
+    pub read: Duration,
+}
+
+/// Why nothing moves. The most fundamental cause comes first: what an operator must fix before the next one matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stall {
+    /// The store takes no results.
+    StoreRefuses {
+        /// Its error.
+        problem: String,
+    },
+    /// The store takes long for each call.
+    StoreSlow {
+        /// Time of one read, milliseconds.
+        read_ms: u64,
+    },
+    /// An operator paused the run, and all leases ended.
+    Paused,
+    /// The engine of every worker that could write the run waits for its server.
+    EngineRefuses {
+        /// What the server answers.
+        problem: String,
+    },
+    /// No worker reports to this store.
+    NoWorker,
+    /// There are workers, but none has the model that the run requires.
+    NoModel {
+        /// Name or weights hash of that model.
+        model: String,
+    },
+    /// What is left waits for a vote, and no worker has the judge's model.
+    JudgeMissing {
+        /// Name or weights hash of that model.
+        model: String,
+    },
+    /// Every document that is left waits after an error.
+    BackingOff {
+        /// When the first one is due, Unix milliseconds.
+        until_ms: u64,
+        /// How long that is from now, milliseconds.
+        wait_ms: u64,
+    },
+    /// Every worker that could write the run is full of other runs' documents.
+    WorkersFull {
+        /// Number of those workers.
+        workers: usize,
+    },
+}
+
+impl Stall {
+    /// Every label.
+    pub const LABELS: [&'static str; 9] = [
+        "store_refuses",
+        "store_slow",
+        "paused",
+        "engine_refuses",
+        "no_worker",
+        "no_model",
+        "judge_missing",
+        "backing_off",
+        "workers_full",
+    ];
+
+    /// The label in messages and metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::StoreRefuses { .. } => "store_refuses",
+            Self::StoreSlow { .. } => "store_slow",
+            Self::Paused => "paused",
+            Self::EngineRefuses { .. } => "engine_refuses",
+            Self::NoWorker => "no_worker",
+            Self::NoModel { .. } => "no_model",
+            Self::JudgeMissing { .. } => "judge_missing",
+            Self::BackingOff { .. } => "backing_off",
+            Self::WorkersFull { .. } => "workers_full",
+        }
+    }
+
+    /// The cause and what to do, in one line.
+    pub fn message(&self, run: &RunId) -> String {
+        match self {
+            Self::StoreRefuses { problem } => format!("the store takes no results: {problem}"),
+            Self::StoreSlow { read_ms } => {
+                format!(
+                    "the store is slow: one read took {:.1} s; check its machine and the network",
+                    seconds(*read_ms)
+                )
+            }
+            Self::Paused => format!("paused; run `longhand resume {run}` to continue"),
+            Self::EngineRefuses { problem } => format!("the server of the engine does not answer: {problem}"),
+            Self::NoWorker => "no worker is connected; start one with `longhand worker`".into(),
+            Self::NoModel { model } => format!("no worker has the required model {model}; start one with it"),
+            Self::JudgeMissing { model } => format!("no worker has the judge's model {model}; start one with it"),
+            Self::BackingOff { wait_ms, .. } => {
+                format!("all documents back off after errors; the next one is due in {:.0} s", seconds(*wait_ms).ceil())
+            }
+            Self::WorkersFull { workers } => format!(
+                "all {workers} workers with the model are busy with other runs; start more, or wait (--priority decides \
+                 which run goes first)"
+            ),
+        }
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+/// Why a run makes no progress; none while it does, and after its last document. `due_ms` is when the first delayed document
+/// is due. A run that just waits for the next request of a worker with room is not stalled.
+pub fn why_stalled(
+    run: &Run,
+    counts: &Counts,
+    workers: &[WorkerRecord],
+    store: StoreState<'_>,
+    due_ms: Option<u64>,
+    now: u64,
+) -> Option<Stall> {
+    if counts.unfinished() == 0 {
+        return None;
+    }
+    if let Some(problem) = store.problem {
+        return Some(Stall::StoreRefuses { problem: problem.to_owned() });
+    }
+    if store.read >= SLOW_READ {
+        return Some(Stall::StoreSlow { read_ms: store.read.as_millis() as u64 });
+    }
+    if run.paused && counts.leased == 0 {
+        return Some(Stall::Paused);
+    }
+    let RunPolicy { model, judge, .. } = &run.policy;
+    let active: Vec<_> = workers.iter().filter(|worker| is_active(worker, now)).collect();
+    let has = |worker: &&WorkerRecord| {
+        let info = &worker.report.model;
+        run.policy.can_write(&info.name, &info.weights_hash)
+    };
+    let writers: Vec<_> = active.iter().copied().filter(has).collect();
+    // A document under way counts for nothing while no engine gets an answer.
+    if !writers.is_empty() && writers.iter().all(|writer| !writer.report.problem.is_empty()) {
+        return Some(Stall::EngineRefuses { problem: writers[0].report.problem.clone() });
+    }
+    if counts.leased > 0 {
+        return None;
+    }
+    if active.is_empty() {
+        return Some(Stall::NoWorker);
+    }
+    if writers.is_empty() {
+        return Some(Stall::NoModel { model: model.clone() });
+    }
+    // New documents wait too while the bound on open ones is reached by delayed ones.
+    let max_open = u64::from(run.policy.max_open);
+    if counts.ready == 0 || (max_open > 0 && counts.delayed >= max_open) {
+        let until_ms = due_ms.unwrap_or(now);
+        return Some(Stall::BackingOff { until_ms, wait_ms: until_ms.saturating_sub(now) });
+    }
+    if writers.iter().all(|writer| writer.report.held >= writer.report.slots) {
+        return Some(Stall::WorkersFull { workers: writers.len() });
+    }
+    let judges = |worker: &&&WorkerRecord| {
+        let info = &worker.report.model;
+        run.policy.can_judge(&info.name, &info.weights_hash)
+    };
+    if !judge.is_empty() && !active.iter().any(|worker| judges(&worker)) {
+        return Some(Stall::JudgeMissing { model: judge.clone() });
+    }
+    None
+}
+
+/// True while it reports and takes documents.
+fn is_active(worker: &WorkerRecord, now: u64) -> bool {
+    now.saturating_sub(worker.seen_ms) <= SILENT_MS && !worker.drain && !worker.report.draining
+}
+
+/// Asks a store why its runs make no progress. The workers are read once for all of them.
+#[derive(Debug)]
+pub struct StallFinder<'a> {
+    store: &'a dyn Store,
+    /// The store's error while it cannot take results.
+    problem: Option<String>,
+    workers: Option<Vec<WorkerRecord>>,
+}
+
+impl<'a> StallFinder<'a> {
+    /// For one answer: what it read is not read again.
+    pub fn new(store: &'a dyn Store, problem: Option<String>) -> Self {
+        Self { store, problem, workers: None }
+    }
+
+    /// The run's counts, and why it makes no progress.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn counts(&mut self, run: &Run) -> Result<(Counts, Option<Stall>)> {
+        let asked = clock::now();
+        let counts = self.store.counts(&run.id).await?;
+        let read = clock::now().duration_since(asked);
+        if counts.unfinished() == 0 {
+            return Ok((counts, None));
+        }
+        let mut due_ms = None;
+        if counts.leased == 0 && counts.delayed > 0 {
+            let delayed = Filter { state: Some(State::Delayed), reason: None };
+            let page = self.store.list(&run.id, &delayed, None, DELAYED).await?;
+            due_ms = page.records.iter().map(|record| record.due_ms).min();
+        }
+        let workers = match self.workers.take() {
+            Some(workers) => workers,
+            None => self.store.workers().await?,
+        };
+        let workers = self.workers.insert(workers);
+        let state = StoreState { problem: self.problem.as_deref(), read };
+        let stall = why_stalled(run, &counts, workers, state, due_ms, self.store.now_ms().await?);
+        Ok((counts, stall))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_proto::task::{ModelInfo, WorkerStatus};
+
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    fn run(policy: RunPolicy) -> Run {
+        Run {
+            id: "ships".parse().unwrap(),
+            recipe: String::new(),
+            recipe_hash: String::new(),
+            seed: 0,
+            created_ms: 1,
+            policy,
+            paused: false,
+        }
+    }
+
+    fn of_models(model: &str, judge: &str) -> Run {
+        run(RunPolicy { model: model.into(), judge: judge.into(), ..RunPolicy::default() })
+    }
+
+    fn any() -> Run {
+        run(RunPolicy::default())
+    }
+
+    fn worker(model: &str, held: u32) -> WorkerRecord {
+        WorkerRecord {
+            worker: "here-1".parse().unwrap(),
+            report: WorkerStatus {
+                model: ModelInfo { name: model.into(), ..ModelInfo::default() },
+                slots: 2,
+                held,
+                ..WorkerStatus::default()
+            },
+            seen_ms: NOW - 3_000,
+            drain: false,
+        }
+    }
+
+    fn ready() -> Counts {
+        Counts { ready: 5, ..Counts::default() }
+    }
+
+    fn why(run: &Run, counts: &Counts, workers: &[WorkerRecord]) -> Option<Stall> {
+        why_stalled(run, counts, workers, StoreState::default(), Some(NOW + 7_500), NOW)
+    }
+
+    #[test]
+    fn a_run_that_moves_or_ended_has_no_cause() {
+        let leased = Counts { leased: 1, ..ready() };
+        assert_eq!(why(&any(), &leased, &[worker("m", 2)]), None);
+        assert_eq!(why(&any(), &ready(), &[worker("m", 1)]), None, "the worker asks in a moment");
+        assert_eq!(why(&any(), &Counts { failed: 3, ..Counts::default() }, &[]), None);
+        let paused = Run { paused: true, ..any() };
+        assert_eq!(why(&paused, &leased, &[worker("m", 1)]), None, "what is leased is finished");
+    }
+
+    #[test]
+    fn no_worker() {
+        assert_eq!(why(&any(), &ready(), &[]), Some(Stall::NoWorker));
+        let gone = WorkerRecord { seen_ms: NOW - SILENT_MS - 1, ..worker("m", 0) };
+        let leaving = WorkerRecord { drain: true, ..worker("m", 0) };
+        assert_eq!(why(&any(), &ready(), &[gone, leaving]), Some(Stall::NoWorker));
+    }
+
+    #[test]
+    fn no_worker_with_the_model() {
+        let run = of_models("big", "");
+        assert_eq!(why(&run, &ready(), &[worker("small", 0)]), Some(Stall::NoModel { model: "big".into() }));
+        assert_eq!(why(&run, &ready(), &[worker("small", 0), worker("big", 0)]), None);
+    }
+
+    #[test]
+    fn workers_full() {
+        let workers = [worker("m", 2), worker("m", 2)];
+        assert_eq!(why(&any(), &ready(), &workers), Some(Stall::WorkersFull { workers: 2 }));
+    }
+
+    #[test]
+    fn paused() {
+        let paused = Run { paused: true, ..any() };
+        let cause = why(&paused, &ready(), &[]).unwrap();
+        assert_eq!((&cause, cause.label()), (&Stall::Paused, "paused"));
+        assert!(cause.message(&paused.id).contains("longhand resume ships"));
+    }
+
+    #[test]
+    fn backing_off_until() {
+        let delayed = Counts { delayed: 4, ..Counts::default() };
+        let cause = Stall::BackingOff { until_ms: NOW + 7_500, wait_ms: 7_500 };
+        assert_eq!(why(&any(), &delayed, &[worker("m", 0)]), Some(cause.clone()));
+        assert!(cause.message(&any().id).contains("due in 8 s"), "{}", cause.message(&any().id));
+        let bounded = run(RunPolicy { max_open: 4, ..RunPolicy::default() });
+        assert_eq!(why(&bounded, &Counts { delayed: 4, ..ready() }, &[worker("m", 0)]), Some(cause));
+    }
+
+    #[test]
+    fn store_slow_or_refusing() {
+        let of = |store| why_stalled(&any(), &Counts { leased: 1, ..ready() }, &[worker("m", 1)], store, None, NOW);
+        let slow = StoreState { problem: None, read: Duration::from_millis(2_300) };
+        assert_eq!(of(slow), Some(Stall::StoreSlow { read_ms: 2_300 }));
+        let full = StoreState { problem: Some("store is full"), read: Duration::ZERO };
+        assert_eq!(of(full), Some(Stall::StoreRefuses { problem: "store is full".into() }));
+    }
+
+    #[test]
+    fn engine_server_refuses() {
+        let mut waits = worker("m", 1);
+        waits.report.problem = "503: overloaded".into();
+        let leased = Counts { leased: 1, ..ready() };
+        let cause = Some(Stall::EngineRefuses { problem: "503: overloaded".into() });
+        assert_eq!(why(&any(), &leased, std::slice::from_ref(&waits)), cause);
+        assert_eq!(why(&any(), &leased, &[waits, worker("m", 1)]), None, "another one writes");
+    }
+
+    #[test]
+    fn judge_missing() {
+        let run = of_models("w", "j");
+        assert_eq!(why(&run, &ready(), &[worker("w", 0)]), Some(Stall::JudgeMissing { model: "j".into() }));
+        assert_eq!(why(&run, &ready(), &[worker("w", 0), worker("j", 0)]), None);
+    }
+
+    #[test]
+    fn every_cause_has_its_own_label() {
+        let causes = [
+            Stall::StoreRefuses { problem: String::new() },
+            Stall::StoreSlow { read_ms: 0 },
+            Stall::Paused,
+            Stall::EngineRefuses { problem: String::new() },
+            Stall::NoWorker,
+            Stall::NoModel { model: String::new() },
+            Stall::JudgeMissing { model: String::new() },
+            Stall::BackingOff { until_ms: 0, wait_ms: 0 },
+            Stall::WorkersFull { workers: 1 },
+        ];
+        assert_eq!(causes.each_ref().map(Stall::label), Stall::LABELS);
+        for cause in causes {
+            assert!(!cause.message(&any().id).contains('\n'));
+        }
+    }
+}
