@@ -12,16 +12,22 @@ const CARRY: (f64, f64) = (0.6, 1.6);
 const RATIO: (f64, f64) = (0.5, 1.5);
 /// Rules of lengths. A draft that one of them rejected tells what the model makes of a number.
 const LENGTH_RULES: [&str; 3] = ["score_length", "too_short", "section_words"];
+/// With each draft that such a rule rejected the text is held to more of its words, up to a bound: last, and least good, as a
+/// text that may not end is padded.
+const FLOOR_STEP: f32 = 0.2;
+const MAX_FLOOR: f32 = 0.8;
 /// Prompts ask for round numbers, in steps of this many words.
 const ROUND: u32 = 10;
 
 /// Words of the next section.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SectionBudget {
     /// That the section is to have.
     pub target: u32,
     /// That its prompt asks for.
     pub asked: u32,
+    /// Share of the target before which it cannot end.
+    pub floor: f32,
 }
 
 impl SectionBudget {
@@ -31,7 +37,9 @@ impl SectionBudget {
         let step = plan.steps[sections.len()].words;
         let target = if rules.carry_over { carried(plan, sections, step) } else { step };
         let asked = if rules.calibrate { calibrated(target, sections, rejections) } else { target };
-        Self { target, asked }
+        let missed = rejections.iter().filter(|rejection| is_about_length(rejection)).count();
+        let floor = (rules.floor + FLOOR_STEP * missed as f32).min(rules.floor.max(MAX_FLOOR));
+        Self { target, asked, floor }
     }
 }
 
@@ -44,11 +52,15 @@ fn carried(plan: &Plan, sections: &[Section], step: u32) -> u32 {
     (f64::from(step) * factor.clamp(CARRY.0, CARRY.1)).round().max(1.0) as u32
 }
 
+fn is_about_length(rejection: &Rejection) -> bool {
+    LENGTH_RULES.contains(&rejection.rule.as_str())
+}
+
 /// The number to ask for to get `target`: divided by the share of the words asked for that the texts so far have, as if one
 /// text more had had exactly what it was asked for.
 fn calibrated(target: u32, sections: &[Section], rejections: &[Rejection]) -> u32 {
     let taken = sections.iter().map(|section| (section.asked(), section.words));
-    let missed = rejections.iter().filter(|rejection| LENGTH_RULES.contains(&rejection.rule.as_str()));
+    let missed = rejections.iter().filter(|rejection| is_about_length(rejection));
     let texts: Vec<(u32, u32)> =
         taken.chain(missed.map(|rejection| (rejection.asked_words, rejection.words))).collect();
     let asked: u64 = texts.iter().map(|(asked, _)| u64::from(*asked)).sum();
@@ -75,7 +87,7 @@ mod tests {
     fn budget(carry_over: bool, calibrate: bool, steps: &[u32], written: &[(u32, u32)]) -> (u32, u32) {
         let rules = SectionRules { carry_over, calibrate, ..SectionRules::default() };
         let sections: Vec<Section> = written.iter().map(|(words, asked)| section(*words, *asked)).collect();
-        let SectionBudget { target, asked } = SectionBudget::next(&rules, &plan(steps), &sections, &[]);
+        let SectionBudget { target, asked, floor: _ } = SectionBudget::next(&rules, &plan(steps), &sections, &[]);
         (target, asked)
     }
 
@@ -111,6 +123,7 @@ mod tests {
         };
         let next = |rule| SectionBudget::next(&SectionRules::default(), &plan(&[300]), &[], &[draft(rule)]);
         assert_eq!(next("score_length").asked, 450, "300 / ((100 + 300) / 600)");
+        assert!((next("score_length").floor - 0.6).abs() < 1e-6 && next("damaged_words").floor == 0.4);
         assert_eq!(next("damaged_words").asked, 300, "a draft that broke off says nothing of lengths");
     }
 }

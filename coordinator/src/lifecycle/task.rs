@@ -54,11 +54,12 @@ impl Document {
 
     fn section_task(&self, recipe: &Recipe, plan: &Plan, sections: &[Section]) -> Result<Task, PromptError> {
         let rules = &recipe.section;
-        let target_words = SectionBudget::next(rules, plan, sections, &self.rejections).target;
+        let SectionBudget { target: target_words, floor, .. } =
+            SectionBudget::next(rules, plan, sections, &self.rejections);
         let messages = prompt::section(recipe, &self.instruction, plan, self.written(sections))?;
         let length = || LengthControl {
             target_words,
-            floor: rules.floor,
+            floor,
             bias: rules.bias,
             ceiling: rules.ceiling,
             hard: rules.hard,
