@@ -55,7 +55,7 @@ mod tests {
         let old = [TaskKind::Plan, TaskKind::Section];
         assert!(refusals.of(&old).is_empty());
         refusals.task(run.clone(), TaskKind::Summary);
-        assert_eq!(refusals.of(&old), [run.clone()]);
+        assert_eq!(refusals.of(&old), std::slice::from_ref(&run));
         assert!(refusals.of(&TaskKind::ALL).is_empty());
         refusals.recipe(run.clone());
         assert_eq!(refusals.of(&TaskKind::ALL), [run]);

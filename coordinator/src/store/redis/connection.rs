@@ -116,7 +116,11 @@ impl ConnectionManager {
     pub(super) fn for_now(&self, error: StoreError) -> StoreError {
         match error {
             StoreError::Refused(why) if self.has_served() => StoreError::Unreachable(why),
-            error => error,
+            other @ (StoreError::Refused(_)
+            | StoreError::Unreachable(_)
+            | StoreError::Full(_)
+            | StoreError::NotFound { .. }
+            | StoreError::Other(_)) => other,
         }
     }
 
