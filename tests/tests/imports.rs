@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "run_stats",
             "corpus",
             "report",
+            "net",
             "control",
             "http",
         ],

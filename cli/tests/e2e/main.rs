@@ -13,6 +13,7 @@ mod eval;
 mod examples;
 mod export;
 mod fleet;
+mod flood;
 mod gpu;
 mod half_open;
 mod import_select;

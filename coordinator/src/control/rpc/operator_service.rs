@@ -4,6 +4,7 @@ use longhand_proto::v1::operator_server;
 use longhand_proto::{DocumentId, RunId, WireError, v1};
 use tonic::{Request, Response, Status};
 
+use super::admission::peer;
 use super::auth::{Identity, Principal};
 use super::coordinator::Coordinator;
 use super::status::status;
@@ -33,7 +34,7 @@ type Answer<T> = Result<Response<T>, Status>;
 /// Who makes this call.
 fn principal<T>(request: &Request<T>) -> Principal {
     let name = request.extensions().get::<Identity>().map(|identity| identity.name.clone()).unwrap_or_default();
-    Principal { name, address: request.remote_addr().map(|address| address.ip()) }
+    Principal { name, address: peer(request.extensions()).and_then(|peer| peer.address()).map(|address| address.ip()) }
 }
 
 impl OperatorService {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use longhand_proto::MAX_MESSAGE_BYTES;
 use longhand_proto::v1::coordinator_server::CoordinatorServer;
 use longhand_proto::v1::operator_server::OperatorServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 use tonic::transport::{Error, Server, ServerTlsConfig};
 
 use super::admission::{AdmissionLayer, Policy};
@@ -17,13 +18,14 @@ use super::auth::Tokens;
 use super::coordinator::{Coordinator, ServiceOptions};
 use super::operator_service::OperatorService;
 use super::worker_service::WorkerService;
+use crate::net::{Connection, Connections, Limits};
 
 /// Time that calls in progress get when the server is asked to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// Concurrent calls of one connection: a worker makes one per ending slot, one to lease and one to renew.
 const STREAMS_PER_CONNECTION: u32 = 1_024;
-/// Calls that may wait for each one that is processed; more are answered `RESOURCE_EXHAUSTED`.
-const QUEUED_PER_CALL: usize = 4;
+/// Longest silence of a peer: it is pinged, and answers while it is alive.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Authentication and encryption of a server.
 #[derive(Debug, Clone, Default)]
@@ -72,11 +74,16 @@ pub async fn serve_on<I, C>(
 ) -> Result<(), Error>
 where
     I: futures::Stream<Item = std::io::Result<C>>,
-    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    C: AsyncRead + AsyncWrite + Connected<ConnectInfo = TcpConnectInfo> + Unpin + Send + 'static,
 {
     let closing = CancellationToken::new();
+    let connections = Connections::new(Limits::default());
+    let incoming = incoming.filter_map(move |accepted| {
+        let connections = connections.clone();
+        std::future::ready(accepted.map(|io| admit(&connections, io)).transpose())
+    });
     let ServiceOptions { max_calls, calls_per_second, call_timeout, .. } = *coordinator.options();
-    let policy = Arc::new(Policy::new(access.tokens, max_calls * (1 + QUEUED_PER_CALL), calls_per_second));
+    let policy = Arc::new(Policy::new(access.tokens, max_calls, calls_per_second, call_timeout));
     let workers = CoordinatorServer::new(WorkerService::new(coordinator.clone(), closing.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -116,4 +123,10 @@ where
             Ok(())
         }
     }
+}
+
+/// None if the port is full.
+fn admit<C: Connected<ConnectInfo = TcpConnectInfo>>(connections: &Connections, io: C) -> Option<Connection<C>> {
+    let peer = connections.admit(io.connect_info().remote_addr)?;
+    Some(Connection::new(io, peer, Some(IDLE)))
 }

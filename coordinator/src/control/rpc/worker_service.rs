@@ -6,7 +6,6 @@ use longhand_proto::task::{Failure, ModelInfo, Output, TaskKind};
 use longhand_proto::v1::complete_request::Result as WireResult;
 use longhand_proto::v1::coordinator_server;
 use longhand_proto::{LeaseId, PROTOCOL, WireError, WorkerId, v1};
-use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -42,15 +41,6 @@ impl WorkerService {
     /// Requests that wait for work are answered empty once `closing` is cancelled.
     pub(super) fn new(coordinator: Coordinator, closing: CancellationToken) -> Self {
         Self { coordinator, closing }
-    }
-
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, Status> {
-        self.coordinator
-            .inner
-            .call_permits
-            .acquire()
-            .await
-            .map_err(|_| Status::unavailable("the coordinator is stopping"))
     }
 
     /// Rejects a worker that would wait for ever, because every unfinished run requires another model to write and to judge.
@@ -112,7 +102,6 @@ impl coordinator_server::Coordinator for WorkerService {
             model,
             weights_hash,
         };
-        // Without a permit: a waiting request costs little more than its connection.
         let wait = Duration::from_millis(wait_ms);
         let kinds = task_kinds(&kinds);
         let leases = self.coordinator.lease(&query, &kinds, wait, &self.closing).await.map_err(status)?;
@@ -122,7 +111,6 @@ impl coordinator_server::Coordinator for WorkerService {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
-        let _permit = self.permit().await?;
         let v1::RenewRequest { worker, renewals, vitals } = request.into_inner();
         let worker = parse_worker_id(&worker)?;
         if renewals.len() > MAX_RENEWALS {
@@ -141,7 +129,6 @@ impl coordinator_server::Coordinator for WorkerService {
     }
 
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {
-        let _permit = self.permit().await?;
         let traceparent = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
         let traceparent = traceparent.unwrap_or_default().to_owned();
         let v1::CompleteRequest { worker, lease_id, result, want_next, model, kinds } = request.into_inner();
@@ -165,7 +152,6 @@ impl coordinator_server::Coordinator for WorkerService {
     }
 
     async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseReply>, Status> {
-        let _permit = self.permit().await?;
         let v1::ReleaseRequest { worker, lease_id, checkpoint } = request.into_inner();
         let (worker, lease) = (parse_worker_id(&worker)?, parse_lease_id(&lease_id)?);
         let released = self.coordinator.release(&worker, lease, checkpoint.map(Into::into)).await.map_err(status)?;
