@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use longhand_command::exit::{Failure, Result};
 use longhand_coordinator::control::rpc::{Role, Tokens};
-use longhand_coordinator::http::Pem;
+use longhand_coordinator::net::{Certificates, Pem};
 use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};
 
 use super::file::read;
@@ -60,8 +60,9 @@ impl ConnectionArgs {
     }
 
     /// The client certificate, as server certificate of the worker's HTTP port.
-    pub(crate) fn pem(&self) -> Result<Option<Pem>> {
-        Ok(self.identity()?.map(|(certificate, key)| Pem { certificate, key, client_ca: None }))
+    pub(crate) fn certificates(&self) -> Result<Option<Certificates>> {
+        let pem = self.identity()?.map(|(certificate, key)| Pem { certificate, key, client_ca: None });
+        pem.as_ref().map(Certificates::new).transpose().map_err(Failure::refused)
     }
 
     /// Certificate and key, as PEM texts.

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use longhand_command::exit::{Failure, Result};
 use longhand_coordinator::control::rpc::{Access, Tokens};
-use longhand_coordinator::http::{Pem, TraceUrl};
+use longhand_coordinator::http::TraceUrl;
+use longhand_coordinator::net::{Certificates, Pem};
 use tokio::net::TcpListener;
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use super::file::read;
 
@@ -57,7 +57,7 @@ pub(crate) struct AccessArgs {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ListenConfig {
     pub(crate) tokens: Option<Tokens>,
-    pub(crate) pem: Option<Pem>,
+    pub(crate) tls: Option<Certificates>,
     pub(crate) insecure: bool,
 }
 
@@ -73,26 +73,20 @@ impl AccessArgs {
             }),
             _ => None,
         };
-        Ok(ListenConfig { tokens, pem, insecure: self.insecure })
+        let tls = pem.as_ref().map(Certificates::new).transpose().map_err(Failure::refused)?;
+        Ok(ListenConfig { tokens, tls, insecure: self.insecure })
     }
 }
 
 impl ListenConfig {
     /// `https` with a certificate, otherwise `http`.
     pub(crate) fn scheme(&self) -> &'static str {
-        if self.pem.is_some() { "https" } else { "http" }
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Certificates and tokens for the gRPC port.
     pub(crate) fn access(&self) -> Access {
-        let tls = self.pem.as_ref().map(|pem| {
-            let tls = ServerTlsConfig::new().identity(Identity::from_pem(&pem.certificate, &pem.key));
-            match &pem.client_ca {
-                Some(ca) => tls.client_ca_root(Certificate::from_pem(ca)),
-                None => tls,
-            }
-        });
-        Access { tokens: self.tokens.clone(), tls }
+        Access { tokens: self.tokens.clone(), tls: self.tls.clone() }
     }
 
     /// Opens a port; one that is reachable from other machines needs TLS and tokens, or `insecure`. `flag` is the argument
@@ -103,7 +97,7 @@ impl ListenConfig {
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(invalid)?.collect();
         let reachable = addresses.iter().any(|address| !address.ip().is_loopback());
         if reachable && !self.insecure {
-            let missing = match (self.pem.is_some(), self.tokens.is_some()) {
+            let missing = match (self.tls.is_some(), self.tokens.is_some()) {
                 (true, true) => None,
                 (true, false) => Some("--token-file"),
                 (false, true) => Some("--tls-cert and --tls-key"),

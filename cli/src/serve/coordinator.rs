@@ -10,6 +10,7 @@ use longhand_coordinator::control::rpc::{self, Coordinator, ServiceOptions};
 use longhand_coordinator::control::sweeper::{self, SweeperOptions};
 use longhand_coordinator::corpus::{Archive, StorageLocation};
 use longhand_coordinator::http::HttpConfig;
+use longhand_coordinator::net;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -134,6 +135,7 @@ impl CoordinatorArgs {
 
 /// Serves until a signal.
 pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
+    net::raise_file_limit();
     let listen = args.access.config()?;
     let listener = listen.open("--listen", &args.listen).await?;
     let http = listen.open_http(args.http.address.as_deref()).await?;

@@ -27,12 +27,7 @@ impl HttpServer {
         site.tokens = config.tokens;
         site.metric_sources.push(Arc::new(|| DROP_COUNTERS.gather()));
         let stop = CancellationToken::new();
-        let served = http::serve(listener, site, config.pem, stop.clone());
-        let server = tokio::spawn(async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the HTTP server failed");
-            }
-        });
+        let server = tokio::spawn(http::serve(listener, site, config.tls, stop.clone()));
         Ok(Self { url, server, stop })
     }
 

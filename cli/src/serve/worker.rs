@@ -96,8 +96,11 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
     let worker = WorkerId::mint(&host_name());
     let options = args.options(&worker)?;
     let link = args.connection.open()?;
-    let listen =
-        ListenConfig { tokens: args.connection.tokens()?, pem: args.connection.pem()?, insecure: args.insecure };
+    let listen = ListenConfig {
+        tokens: args.connection.tokens()?,
+        tls: args.connection.certificates()?,
+        insecure: args.insecure,
+    };
     let http = match args.http.as_deref() {
         Some(_) => listen.open_http(args.http.as_deref()).await?,
         None => None,

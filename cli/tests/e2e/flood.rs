@@ -82,14 +82,16 @@ impl Target {
         let token = ["--token-file", &self.operator];
         let (seconds, documents) = extent();
         let input = self.fleet.input(documents);
+        // Once without an attack: what the work itself needs is in memory then.
+        self.fleet.ask(&[&["submit", input.to_str().unwrap(), "--run-id", "before"][..], &token].concat());
+        let mut worker = self.fleet.worker(&["--token-file", &self.worker, "--exit-idle", "1"]);
+        assert_eq!(worker.wait(), Some(0));
+        let (before, _) = self.memory();
         self.fleet.ask(&[&["submit", input.to_str().unwrap(), "--run-id", "ships"][..], &token].concat());
         // As slow as the attack is long.
         let speed = (6_000 / seconds).to_string();
         let worker = ["--token-file", &self.worker, "--mock-tokens-per-second", &speed, "--max-sequences", "64"];
         let _worker = self.fleet.worker(&worker);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let (before, _) = self.memory();
-
         let held = attack().await;
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {

@@ -6,11 +6,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Form, Request, State};
+use axum::extract::{Form, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, LOCATION, ORIGIN, REFERRER_POLICY,
-    SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, LOCATION, ORIGIN,
+    REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -18,12 +19,14 @@ use axum::response::{IntoResponse, Response};
 use longhand_proto::clock;
 use serde::Deserialize;
 
-use super::listener::Peer;
 use super::session::{COOKIE as NAME, Sessions};
 use crate::control::rpc::{Principal, Role, Tokens};
+use crate::net::Peer;
 
 /// The pages send it with every change.
 const CSRF_HEADER: &str = "x-longhand";
+/// Longest time for a request's body and for the answer; a report takes the longest.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Scripts and styles from this origin only: text that a model wrote can neither run nor fetch anything.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -82,15 +85,25 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
             "cross-site request rejected: send the header `x-longhand: 1`, and no Origin of another site",
         );
     }
-    let address = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.0.ip());
+    let peer = request.extensions().get::<Peer>();
+    if let Some(peer) = peer {
+        peer.mark_known();
+    }
+    let address = peer.and_then(Peer::address).map(|address| address.ip());
     request.extensions_mut().insert(Principal { name, address });
     next.run(request).await
 }
 
-/// Adds the headers that every response has, errors and the login page included.
-pub(super) async fn security_headers(request: Request, next: Next) -> Response {
+/// Bounds the time until the response begins, and adds the headers that every response has, errors and the login page
+/// included.
+pub(super) async fn respond(request: Request, next: Next) -> Response {
     let began = clock::now();
-    let mut response = next.run(request).await;
+    let mut response = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
+        let mut late = text_response(StatusCode::REQUEST_TIMEOUT, "the request took too long");
+        // What is left of the request is not read.
+        late.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        late
+    });
     let took = clock::now().duration_since(began).as_secs_f64() * 1000.0;
     let headers = response.headers_mut();
     // Browsers show it in their network view.

@@ -8,6 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+const MAX_CONNECTIONS: usize = 16_384;
+const MAX_STRANGERS: usize = 1_024;
+/// Files of a process that are no connections: store, shards, log.
+const OTHER_FILES: usize = 256;
+/// A limit below this is said.
+const FEW_FILES: u64 = 4_096;
 /// Bytes of messages that one connection may have in progress: some of the largest, or thousands of small ones.
 const MESSAGE_BYTES: usize = 64 << 20;
 /// Health calls that one connection may have in progress; a probe makes one at a time.
@@ -25,8 +31,32 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    /// As many as the process may have file descriptors for, with two ports.
     fn default() -> Self {
-        Self { connections: 16_384, strangers: 1_024, strangers_per_address: 512 }
+        let files = usize::try_from(file_limit()).unwrap_or(usize::MAX);
+        let connections = (files.saturating_sub(OTHER_FILES) / 2).clamp(16, MAX_CONNECTIONS);
+        let strangers = (connections / 2).min(MAX_STRANGERS);
+        Self { connections, strangers, strangers_per_address: strangers / 2 }
+    }
+}
+
+/// Open files that this process may have.
+fn file_limit() -> u64 {
+    rlimit::Resource::NOFILE.get_soft().unwrap_or(FEW_FILES)
+}
+
+/// Raises the limit of open files as far as the system allows, for a process that opens ports, and warns if it is low.
+pub fn raise_file_limit() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::debug!(%error, "the limit of open files was not raised");
+    }
+    let files = file_limit();
+    if files < FEW_FILES {
+        tracing::warn!(
+            files,
+            connections = Limits::default().connections,
+            "few open files are allowed, so each port admits few connections; raise the limit with `ulimit -n {FEW_FILES}`"
+        );
     }
 }
 

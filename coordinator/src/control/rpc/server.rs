@@ -1,5 +1,6 @@
 //! Serves the gRPC services on a listener until it is asked to stop.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +11,15 @@ use longhand_proto::v1::operator_server::OperatorServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
-use tonic::transport::{Error, Server, ServerTlsConfig};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::{Error, Server};
 
 use super::admission::{AdmissionLayer, Policy};
 use super::auth::Tokens;
 use super::coordinator::{Coordinator, ServiceOptions};
 use super::operator_service::OperatorService;
 use super::worker_service::WorkerService;
-use crate::net::{Connection, Connections, Limits};
+use crate::net::{Certificates, Connection, Connections, Limits, Listener, Peer, Protocol};
 
 /// Time that calls in progress get when the server is asked to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ pub struct Access {
     /// None admits every caller.
     pub tokens: Option<Tokens>,
     /// None serves without TLS.
-    pub tls: Option<ServerTlsConfig>,
+    pub tls: Option<Certificates>,
 }
 
 /// Serves every caller that reaches `listener`, without tokens or TLS: for a process that talks to itself, and for tests.
@@ -52,38 +53,57 @@ pub async fn serve(
 /// empty, and calls in progress get a few seconds.
 ///
 /// # Errors
-/// The listener failed, or certificate or key are invalid.
+/// The listener failed.
 pub async fn serve_with(
     listener: TcpListener,
     coordinator: Coordinator,
     access: Access,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    serve_on(TcpIncoming::from(listener).with_nodelay(Some(true)), coordinator, access, shutdown).await
+    let Access { tokens, tls } = access;
+    let listener = Listener::new(listener, tls, Protocol::Grpc, Some(IDLE), Limits::default());
+    let incoming = futures::stream::unfold(listener, |mut listener| async {
+        let accepted = listener.accept().await;
+        Some((Ok::<_, io::Error>(accepted), listener))
+    });
+    serve_admitted(incoming, coordinator, tokens, shutdown).await
 }
 
-/// As [`serve_with`], over a stream of accepted connections.
+/// As [`serve_with`], over a stream of accepted connections, which are not encrypted.
 ///
 /// # Errors
 /// As [`serve_with`].
 pub async fn serve_on<I, C>(
     incoming: I,
     coordinator: Coordinator,
-    access: Access,
+    tokens: Option<Tokens>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error>
 where
-    I: futures::Stream<Item = std::io::Result<C>>,
+    I: futures::Stream<Item = io::Result<C>>,
     C: AsyncRead + AsyncWrite + Connected<ConnectInfo = TcpConnectInfo> + Unpin + Send + 'static,
 {
-    let closing = CancellationToken::new();
     let connections = Connections::new(Limits::default());
     let incoming = incoming.filter_map(move |accepted| {
         let connections = connections.clone();
         std::future::ready(accepted.map(|io| admit(&connections, io)).transpose())
     });
+    serve_admitted(incoming, coordinator, tokens, shutdown).await
+}
+
+async fn serve_admitted<I, C>(
+    incoming: I,
+    coordinator: Coordinator,
+    tokens: Option<Tokens>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error>
+where
+    I: futures::Stream<Item = io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected<ConnectInfo = Peer> + Unpin + Send + 'static,
+{
+    let closing = CancellationToken::new();
     let ServiceOptions { max_calls, calls_per_second, call_timeout, .. } = *coordinator.options();
-    let policy = Arc::new(Policy::new(access.tokens, max_calls, calls_per_second, call_timeout));
+    let policy = Arc::new(Policy::new(tokens, max_calls, calls_per_second, call_timeout));
     let workers = CoordinatorServer::new(WorkerService::new(coordinator.clone(), closing.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -93,11 +113,7 @@ where
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CoordinatorServer<WorkerService>>().await;
     health.set_serving::<OperatorServer<OperatorService>>().await;
-    let mut server = Server::builder();
-    if let Some(tls) = access.tls {
-        server = server.tls_config(tls)?;
-    }
-    let server = server
+    let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))

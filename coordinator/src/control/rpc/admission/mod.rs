@@ -20,7 +20,6 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, Request, Response};
-use tonic::transport::server::TlsConnectInfo;
 
 use self::capacity::{CallKind, Capacity, acquire};
 use super::auth::{Identity, Role, Tokens};
@@ -134,8 +133,7 @@ fn retry_after(why: &str, wait: Duration) -> Status {
 
 /// The connection of a call.
 pub(super) fn peer(extensions: &tonic::codegen::http::Extensions) -> Option<Peer> {
-    let tls = extensions.get::<TlsConnectInfo<Peer>>().map(TlsConnectInfo::get_ref);
-    tls.or_else(|| extensions.get::<Peer>()).cloned()
+    extensions.get::<Peer>().cloned()
 }
 
 /// Calls that state no protocol are admitted: they come from generic gRPC clients.
