@@ -9,6 +9,7 @@ use longhand_coordinator::net::{Certificates, Pem};
 use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};
 
 use super::file::read;
+use super::local_token;
 
 /// The coordinator, and how to authenticate.
 #[derive(Debug, Args)]
@@ -24,7 +25,8 @@ pub(crate) struct ConnectionArgs {
     )]
     pub(crate) coordinator: Vec<String>,
 
-    /// File with the token to authenticate with; only its owner may have access to it
+    /// File with the token to authenticate with; only its owner may have access to it [default: the token of your own
+    /// coordinator on this machine]
     #[arg(long, value_name = "FILE", env = "LONGHAND_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
@@ -45,11 +47,12 @@ impl ConnectionArgs {
     /// A channel to the coordinators. Nothing is sent before the first call.
     pub(crate) fn open(&self) -> Result<FailoverChannel> {
         let ca = self.tls_ca.as_deref().map(read).transpose()?;
-        let credentials = match &self.token_file {
-            Some(path) => Credentials::with_token(&token(path)?).map_err(Failure::refused)?,
-            None => Credentials::default(),
+        let given = self.token_file.as_deref().map(token).transpose()?;
+        let credentials = |url: &str| match given.clone().or_else(|| local_token::find(url)) {
+            Some(token) => Credentials::with_token(&token),
+            None => Ok(Credentials::default()),
         };
-        FailoverChannel::open(&self.coordinator, &Tls { ca, identity: self.identity()? }, credentials)
+        FailoverChannel::open_with(&self.coordinator, &Tls { ca, identity: self.identity()? }, credentials)
             .map_err(Failure::refused)
     }
 

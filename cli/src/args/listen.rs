@@ -11,6 +11,7 @@ use longhand_coordinator::net::{Certificates, Pem};
 use tokio::net::TcpListener;
 
 use super::file::read;
+use super::local_token;
 
 /// Default address of the dashboard; if it is in use, a free port is taken.
 const HTTP: &str = "127.0.0.1:7080";
@@ -48,7 +49,7 @@ pub(crate) struct AccessArgs {
     #[arg(long, value_name = "FILE", env = "LONGHAND_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 
-    /// Listen on addresses beyond this machine without TLS or without tokens
+    /// Listen on addresses beyond this machine without TLS or without tokens; on this machine, let all its users in
     #[arg(long, env = "LONGHAND_INSECURE")]
     insecure: bool,
 }
@@ -59,6 +60,8 @@ pub(crate) struct ListenConfig {
     pub(crate) tokens: Option<Tokens>,
     pub(crate) tls: Option<Certificates>,
     pub(crate) insecure: bool,
+    /// The only token, made at the start, where no file was given.
+    pub(crate) local_token: Option<String>,
 }
 
 impl AccessArgs {
@@ -74,7 +77,9 @@ impl AccessArgs {
             _ => None,
         };
         let tls = pem.as_ref().map(Certificates::new).transpose().map_err(Failure::refused)?;
-        Ok(ListenConfig { tokens, tls, insecure: self.insecure })
+        let local_token = (tokens.is_none() && !self.insecure).then(local_token::mint);
+        let tokens = tokens.or_else(|| local_token.as_deref().map(Tokens::local));
+        Ok(ListenConfig { tokens, tls, insecure: self.insecure, local_token })
     }
 }
 
@@ -97,7 +102,7 @@ impl ListenConfig {
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(invalid)?.collect();
         let reachable = addresses.iter().any(|address| !address.ip().is_loopback());
         if reachable && !self.insecure {
-            let missing = match (self.tls.is_some(), self.tokens.is_some()) {
+            let missing = match (self.tls.is_some(), self.tokens.is_some() && self.local_token.is_none()) {
                 (true, true) => None,
                 (true, false) => Some("--token-file"),
                 (false, true) => Some("--tls-cert and --tls-key"),

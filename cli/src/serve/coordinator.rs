@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::http::HttpServer;
 use crate::args::lease::LEASE_SECONDS;
 use crate::args::listen::{AccessArgs, HttpArgs};
+use crate::args::local_token;
 use crate::args::store::StoreArgs;
 use crate::display::Display;
 use crate::signals::Signals;
@@ -38,6 +39,9 @@ command lines are visible to other users of the machine.
 Each line of the token file is `worker TOKEN` or `operator TOKEN`, optionally followed by an expiry time such as
 2027-01-31T00:00:00Z and by the name of the holder, which the audit log shows. Workers and operators use a file with their
 own token only.
+
+Without a token file a token is made at each start: it is part of the dashboard's address, and commands of the same user on
+this machine find it. With --insecure all users of the machine are let in.
 
 Addresses beyond this machine need TLS and tokens, or --insecure.
 
@@ -141,8 +145,14 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let http = listen.open_http(args.http.address.as_deref()).await?;
     let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
     let store = args.store_access.open(&args.store).await?;
+    let local_token = listen.local_token.clone();
+    let _published = match &local_token {
+        Some(token) => local_token::publish(address.port(), token)
+            .map_err(|e| Failure::refused(format!("the token for your commands cannot be written: {e}")))?,
+        None => None,
+    };
 
-    let archive = args.archive.as_deref().map(StorageLocation::open).transpose().map_err(Failure::refused)?;
+    let archive = args.archive.as_deref().map(StorageLocation::open_private).transpose().map_err(Failure::refused)?;
     let archive = archive.map(|place| Arc::new(Archive::open(place)));
     let coordinator = Coordinator::new(store, args.service_options(archive.clone()));
     let stop = CancellationToken::new();
@@ -167,13 +177,14 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     };
     let http = http.map(|listener| HttpServer::start(listener, listen, site)).transpose()?;
     let dashboard = http.as_ref().map(|http| http.url.clone());
+    let page = http.as_ref().map(|http| http.page.clone());
     let mut text = format!("coordinator at {url}, store {}", redact(&args.store));
-    if let Some(dashboard) = &dashboard {
-        text.push_str(&format!("\ndashboard at {dashboard}"));
+    if let Some(page) = &page {
+        text.push_str(&format!("\ndashboard at {page}"));
     }
     let fields = json!({
         "address": address, "url": url, "store": redact(&args.store), "lease_s": args.lease_seconds,
-        "dashboard": dashboard,
+        "dashboard": dashboard, "token": local_token,
     });
     display.event("listening", &text, fields)?;
 

@@ -100,6 +100,7 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
         tokens: args.connection.tokens()?,
         tls: args.connection.certificates()?,
         insecure: args.insecure,
+        local_token: None,
     };
     let http = match args.http.as_deref() {
         Some(_) => listen.open_http(args.http.as_deref()).await?,

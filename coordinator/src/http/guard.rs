@@ -13,7 +13,7 @@ use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, LOCATION, ORIGIN,
     REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use longhand_proto::clock;
@@ -66,8 +66,12 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
     if guard.tokens.is_none() && !local_name(headers) {
         return text_response(StatusCode::FORBIDDEN, "invalid Host header: use an IP address or localhost");
     }
+    let is_page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
+    if is_page && let Some(token) = token_in_query(request.uri()) {
+        // The address that the program prints. It is replaced at once by one that can be shown.
+        return guard.log_in(&token, path);
+    }
     let Some(name) = guard.authenticate(headers, roles) else {
-        let is_page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
         if is_page {
             return (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response();
         }
@@ -164,17 +168,13 @@ pub(super) async fn log_in(
     if !same_origin(&headers) {
         return text_response(StatusCode::FORBIDDEN, "cross-site login rejected");
     }
-    let header = format!("Bearer {}", form.token.trim());
-    let session = match &guard.tokens {
-        None => None,
-        Some(tokens) => match tokens.identify(Some(&header), Role::Operator) {
-            Some(holder) => Some(guard.sessions.create(&holder)),
-            None => return (StatusCode::SEE_OTHER, [(LOCATION, "/login?error")]).into_response(),
-        },
-    };
-    let mut response = (StatusCode::SEE_OTHER, [(LOCATION, "/")]).into_response();
-    response.headers_mut().extend(session.and_then(|(value, seconds)| guard.cookie(&value, seconds)));
-    response
+    guard.log_in(&form.token, "/")
+}
+
+/// The token of an address such as `/?token=TOKEN`.
+fn token_in_query(uri: &Uri) -> Option<String> {
+    let pairs = url::form_urlencoded::parse(uri.query()?.as_bytes());
+    pairs.into_iter().find_map(|(name, value)| (name == "token").then(|| value.into_owned()))
 }
 
 /// Deletes the session cookie.
@@ -185,6 +185,21 @@ pub(super) async fn log_out(State(guard): State<Arc<Guard>>) -> Response {
 }
 
 impl Guard {
+    /// Goes on to `path` with a session, if the token is an operator's.
+    fn log_in(&self, token: &str, path: &str) -> Response {
+        let header = format!("Bearer {}", token.trim());
+        let session = match &self.tokens {
+            None => None,
+            Some(tokens) => match tokens.identify(Some(&header), Role::Operator) {
+                Some(holder) => Some(self.sessions.create(&holder)),
+                None => return (StatusCode::SEE_OTHER, [(LOCATION, "/login?error")]).into_response(),
+            },
+        };
+        let mut response = (StatusCode::SEE_OTHER, [(LOCATION, path)]).into_response();
+        response.headers_mut().extend(session.and_then(|(value, seconds)| self.cookie(&value, seconds)));
+        response
+    }
+
     fn cookie(&self, value: &str, seconds: u64) -> Option<(HeaderName, HeaderValue)> {
         let secure = if self.secure { "; Secure" } else { "" };
         let cookie = format!("{NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");

@@ -127,10 +127,9 @@ pub struct RetryPolicy {
 /// The replicas of a coordinator. Clones share which replica replied last.
 #[derive(Debug, Clone)]
 pub struct FailoverChannel {
-    replicas: Arc<[Channel]>,
+    replicas: Arc<[(Channel, Credentials)]>,
     /// Number of the replica that calls go to.
     current: Arc<AtomicUsize>,
-    credentials: Credentials,
 }
 
 impl FailoverChannel {
@@ -139,12 +138,16 @@ impl FailoverChannel {
     /// # Errors
     /// `replicas` is empty.
     pub fn from_channels(replicas: Vec<Channel>, credentials: Credentials) -> Result<Self, ChannelError> {
+        Self::new(replicas.into_iter().map(|channel| (channel, credentials.clone())).collect())
+    }
+
+    fn new(replicas: Vec<(Channel, Credentials)>) -> Result<Self, ChannelError> {
         if replicas.is_empty() {
             return Err(ChannelError::NoAddress);
         }
         // Clients that start together do not all go to the first one.
         let first = rng::below(replicas.len() as u64) as usize;
-        Ok(Self { replicas: replicas.into(), current: Arc::new(AtomicUsize::new(first)), credentials })
+        Ok(Self { replicas: replicas.into(), current: Arc::new(AtomicUsize::new(first)) })
     }
 
     /// Over the addresses `urls`. No connection is made before the first call.
@@ -152,8 +155,20 @@ impl FailoverChannel {
     /// # Errors
     /// An address, certificate or key is invalid.
     pub fn open(urls: &[String], tls: &Tls, credentials: Credentials) -> Result<Self, ChannelError> {
-        let replicas = urls.iter().map(|url| channel(url, tls)).collect::<Result<_, _>>()?;
-        Self::from_channels(replicas, credentials)
+        Self::open_with(urls, tls, |_| Ok(credentials.clone()))
+    }
+
+    /// As [`Self::open`], with the credentials for each address.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        urls: &[String],
+        tls: &Tls,
+        credentials: impl Fn(&str) -> Result<Credentials, ChannelError>,
+    ) -> Result<Self, ChannelError> {
+        let open = |url: &String| Ok((channel(url, tls)?, credentials(url)?));
+        Self::new(urls.iter().map(open).collect::<Result<_, ChannelError>>()?)
     }
 
     /// Retries the call until there is a reply, with full jitter between attempts. `name` is for logs.
@@ -175,7 +190,8 @@ impl FailoverChannel {
         let mut unanswered = false;
         loop {
             let replica = self.current.load(Ordering::Relaxed) % self.replicas.len();
-            let channel = InterceptedService::new(self.replicas[replica].clone(), self.credentials.clone());
+            let (channel, credentials) = self.replicas[replica].clone();
+            let channel = InterceptedService::new(channel, credentials);
             let status = match tokio::time::timeout(policy.attempt_timeout, call(channel)).await {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
                 Ok(Err(status)) => match tls_remedy(&status) {

@@ -107,7 +107,9 @@ pub enum TokenError {
 /// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Denied {
-    #[error("no token: this coordinator requires one; pass it with --token-file")]
+    #[error(
+        "no token: this coordinator requires one; pass it with --token-file, or run the command as the coordinator's user"
+    )]
     Missing,
     #[error("unknown token; use one that is in the coordinator's --token-file")]
     Unknown,
@@ -131,6 +133,13 @@ impl Tokens {
         let io = |source| TokenError::Io { path: path.to_owned(), source };
         check_private(path).map_err(io)?.then_some(()).ok_or_else(|| TokenError::Readable { path: path.to_owned() })?;
         Self::parse(&std::fs::read_to_string(path).map_err(io)?, path)
+    }
+
+    /// A single token for both roles, without expiry: of a process that only its user reaches.
+    pub fn local(token: &str) -> Self {
+        let hash = blake3::hash(token.as_bytes());
+        let entry = |role| Entry { role, hash, expires_ms: None, name: String::new() };
+        Self { entries: vec![entry(Role::Worker), entry(Role::Operator)] }
     }
 
     /// A single token for one role, without expiry.

@@ -1,6 +1,7 @@
 //! Serves the gRPC services on a listener until it is asked to stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use longhand_proto::v1::operator_server::OperatorServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 use tonic::transport::{Error, Server};
 
 use super::admission::{AdmissionLayer, Policy};
@@ -69,7 +70,7 @@ pub async fn serve_with(
     serve_admitted(incoming, coordinator, tokens, shutdown).await
 }
 
-/// As [`serve_with`], over a stream of accepted connections, which are not encrypted.
+/// As [`serve_with`], over a stream of accepted connections and the addresses of their peers.
 ///
 /// # Errors
 /// As [`serve_with`].
@@ -80,13 +81,13 @@ pub async fn serve_on<I, C>(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error>
 where
-    I: futures::Stream<Item = io::Result<C>>,
-    C: AsyncRead + AsyncWrite + Connected<ConnectInfo = TcpConnectInfo> + Unpin + Send + 'static,
+    I: futures::Stream<Item = io::Result<(C, Option<SocketAddr>)>>,
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connections = Connections::new(Limits::default());
     let incoming = incoming.filter_map(move |accepted| {
         let connections = connections.clone();
-        std::future::ready(accepted.map(|io| admit(&connections, io)).transpose())
+        std::future::ready(accepted.map(|(io, address)| admit(&connections, io, address)).transpose())
     });
     serve_admitted(incoming, coordinator, tokens, shutdown).await
 }
@@ -142,7 +143,6 @@ where
 }
 
 /// None if the port is full.
-fn admit<C: Connected<ConnectInfo = TcpConnectInfo>>(connections: &Connections, io: C) -> Option<Connection<C>> {
-    let peer = connections.admit(io.connect_info().remote_addr)?;
-    Some(Connection::new(io, peer, Some(IDLE)))
+fn admit<C>(connections: &Connections, io: C, address: Option<SocketAddr>) -> Option<Connection<C>> {
+    Some(Connection::new(io, connections.admit(address)?, Some(IDLE)))
 }
