@@ -26,7 +26,22 @@ const LAYERS: &[(&str, &[&str])] = &[
             "http",
         ],
     ),
-    ("worker", &["device", "ops", "throughput", "model", "reference", "cpu", "cuda", "engine", "selftest", "client"]),
+    (
+        "worker",
+        &[
+            "http_body",
+            "device",
+            "ops",
+            "throughput",
+            "model",
+            "reference",
+            "cpu",
+            "cuda",
+            "engine",
+            "selftest",
+            "client",
+        ],
+    ),
     ("command", &[]),
     ("bench", &[]),
     (
