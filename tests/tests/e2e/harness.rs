@@ -333,6 +333,18 @@ impl RawClient {
         (reply.outcome(), reply.next.map(|lease| lease.try_into().unwrap()))
     }
 
+    /// Fails a document for good.
+    pub(crate) async fn fail(&self, lease: LeaseId) {
+        let failure = v1::Failure { class: "stolen".into(), message: "gone".into(), permanent: true };
+        let request = v1::CompleteRequest {
+            worker: self.worker.to_string(),
+            lease_id: lease.to_string(),
+            result: Some(v1::complete_request::Result::Failure(failure)),
+            ..v1::CompleteRequest::default()
+        };
+        within(self.client.clone().complete(request)).await.unwrap();
+    }
+
     pub(crate) async fn renew(&self, lease: LeaseId, progress: u64, tokens: Vec<u32>) -> Vec<String> {
         let checkpoint = Some(Checkpoint { tokens, tokenizer_hash: "mock".into(), ..Checkpoint::default() }.into());
         let renewals = vec![v1::Renewal { lease_id: lease.to_string(), progress, checkpoint }];

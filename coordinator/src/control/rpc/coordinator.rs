@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::recent_leases::RecentLeases;
 use super::run_cache::{RunCache, RunContext};
 use super::waiting_queues::WaitingQueues;
+use super::worker_health::WorkerHealth;
 use crate::control::metrics::Metrics;
 use crate::corpus::Archive;
 use crate::run_stats::RunStatsCache;
@@ -63,6 +64,8 @@ pub(super) struct Inner {
     pub(super) store: Arc<dyn Store>,
     pub(super) options: ServiceOptions,
     pub(super) recent_leases: RecentLeases,
+    /// How the workers do, each by itself.
+    pub(super) worker_health: WorkerHealth,
     /// Requests that wait for work.
     pub(super) waiting: WaitingQueues,
     run_cache: RunCache,
@@ -87,6 +90,7 @@ impl Coordinator {
             store,
             options,
             recent_leases: RecentLeases::default(),
+            worker_health: WorkerHealth::default(),
             waiting: WaitingQueues::default(),
             run_cache: RunCache::default(),
             metrics: Metrics::new(),

@@ -4,6 +4,7 @@
 //! - `server`: listens, serves, shuts down.
 //! - `admission`: before every call, with `auth` (tokens) and `rate_limit`.
 //! - `worker_service`, `operator_service`: validate a request, call the coordinator, convert the answer.
+//! - `bounds` and `worker_health`: what a worker may say, and which one gets no work.
 //! - `coordinator`: the state that all calls share, with `run_cache` and `recent_leases`.
 //! - `lease` waits for work; `render` makes a task of a stored document; `complete` ends attempts, with `apply_result`.
 //! - `operator_actions`: what operators do, by gRPC or on the dashboard, with the audit log.
@@ -12,6 +13,7 @@
 mod admission;
 mod apply_result;
 mod auth;
+mod bounds;
 mod complete;
 mod coordinator;
 mod lease;
@@ -24,6 +26,7 @@ mod run_cache;
 mod server;
 mod status;
 mod waiting_queues;
+mod worker_health;
 mod worker_service;
 
 pub(crate) use auth::Identity;
