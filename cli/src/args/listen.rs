@@ -10,7 +10,7 @@ use longhand_coordinator::http::TraceUrl;
 use longhand_coordinator::net::{Certificates, Pem};
 use tokio::net::TcpListener;
 
-use super::file::read;
+use super::file::{read, secret};
 use super::local_token;
 
 /// Default address of the dashboard; if it is in use, a free port is taken.
@@ -29,7 +29,7 @@ pub(crate) struct HttpArgs {
 }
 
 /// Certificates and tokens of the ports.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Access")]
 pub(crate) struct AccessArgs {
     /// Server certificate (PEM): listen with TLS
@@ -68,18 +68,35 @@ impl AccessArgs {
     /// Reads the files.
     pub(crate) fn config(&self) -> Result<ListenConfig> {
         let tokens = self.token_file.as_deref().map(Tokens::read).transpose().map_err(Failure::refused)?;
-        let pem = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(Pem {
-                certificate: read(certificate)?,
-                key: read(key)?,
-                client_ca: self.tls_client_ca.as_deref().map(read).transpose()?,
-            }),
-            _ => None,
-        };
-        let tls = pem.as_ref().map(Certificates::new).transpose().map_err(Failure::refused)?;
+        let tls = self.pem()?.as_ref().map(Certificates::new).transpose().map_err(Failure::refused)?;
         let local_token = (tokens.is_none() && !self.insecure).then(local_token::mint);
         let tokens = tokens.or_else(|| local_token.as_deref().map(Tokens::local));
         Ok(ListenConfig { tokens, tls, insecure: self.insecure, local_token })
+    }
+
+    /// Whether everything may be open.
+    pub(crate) const fn insecure(&self) -> bool {
+        self.insecure
+    }
+
+    fn pem(&self) -> Result<Option<Pem>> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        Ok(Some(Pem {
+            certificate: read(certificate)?,
+            key: secret(key)?,
+            client_ca: self.tls_client_ca.as_deref().map(read).transpose()?,
+        }))
+    }
+
+    /// Reads the files again, for ports that are open: new connections and requests get what is in them now.
+    pub(crate) fn reload(&self, config: &ListenConfig) -> Result<()> {
+        if let (Some(path), Some(tokens)) = (&self.token_file, &config.tokens) {
+            tokens.reload(path).map_err(Failure::refused)?;
+        }
+        if let (Some(pem), Some(tls)) = (self.pem()?, &config.tls) {
+            tls.replace(&pem).map_err(Failure::refused)?;
+        }
+        Ok(())
     }
 }
 

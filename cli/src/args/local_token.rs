@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use longhand_proto::LeaseId;
 use tonic::codegen::http::Uri;
 
+use super::loopback::is_this_machine;
+
 /// A new random token.
 pub(crate) fn mint() -> String {
     format!("{}{}", LeaseId::mint(), LeaseId::mint())
@@ -49,9 +51,8 @@ impl Drop for Published {
 /// The token of this user's coordinator at this address, if it is on this machine and has one.
 pub(crate) fn find(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
-    let is_local = matches!(uri.host()?, "localhost" | "127.0.0.1" | "[::1]");
     let path = folder()?.join(name(uri.port_u16()?));
-    is_local.then(|| fs::read_to_string(path).ok()).flatten()
+    is_this_machine(uri.host()?).then(|| fs::read_to_string(path).ok()).flatten()
 }
 
 fn folder() -> Option<PathBuf> {

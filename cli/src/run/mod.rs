@@ -147,7 +147,7 @@ fn claim_folder(args: &RunArgs, recipe: &Recipe, engine: &dyn Engine) -> Result<
 
 async fn open_store(args: &RunArgs, folder: &Folder) -> Result<Arc<dyn Store>> {
     let url = args.store.clone().unwrap_or_else(|| folder.embedded_store());
-    args.store_access.open(&url).await
+    args.store_access.open(&url, args.access.insecure()).await
 }
 
 async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<SubmitReport> {

@@ -25,6 +25,7 @@ mod program;
 mod remote;
 mod resume;
 mod security;
+mod sessions;
 mod stop_and_resume;
 mod traces;
 mod worker_exit;

@@ -2,6 +2,7 @@
 
 pub mod atomic;
 mod error;
+pub mod private;
 pub(crate) mod text;
 
 pub use error::FileError;

@@ -40,10 +40,12 @@ const MAX_BODY: usize = 64 << 10;
 /// Serves until `shutdown` is cancelled.
 pub async fn serve(listener: TcpListener, config: HttpConfig, tls: Option<Certificates>, shutdown: CancellationToken) {
     let secure = tls.is_some();
-    let guard = Arc::new(guard::Guard::new(config.tokens.clone(), secure));
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let guard = Arc::new(guard::Guard::new(config.tokens.clone(), secure, port));
     let state = Arc::new(AppState {
         config,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        readiness: Mutex::default(),
         report_lock: Mutex::default(),
         shutdown: shutdown.clone(),
     });

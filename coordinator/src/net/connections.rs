@@ -187,6 +187,11 @@ impl Peer {
         }
     }
 
+    /// See [`Self::mark_known`].
+    pub fn is_known(&self) -> bool {
+        self.0.is_known.load(Ordering::Relaxed)
+    }
+
     /// Cancelled when the connection is closed to make room.
     pub(super) fn closed(&self) -> &CancellationToken {
         &self.0.closed

@@ -18,7 +18,7 @@ fn operator(harness: &Harness) -> OperatorClient<Channel> {
 }
 
 async fn create_run(harness: &Harness, template: &str) -> Result<(), Status> {
-    let recipe = format!("[templates]\nsection_en = '''{template}'''\n");
+    let recipe = format!("[templates]\nsection_en = '''{template}\n'''\n");
     let request = v1::CreateRunRequest { run: "hostile".into(), recipe, seed: 1, terms: None };
     within(operator(harness).create_run(request)).await.map(drop)
 }
@@ -102,9 +102,9 @@ async fn what_a_worker_says_is_finite_and_short() {
 
 #[tokio::test]
 async fn a_worker_that_fails_everything_does_not_fail_every_document() {
-    let harness = Harness::start(60).await;
+    let harness = Harness::start(24).await;
     // Somebody does well, so that there is something to compare with.
-    let slow = MockOptions { slots: 4, tokens_per_second: 3_000.0, ..MockOptions::default() };
+    let slow = MockOptions { slots: 4, tokens_per_second: 4_000.0, ..MockOptions::default() };
     let worker = harness.worker(mock(slow));
     harness
         .until(|records| {
@@ -113,7 +113,7 @@ async fn a_worker_that_fails_everything_does_not_fail_every_document() {
         .await;
     let raw = RawClient::of(&harness);
     let mut failed = 0;
-    for number in 0..200 {
+    for number in 0..100 {
         let leases = raw.lease(&format!("request-{number}"), 8, Duration::from_millis(10)).await;
         for lease in &leases {
             raw.fail(lease.id).await;
@@ -124,5 +124,5 @@ async fn a_worker_that_fails_everything_does_not_fail_every_document() {
     harness.finished().await;
     worker.stop().await;
     let counts = harness.counts().await;
-    assert!(counts.failed <= 8 && counts.accepted >= 52, "{counts:?}");
+    assert!(counts.failed <= 8 && counts.accepted >= 16, "{counts:?}");
 }

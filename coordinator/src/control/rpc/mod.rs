@@ -21,6 +21,7 @@ mod operator_actions;
 mod operator_service;
 mod rate_limit;
 mod recent_leases;
+mod rejected_tokens;
 mod render;
 mod run_cache;
 mod server;
@@ -29,7 +30,8 @@ mod waiting_queues;
 mod worker_health;
 mod worker_service;
 
-pub(crate) use auth::Identity;
+pub(crate) use auth::{Denied, Identity};
 pub use auth::{Principal, Role, TokenError, Tokens};
 pub use coordinator::{Coordinator, ServiceOptions};
+pub(crate) use rejected_tokens::gather as gather_rejected_tokens;
 pub use server::{Access, serve, serve_on, serve_with};

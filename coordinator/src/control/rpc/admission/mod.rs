@@ -7,7 +7,6 @@ mod capacity;
 mod message;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,13 +18,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
-use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 
 use self::capacity::{CallKind, Capacity, acquire};
 use super::auth::{Identity, Role, Tokens};
 use super::rate_limit::RateLimiter;
 use crate::net::Peer;
 
+const MESSAGE_HEADER: &str = "grpc-message";
+/// Most bytes of an error message as it is encoded.
+const MAX_ERROR_MESSAGE: usize = 4 << 10;
 /// When to retry if there are too many calls: long enough for some to end.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Time for a message to arrive: 16 MiB at 5 Mbit/s.
@@ -58,17 +60,16 @@ impl Policy {
     }
 
     /// Who calls, if tokens are required.
-    fn authenticate(
-        &self,
-        role: Role,
-        headers: &HeaderMap,
-        caller: Option<SocketAddr>,
-    ) -> Result<Option<Identity>, Status> {
+    fn authenticate(&self, role: Role, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Option<Identity>, Status> {
+        let caller = peer.and_then(Peer::address);
+        // One that had a valid token does not have to guess.
+        let address = caller.filter(|_| !peer.is_some_and(Peer::is_known)).map(|caller| caller.ip());
         check_protocol(headers)?;
         let mut identity = None;
         if let Some(tokens) = &self.tokens {
             let header = headers.get("authorization").and_then(|value| value.to_str().ok());
-            let known = tokens.check(header, role).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
+            let known =
+                tokens.check(header, &[role], address).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
             identity = Some(known);
         }
         if let Some(Err(wait)) = caller.map(|caller| self.rate_limit.admit(caller, clock::now())) {
@@ -87,7 +88,7 @@ impl Policy {
         };
         let role = if kind == CallKind::Operator { Role::Operator } else { Role::Worker };
         let peer = peer(&head.extensions);
-        let identity = self.authenticate(role, &head.headers, peer.as_ref().and_then(Peer::address))?;
+        let identity = self.authenticate(role, &head.headers, peer.as_ref())?;
         if let Some(peer) = &peer {
             peer.mark_known();
         }
@@ -154,6 +155,21 @@ pub(super) fn protocol_mismatch(who: &str, theirs: u32, version: &str) -> Status
     ))
 }
 
+/// Cuts an error message that repeats too much of what the caller sent: as a header it would exceed what clients read, and end
+/// their connection.
+fn shorten_message(headers: &mut HeaderMap) {
+    let Some(message) = headers.get(MESSAGE_HEADER).filter(|value| value.len() > MAX_ERROR_MESSAGE) else { return };
+    let mut end = MAX_ERROR_MESSAGE;
+    // Not inside of an escape, and all bytes of a character or none.
+    let bytes = message.as_bytes();
+    while end > 0 && (bytes[end - 1] == b'%' || end > 1 && bytes[end - 2] == b'%' || bytes[end] == b'%') {
+        end -= 1;
+    }
+    if let Ok(short) = HeaderValue::from_bytes(&[&bytes[..end], b"..."].concat()) {
+        headers.insert(MESSAGE_HEADER, short);
+    }
+}
+
 /// The services behind the admission.
 trait Inner: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Send + 'static {}
 
@@ -199,10 +215,12 @@ impl<S: Inner + Clone> Service<Request<Body>> for Admission<S> {
             } else {
                 policy.call(inner, request).await
             };
-            Ok(answer.unwrap_or_else(|status| {
+            let mut answer = answer.unwrap_or_else(|status| {
                 tracing::debug!(code = ?status.code(), reason = status.message(), "call rejected");
                 status.into_http()
-            }))
+            });
+            shorten_message(answer.headers_mut());
+            Ok(answer)
         }
         .boxed()
     }
