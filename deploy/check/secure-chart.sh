@@ -18,7 +18,7 @@ pids=()
 finish() {
   code=$?
   [ "$code" = 0 ] || for file in "$work"/*.log; do echo "--- $file"; tail -n 20 "$file"; done >&2
-  for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+  for pid in "${pids[@]}"; do { kill -9 "$pid" && wait "$pid"; } 2>/dev/null || true; done
   rm -rf "$work"
   exit "$code"
 }
@@ -57,8 +57,8 @@ start() {
     mounts+=(--ro-bind "$file" "$folder")
   done
   # shellcheck disable=SC2086
-  env "${words[@]}" "$@" bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --tmpfs /etc/longhand "${mounts[@]}" \
-    --tmpfs /usr/local --ro-bind "$longhand" /usr/local/bin/longhand --bind "$work/state" /tmp/state --chdir / \
+  env "${words[@]}" "$@" bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --tmpfs /etc --perms 0755 --dir /etc/longhand --ro-bind /etc/passwd /etc/passwd --ro-bind /etc/group /etc/group "${mounts[@]}" \
+    --tmpfs /usr/local --perms 0755 --dir /usr/local/bin --ro-bind "$longhand" /usr/local/bin/longhand --bind "$work/state" /tmp/state --chdir / \
     --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID --cap-add CAP_SETPCAP --die-with-parent \
     setpriv --reuid=10001 --regid=10001 --clear-groups --bounding-set=-all --no-new-privs /bin/sh -c '
       if touch /here 2>/dev/null; then echo "the root folder can be written"; exit 99; fi

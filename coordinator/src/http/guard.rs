@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::extract::{Extension, Form, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, LOCATION, ORIGIN,
-    REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    REFERRER_POLICY, SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
@@ -144,7 +144,7 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
 
 /// Bounds the time until the response begins, and adds the headers that every response has, errors and the login page
 /// included.
-pub(super) async fn respond(request: Request, next: Next) -> Response {
+pub(super) async fn respond(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let began = clock::now();
     let mut response = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
         let mut late = text_response(StatusCode::REQUEST_TIMEOUT, "the request took too long");
@@ -163,6 +163,12 @@ pub(super) async fn respond(request: Request, next: Next) -> Response {
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     // Not `no-referrer`: with it a browser would send the Origin of a form as `null`.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    // No other site may embed what is here, or keep a handle of its window.
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    if guard.secure {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
@@ -177,7 +183,12 @@ fn text_response(status: StatusCode, message: &'static str) -> Response {
 
 /// A page of another origin can send this header only with consent by CORS, which is never given.
 fn has_csrf_header(headers: &HeaderMap) -> bool {
-    headers.contains_key(CSRF_HEADER) && same_origin(headers)
+    headers.contains_key(CSRF_HEADER) && same_origin(headers) && same_site(headers)
+}
+
+/// Newer browsers say where a request comes from; programs do not.
+fn same_site(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none")
 }
 
 /// A program sends no Origin; a browser does with every form and every change.
@@ -289,6 +300,8 @@ mod tests {
         assert!(!has_csrf_header(&headers(&[host, ("origin", "http://localhost:7080")])), "a form");
         assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("origin", "http://localhost:9999")])));
         assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("origin", "null")])));
+        assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("sec-fetch-site", "cross-site")])));
+        assert!(has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("sec-fetch-site", "same-origin")])));
     }
 
     #[test]

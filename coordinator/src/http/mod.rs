@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
@@ -66,8 +66,9 @@ pub async fn serve(listener: TcpListener, config: HttpConfig, tls: Option<Certif
         .with_state(state)
         .route("/logout", post(guard::log_out))
         .with_state(Arc::clone(&guard))
-        .layer(from_fn_with_state(guard, guard::authorize));
-    let router = public.merge(protected).layer(DefaultBodyLimit::max(MAX_BODY)).layer(from_fn(guard::respond));
+        .layer(from_fn_with_state(Arc::clone(&guard), guard::authorize));
+    let router =
+        public.merge(protected).layer(DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(guard, guard::respond));
     // What follows the first bytes is bounded by the header time-out: an event stream is silent on purpose.
     let listener = Listener::new(listener, tls, Protocol::Http, None, Limits::default());
     let served = connection::serve(listener, router, shutdown.clone());

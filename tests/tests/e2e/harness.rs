@@ -107,6 +107,11 @@ impl Harness {
         self.submit_rows((0..documents).map(|number| instruction(number, 1_500)).collect()).await
     }
 
+    /// Submits documents of a few hundred words.
+    pub(crate) async fn submit_short(&self, documents: usize) -> SubmitReport {
+        self.submit_rows((0..documents).map(|number| instruction(number, 200)).collect()).await
+    }
+
     /// Submits documents whose instructions have these sizes in bytes.
     pub(crate) async fn submit_prompts(&self, sizes: Vec<usize>) -> SubmitReport {
         let long = |(number, size): (usize, usize)| {

@@ -30,7 +30,7 @@ async fn a_template_overflows_neither_the_stack_nor_the_memory() {
     let begun = Instant::now();
     for (what, template) in [
         ("a chain of filters", format!("{{{{ instruction{} }}}}", "|upper".repeat(25_000))),
-        ("a chain within bounds", format!("{{{{ instruction{} }}}} {{{{ none }}}}", "|upper".repeat(250))),
+        ("a chain within bounds", format!("{{{{ instruction{} }}}} {{{{ no_such_name }}}}", "|upper".repeat(250))),
         ("a chain of operators", format!("{{{{ instruction{} }}}}", " ~ 'x'".repeat(25_000))),
         ("a chain of attributes", format!("{{{{ instruction{} }}}}", ".a".repeat(25_000))),
         ("brackets", format!("{{{{ {}1{} }}}}", "[".repeat(10_000), "]".repeat(10_000))),
@@ -42,7 +42,7 @@ async fn a_template_overflows_neither_the_stack_nor_the_memory() {
             "a squared text",
             format!("{{% set a = 'x' * 1000 %}}{}{{{{ a }}}}", "{% set a = a|replace('x', a) %}".repeat(9)),
         ),
-        ("a long number", "{{ 10 ** 10 ** 10 }}{{ none }}".to_owned()),
+        ("a long number", "{{ 10 ** 10 ** 10 }}{{ no_such_name }}".to_owned()),
         ("a long list", "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}".to_owned()),
     ] {
         let refused = create_run(&harness, &template).await.expect_err(what);
@@ -102,7 +102,8 @@ async fn what_a_worker_says_is_finite_and_short() {
 
 #[tokio::test]
 async fn a_worker_that_fails_everything_does_not_fail_every_document() {
-    let harness = Harness::start(24).await;
+    let harness = Harness::start(0).await;
+    harness.submit_short(40).await;
     // Somebody does well, so that there is something to compare with.
     let slow = MockOptions { slots: 4, tokens_per_second: 4_000.0, ..MockOptions::default() };
     let worker = harness.worker(mock(slow));
@@ -113,7 +114,7 @@ async fn a_worker_that_fails_everything_does_not_fail_every_document() {
         .await;
     let raw = RawClient::of(&harness);
     let mut failed = 0;
-    for number in 0..100 {
+    for number in 0..60 {
         let leases = raw.lease(&format!("request-{number}"), 8, Duration::from_millis(10)).await;
         for lease in &leases {
             raw.fail(lease.id).await;
@@ -124,5 +125,5 @@ async fn a_worker_that_fails_everything_does_not_fail_every_document() {
     harness.finished().await;
     worker.stop().await;
     let counts = harness.counts().await;
-    assert!(counts.failed <= 8 && counts.accepted >= 16, "{counts:?}");
+    assert!(counts.failed <= 8 && counts.accepted >= 30, "{counts:?}");
 }
