@@ -6,11 +6,12 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::StreamBody;
+use longhand_proto::clock;
 use longhand_worker::client::endpoint;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -93,9 +94,9 @@ impl Target {
         let worker = ["--token-file", &self.worker, "--mock-tokens-per-second", &speed, "--max-sequences", "64"];
         let _worker = self.fleet.worker(&worker);
         let held = attack().await;
-        let end = Instant::now() + Duration::from_secs(seconds);
-        while Instant::now() < end {
-            let begun = Instant::now();
+        let end = clock::now() + Duration::from_secs(seconds);
+        while clock::now() < end {
+            let begun = clock::now();
             health(&self.fleet.url).await;
             ready(self.http()).await;
             assert!(begun.elapsed() < PROBE, "probes took {:?}", begun.elapsed());

@@ -171,7 +171,7 @@ async fn a_failed_download_is_reported_with_a_remedy() {
 async fn a_hub_writes_only_what_it_states_and_only_where_it_may() {
     let (_, url) = Hub::start(None).await;
     let home = tempfile::tempdir().unwrap();
-    let begun = std::time::Instant::now();
+    let begun = longhand_proto::clock::now();
     for (name, code, says) in [
         ("org/elsewhere", 1, "states no commit"),
         ("org/endless", 1, "the response has more than 16384 KiB"),

@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use longhand_proto::clock;
 
 use crate::fleet::{Fleet, Process};
 use crate::metrics::request;
@@ -98,7 +100,7 @@ fn a_hang_up_replaces_the_tokens_and_ends_what_the_old_ones_opened() {
     const NEW: &str = "another-0123456789abcdef";
     tokens(dir.path(), NEW);
     fleet.coordinator.signal("HUP");
-    let begun = Instant::now();
+    let begun = clock::now();
     while runs(&fleet, &format!("Authorization: Bearer {NEW}")) != 200 {
         assert!(begun.elapsed() < Duration::from_secs(10), "the new token was not read");
         std::thread::sleep(Duration::from_millis(50));

@@ -85,9 +85,13 @@ mod tests {
         }
         sessions.end(&cookie);
         assert_eq!(sessions.identity(&cookie), None);
-        let soon = Identity { expires_ms: Some(clock::unix_ms() + 60_000), ..identity() };
-        assert!(sessions.create(soon).1 <= 60);
-        let (cookie, seconds) = sessions.create(Identity { expires_ms: Some(1), ..identity() });
+        let until = |expires_ms| {
+            let mut identity = identity();
+            identity.expires_ms = Some(expires_ms);
+            identity
+        };
+        assert!(sessions.create(until(clock::unix_ms() + 60_000)).1 <= 60);
+        let (cookie, seconds) = sessions.create(until(1));
         assert_eq!((sessions.identity(&cookie), seconds), (None, 0));
     }
 
