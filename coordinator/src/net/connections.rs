@@ -102,7 +102,9 @@ impl Connections {
             open.close_oldest(|stranger| stranger.address == ip);
         }
         let is_full = open.count >= limits.connections;
-        if (is_full || open.strangers.len() >= limits.strangers) && !open.close_oldest(|_| true) && is_full {
+        let is_needed = is_full || open.strangers.len() >= limits.strangers;
+        let made_room = is_needed && open.close_oldest(|_| true);
+        if is_full && !made_room {
             return None;
         }
         open.count += 1;
