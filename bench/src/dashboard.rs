@@ -102,7 +102,7 @@ impl DashboardBench {
         let server = tokio::spawn(http::serve(listener, site, None, stop.clone()));
         let report = self.measure(&url, &id).await;
         stop.cancel();
-        server.await.map_err(Failure::stopped)?.map_err(Failure::stopped)?;
+        server.await.map_err(Failure::stopped)?;
         let report = report.map_err(|e| Failure::stopped(format!("a page could not be loaded: {e}")))?;
         publish(self.json, None, &report, || report.text())
     }

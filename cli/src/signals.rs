@@ -16,6 +16,11 @@ pub(crate) struct Signals {
     terminate: Signal,
 }
 
+/// Hang-ups, which no longer end the process from now on.
+pub(crate) fn hang_ups() -> Result<Signal> {
+    signal(SignalKind::hangup()).map_err(|e| Failure::refused(format!("signals cannot be received: {e}")))
+}
+
 impl Signals {
     /// From now on a signal does not end the process by itself.
     pub(crate) fn listen() -> Result<Self> {

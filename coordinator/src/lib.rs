@@ -11,6 +11,7 @@
 //! run_stats   figures of each run, kept up to date
 //! corpus      shards, manifest, export, archive
 //! report      one page about a finished corpus
+//! net         connections of a port: bounds, time-outs, encryption
 //! control     gRPC services, sweeper, submission, operator actions, metrics, traces
 //! http        dashboard and HTTP API
 //! ```
@@ -22,6 +23,7 @@ pub mod domain;
 pub mod files;
 pub mod http;
 pub mod lifecycle;
+pub mod net;
 pub mod report;
 mod run_stats;
 pub mod store;

@@ -26,6 +26,8 @@ REFUSED = [
     ({"access": {"insecure": True}}, "model:"),
     ({"access": {"insecure": True}, "model": {"existingClaim": "m", "path": "x"}, "redis": {"enabled": False}}, "urlSecret"),
     ({"access": {"insecure": True, "mutual": True}}, "tlsSecret"),
+    ({"access": {"tokensSecret": "t", "tlsSecret": "s", "workerTlsSecret": "w"}}, "workerTokenSecret"),
+    ({"access": {"tokensSecret": "t", "workerTokenSecret": "w", "tlsSecret": "s"}}, "workerTlsSecret"),
     ({"access": {"insecure": True}, "model": {"existingClaim": "m", "path": "x"}, "worker": {"gpus": 0}}, "worker.device=cpu"),
     ({"access": {"insecure": True}, "worker": {"replica": 2}}, "replica"),
     ({"access": {"insecure": True}, "worker": {"engine": "openai"}}, "baseUrl"),
@@ -84,6 +86,16 @@ def promises(objects, where):
     assert all("noeviction" in it["spec"]["template"]["spec"]["containers"][0]["args"] for it in claims)
 
 
+def separation(objects, access, where):
+    """A worker's pod holds nothing that makes it an operator or the coordinator."""
+    theirs = {access.get("tokensSecret"), access.get("tlsSecret")} - {None, ""}
+    for name, pod in pods(objects):
+        mounted = {it["secret"]["secretName"] for it in pod.get("volumes", []) if "secret" in it}
+        assert not name.endswith("-worker") or not mounted & theirs, f"{where}: {name} mounts {mounted & theirs}"
+    kinds = [it["kind"] for it in objects]
+    assert ("Role" in kinds) == ("ValidatingAdmissionPolicy" in kinds), f"{where}: a role that nothing bounds"
+
+
 def main():
     values = yaml.safe_load((DEPLOY / "helm" / "values" / "gpu.yaml").read_text())
     linted = helm.lint(str(CHART), values=values, strict=True)
@@ -97,6 +109,7 @@ def main():
         objects = render(yaml.safe_load(path.read_text()))
         check(objects, path.stem)
         promises(objects, path.stem)
+        separation(objects, yaml.safe_load(path.read_text())["access"], path.stem)
         print(f"chart: {path.stem}: {len(objects)} objects")
         if path.stem == "evaluation":
             base = "# Rendered from the chart with values/evaluation.yaml by `make deploy-render`: change those.\n"
@@ -115,4 +128,5 @@ def main():
     print(f"chart: {len(REFUSED)} mistakes refused")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -25,6 +25,7 @@ mv "$units/longhand-worker@.service" "$units/longhand-worker@0.service"
 systemd-analyze verify "$units"/*.service
 echo 'units: verified'
 check/non-root.sh "$longhand"
+check/secure-chart.sh "$longhand"
 check/two-hosts.sh "$longhand"
 check/slurm.sh "$longhand"
 if [ -n "$before" ]; then check/rolling.sh "$before" "$longhand"; else echo 'rolling: NOT CHECKED: this checkout has no commit before'; fi

@@ -56,7 +56,7 @@ for way in 'unit longhand-coordinator.service|unit longhand-worker@.service' 'im
   rm -rf "$state"; mkdir "$state"; chmod 777 "$state"
   # shellcheck disable=SC2046,SC2086
   start "$work/coordinator.log" LONGHAND_STORE=sqlite:/var/lib/longhand/longhand.sqlite LONGHAND_LISTEN=127.0.0.1:$grpc \
-    LONGHAND_HTTP=127.0.0.1:$http -- $($first)
+    LONGHAND_HTTP=127.0.0.1:$http LONGHAND_INSECURE=true -- $($first)
   coordinator=$!
   for _ in $(seq 100); do "$longhand" health --http "http://127.0.0.1:$http" >/dev/null 2>&1 && break; sleep 0.2; done
   "$longhand" health --http "http://127.0.0.1:$http" >/dev/null

@@ -20,7 +20,7 @@ url=http://127.0.0.1:$port
 
 part() { # RUN COORDINATOR WORKER
   local name=$1
-  "$2" coordinator --store "sqlite:$work/store.sqlite" --listen "127.0.0.1:$port" --http off >"$work/$name-coordinator.log" 2>&1 &
+  "$2" coordinator --store "sqlite:$work/store.sqlite" --listen "127.0.0.1:$port" --http off --insecure >"$work/$name-coordinator.log" 2>&1 &
   local coordinator=$!
   for _ in $(seq 100); do "$2" status --coordinator "$url" >/dev/null 2>&1 && break; sleep 0.1; done
   instructions 3 >"$work/in.jsonl"

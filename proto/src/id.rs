@@ -149,14 +149,16 @@ macro_rules! name_id {
             type Error = ParseIdError;
 
             fn try_from(text: String) -> Result<Self, ParseIdError> {
+                // It becomes the name of a folder: `..` would be the one above.
                 let fits = (1..=64).contains(&text.len())
+                    && !text.starts_with('.')
                     && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
                 if fits {
                     Ok(Self(text))
                 } else {
                     Err(ParseIdError {
                         kind: $kind,
-                        expected: "expected 1 to 64 characters of a-z, A-Z, 0-9, '-', '_' and '.'",
+                        expected: "expected 1 to 64 characters of a-z, A-Z, 0-9, '-', '_' and '.', the first of which is no '.'",
                         text: text.chars().take(64).collect(),
                     })
                 }
@@ -187,6 +189,7 @@ impl WorkerId {
     pub fn mint(host: &str) -> Self {
         let host: String =
             host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).take(32).collect();
+        let host = host.trim_start_matches('.');
         Self(format!("{host}-{}-{:08x}", std::process::id(), crate::rng::below(1 << 32)))
     }
 }
@@ -216,7 +219,7 @@ mod tests {
 
     #[test]
     fn each_start_of_a_worker_has_its_own_id() {
-        for host in ["node-1.example", "", "bücher/{x} y", &"h".repeat(300)] {
+        for host in ["node-1.example", "", "bücher/{x} y", "..", &"h".repeat(300)] {
             let id = WorkerId::mint(host);
             assert_eq!(id.to_string().parse(), Ok(id.clone()), "{host}");
             assert_ne!(id, WorkerId::mint(host));
@@ -226,7 +229,7 @@ mod tests {
     #[test]
     fn a_run_id_is_safe_in_a_path_and_in_a_key() {
         assert!("demo-1".parse::<RunId>().is_ok());
-        for bad in ["", "a/b", "a b", "{x}", &"a".repeat(65)] {
+        for bad in [".", "..", ".longhand", "", "a/b", "a b", "{x}", &"a".repeat(65)] {
             assert!(bad.parse::<RunId>().is_err(), "{bad}");
         }
     }

@@ -22,6 +22,7 @@ mod convert;
 pub mod id;
 pub mod rng;
 pub mod task;
+pub mod template;
 pub mod trace;
 pub mod wire;
 pub mod words;

@@ -4,6 +4,7 @@
 //! A module may use those in the lines above its own, never one below or beside it:
 //!
 //! ```text
+//! http_body           bodies of HTTP responses, within bounds
 //! device              the trait that the engine drives, and its plain data
 //! ops, throughput     arithmetic that devices share; the speed of a device
 //! model               files on disk: configuration, weights, tokenizer, chat template
@@ -18,6 +19,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod device;
 pub mod engine;
+pub mod http_body;
 pub mod model;
 pub mod ops;
 pub mod reference;

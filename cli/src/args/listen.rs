@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 use longhand_command::exit::{Failure, Result};
 use longhand_coordinator::control::rpc::{Access, Tokens};
-use longhand_coordinator::http::{Pem, TraceUrl};
+use longhand_coordinator::http::TraceUrl;
+use longhand_coordinator::net::{Certificates, Pem};
 use tokio::net::TcpListener;
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
-use super::file::read;
+use super::file::{read, secret};
+use super::local_token;
 
 /// Default address of the dashboard; if it is in use, a free port is taken.
 const HTTP: &str = "127.0.0.1:7080";
@@ -28,7 +29,7 @@ pub(crate) struct HttpArgs {
 }
 
 /// Certificates and tokens of the ports.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Access")]
 pub(crate) struct AccessArgs {
     /// Server certificate (PEM): listen with TLS
@@ -48,7 +49,7 @@ pub(crate) struct AccessArgs {
     #[arg(long, value_name = "FILE", env = "LONGHAND_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 
-    /// Listen on addresses beyond this machine without TLS or without tokens
+    /// Listen on addresses beyond this machine without TLS or without tokens; on this machine, let all its users in
     #[arg(long, env = "LONGHAND_INSECURE")]
     insecure: bool,
 }
@@ -57,42 +58,57 @@ pub(crate) struct AccessArgs {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ListenConfig {
     pub(crate) tokens: Option<Tokens>,
-    pub(crate) pem: Option<Pem>,
+    pub(crate) tls: Option<Certificates>,
     pub(crate) insecure: bool,
+    /// The only token, made at the start, where no file was given.
+    pub(crate) local_token: Option<String>,
 }
 
 impl AccessArgs {
     /// Reads the files.
     pub(crate) fn config(&self) -> Result<ListenConfig> {
         let tokens = self.token_file.as_deref().map(Tokens::read).transpose().map_err(Failure::refused)?;
-        let pem = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(Pem {
-                certificate: read(certificate)?,
-                key: read(key)?,
-                client_ca: self.tls_client_ca.as_deref().map(read).transpose()?,
-            }),
-            _ => None,
-        };
-        Ok(ListenConfig { tokens, pem, insecure: self.insecure })
+        let tls = self.pem()?.as_ref().map(Certificates::new).transpose().map_err(Failure::refused)?;
+        let local_token = (tokens.is_none() && !self.insecure).then(local_token::mint);
+        let tokens = tokens.or_else(|| local_token.as_deref().map(Tokens::local));
+        Ok(ListenConfig { tokens, tls, insecure: self.insecure, local_token })
+    }
+
+    /// Whether everything may be open.
+    pub(crate) const fn insecure(&self) -> bool {
+        self.insecure
+    }
+
+    fn pem(&self) -> Result<Option<Pem>> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        Ok(Some(Pem {
+            certificate: read(certificate)?,
+            key: secret(key)?,
+            client_ca: self.tls_client_ca.as_deref().map(read).transpose()?,
+        }))
+    }
+
+    /// Reads the files again, for ports that are open: new connections and requests get what is in them now.
+    pub(crate) fn reload(&self, config: &ListenConfig) -> Result<()> {
+        if let (Some(path), Some(tokens)) = (&self.token_file, &config.tokens) {
+            tokens.reload(path).map_err(Failure::refused)?;
+        }
+        if let (Some(pem), Some(tls)) = (self.pem()?, &config.tls) {
+            tls.replace(&pem).map_err(Failure::refused)?;
+        }
+        Ok(())
     }
 }
 
 impl ListenConfig {
     /// `https` with a certificate, otherwise `http`.
     pub(crate) fn scheme(&self) -> &'static str {
-        if self.pem.is_some() { "https" } else { "http" }
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Certificates and tokens for the gRPC port.
     pub(crate) fn access(&self) -> Access {
-        let tls = self.pem.as_ref().map(|pem| {
-            let tls = ServerTlsConfig::new().identity(Identity::from_pem(&pem.certificate, &pem.key));
-            match &pem.client_ca {
-                Some(ca) => tls.client_ca_root(Certificate::from_pem(ca)),
-                None => tls,
-            }
-        });
-        Access { tokens: self.tokens.clone(), tls }
+        Access { tokens: self.tokens.clone(), tls: self.tls.clone() }
     }
 
     /// Opens a port; one that is reachable from other machines needs TLS and tokens, or `insecure`. `flag` is the argument
@@ -103,7 +119,7 @@ impl ListenConfig {
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(invalid)?.collect();
         let reachable = addresses.iter().any(|address| !address.ip().is_loopback());
         if reachable && !self.insecure {
-            let missing = match (self.pem.is_some(), self.tokens.is_some()) {
+            let missing = match (self.tls.is_some(), self.tokens.is_some() && self.local_token.is_none()) {
                 (true, true) => None,
                 (true, false) => Some("--token-file"),
                 (false, true) => Some("--tls-cert and --tls-key"),

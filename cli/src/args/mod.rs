@@ -5,6 +5,8 @@ pub(crate) mod engine;
 pub(crate) mod file;
 pub(crate) mod lease;
 pub(crate) mod listen;
+pub(crate) mod local_token;
 pub(crate) mod log_format;
+pub(crate) mod loopback;
 pub(crate) mod recipe;
 pub(crate) mod store;

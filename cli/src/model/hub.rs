@@ -1,7 +1,7 @@
 //! The Hugging Face hub: the files of a repository, and its cache on this machine, in the layout of the hub's own programs.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use longhand_command::exit::{Failure, Result};
@@ -89,10 +89,12 @@ impl Hub {
             name: it.rfilename,
             size: it.size.unwrap_or(0),
         });
-        // The names become local paths and are not trusted.
-        let safe =
-            |name: &str| Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        Ok(Snapshot { commit: metadata.sha, files: files.filter(|file| safe(&file.name)).collect() })
+        if !is_commit(&metadata.sha) {
+            return Err(Failure::stopped(format!(
+                "{url}: the hub states no commit in \"sha\"; check HF_ENDPOINT and any proxy"
+            )));
+        }
+        Ok(Snapshot { commit: metadata.sha, files: files.filter(|file| is_file_name(&file.name)).collect() })
     }
 
     /// URL of a file at a commit.
@@ -119,10 +121,29 @@ impl Hub {
 
     /// The cached folder of a revision or commit.
     pub(super) fn cached(&self, name: &Repository, revision: &str) -> Option<PathBuf> {
+        if !is_file_name(revision) {
+            return None;
+        }
         let commit = std::fs::read_to_string(self.root(name).join("refs").join(revision)).ok();
-        let folder = self.folder(name, commit.as_deref().map_or(revision, str::trim));
+        let commit = commit.as_deref().map_or(revision, str::trim);
+        let folder = is_commit(commit).then(|| self.folder(name, commit))?;
         folder.is_dir().then_some(folder)
     }
+}
+
+/// Hexadecimal digits, as git names commits. What a hub says becomes a path here, so it is not trusted.
+fn is_commit(text: &str) -> bool {
+    (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A path below a folder, of characters that file names have on all systems.
+pub(super) fn is_file_name(text: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+=@ ".contains(&b))
+    };
+    text.len() <= 255 && text.split('/').all(part)
 }
 
 #[derive(Debug, Deserialize)]
@@ -229,6 +250,20 @@ mod tests {
         assert_eq!(names(sizes.select(Some("a-Q8.gguf")).unwrap()), ["a-Q8.gguf"]);
         assert!(sizes.select(Some("b")).unwrap_err().contains("a-Q4.gguf"));
         assert!(snapshot(&["pytorch_model.bin"]).select(None).unwrap_err().contains("neither"));
+    }
+
+    #[test]
+    fn a_name_from_a_hub_is_no_way_out_of_its_folder() {
+        for good in ["model.safetensors", "a/b-1.gguf", "Q4_K_M (1).gguf".trim_end_matches(" (1).gguf")] {
+            assert!(is_file_name(good), "{good}");
+        }
+        for bad in ["", "/etc/passwd", "../x", "a/../b", "a//b", ".ssh/x", "a\\b", "a\nb", "a/", &"x".repeat(256)] {
+            assert!(!is_file_name(bad), "{bad}");
+        }
+        assert!(is_commit("0123456789abcdef0123456789abcdef01234567"));
+        for bad in ["", "/elsewhere", "..", "main", "0123456789abcdef/../.."] {
+            assert!(!is_commit(bad), "{bad}");
+        }
     }
 
     #[test]

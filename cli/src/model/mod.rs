@@ -110,7 +110,11 @@ async fn file(args: &PullArgs) -> Result<PathBuf> {
     };
     // If the output is a folder, as in the Helm chart, the file keeps its name.
     let name = args.source.split(['?', '#']).next().and_then(|url| url.rsplit('/').next()).unwrap_or_default();
-    let to = if to.is_dir() || to.extension().is_none() { to.join(name) } else { to.clone() };
+    let to = match to.is_dir() || to.extension().is_none() {
+        true if hub::is_file_name(name) => to.join(name),
+        true => return Err(Failure::refused("the URL ends with no file name: give --output a file, not a folder")),
+        false => to.clone(),
+    };
     Transfer::new(None, args.json)?.fetch(&args.source, &to, None, &check).await?;
     Ok(to)
 }
@@ -121,6 +125,12 @@ async fn repository(args: &PullArgs) -> Result<PathBuf> {
         return Err(Failure::refused("--sha256 is for URLs only: the hub provides checksums"));
     }
     let name: Repository = args.source.parse().map_err(Failure::refused)?;
+    if !hub::is_file_name(&args.revision) {
+        return Err(Failure::refused(format!(
+            "invalid --revision {:?}: expected a branch, tag or commit",
+            args.revision
+        )));
+    }
     let hub = Hub::from_environment();
     if hub.offline {
         let folder = args.output.clone().or_else(|| hub.cached(&name, &args.revision));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use longhand_command::exit::{Failure, Result, with_causes};
 use longhand_proto::rng;
+use longhand_worker::http_body::{self, BodyError, MAX_METADATA_BYTES};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Client, Response, StatusCode};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
@@ -17,6 +18,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Consecutive attempts without progress before the download fails.
 const MAX_ATTEMPTS: u32 = 5;
+/// Time for the description of a repository.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest file whose size is not known before.
+const MAX_FILE_BYTES: u64 = 1 << 40;
 const FIRST_BACKOFF: Duration = Duration::from_millis(300);
 /// Longest delay before another attempt.
 const LAST_BACKOFF: Duration = Duration::from_secs(20);
@@ -69,7 +74,12 @@ impl Transfer {
     pub(super) async fn text(&self, url: &str) -> Result<String> {
         self.with_retry(url, async || {
             let answer = self.get(url, 0).await?;
-            answer.text().await.map_err(|e| AttemptError::Transient(with_causes(&e)))
+            let text = http_body::text(answer, MAX_METADATA_BYTES, METADATA_TIMEOUT).await;
+            text.map_err(|error| match error {
+                BodyError::Connection(error) => AttemptError::Transient(with_causes(&error)),
+                error @ BodyError::TooSlow(_) => AttemptError::Transient(error.to_string()),
+                error @ BodyError::TooLarge(_) => AttemptError::Permanent(Failure::stopped(format!("{url}: {error}"))),
+            })
         })
         .await
     }
@@ -90,7 +100,7 @@ impl Transfer {
         let part = part_of(to);
         let name = to.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let bar = self.bar(&name, size);
-        self.with_retry(url, async || self.resume(url, &part, &bar).await).await?;
+        self.with_retry(url, async || self.resume(url, &part, size, &bar).await).await?;
         let got = std::fs::metadata(&part).map_err(|e| at(&part, e))?.len();
         let problem = match size.filter(|&size| size != got) {
             Some(size) => Some(format!("received {got} bytes, expected {size}")),
@@ -115,7 +125,7 @@ impl Transfer {
     }
 
     /// Appends the missing part.
-    async fn resume(&self, url: &str, part: &Path, bar: &ProgressBar) -> Result<(), AttemptError> {
+    async fn resume(&self, url: &str, part: &Path, size: Option<u64>, bar: &ProgressBar) -> Result<(), AttemptError> {
         let at = |e: std::io::Error| AttemptError::Permanent(Failure::stopped(format!("{}: {e}", part.display())));
         let have = std::fs::metadata(part).map_or(0, |it| it.len());
         let mut answer = self.get(url, have).await?;
@@ -129,14 +139,23 @@ impl Transfer {
         }
         bar.set_position(have);
         let mut options = OpenOptions::new();
-        options.create(true).write(true).append(have > 0).truncate(have == 0);
+        // Not through a link: somebody else may have put it there.
+        options.create(true).write(true).append(have > 0).truncate(have == 0).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(part).await.map_err(at)?;
         let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
         let mut progressed = false;
+        let mut room = size.unwrap_or(MAX_FILE_BYTES).saturating_sub(have);
         let ended = loop {
             match answer.chunk().await {
                 Ok(Some(chunk)) => {
                     progressed = true;
+                    let Some(rest) = room.checked_sub(chunk.len() as u64) else {
+                        let want = size.unwrap_or(MAX_FILE_BYTES);
+                        break Err(AttemptError::Permanent(Failure::stopped(format!(
+                            "{url}: the server sent more than the {want} bytes of the file"
+                        ))));
+                    };
+                    room = rest;
                     file.write_all(&chunk).await.map_err(at)?;
                     bar.inc(chunk.len() as u64);
                 }
@@ -146,6 +165,10 @@ impl Transfer {
             }
         };
         file.flush().await.map_err(at)?;
+        if matches!(ended, Err(AttemptError::Permanent(_))) {
+            // Resuming could never correct it.
+            std::fs::remove_file(part).map_err(at)?;
+        }
         ended
     }
 

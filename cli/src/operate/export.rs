@@ -7,6 +7,7 @@ use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped};
 use longhand_coordinator::corpus::{self, Corpus, Format, Options, Stats, StorageLocation};
+use longhand_coordinator::files::atomic;
 use longhand_coordinator::store::{self, RedisOptions};
 use longhand_proto::{LeaseId, RunId};
 use serde_json::json;
@@ -217,8 +218,8 @@ struct TemporaryFolder(PathBuf);
 impl TemporaryFolder {
     fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("longhand-export-{}", LeaseId::mint()));
-        fs::create_dir_all(&path)
-            .map_err(|e| Failure::refused(format!("{}: {e}; set TMPDIR to a writable folder", path.display())))?;
+        atomic::make_private_folder(&path)
+            .map_err(|e| Failure::refused(format!("{e}; set TMPDIR to a writable folder")))?;
         Ok(Self(path))
     }
 }

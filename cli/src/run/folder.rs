@@ -64,7 +64,8 @@ impl Folder {
     /// Creates the folder if needed, locks it, and checks that it may hold this run.
     pub(crate) fn open(dir: &Path, claim: &RunClaim<'_>) -> Result<Self> {
         let state = dir.join(STATE);
-        fs::create_dir_all(&state).map_err(|e| at(&state, "cannot be created", &e))?;
+        fs::create_dir_all(dir).map_err(|e| at(dir, "cannot be created", &e))?;
+        atomic::make_private_folder(&state).map_err(Failure::refused)?;
         let lock = lock(dir)?;
         let path = state.join("run.json");
         let mut known = read_identity(&path)?;
@@ -273,7 +274,8 @@ fn archive_previous(dir: &Path) -> Result<()> {
     let archive = (1..).map(|n| dir.join(format!("previous-{n}"))).find(|path| path.symlink_metadata().is_err());
     let Some(archive) = archive else { return Err(Failure::refused("no free folder name for the previous run")) };
     let archive_state = archive.join(STATE);
-    fs::create_dir_all(&archive_state).map_err(|e| at(&archive_state, "cannot be created", &e))?;
+    fs::create_dir_all(&archive).map_err(|e| at(&archive, "cannot be created", &e))?;
+    atomic::make_private_folder(&archive_state).map_err(Failure::refused)?;
     let moved = |from: PathBuf, to: PathBuf| match fs::rename(&from, &to) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at(&from, "cannot be moved", &e)),
         Ok(()) | Err(_) => Ok(()),

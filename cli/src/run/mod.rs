@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod dry_run;
 pub(crate) mod folder;
+mod pipe;
 mod pipeline;
 mod progress;
 mod run_loop;
@@ -96,10 +97,12 @@ async fn start(
     let pipeline = Pipeline::start(store, engine, options).await?;
     let http = match http {
         Some(listener) => {
+            let local_token = listen.local_token.clone();
             let site = HttpConfig { trace_url: args.http.trace_url.clone(), ..pipeline.site() };
             let http = HttpServer::start(listener, listen, site)?;
-            let text = format!("dashboard at {}", http.url);
-            run_loop.display().event("dashboard", &text, json!({ "url": http.url }))?;
+            let text = format!("dashboard at {}", http.page);
+            let fields = json!({ "url": http.url, "token": local_token });
+            run_loop.display().event("dashboard", &text, fields)?;
             Some(http)
         }
         None => None,
@@ -144,7 +147,7 @@ fn claim_folder(args: &RunArgs, recipe: &Recipe, engine: &dyn Engine) -> Result<
 
 async fn open_store(args: &RunArgs, folder: &Folder) -> Result<Arc<dyn Store>> {
     let url = args.store.clone().unwrap_or_else(|| folder.embedded_store());
-    args.store_access.open(&url).await
+    args.store_access.open(&url, args.access.insecure()).await
 }
 
 async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<SubmitReport> {

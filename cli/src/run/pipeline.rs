@@ -1,6 +1,5 @@
-//! The parts of a run in one process: coordinator on loopback, sweeper, and one worker that talks to it over gRPC.
+//! The parts of a run in one process: coordinator, sweeper, and one worker that talks to it by gRPC through a pipe in memory.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +9,14 @@ use longhand_coordinator::control::sweeper::{self, SweeperOptions};
 use longhand_coordinator::http::HttpConfig;
 use longhand_coordinator::store::Store;
 use longhand_proto::WorkerId;
-use longhand_worker::client::failover_channel::{Credentials, FailoverChannel, Tls};
+use longhand_worker::client::failover_channel::{Credentials, FailoverChannel};
 use longhand_worker::client::{Metrics, Price, Worker, WorkerError, WorkerOptions, WorkerReport};
 use longhand_worker::engine::Engine;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use super::pipe;
 
 /// Options of the parts.
 #[derive(Debug)]
@@ -46,19 +46,17 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Starts the parts over a store and an engine.
     pub(crate) async fn start(store: Arc<dyn Store>, engine: Arc<dyn Engine>, options: Options) -> Result<Self> {
-        let loopback = |e| Failure::refused(format!("cannot open a port on 127.0.0.1 for coordinator and worker: {e}"));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(loopback)?;
-        let address = listener.local_addr().map_err(loopback)?;
-
         let (lease, trace_content) = (options.lease, options.trace_content);
         let service = ServiceOptions { lease, trace_content, ..ServiceOptions::default() };
         let coordinator = Coordinator::new(store, service);
         let (stop_worker, stop_rest) = (CancellationToken::new(), CancellationToken::new());
-        let server = tokio::spawn(rpc::serve(listener, coordinator.clone(), stop_rest.clone().cancelled_owned()));
+        let (channel, incoming) = pipe::open().map_err(Failure::refused)?;
+        let stopped = stop_rest.clone().cancelled_owned();
+        let server = tokio::spawn(rpc::serve_on(incoming, coordinator.clone(), None, stopped));
         let sweep = SweeperOptions { max_losses: options.max_losses, ..SweeperOptions::default() };
         let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), sweep, stop_rest.clone()));
 
-        let link = FailoverChannel::open(&[format!("http://{address}")], &Tls::default(), Credentials::default());
+        let link = FailoverChannel::from_channels(vec![channel], Credentials::default());
         let link = link.map_err(Failure::refused)?;
         let id = options.worker.clone();
         let worker = WorkerOptions { slots: options.slots, price: options.price, ..WorkerOptions::new(options.worker) };

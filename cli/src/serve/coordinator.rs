@@ -10,33 +10,42 @@ use longhand_coordinator::control::rpc::{self, Coordinator, ServiceOptions};
 use longhand_coordinator::control::sweeper::{self, SweeperOptions};
 use longhand_coordinator::corpus::{Archive, StorageLocation};
 use longhand_coordinator::http::HttpConfig;
+use longhand_coordinator::net;
 use serde_json::json;
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::http::HttpServer;
 use crate::args::lease::LEASE_SECONDS;
-use crate::args::listen::{AccessArgs, HttpArgs};
+use crate::args::listen::{AccessArgs, HttpArgs, ListenConfig};
+use crate::args::local_token;
 use crate::args::store::StoreArgs;
 use crate::display::Display;
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 
 const HELP: &str = "\
 Examples:
   longhand coordinator --store redis://127.0.0.1/0
   longhand coordinator --store sqlite:longhand.sqlite --listen 127.0.0.1:7071
-  longhand coordinator --store redis://db/0 --listen 0.0.0.0:7070 --token-file tokens --tls-cert cert.pem --tls-key key.pem
+  longhand coordinator --store rediss://db/0 --listen 0.0.0.0:7070 --token-file tokens --tls-cert cert.pem --tls-key key.pem
 
 Any number of coordinators may share one store; each may be stopped or killed at any time. Use Redis 7 or Valkey 8 for a
 fleet, and SQLite for one machine. Redis URLs:
   redis://USER:PASSWORD@HOST:PORT/DB
   redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB     Sentinels and the service they monitor
   redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT                 some nodes of a cluster
-USER:PASSWORD@ and /DB are optional; use rediss instead of redis for TLS. Set a URL with a password in LONGHAND_STORE:
+USER:PASSWORD@ and /DB are optional; use rediss instead of redis for TLS, without which a Redis beyond this machine is refused,
+unless --insecure-store is given. Set a URL with a password in LONGHAND_STORE:
 command lines are visible to other users of the machine.
 
 Each line of the token file is `worker TOKEN` or `operator TOKEN`, optionally followed by an expiry time such as
 2027-01-31T00:00:00Z and by the name of the holder, which the audit log shows. Workers and operators use a file with their
 own token only.
+
+Without a token file a token is made at each start: it is part of the dashboard's address, and commands of the same user on
+this machine find it. With --insecure all users of the machine are let in.
+
+SIGHUP reads token file and certificates again: sessions and streams of tokens that are gone end.
 
 Addresses beyond this machine need TLS and tokens, or --insecure.
 
@@ -134,17 +143,27 @@ impl CoordinatorArgs {
 
 /// Serves until a signal.
 pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
+    net::raise_file_limit();
     let listen = args.access.config()?;
     let listener = listen.open("--listen", &args.listen).await?;
     let http = listen.open_http(args.http.address.as_deref()).await?;
     let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
-    let store = args.store_access.open(&args.store).await?;
+    let store = args.store_access.open(&args.store, listen.insecure).await?;
+    let local_token = listen.local_token.clone();
+    let _published = match &local_token {
+        Some(token) => local_token::publish(address.port(), token).unwrap_or_else(|error| {
+            tracing::warn!(%error, "your commands will not find the token; give it to them with --token-file");
+            None
+        }),
+        None => None,
+    };
 
-    let archive = args.archive.as_deref().map(StorageLocation::open).transpose().map_err(Failure::refused)?;
+    let archive = args.archive.as_deref().map(StorageLocation::open_private).transpose().map_err(Failure::refused)?;
     let archive = archive.map(|place| Arc::new(Archive::open(place)));
     let coordinator = Coordinator::new(store, args.service_options(archive.clone()));
     let stop = CancellationToken::new();
     let mut signals = Signals::listen()?;
+    let reloader = tokio::spawn(reload(signals::hang_ups()?, args.access.clone(), listen.clone()));
     let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), args.sweeper_options(), stop.clone()));
     let archiver = archive.map(|archive| {
         let (store, every) = (Arc::clone(coordinator.store()), Duration::from_secs(args.archive_seconds));
@@ -165,13 +184,14 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     };
     let http = http.map(|listener| HttpServer::start(listener, listen, site)).transpose()?;
     let dashboard = http.as_ref().map(|http| http.url.clone());
+    let page = http.as_ref().map(|http| http.page.clone());
     let mut text = format!("coordinator at {url}, store {}", redact(&args.store));
-    if let Some(dashboard) = &dashboard {
-        text.push_str(&format!("\ndashboard at {dashboard}"));
+    if let Some(page) = &page {
+        text.push_str(&format!("\ndashboard at {page}"));
     }
     let fields = json!({
         "address": address, "url": url, "store": redact(&args.store), "lease_s": args.lease_seconds,
-        "dashboard": dashboard,
+        "dashboard": dashboard, "token": local_token,
     });
     display.event("listening", &text, fields)?;
 
@@ -182,6 +202,7 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     };
     let served = rpc::serve_with(listener, coordinator, access, shutdown).await;
     stop.cancel();
+    reloader.abort();
     if let Some(http) = http {
         http.stop().await;
     }
@@ -196,4 +217,14 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     served.map_err(|e| Failure::stopped(format!("the coordinator failed: {e}")))?;
     display.event("stopped", "stopped; workers continue with another replica, or when this one is back", json!({}))?;
     Ok(Code::Ok)
+}
+
+/// Reads the files of `access` again at each hang-up. If one of them is invalid, what was read before stays.
+async fn reload(mut hang_ups: Signal, access: AccessArgs, listen: ListenConfig) {
+    while hang_ups.recv().await.is_some() {
+        match access.reload(&listen) {
+            Ok(()) => tracing::info!("tokens and certificates were read again"),
+            Err(error) => tracing::error!(%error, "tokens and certificates stay as they were"),
+        }
+    }
 }

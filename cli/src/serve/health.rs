@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result, with_causes};
 use longhand_command::output;
+use longhand_worker::http_body;
 use reqwest::{Certificate, Client};
 
 use crate::args::file;
@@ -51,7 +52,7 @@ pub(crate) async fn health(args: &HealthArgs) -> Result<Code> {
     let not_ready = |why: String| Failure::stopped(format!("{url}: {why}"));
     let answer = client.get(&url).send().await.map_err(|e| not_ready(format!("no answer: {}", with_causes(&e))))?;
     let status = answer.status();
-    let text = answer.text().await.unwrap_or_default();
+    let text = http_body::error_text(answer).await;
     if !status.is_success() {
         return Err(not_ready(format!("{status}: {}", text.trim())));
     }

@@ -15,6 +15,8 @@ use crate::telemetry::span_queue::DROP_COUNTERS;
 #[derive(Debug)]
 pub(crate) struct HttpServer {
     pub(crate) url: String,
+    /// What a person opens: with the token, where the port has one of its own.
+    pub(crate) page: String,
     server: JoinHandle<()>,
     stop: CancellationToken,
 }
@@ -24,16 +26,15 @@ impl HttpServer {
     pub(crate) fn start(listener: TcpListener, config: ListenConfig, mut site: HttpConfig) -> Result<Self> {
         let address = listener.local_addr().map_err(|e| Failure::refused(format!("--http: {e}")))?;
         let url = format!("{}://{address}", config.scheme());
+        let page = match &config.local_token {
+            Some(token) => format!("{url}/?token={token}"),
+            None => url.clone(),
+        };
         site.tokens = config.tokens;
         site.metric_sources.push(Arc::new(|| DROP_COUNTERS.gather()));
         let stop = CancellationToken::new();
-        let served = http::serve(listener, site, config.pem, stop.clone());
-        let server = tokio::spawn(async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the HTTP server failed");
-            }
-        });
-        Ok(Self { url, server, stop })
+        let server = tokio::spawn(http::serve(listener, site, config.tls, stop.clone()));
+        Ok(Self { url, page, server, stop })
     }
 
     /// Stops the server and waits for it.

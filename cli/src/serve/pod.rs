@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use longhand_command::exit::with_causes;
 use longhand_worker::client::Metrics;
+use longhand_worker::http_body;
 use reqwest::{Certificate, Client};
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
@@ -59,7 +60,7 @@ impl Pod {
         let answer = request.send().await.map_err(|e| with_causes(&e))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(format!("{status}: {}", answer.text().await.unwrap_or_default().trim())),
+            status => Err(format!("{status}: {}", http_body::error_text(answer).await.trim())),
         }
     }
 }

@@ -64,10 +64,6 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "HOST:PORT", env = "LONGHAND_WORKER_HTTP")]
     http: Option<String>,
 
-    /// Serve /metrics beyond this machine without TLS or without a token
-    #[arg(long, env = "LONGHAND_INSECURE", requires = "http")]
-    insecure: bool,
-
     /// Print events to stdout, one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
@@ -97,8 +93,12 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
     let worker = WorkerId::mint(&host_name());
     let options = args.options(&worker)?;
     let link = args.connection.open()?;
-    let listen =
-        ListenConfig { tokens: args.connection.tokens()?, pem: args.connection.pem()?, insecure: args.insecure };
+    let listen = ListenConfig {
+        tokens: args.connection.tokens()?,
+        tls: args.connection.certificates()?,
+        insecure: args.connection.insecure,
+        local_token: None,
+    };
     let http = match args.http.as_deref() {
         Some(_) => listen.open_http(args.http.as_deref()).await?,
         None => None,

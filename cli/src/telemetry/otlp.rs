@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use longhand_worker::http_body;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::trace::Sampler;
@@ -98,7 +99,9 @@ impl HttpClient for RuntimeHttpClient {
         let sent = self.runtime.spawn(async move {
             let answer = client.execute(request.try_into()?).await?;
             let (status, headers) = (answer.status(), answer.headers().clone());
-            let mut response = Response::new(answer.bytes().await?);
+            // A short message says which spans were rejected; the client has a time-out.
+            let text = http_body::error_text(answer).await;
+            let mut response = Response::new(Bytes::from(text.into_bytes()));
             (*response.status_mut(), *response.headers_mut()) = (status, headers);
             Ok::<_, reqwest::Error>(response)
         });

@@ -77,6 +77,7 @@ impl Fleet {
                     address,
                     "--http",
                     "off",
+                    "--insecure",
                     "--lease-seconds",
                     &lease,
                     "--max-losses",

@@ -58,6 +58,17 @@ async fn list(
               "lfs": { "sha256": hub.sha256, "size": hub.weights.len() } },
         ]}))
         .into_response(),
+        "elsewhere" => axum::Json(json!({ "sha": "/tmp/elsewhere", "siblings": [] })).into_response(),
+        // Metadata without end.
+        "endless" => Body::from_stream(endless()).into_response(),
+        "longer" => axum::Json(json!({ "sha": COMMIT, "siblings": [
+            { "rfilename": "endless.gguf", "size": 10, "blobId": "x" },
+        ]}))
+        .into_response(),
+        "linked" => axum::Json(json!({ "sha": COMMIT, "siblings": [
+            { "rfilename": "linked.gguf", "size": CONFIG.len(), "blobId": CONFIG_BLOB },
+        ]}))
+        .into_response(),
         "gated" if headers.get("authorization").is_none() => StatusCode::UNAUTHORIZED.into_response(),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
@@ -68,7 +79,10 @@ async fn file(
     Route((_, _, _, name)): Route<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    if name == "config.json" {
+    if name == "endless.gguf" {
+        return Body::from_stream(endless()).into_response();
+    }
+    if name == "config.json" || name == "linked.gguf" {
         return CONFIG.into_response();
     }
     let from = headers.get("range").map(|range| {
@@ -83,6 +97,11 @@ async fn file(
         return (status, Body::from_stream(stream)).into_response();
     }
     (status, [("content-length", whole.len().to_string())], whole).into_response()
+}
+
+/// Blanks for ever.
+fn endless() -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    futures::stream::repeat_with(|| Ok(Bytes::from_static(&[b' '; 1 << 16])))
 }
 
 async fn pull(home: &Path, endpoint: &str, args: &[&str], environment: &[(&str, &str)]) -> Ended {
@@ -146,4 +165,37 @@ async fn a_failed_download_is_reported_with_a_remedy() {
     let gone = pull(home.path(), "http://127.0.0.1:1", &["org/tiny"], &[]).await;
     assert_eq!(gone.code, Some(1));
     assert!(gone.stderr.contains("Without a network"), "{}", gone.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_writes_only_what_it_states_and_only_where_it_may() {
+    let (_, url) = Hub::start(None).await;
+    let home = tempfile::tempdir().unwrap();
+    let begun = longhand_proto::clock::now();
+    for (name, code, says) in [
+        ("org/elsewhere", 1, "states no commit"),
+        ("org/endless", 1, "the response has more than 16384 KiB"),
+        ("org/longer", 1, "sent more than the 10 bytes"),
+    ] {
+        let ended = pull(home.path(), &url, &[name], &[]).await;
+        assert_eq!(ended.code, Some(code), "{name}: {}", ended.stderr);
+        assert!(ended.stderr.contains(says), "{name}: {}", ended.stderr);
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+    let part = home.path().join(format!("hub/models--org--longer/snapshots/{COMMIT}/endless.gguf.part"));
+    assert!(!part.exists(), "nothing is left of it");
+
+    let folder = home.path().join("out");
+    let target = home.path().join("precious");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&target, "kept").unwrap();
+    std::os::unix::fs::symlink(&target, folder.join("linked.gguf.part")).unwrap();
+    let ended = pull(home.path(), &url, &["org/linked", "--output", folder.to_str().unwrap()], &[]).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "kept");
+
+    for revision in ["../../x", "/tmp/x", ".."] {
+        let ended = pull(home.path(), &url, &["org/tiny", "--revision", revision], &[]).await;
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    }
 }

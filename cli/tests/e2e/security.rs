@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::fleet::Fleet;
-use crate::program::run;
+use crate::fleet::{Fleet, Process};
+use crate::metrics::request;
+use crate::program::{longhand, run};
 
 const WORKER: &str = "worker-0123456789abcdef";
 const OPERATOR: &str = "operator-0123456789abcdef";
@@ -114,4 +115,88 @@ fn a_reachable_port_needs_tls_and_tokens_or_insecure() {
     fs::set_permissions(&tokens, fs::Permissions::from_mode(0o644)).unwrap();
     let ended = run(listen[..3].iter().chain(&token));
     assert!(ended.stderr.contains("chmod 600"), "{}", ended.stderr);
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn without_tokens_a_coordinator_lets_its_own_user_in_and_nobody_else() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let home = |dir: &tempfile::TempDir| dir.path().to_str().unwrap().to_owned();
+    let (store, archive) = (dir.path().join("store.sqlite"), dir.path().join("archive"));
+    let url = format!("sqlite:{}", store.display());
+    let args = ["coordinator", "--store", &url, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--archive"];
+    let args = [&args[..], &[archive.to_str().unwrap()]].concat();
+    let mut coordinator = Process::start_in(&args, &[("HOME", &home(&dir)), ("XDG_STATE_HOME", "")]);
+    let listening = coordinator.event("listening");
+    let status = |dir: &tempfile::TempDir| {
+        let mut command = longhand();
+        command.env("HOME", dir.path()).env("XDG_STATE_HOME", "").arg("status");
+        let ended = command.args(["--coordinator", listening["url"].as_str().unwrap()]).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    assert_eq!(status(&dir).0, Some(0), "{}", status(&dir).1);
+    let (code, error) = status(&other);
+    assert!(code == Some(2) && error.contains("no token"), "{error}");
+
+    let (page, token) = (listening["dashboard"].as_str().unwrap(), listening["token"].as_str().unwrap());
+    assert_eq!(request(&format!("{page}/api/runs"), "").0, 401);
+    assert_eq!(request(&format!("{page}/metrics"), "").0, 401);
+    assert_eq!(request(&format!("{page}/?token={token}x"), "").0, 303);
+    assert_eq!(request(&format!("{page}/api/runs"), &format!("GET\nAuthorization: Bearer {token}")).0, 200);
+    let opened = headers(&format!("{page}/runs/ships?token={token}"));
+    let cookie = opened.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a session");
+    assert!(opened.contains("location: /runs/ships\r\n"), "the token leaves the address: {opened}");
+    let cookie = cookie.split(';').next().unwrap();
+    assert_eq!(request(&format!("{page}/api/runs"), &format!("GET\nCookie: {cookie}")).0, 200);
+
+    let port = listening["address"].as_str().unwrap().rsplit_once(':').unwrap().1;
+    let file = dir.path().join(format!(".local/state/longhand/coordinator-{port}.token"));
+    assert_eq!((mode(&file), mode(file.parent().unwrap()), mode(&store), mode(&archive)), (0o600, 0o700, 0o600, 0o700));
+    coordinator.signal("TERM");
+    assert_eq!(coordinator.wait(), Some(0));
+    assert!(!file.exists(), "it ends with its process");
+}
+
+/// The head of an answer.
+fn headers(url: &str) -> String {
+    use std::io::{Read, Write};
+    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_run_opens_one_port_which_needs_its_token_and_keeps_its_state_to_its_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = file(dir.path(), "in.jsonl", "{\"prompt\": \"Describe a ship.\", \"length\": 1000}");
+    let out = dir.path().join("out");
+    let args = ["run", &input, "-o", out.to_str().unwrap(), "--engine", "mock", "--mock-tokens-per-second", "20"];
+    let run = Process::start(&[&args[..], &["--http", "127.0.0.1:0"]].concat());
+    let dashboard = run.event("dashboard");
+    let (page, token) = (dashboard["url"].as_str().unwrap(), dashboard["token"].as_str().unwrap());
+    assert_eq!(request(&format!("{page}/api/runs"), "").0, 401);
+    assert_eq!(request(&format!("{page}/api/runs"), &format!("GET\nAuthorization: Bearer {token}")).0, 200);
+    assert_eq!(listening_sockets(run.pid()), 1, "the dashboard's");
+    let state = out.join(".longhand");
+    assert_eq!((mode(&state), mode(&state.join("store.sqlite"))), (0o700, 0o600));
+    assert_eq!(mode(&out) & 0o055, 0o055, "what is exported is for others, as far as the umask lets it");
+}
+
+/// Listening TCP sockets of a process.
+fn listening_sockets(pid: u32) -> usize {
+    let table =
+        [format!("/proc/{pid}/net/tcp"), format!("/proc/{pid}/net/tcp6")].map(|path| fs::read_to_string(path).unwrap());
+    let columns =
+        table.iter().flat_map(|text| text.lines().skip(1)).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listening: Vec<String> =
+        columns.filter(|columns| columns[3] == "0A").map(|columns| format!("socket:[{}]", columns[9])).collect();
+    let open =
+        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    open.filter(|link| listening.iter().any(|socket| *socket == link.to_string_lossy())).count()
 }

@@ -42,6 +42,8 @@ struct RunIndex {
     read: HashSet<String>,
     /// Latest round of each document, with its shard and line.
     documents: HashMap<DocumentId, (u32, String, usize)>,
+    /// What the manifests state of their shards.
+    hashes: HashMap<String, String>,
 }
 
 impl Archive {
@@ -154,6 +156,11 @@ impl Archive {
             }
             let Some(bytes) = self.location.get(&name).await? else { continue };
             let entry: Entry = serde_json::from_slice(&bytes).map_err(|_| self.damaged(&name))?;
+            // Others may write to the archive: the name must not lead out of it.
+            if entry.file.contains('/') || entry.file.starts_with('.') {
+                return Err(self.damaged(&name));
+            }
+            index.hashes.insert(entry.file.clone(), entry.blake3.clone());
             for (document, line) in entry.ids.iter().zip(0..) {
                 let known = index.documents.get(&document.id);
                 if known.is_none_or(|(round, _, _)| *round < document.round) {
@@ -170,6 +177,9 @@ impl Archive {
         for (file, lines_wanted) in wanted {
             let name = format!("{run}/shards/{file}");
             let bytes = self.location.get(&name).await?.ok_or_else(|| self.damaged(&name))?;
+            if index.hashes.get(file).is_none_or(|hash| blake3::hash(&bytes).to_hex().as_str() != hash) {
+                return Err(self.damaged(&name));
+            }
             let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
             for (line, round) in lines_wanted {
                 let record = lines.get(line).and_then(|line| serde_json::from_slice(line).ok());

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use arrow_schema::{DataType, Field};
 use longhand_proto::task::ModelInfo;
 
+use super::markdown::{code, inline};
 use super::{Format, Stats, grouped, plural};
 use crate::domain::recipe::{JudgeRules, Recipe};
 use crate::domain::rule::Bound;
@@ -240,11 +241,16 @@ fn judge_threshold(rules: &JudgeRules) -> String {
 fn provenance(out: &mut String, stats: &Stats, recipe: &Recipe, model: Option<&ModelInfo>) -> std::fmt::Result {
     writeln!(out, "\n## Provenance\n")?;
     if let Some(model) = model {
-        writeln!(out, "- Model: {} (licence: {})", model.name, or_not_stated(&model.licence))?;
-        writeln!(out, "- Weights: `{}`", or_not_stated(&model.weights_hash))?;
-        writeln!(out, "- Engine: {} on {}", or_not_stated(&model.engine), or_not_stated(&model.device))?;
+        writeln!(out, "- Model: {} (licence: {})", inline(&model.name), inline(or_not_stated(&model.licence)))?;
+        writeln!(out, "- Weights: `{}`", code(or_not_stated(&model.weights_hash)))?;
+        writeln!(
+            out,
+            "- Engine: {} on {}",
+            inline(or_not_stated(&model.engine)),
+            inline(or_not_stated(&model.device))
+        )?;
     }
-    writeln!(out, "- Recipe: {} (`{}`)", recipe.name, stats.recipe_hash)?;
+    writeln!(out, "- Recipe: {} (`{}`)", inline(&recipe.name), stats.recipe_hash)?;
     writeln!(out, "- Seed: {}", stats.seed)?;
     for (source, count) in &stats.sources {
         writeln!(out, "- Instructions: {} from {source}", grouped(*count))?;

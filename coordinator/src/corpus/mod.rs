@@ -18,6 +18,7 @@ mod export;
 mod flush;
 mod format;
 mod manifest;
+mod markdown;
 mod number;
 mod packing;
 mod publish;

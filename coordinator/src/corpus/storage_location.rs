@@ -79,6 +79,17 @@ impl StorageLocation {
         Ok(Self { backend: Backend::Objects(store.into(), root), name })
     }
 
+    /// As [`Self::open`]; a folder that is made is for this user only.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_private(text: &str) -> Result<Self> {
+        if !Self::is_url(text) {
+            atomic::make_private_folder(FilePath::new(text))?;
+        }
+        Self::open(text)
+    }
+
     /// Writes a file durably.
     pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
         match &self.backend {

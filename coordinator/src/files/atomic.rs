@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::error::FileError;
@@ -97,6 +98,15 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
 /// Makes a folder and those above it.
 pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| FileError::io(folder, error))
+}
+
+/// Makes a folder that only this user can enter, and those above it. One that is there keeps its permissions.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_private_folder(folder: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| FileError::io(folder, error))
 }
 
 /// Removes a file or a folder with all that is in it, if it is there.

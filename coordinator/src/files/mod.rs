@@ -3,6 +3,7 @@
 pub mod atomic;
 mod error;
 mod network;
+pub mod private;
 pub(crate) mod text;
 
 pub use error::FileError;

@@ -6,24 +6,27 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Form, Request, State};
+use axum::extract::{Extension, Form, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, LOCATION, ORIGIN, REFERRER_POLICY,
-    SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, LOCATION, ORIGIN,
+    REFERRER_POLICY, SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use longhand_proto::clock;
 use serde::Deserialize;
 
-use super::listener::Peer;
-use super::session::{COOKIE as NAME, Sessions};
-use crate::control::rpc::{Principal, Role, Tokens};
+use super::session::Sessions;
+use crate::control::rpc::{Denied, Identity, Principal, Role, Tokens};
+use crate::net::Peer;
 
 /// The pages send it with every change.
 const CSRF_HEADER: &str = "x-longhand";
+/// Longest time for a request's body and for the answer; a report takes the longest.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Scripts and styles from this origin only: text that a model wrote can neither run nor fetch anything.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -34,26 +37,63 @@ pub(super) struct Guard {
     tokens: Option<Tokens>,
     sessions: Sessions,
     secure: bool,
+    /// Cookies go to all ports of a host: each port has one of its own.
+    cookie_name: String,
+}
+
+/// Who sent a request, for as long as that is true.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    guard: Arc<Guard>,
+    /// None where no token is required.
+    identity: Option<Identity>,
+    /// The cookie of the session, if it is one.
+    session: Option<String>,
+}
+
+impl Access {
+    /// False once the token has expired or was withdrawn, or the user logged out.
+    pub(super) fn is_valid(&self) -> bool {
+        let is_open = self.session.as_ref().is_none_or(|cookie| self.guard.sessions.identity(cookie).is_some());
+        let mut tokens = self.identity.iter().zip(&self.guard.tokens);
+        is_open && tokens.all(|(identity, tokens)| tokens.is_current(identity))
+    }
 }
 
 impl Guard {
-    pub(super) fn new(tokens: Option<Tokens>, secure: bool) -> Self {
-        Self { tokens, sessions: Sessions::new(), secure }
+    /// For the port that is reached by this number.
+    pub(super) fn new(tokens: Option<Tokens>, secure: bool, port: u16) -> Self {
+        Self { tokens, sessions: Sessions::default(), secure, cookie_name: format!("longhand_session_{port}") }
     }
 
-    /// The caller's name, empty if there are no tokens; none if the caller is not authenticated. `roles` are those whose
-    /// tokens are accepted as a header.
-    fn authenticate(&self, headers: &HeaderMap, roles: &[Role]) -> Option<String> {
-        let Some(tokens) = &self.tokens else { return Some(String::new()) };
+    /// Who sent these headers. `roles` are those whose tokens are accepted as a header.
+    fn authenticate(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        roles: &[Role],
+        peer: Option<&Peer>,
+    ) -> Result<Access, Denied> {
+        let access = |identity, session| Access { guard: Arc::clone(self), identity, session };
+        let Some(tokens) = &self.tokens else { return Ok(access(None, None)) };
+        if let Some(cookie) = cookie(headers, &self.cookie_name)
+            && let Some(identity) = self.sessions.identity(cookie)
+            && tokens.is_current(&identity)
+        {
+            return Ok(access(Some(identity), Some(cookie.to_owned())));
+        }
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let logged_in = cookie(headers).and_then(|value| self.sessions.user_name(value));
-        logged_in.or_else(|| roles.iter().find_map(|&role| tokens.identify(header, role)).map(|holder| holder.name))
+        tokens.check(header, roles, stranger(peer)).map(|identity| access(Some(identity), None))
     }
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// The address of a peer that had no valid token on this connection.
+fn stranger(peer: Option<&Peer>) -> Option<IpAddr> {
+    peer.filter(|peer| !peer.is_known()).and_then(Peer::address).map(|address| address.ip())
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    all.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(NAME)?.strip_prefix('='))
+    all.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Rejects requests that are not authenticated, and changes that another site may have caused.
@@ -63,8 +103,18 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
     if guard.tokens.is_none() && !local_name(headers) {
         return text_response(StatusCode::FORBIDDEN, "invalid Host header: use an IP address or localhost");
     }
-    let Some(name) = guard.authenticate(headers, roles) else {
-        let is_page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
+    let peer = request.extensions().get::<Peer>();
+    let is_page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
+    if is_page && let Some(token) = token_in_query(request.uri()) {
+        // The address that the program prints. It is replaced at once by one that can be shown.
+        return guard.log_in(&token, path, peer);
+    }
+    let access = match guard.authenticate(headers, roles, peer) {
+        Ok(access) => Some(access),
+        Err(Denied::TooMany) => return too_many(),
+        Err(Denied::Missing | Denied::Unknown | Denied::Expired | Denied::WrongRole(..)) => None,
+    };
+    let Some(access) = access else {
         if is_page {
             return (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response();
         }
@@ -82,15 +132,26 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
             "cross-site request rejected: send the header `x-longhand: 1`, and no Origin of another site",
         );
     }
-    let address = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.0.ip());
+    if let Some(peer) = peer {
+        peer.mark_known();
+    }
+    let address = peer.and_then(Peer::address).map(|address| address.ip());
+    let name = access.identity.as_ref().map(|identity| identity.name.clone()).unwrap_or_default();
     request.extensions_mut().insert(Principal { name, address });
+    request.extensions_mut().insert(access);
     next.run(request).await
 }
 
-/// Adds the headers that every response has, errors and the login page included.
-pub(super) async fn security_headers(request: Request, next: Next) -> Response {
+/// Bounds the time until the response begins, and adds the headers that every response has, errors and the login page
+/// included.
+pub(super) async fn respond(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let began = clock::now();
-    let mut response = next.run(request).await;
+    let mut response = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
+        let mut late = text_response(StatusCode::REQUEST_TIMEOUT, "the request took too long");
+        // What is left of the request is not read.
+        late.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        late
+    });
     let took = clock::now().duration_since(began).as_secs_f64() * 1000.0;
     let headers = response.headers_mut();
     // Browsers show it in their network view.
@@ -102,8 +163,18 @@ pub(super) async fn security_headers(request: Request, next: Next) -> Response {
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     // Not `no-referrer`: with it a browser would send the Origin of a form as `null`.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    // No other site may embed what is here, or keep a handle of its window.
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    if guard.secure {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+fn too_many() -> Response {
+    text_response(StatusCode::TOO_MANY_REQUESTS, "too many rejected tokens from this address; retry in a minute")
 }
 
 fn text_response(status: StatusCode, message: &'static str) -> Response {
@@ -112,7 +183,12 @@ fn text_response(status: StatusCode, message: &'static str) -> Response {
 
 /// A page of another origin can send this header only with consent by CORS, which is never given.
 fn has_csrf_header(headers: &HeaderMap) -> bool {
-    headers.contains_key(CSRF_HEADER) && same_origin(headers)
+    headers.contains_key(CSRF_HEADER) && same_origin(headers) && same_site(headers)
+}
+
+/// Newer browsers say where a request comes from; programs do not.
+fn same_site(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none")
 }
 
 /// A program sends no Origin; a browser does with every form and every change.
@@ -145,36 +221,55 @@ pub(super) struct LoginForm {
 /// Exchanges a token for a session cookie.
 pub(super) async fn log_in(
     State(guard): State<Arc<Guard>>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     Form(form): Form<LoginForm>,
 ) -> Response {
     if !same_origin(&headers) {
         return text_response(StatusCode::FORBIDDEN, "cross-site login rejected");
     }
-    let header = format!("Bearer {}", form.token.trim());
-    let session = match &guard.tokens {
-        None => None,
-        Some(tokens) => match tokens.identify(Some(&header), Role::Operator) {
-            Some(holder) => Some(guard.sessions.create(&holder)),
-            None => return (StatusCode::SEE_OTHER, [(LOCATION, "/login?error")]).into_response(),
-        },
-    };
-    let mut response = (StatusCode::SEE_OTHER, [(LOCATION, "/")]).into_response();
-    response.headers_mut().extend(session.and_then(|(value, seconds)| guard.cookie(&value, seconds)));
-    response
+    guard.log_in(&form.token, "/", peer.as_deref())
 }
 
-/// Deletes the session cookie.
-pub(super) async fn log_out(State(guard): State<Arc<Guard>>) -> Response {
+/// The token of an address such as `/?token=TOKEN`.
+fn token_in_query(uri: &Uri) -> Option<String> {
+    let pairs = url::form_urlencoded::parse(uri.query()?.as_bytes());
+    pairs.into_iter().find_map(|(name, value)| (name == "token").then(|| value.into_owned()))
+}
+
+/// Ends the session.
+pub(super) async fn log_out(State(guard): State<Arc<Guard>>, headers: HeaderMap) -> Response {
+    if let Some(cookie) = cookie(&headers, &guard.cookie_name) {
+        guard.sessions.end(cookie);
+    }
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().extend(guard.cookie("", 0));
     response
 }
 
 impl Guard {
+    /// Goes on to `path` with a session, if the token is an operator's.
+    fn log_in(&self, token: &str, path: &str, peer: Option<&Peer>) -> Response {
+        let header = format!("Bearer {}", token.trim());
+        let session = match &self.tokens {
+            None => None,
+            Some(tokens) => match tokens.check(Some(&header), &[Role::Operator], stranger(peer)) {
+                Ok(identity) => Some(self.sessions.create(identity)),
+                Err(Denied::TooMany) => return too_many(),
+                Err(Denied::Missing | Denied::Unknown | Denied::Expired | Denied::WrongRole(..)) => {
+                    return (StatusCode::SEE_OTHER, [(LOCATION, "/login?error")]).into_response();
+                }
+            },
+        };
+        let mut response = (StatusCode::SEE_OTHER, [(LOCATION, path)]).into_response();
+        response.headers_mut().extend(session.and_then(|(value, seconds)| self.cookie(&value, seconds)));
+        response
+    }
+
     fn cookie(&self, value: &str, seconds: u64) -> Option<(HeaderName, HeaderValue)> {
         let secure = if self.secure { "; Secure" } else { "" };
-        let cookie = format!("{NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
+        let name = &self.cookie_name;
+        let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
         HeaderValue::from_str(&cookie).ok().map(|value| (SET_COOKIE, value))
     }
 }
@@ -205,12 +300,14 @@ mod tests {
         assert!(!has_csrf_header(&headers(&[host, ("origin", "http://localhost:7080")])), "a form");
         assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("origin", "http://localhost:9999")])));
         assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("origin", "null")])));
+        assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("sec-fetch-site", "cross-site")])));
+        assert!(has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("sec-fetch-site", "same-origin")])));
     }
 
     #[test]
     fn the_cookie_is_found_among_others() {
-        let found = headers(&[("cookie", "a=b; longhand_session=1.ff; c=d")]);
-        assert_eq!(cookie(&found), Some("1.ff"));
-        assert_eq!(cookie(&headers(&[("cookie", "longhand_session_2=1.ff")])), None);
+        let found = headers(&[("cookie", "a=b; longhand_session_7080=ff; c=d")]);
+        assert_eq!(cookie(&found, "longhand_session_7080"), Some("ff"));
+        assert_eq!(cookie(&found, "longhand_session_70"), None);
     }
 }

@@ -1,13 +1,13 @@
 //! The HTTP port: `/metrics`, `/healthz`, `/readyz`, and on a coordinator the dashboard and its JSON API.
 //!
-//! `listener` accepts connections, `guard` authenticates requests, `api` serves the data of the pages.
+//! `connection` serves connections, `guard` authenticates requests, `api` serves the data of the pages.
 
 mod api;
 mod assets;
+mod connection;
 mod error;
 mod guard;
 mod health;
-mod listener;
 mod report;
 mod session;
 mod state;
@@ -17,14 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use listener::Peer;
-pub use listener::{Pem, PemError};
+use crate::net::{Certificates, Limits, Listener, Protocol};
 use state::AppState;
 pub use state::{HttpConfig, MetricSource};
 pub use trace_url::TraceUrl;
@@ -34,22 +34,18 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most event streams at a time; further pages poll.
 const MAX_STREAMS: usize = 256;
+/// Most bytes of a request: forms and small JSON.
+const MAX_BODY: usize = 64 << 10;
 
 /// Serves until `shutdown` is cancelled.
-///
-/// # Errors
-/// The certificate, the key or the CA is invalid.
-pub async fn serve(
-    listener: TcpListener,
-    config: HttpConfig,
-    pem: Option<Pem>,
-    shutdown: CancellationToken,
-) -> Result<(), PemError> {
-    let secure = pem.is_some();
-    let guard = Arc::new(guard::Guard::new(config.tokens.clone(), secure));
+pub async fn serve(listener: TcpListener, config: HttpConfig, tls: Option<Certificates>, shutdown: CancellationToken) {
+    let secure = tls.is_some();
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let guard = Arc::new(guard::Guard::new(config.tokens.clone(), secure, port));
     let state = Arc::new(AppState {
         config,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        readiness: Mutex::default(),
         report_lock: Mutex::default(),
         shutdown: shutdown.clone(),
     });
@@ -70,28 +66,18 @@ pub async fn serve(
         .with_state(state)
         .route("/logout", post(guard::log_out))
         .with_state(Arc::clone(&guard))
-        .layer(from_fn_with_state(guard, guard::authorize));
+        .layer(from_fn_with_state(Arc::clone(&guard), guard::authorize));
     let router =
-        public.merge(protected).layer(from_fn(guard::security_headers)).into_make_service_with_connect_info::<Peer>();
-    let stopped = shutdown.clone().cancelled_owned();
-    let served = async {
-        match pem {
-            None => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
-            Some(pem) => {
-                let listener = listener::TlsListener::new(listener, &pem)?;
-                axum::serve(listener, router).with_graceful_shutdown(stopped).await
-            }
-        }
-        // Errors of single connections do not end the server.
-        .unwrap_or_else(|error| tracing::warn!(%error, "HTTP server stopped"));
-        Ok(())
-    };
+        public.merge(protected).layer(DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(guard, guard::respond));
+    // What follows the first bytes is bounded by the header time-out: an event stream is silent on purpose.
+    let listener = Listener::new(listener, tls, Protocol::Http, None, Limits::default());
+    let served = connection::serve(listener, router, shutdown.clone());
     let drain_timeout = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN_TIMEOUT).await;
     };
     tokio::select! {
-        ended = served => ended,
-        () = drain_timeout => Ok(()),
+        () = served => {}
+        () = drain_timeout => {}
     }
 }

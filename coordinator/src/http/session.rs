@@ -1,5 +1,8 @@
-//! Dashboard sessions: a cookie with the expiry and the token's name, signed with a key of this process. Nothing is stored;
-//! after a restart, or on another replica, users log in again.
+//! Dashboard sessions, kept in this process: after a restart, or on another replica, users log in again. Logging out ends one for
+//! good, and so does the end of its token.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use longhand_proto::{LeaseId, clock};
 
@@ -7,86 +10,99 @@ use crate::control::rpc::Identity;
 
 /// Duration of a session: a working day.
 const SESSION_MS: u64 = 12 * 3_600_000;
-pub(super) const COOKIE: &str = "longhand_session";
+/// Open sessions; of more, the one that would end first ends.
+const MAX_SESSIONS: usize = 4_096;
 
 #[derive(Debug)]
+struct Session {
+    identity: Identity,
+    until_ms: u64,
+}
+
+#[derive(Debug, Default)]
 pub(super) struct Sessions {
-    key: [u8; 32],
+    /// By the hash of the cookie's value: how long a look-up takes says nothing of the value. A lock, as all requests pass
+    /// here; held for one look-up.
+    open: Mutex<HashMap<blake3::Hash, Session>>,
 }
 
 impl Sessions {
-    pub(super) fn new() -> Self {
-        let mut key = [0; 32];
-        key[..16].copy_from_slice(LeaseId::mint().as_bytes());
-        key[16..].copy_from_slice(LeaseId::mint().as_bytes());
-        Self { key }
-    }
-
     /// The cookie's value and its lifetime in seconds: no longer than the token's.
-    pub(super) fn create(&self, holder: &Identity) -> (String, u64) {
+    pub(super) fn create(&self, identity: Identity) -> (String, u64) {
         let now = clock::unix_ms();
-        let until = (now + SESSION_MS).min(holder.expires_ms.unwrap_or(u64::MAX));
-        // A cookie value allows few characters; a name may hold any, so it is written in hexadecimal.
-        let name: String = holder.name.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let payload = format!("{until}.{name}");
-        (format!("{payload}.{}", self.sign(&payload)), until.saturating_sub(now) / 1000)
-    }
-
-    /// The name in a cookie; none if it is expired or not signed by this process.
-    pub(super) fn user_name(&self, value: &str) -> Option<String> {
-        let (payload, signature) = value.rsplit_once('.')?;
-        let (until, name) = payload.split_once('.')?;
-        let signature = blake3::Hash::from_hex(signature).ok()?;
-        // Compared in constant time.
-        if self.sign(payload) != signature || until.parse::<u64>().ok()? <= clock::unix_ms() {
-            return None;
+        let until_ms = (now + SESSION_MS).min(identity.expires_ms.unwrap_or(u64::MAX));
+        let value = format!("{}{}", LeaseId::mint(), LeaseId::mint());
+        let mut open = self.open();
+        open.retain(|_, session| session.until_ms > now);
+        if open.len() >= MAX_SESSIONS
+            && let Some(first) = open.iter().min_by_key(|(_, session)| session.until_ms).map(|(key, _)| *key)
+        {
+            open.remove(&first);
         }
-        let bytes = (0..name.len()).step_by(2).map(|at| u8::from_str_radix(name.get(at..at + 2)?, 16).ok());
-        String::from_utf8(bytes.collect::<Option<_>>()?).ok()
+        open.insert(key(&value), Session { identity, until_ms });
+        (value, until_ms.saturating_sub(now) / 1000)
     }
 
-    fn sign(&self, payload: &str) -> blake3::Hash {
-        blake3::keyed_hash(&self.key, payload.as_bytes())
+    /// Who has the session of this cookie; none if there is none.
+    pub(super) fn identity(&self, value: &str) -> Option<Identity> {
+        let open = self.open();
+        let session = open.get(&key(value)).filter(|session| session.until_ms > clock::unix_ms())?;
+        Some(session.identity.clone())
     }
+
+    /// Ends the session of this cookie.
+    pub(super) fn end(&self, value: &str) {
+        self.open().remove(&key(value));
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<blake3::Hash, Session>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(value: &str) -> blake3::Hash {
+    blake3::hash(value.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::rpc::{Role, Tokens};
 
-    fn holder(name: &str, expires_ms: Option<u64>) -> Identity {
-        Identity { name: name.into(), expires_ms }
+    fn identity() -> Identity {
+        let token = "a-token-of-some-length";
+        Tokens::single(Role::Operator, token).check(Some(&format!("Bearer {token}")), &[Role::Operator], None).unwrap()
     }
 
     #[test]
-    fn a_cookie_of_another_process_or_a_changed_one_is_rejected() {
-        let (this_process, other_process) = (Sessions::new(), Sessions::new());
-        let (cookie, _) = this_process.create(&holder("anna", None));
-        assert_eq!(this_process.user_name(&cookie), Some("anna".into()));
-        assert_eq!(other_process.user_name(&cookie), None);
-        let [until, name, signature] = cookie.split('.').collect::<Vec<_>>().try_into().unwrap();
-        let later = until.parse::<u64>().unwrap() + 1;
-        for forged in [
-            format!("{later}.{name}.{signature}"),
-            format!("{until}.{}.{signature}", name.replace('6', "7")),
-            format!("{until}.{name}."),
-            format!("{until}.{name}"),
-            String::new(),
-            "x.y.z".into(),
-        ] {
-            assert_eq!(this_process.user_name(&forged), None, "{forged}");
+    fn a_session_ends_when_its_user_logs_out_or_its_token_expires() {
+        let sessions = Sessions::default();
+        let (cookie, seconds) = sessions.create(identity());
+        assert_eq!(seconds, SESSION_MS / 1000);
+        assert_eq!(sessions.identity(&cookie), Some(identity()));
+        for forged in ["", "x", &cookie[1..], &format!("{cookie}0")] {
+            assert_eq!(sessions.identity(forged), None, "{forged}");
         }
+        sessions.end(&cookie);
+        assert_eq!(sessions.identity(&cookie), None);
+        let until = |expires_ms| {
+            let mut identity = identity();
+            identity.expires_ms = Some(expires_ms);
+            identity
+        };
+        assert!(sessions.create(until(clock::unix_ms() + 60_000)).1 <= 60);
+        let (cookie, seconds) = sessions.create(until(1));
+        assert_eq!((sessions.identity(&cookie), seconds), (None, 0));
     }
 
     #[test]
-    fn a_session_ends_with_its_token() {
-        let sessions = Sessions::new();
-        let soon = clock::unix_ms() + 60_000;
-        let (cookie, seconds) = sessions.create(&holder("", Some(soon)));
-        assert!(seconds <= 60, "{seconds}");
-        assert_eq!(sessions.user_name(&cookie), Some(String::new()));
-        let (cookie, seconds) = sessions.create(&holder("née 渡", Some(1)));
-        assert_eq!((sessions.user_name(&cookie), seconds), (None, 0));
-        assert_eq!(sessions.user_name(&sessions.create(&holder("née 渡", None)).0), Some("née 渡".into()));
+    fn sessions_are_bounded() {
+        let sessions = Sessions::default();
+        let mut last = String::new();
+        for _ in 0..MAX_SESSIONS + 100 {
+            last = sessions.create(identity()).0;
+        }
+        assert_eq!(sessions.open().len(), MAX_SESSIONS);
+        assert!(sessions.identity(&last).is_some());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use longhand_proto::WorkerId;
 use prometheus::proto::MetricFamily;
@@ -43,6 +44,8 @@ pub(super) struct AppState {
     pub(super) config: HttpConfig,
     /// One permit for each event stream.
     pub(super) streams: Arc<Semaphore>,
+    /// When the store was last asked whether it answers, and why it did not: probes cost it one command a second.
+    pub(super) readiness: Mutex<Option<(Instant, Result<(), String>)>>,
     /// Held while a report is computed: one at a time.
     pub(super) report_lock: Mutex<()>,
     pub(super) shutdown: CancellationToken,

@@ -57,13 +57,8 @@ impl Document {
         let SectionBudget { target: target_words, floor, .. } =
             SectionBudget::next(rules, plan, sections, &self.rejections);
         let messages = prompt::section(recipe, &self.instruction, plan, self.written(sections))?;
-        let length = || LengthControl {
-            target_words,
-            floor,
-            bias: rules.bias,
-            ceiling: rules.ceiling,
-            hard: rules.hard,
-        };
+        let length =
+            || LengthControl { target_words, floor, bias: rules.bias, ceiling: rules.ceiling, hard: rules.hard };
         Ok(Task {
             length: rules.length_control.then(length),
             max_tokens: max_tokens(recipe, target_words),

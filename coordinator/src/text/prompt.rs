@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use longhand_proto::template::check_template;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
@@ -18,7 +19,8 @@ use crate::domain::section_budget::SectionBudget;
 use crate::text::context::{self, ContextSelection, Excerpt};
 
 /// Steps of template work after which rendering is given up: far more than a prompt of a million words needs.
-const FUEL: u64 = 5_000_000;
+/// Each 64 bytes of data count as one.
+const FUEL: u64 = 1_000_000;
 
 /// The prompt for the plan. `repair` names the error of a plan that could not be used.
 pub fn plan(recipe: &Recipe, instruction: &Instruction, repair: Option<&str>) -> Result<String, PromptError> {
@@ -242,6 +244,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 });
 
 fn render(name: &'static str, template: &str, values: Value) -> Result<String, PromptError> {
+    check_template(template).map_err(|bound| PromptError { name, problem: bound.to_string() })?;
     let text = ENVIRONMENT.render_str(template, values);
     let text = text.map_err(|error| PromptError { name, problem: problem(&error) })?;
     Ok(text.trim().to_owned())

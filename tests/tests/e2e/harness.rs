@@ -107,6 +107,11 @@ impl Harness {
         self.submit_rows((0..documents).map(|number| instruction(number, 1_500)).collect()).await
     }
 
+    /// Submits documents of a few hundred words.
+    pub(crate) async fn submit_short(&self, documents: usize) -> SubmitReport {
+        self.submit_rows((0..documents).map(|number| instruction(number, 200)).collect()).await
+    }
+
     /// Submits documents whose instructions have these sizes in bytes.
     pub(crate) async fn submit_prompts(&self, sizes: Vec<usize>) -> SubmitReport {
         let long = |(number, size): (usize, usize)| {
@@ -332,6 +337,18 @@ impl RawClient {
         };
         let reply = within(self.client.clone().complete(request)).await.unwrap().into_inner();
         (reply.outcome(), reply.next.map(|lease| lease.try_into().unwrap()))
+    }
+
+    /// Fails a document for good.
+    pub(crate) async fn fail(&self, lease: LeaseId) {
+        let failure = v1::Failure { class: "stolen".into(), message: "gone".into(), permanent: true };
+        let request = v1::CompleteRequest {
+            worker: self.worker.to_string(),
+            lease_id: lease.to_string(),
+            result: Some(v1::complete_request::Result::Failure(failure)),
+            ..v1::CompleteRequest::default()
+        };
+        within(self.client.clone().complete(request)).await.unwrap();
     }
 
     pub(crate) async fn renew(&self, lease: LeaseId, progress: u64, tokens: Vec<u32>) -> Vec<String> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod harness;
+mod hostile;
 mod lease;
 mod lost_reply;
 mod pipeline;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhand_coordinator::control::rpc::{Access, Coordinator, ServiceOptions, serve_on};
+use longhand_coordinator::control::rpc::{Coordinator, ServiceOptions, serve_on};
 use longhand_coordinator::control::submit::{RunSpec, submit};
 use longhand_coordinator::control::sweeper::{self, SweeperOptions};
 use longhand_coordinator::domain::instruction::Instruction;
@@ -370,7 +370,7 @@ async fn run_coordinator(store: Arc<dyn Store>, process: &Arc<Process>) -> Resul
     let coordinator = Coordinator::new(store, options);
     let sweeper = sweeper::run(coordinator.clone(), sweep, stop.clone());
     let incoming = accept().await?;
-    let served = serve_on(incoming, coordinator, Access::default(), stop.cancelled());
+    let served = serve_on(incoming, coordinator, None, stop.cancelled());
     let (served, ()) = process.run(futures::future::join(served, sweeper)).await;
     Ok(served?)
 }

@@ -44,7 +44,7 @@ impl fmt::Debug for Tls {
 }
 
 /// Sent with every call: the protocol's number, and the token if there is one.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     token: Option<MetadataValue<Ascii>>,
 }
@@ -124,13 +124,21 @@ pub struct RetryPolicy {
     pub total_timeout: Duration,
 }
 
+/// The credentials for a replica, asked for before each attempt: a token may be replaced.
+pub type CredentialSource = Arc<dyn Fn() -> Credentials + Send + Sync>;
+
 /// The replicas of a coordinator. Clones share which replica replied last.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FailoverChannel {
-    replicas: Arc<[Channel]>,
+    replicas: Arc<[(Channel, CredentialSource)]>,
     /// Number of the replica that calls go to.
     current: Arc<AtomicUsize>,
-    credentials: Credentials,
+}
+
+impl fmt::Debug for FailoverChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FailoverChannel").field("replicas", &self.replicas.len()).finish_non_exhaustive()
+    }
 }
 
 impl FailoverChannel {
@@ -139,12 +147,17 @@ impl FailoverChannel {
     /// # Errors
     /// `replicas` is empty.
     pub fn from_channels(replicas: Vec<Channel>, credentials: Credentials) -> Result<Self, ChannelError> {
+        let source: CredentialSource = Arc::new(move || credentials.clone());
+        Self::new(replicas.into_iter().map(|channel| (channel, Arc::clone(&source))).collect())
+    }
+
+    fn new(replicas: Vec<(Channel, CredentialSource)>) -> Result<Self, ChannelError> {
         if replicas.is_empty() {
             return Err(ChannelError::NoAddress);
         }
         // Clients that start together do not all go to the first one.
         let first = rng::below(replicas.len() as u64) as usize;
-        Ok(Self { replicas: replicas.into(), current: Arc::new(AtomicUsize::new(first)), credentials })
+        Ok(Self { replicas: replicas.into(), current: Arc::new(AtomicUsize::new(first)) })
     }
 
     /// Over the addresses `urls`. No connection is made before the first call.
@@ -152,8 +165,21 @@ impl FailoverChannel {
     /// # Errors
     /// An address, certificate or key is invalid.
     pub fn open(urls: &[String], tls: &Tls, credentials: Credentials) -> Result<Self, ChannelError> {
-        let replicas = urls.iter().map(|url| channel(url, tls)).collect::<Result<_, _>>()?;
-        Self::from_channels(replicas, credentials)
+        let source: CredentialSource = Arc::new(move || credentials.clone());
+        Self::open_with(urls, tls, |_| Arc::clone(&source))
+    }
+
+    /// As [`Self::open`], with the credentials for each address.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        urls: &[String],
+        tls: &Tls,
+        credentials: impl Fn(&str) -> CredentialSource,
+    ) -> Result<Self, ChannelError> {
+        let open = |url: &String| Ok((channel(url, tls)?, credentials(url)));
+        Self::new(urls.iter().map(open).collect::<Result<_, ChannelError>>()?)
     }
 
     /// Retries the call until there is a reply, with full jitter between attempts. `name` is for logs.
@@ -175,11 +201,15 @@ impl FailoverChannel {
         let mut unanswered = false;
         loop {
             let replica = self.current.load(Ordering::Relaxed) % self.replicas.len();
-            let channel = InterceptedService::new(self.replicas[replica].clone(), self.credentials.clone());
+            let (channel, source) = &self.replicas[replica];
+            let credentials = source();
+            let channel = InterceptedService::new(channel.clone(), credentials.clone());
             let status = match tokio::time::timeout(policy.attempt_timeout, call(channel)).await {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
                 Ok(Err(status)) => match tls_remedy(&status) {
                     Some(refusal) => return Err(CallError::Refused(refusal)),
+                    // The coordinator was restarted just now, and has another token.
+                    None if status.code() == Code::Unauthenticated && source() != credentials => status,
                     None if is_permanent(status.code()) => {
                         return Err(CallError::Refused(note_uncertain(status, unanswered)));
                     }

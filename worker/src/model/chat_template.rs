@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use longhand_proto::task::Message;
+use longhand_proto::template::check_template;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
@@ -35,6 +36,8 @@ impl ChatTemplate {
     /// Compiles `source`, found in `file`, and renders a conversation of two turns with it, so that a template that cannot
     /// work is found before the first document.
     pub(super) fn new(file: &Path, source: &str, tokenizer: &Tokenizer) -> Result<Self, ModelError> {
+        check_template(source)
+            .map_err(|bound| ModelError::Template { file: file.to_owned(), what: bound.to_string() })?;
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION);

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use longhand_proto::clock;
+
+use super::rejected_tokens::RejectedTokens;
+use crate::files::private;
 
 /// What a token permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,8 @@ struct Entry {
 pub(crate) struct Identity {
     pub(crate) name: String,
     pub(crate) expires_ms: Option<u64>,
+    /// Of the token: it may be withdrawn before it expires.
+    hash: blake3::Hash,
 }
 
 /// Who performed an operator action.
@@ -61,10 +67,15 @@ impl fmt::Display for Principal {
     }
 }
 
-/// The tokens of a coordinator. A role may have several, so that one can be replaced without downtime.
+/// The tokens of a coordinator. A role may have several, so that one can be replaced without downtime. A handle: clones
+/// share one state, so that both ports take new tokens at the same time, and count those that they reject together.
 #[derive(Debug, Clone)]
-pub struct Tokens {
-    entries: Vec<Entry>,
+pub struct Tokens(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    entries: RwLock<Vec<Entry>>,
+    rejected: RejectedTokens,
 }
 
 /// An invalid token file.
@@ -97,7 +108,7 @@ pub enum TokenError {
         role: Role,
     },
     /// Other users can read the file.
-    #[error("{} is readable by other users; run `chmod 600` on it", path.display())]
+    #[error("{} is readable by other users; run `chmod 600` on it, or `chmod 640` if it belongs to root", path.display())]
     Readable {
         /// The file.
         path: PathBuf,
@@ -106,8 +117,12 @@ pub enum TokenError {
 
 /// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Denied {
-    #[error("no token: this coordinator requires one; pass it with --token-file")]
+pub(crate) enum Denied {
+    #[error("too many rejected tokens from this address; retry in a minute")]
+    TooMany,
+    #[error(
+        "no token: this coordinator requires one; pass it with --token-file, or run the command as the coordinator's user"
+    )]
     Missing,
     #[error("unknown token; use one that is in the coordinator's --token-file")]
     Unknown,
@@ -129,14 +144,41 @@ impl Tokens {
     /// The file cannot be read or is readable by other users, a line is invalid, or a role has no token.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let io = |source| TokenError::Io { path: path.to_owned(), source };
-        check_private(path).map_err(io)?.then_some(()).ok_or_else(|| TokenError::Readable { path: path.to_owned() })?;
+        if !private::is_private(path).map_err(io)? {
+            return Err(TokenError::Readable { path: path.to_owned() });
+        }
         Self::parse(&std::fs::read_to_string(path).map_err(io)?, path)
+    }
+
+    /// Takes the tokens of the file from now on; sessions of others end.
+    ///
+    /// # Errors
+    /// As [`Self::read`]: nothing changes.
+    pub fn reload(&self, path: &Path) -> Result<(), TokenError> {
+        let new = std::mem::take(&mut *Self::read(path)?.0.entries.write().unwrap_or_else(PoisonError::into_inner));
+        *self.0.entries.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    fn new(entries: Vec<Entry>) -> Self {
+        Self(Arc::new(Inner { entries: RwLock::new(entries), rejected: RejectedTokens::default() }))
+    }
+
+    fn entries(&self) -> RwLockReadGuard<'_, Vec<Entry>> {
+        self.0.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A single token for both roles, without expiry: of a process that only its user reaches.
+    pub fn local(token: &str) -> Self {
+        let hash = blake3::hash(token.as_bytes());
+        let entry = |role| Entry { role, hash, expires_ms: None, name: String::new() };
+        Self::new(vec![entry(Role::Worker), entry(Role::Operator)])
     }
 
     /// A single token for one role, without expiry.
     pub fn single(role: Role, token: &str) -> Self {
         let hash = blake3::hash(token.as_bytes());
-        Self { entries: vec![Entry { role, hash, expires_ms: None, name: String::new() }] }
+        Self::new(vec![Entry { role, hash, expires_ms: None, name: String::new() }])
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, TokenError> {
@@ -173,27 +215,47 @@ impl Tokens {
                 return Err(TokenError::Missing { path: path.to_owned(), role });
             }
         }
-        Ok(Self { entries })
+        Ok(Self::new(entries))
     }
 
-    /// The owner of a valid token for this role in the value of `authorization`; none without one.
-    pub(crate) fn identify(&self, header: Option<&str>, role: Role) -> Option<Identity> {
-        self.check(header, role).ok()
+    /// False once the token has expired or was withdrawn.
+    pub(crate) fn is_current(&self, identity: &Identity) -> bool {
+        self.entries().iter().any(|entry| entry.hash == identity.hash && !entry.is_expired())
     }
 
-    /// Checks the value of `authorization` for a token of this role.
-    pub(super) fn check(&self, header: Option<&str>, role: Role) -> Result<Identity, Denied> {
+    /// Checks the value of `authorization` for a token of one of these roles. Those that an address tries in vain are counted,
+    /// and too many make it wait.
+    pub(crate) fn check(
+        &self,
+        header: Option<&str>,
+        roles: &[Role],
+        address: Option<IpAddr>,
+    ) -> Result<Identity, Denied> {
+        let now = clock::now();
+        if header.is_some() && address.is_some_and(|address| self.0.rejected.is_blocked(address, now)) {
+            return Err(Denied::TooMany);
+        }
+        let checked = self.find(header, roles);
+        if matches!(checked, Err(Denied::Unknown | Denied::Expired | Denied::WrongRole(..))) {
+            self.0.rejected.record(address, now);
+        }
+        checked
+    }
+
+    fn find(&self, header: Option<&str>, roles: &[Role]) -> Result<Identity, Denied> {
         let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::Missing)?;
         let hash = blake3::hash(token.as_bytes());
         // The same token may be in several lines, for one role or both.
         let mut denied = Denied::Unknown;
-        for entry in self.entries.iter().filter(|entry| entry.hash == hash) {
-            if entry.expires_ms.is_some_and(|expires| expires <= clock::unix_ms()) {
+        for entry in self.entries().iter().filter(|entry| entry.hash == hash) {
+            if entry.is_expired() {
                 denied = Denied::Expired;
-            } else if entry.role == role {
-                return Ok(Identity { name: entry.name.clone(), expires_ms: entry.expires_ms });
-            } else if denied == Denied::Unknown {
-                denied = Denied::WrongRole(entry.role, role);
+            } else if roles.contains(&entry.role) {
+                return Ok(Identity { name: entry.name.clone(), expires_ms: entry.expires_ms, hash });
+            } else if denied == Denied::Unknown
+                && let Some(wanted) = roles.first()
+            {
+                denied = Denied::WrongRole(entry.role, *wanted);
             }
         }
         Err(denied)
@@ -205,10 +267,10 @@ fn time(text: &str) -> Result<u64, &'static str> {
     u64::try_from(time.timestamp_millis()).map_err(|_| "the time of expiry is before 1970")
 }
 
-/// False if group or others can read it.
-fn check_private(path: &Path) -> std::io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(std::fs::metadata(path)?.permissions().mode() & 0o077 == 0)
+impl Entry {
+    fn is_expired(&self) -> bool {
+        self.expires_ms.is_some_and(|expires| expires <= clock::unix_ms())
+    }
 }
 
 #[cfg(test)]
@@ -227,7 +289,7 @@ mod tests {
     }
 
     fn check(tokens: &Tokens, token: &str, role: Role) -> Result<(), Denied> {
-        tokens.check(Some(&format!("Bearer {token}")), role).map(drop)
+        tokens.check(Some(&format!("Bearer {token}")), &[role], None).map(drop)
     }
 
     #[test]
@@ -237,8 +299,8 @@ mod tests {
         assert_eq!(check(&tokens, OPERATOR, Role::Operator), Ok(()));
         assert_eq!(check(&tokens, WORKER, Role::Operator), Err(Denied::WrongRole(Role::Worker, Role::Operator)));
         assert_eq!(check(&tokens, "0123456789abcdef", Role::Worker), Err(Denied::Unknown));
-        assert_eq!(tokens.check(None, Role::Worker).unwrap_err(), Denied::Missing);
-        assert_eq!(tokens.check(Some("Basic eA=="), Role::Worker).unwrap_err(), Denied::Missing);
+        assert_eq!(tokens.check(None, &[Role::Worker], None).unwrap_err(), Denied::Missing);
+        assert_eq!(tokens.check(Some("Basic eA=="), &[Role::Worker], None).unwrap_err(), Denied::Missing);
     }
 
     #[test]
@@ -252,7 +314,7 @@ mod tests {
     #[test]
     fn a_token_identifies_its_owner() {
         let tokens = both("operator token-of-anna-0123 anna\noperator token-of-bert-0123 2101-01-01T00:00:00Z bert");
-        let name = |token: &str| tokens.identify(Some(&format!("Bearer {token}")), Role::Operator).unwrap().name;
+        let name = |token: &str| tokens.check(Some(&format!("Bearer {token}")), &[Role::Operator], None).unwrap().name;
         assert_eq!(name("token-of-anna-0123"), "anna");
         assert_eq!(name("token-of-bert-0123"), "bert");
         assert_eq!(name(OPERATOR), "");

@@ -6,12 +6,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use longhand_proto::RunId;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::recent_leases::RecentLeases;
 use super::refusals::Refusals;
 use super::run_cache::{RunCache, RunContext};
 use super::waiting_queues::WaitingQueues;
+use super::worker_health::WorkerHealth;
 use crate::control::metrics::Metrics;
 use crate::control::stall::StallFinder;
 use crate::corpus::Archive;
@@ -27,7 +28,8 @@ pub struct ServiceOptions {
     pub max_wait: Duration,
     /// Mean time between two queries of the store while requests wait: another replica may have made work.
     pub poll: Duration,
-    /// Calls that are processed at the same time; more wait. Bounds the memory that large messages take.
+    /// Calls of workers that are processed at the same time, and an eighth as many of operators; more wait. Messages in
+    /// progress may take a mebibyte for each.
     pub max_calls: usize,
     /// Whether traces contain prompts and texts.
     pub trace_content: bool,
@@ -64,8 +66,8 @@ pub(super) struct Inner {
     pub(super) store: Arc<dyn Store>,
     pub(super) options: ServiceOptions,
     pub(super) recent_leases: RecentLeases,
-    /// One permit for each call that is processed: see [`ServiceOptions::max_calls`].
-    pub(super) call_permits: Semaphore,
+    /// How the workers do, each by itself.
+    pub(super) worker_health: WorkerHealth,
     /// Requests that wait for work.
     pub(super) waiting: WaitingQueues,
     /// Runs that some workers, or this replica, cannot work on.
@@ -92,9 +94,9 @@ impl Coordinator {
     pub fn new(store: Arc<dyn Store>, options: ServiceOptions) -> Self {
         let inner = Inner {
             store,
-            call_permits: Semaphore::new(options.max_calls.max(1)),
             options,
             recent_leases: RecentLeases::default(),
+            worker_health: WorkerHealth::default(),
             waiting: WaitingQueues::default(),
             refusals: Refusals::default(),
             run_cache: RunCache::default(),

@@ -4,6 +4,7 @@
 //! - `server`: listens, serves, shuts down.
 //! - `admission`: before every call, with `auth` (tokens) and `rate_limit`.
 //! - `worker_service`, `operator_service`: validate a request, call the coordinator, convert the answer.
+//! - `bounds` and `worker_health`: what a worker may say, and which one gets no work.
 //! - `coordinator`: the state that all calls share, with `run_cache` and `recent_leases`.
 //! - `lease` waits for work; `refusals` says which runs it passes over; `render` makes a task of a stored document; `complete` ends attempts, with `apply_result`.
 //! - `operator_actions`: what operators do, by gRPC or on the dashboard, with the audit log.
@@ -12,6 +13,7 @@
 mod admission;
 mod apply_result;
 mod auth;
+mod bounds;
 mod complete;
 mod coordinator;
 mod lease;
@@ -20,14 +22,17 @@ mod operator_service;
 mod rate_limit;
 mod recent_leases;
 mod refusals;
+mod rejected_tokens;
 mod render;
 mod run_cache;
 mod server;
 mod status;
 mod waiting_queues;
+mod worker_health;
 mod worker_service;
 
-pub(crate) use auth::Identity;
+pub(crate) use auth::{Denied, Identity};
 pub use auth::{Principal, Role, TokenError, Tokens};
 pub use coordinator::{Coordinator, ServiceOptions};
+pub(crate) use rejected_tokens::gather as gather_rejected_tokens;
 pub use server::{Access, serve, serve_on, serve_with};

@@ -4,6 +4,7 @@ use longhand_proto::v1::operator_server;
 use longhand_proto::{DocumentId, RunId, WireError, v1};
 use tonic::{Request, Response, Status};
 
+use super::admission::peer;
 use super::auth::{Identity, Principal};
 use super::coordinator::Coordinator;
 use super::status::status;
@@ -34,7 +35,7 @@ type Answer<T> = Result<Response<T>, Status>;
 /// Who makes this call.
 fn principal<T>(request: &Request<T>) -> Principal {
     let name = request.extensions().get::<Identity>().map(|identity| identity.name.clone()).unwrap_or_default();
-    Principal { name, address: request.remote_addr().map(|address| address.ip()) }
+    Principal { name, address: peer(request.extensions()).and_then(|peer| peer.address()).map(|address| address.ip()) }
 }
 
 impl OperatorService {
@@ -85,7 +86,10 @@ impl OperatorService {
 impl operator_server::Operator for OperatorService {
     async fn create_run(&self, request: Request<v1::CreateRunRequest>) -> Answer<v1::Run> {
         let v1::CreateRunRequest { run, recipe, seed, terms } = request.into_inner();
-        let recipe = Recipe::from_toml(&recipe).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        // Its templates are programs, which are run once to check them.
+        let recipe = tokio::task::spawn_blocking(move || Recipe::from_toml(&recipe)).await;
+        let recipe = recipe.map_err(|error| Status::internal(format!("the recipe cannot be checked: {error}")))?;
+        let recipe = recipe.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let v1::Terms { priority, model, max_open, judge } = terms.unwrap_or_default();
         let policy = RunPolicy { priority, model, judge, max_open };
         let spec = RunSpec { id: run_id(&run)?, recipe, seed, candidates: 1, policy };

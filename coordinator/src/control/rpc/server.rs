@@ -1,29 +1,33 @@
 //! Serves the gRPC services on a listener until it is asked to stop.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use longhand_proto::MAX_MESSAGE_BYTES;
 use longhand_proto::v1::coordinator_server::CoordinatorServer;
 use longhand_proto::v1::operator_server::OperatorServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpIncoming};
-use tonic::transport::{Error, Server, ServerTlsConfig};
+use tonic::transport::server::Connected;
+use tonic::transport::{Error, Server};
 
 use super::admission::{AdmissionLayer, Policy};
 use super::auth::Tokens;
 use super::coordinator::{Coordinator, ServiceOptions};
 use super::operator_service::OperatorService;
 use super::worker_service::WorkerService;
+use crate::net::{Certificates, Connection, Connections, Limits, Listener, Peer, Protocol};
 
 /// Time that calls in progress get when the server is asked to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// Concurrent calls of one connection: a worker makes one per ending slot, one to lease and one to renew.
 const STREAMS_PER_CONNECTION: u32 = 1_024;
-/// Calls that may wait for each one that is processed; more are answered `RESOURCE_EXHAUSTED`.
-const QUEUED_PER_CALL: usize = 4;
+/// Longest silence of a peer: it is pinged, and answers while it is alive.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Authentication and encryption of a server.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +35,7 @@ pub struct Access {
     /// None admits every caller.
     pub tokens: Option<Tokens>,
     /// None serves without TLS.
-    pub tls: Option<ServerTlsConfig>,
+    pub tls: Option<Certificates>,
 }
 
 /// Serves every caller that reaches `listener`, without tokens or TLS: for a process that talks to itself, and for tests.
@@ -50,33 +54,57 @@ pub async fn serve(
 /// empty, and calls in progress get a few seconds.
 ///
 /// # Errors
-/// The listener failed, or certificate or key are invalid.
+/// The listener failed.
 pub async fn serve_with(
     listener: TcpListener,
     coordinator: Coordinator,
     access: Access,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    serve_on(TcpIncoming::from(listener).with_nodelay(Some(true)), coordinator, access, shutdown).await
+    let Access { tokens, tls } = access;
+    let listener = Listener::new(listener, tls, Protocol::Grpc, Some(IDLE), Limits::default());
+    let incoming = futures::stream::unfold(listener, |mut listener| async {
+        let accepted = listener.accept().await;
+        Some((Ok::<_, io::Error>(accepted), listener))
+    });
+    serve_admitted(incoming, coordinator, tokens, shutdown).await
 }
 
-/// As [`serve_with`], over a stream of accepted connections.
+/// As [`serve_with`], over a stream of accepted connections and the addresses of their peers.
 ///
 /// # Errors
 /// As [`serve_with`].
 pub async fn serve_on<I, C>(
     incoming: I,
     coordinator: Coordinator,
-    access: Access,
+    tokens: Option<Tokens>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error>
 where
-    I: futures::Stream<Item = std::io::Result<C>>,
-    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    I: futures::Stream<Item = io::Result<(C, Option<SocketAddr>)>>,
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connections = Connections::new(Limits::default());
+    let incoming = incoming.filter_map(move |accepted| {
+        let connections = connections.clone();
+        std::future::ready(accepted.map(|(io, address)| admit(&connections, io, address)).transpose())
+    });
+    serve_admitted(incoming, coordinator, tokens, shutdown).await
+}
+
+async fn serve_admitted<I, C>(
+    incoming: I,
+    coordinator: Coordinator,
+    tokens: Option<Tokens>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error>
+where
+    I: futures::Stream<Item = io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected<ConnectInfo = Peer> + Unpin + Send + 'static,
 {
     let closing = CancellationToken::new();
     let ServiceOptions { max_calls, calls_per_second, call_timeout, .. } = *coordinator.options();
-    let policy = Arc::new(Policy::new(access.tokens, max_calls * (1 + QUEUED_PER_CALL), calls_per_second));
+    let policy = Arc::new(Policy::new(tokens, max_calls, calls_per_second, call_timeout));
     let workers = CoordinatorServer::new(WorkerService::new(coordinator.clone(), closing.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -86,11 +114,7 @@ where
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CoordinatorServer<WorkerService>>().await;
     health.set_serving::<OperatorServer<OperatorService>>().await;
-    let mut server = Server::builder();
-    if let Some(tls) = access.tls {
-        server = server.tls_config(tls)?;
-    }
-    let server = server
+    let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
@@ -116,4 +140,9 @@ where
             Ok(())
         }
     }
+}
+
+/// None if the port is full.
+fn admit<C>(connections: &Connections, io: C, address: Option<SocketAddr>) -> Option<Connection<C>> {
+    Some(Connection::new(io, connections.admit(address)?, Some(IDLE)))
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use longhand_proto::task::{Failure, ModelInfo, Output, TaskKind};
 use longhand_proto::v1::complete_request::Result as WireResult;
 use longhand_proto::v1::coordinator_server;
-use longhand_proto::{LeaseId, PROTOCOL, WireError, WorkerId, v1};
-use tokio::sync::SemaphorePermit;
+use longhand_proto::{LeaseId, PROTOCOL, WireError, WorkerId, clock, v1};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::admission::protocol_mismatch;
+use super::admission::{peer, protocol_mismatch};
 use super::apply_result::Report;
+use super::bounds;
 use super::complete::Completed;
 use super::coordinator::Coordinator;
 use super::status::status;
@@ -42,15 +42,6 @@ impl WorkerService {
     /// Requests that wait for work are answered empty once `closing` is cancelled.
     pub(super) fn new(coordinator: Coordinator, closing: CancellationToken) -> Self {
         Self { coordinator, closing }
-    }
-
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, Status> {
-        self.coordinator
-            .inner
-            .call_permits
-            .acquire()
-            .await
-            .map_err(|_| Status::unavailable("the coordinator is stopping"))
     }
 
     /// Rejects a worker that would wait for ever, because every unfinished run requires another model to write and to judge.
@@ -90,6 +81,8 @@ impl coordinator_server::Coordinator for WorkerService {
         }
         let worker = parse_worker_id(&request.worker)?;
         let model = request.model.ok_or(WireError::Missing("model"))?;
+        bounds::name("version", &request.version)?;
+        bounds::model(&model)?;
         self.expect_work(&model.name, &model.weights_hash).await?;
         tracing::info!(%worker, version = request.version, model = model.name, "worker connected");
         Ok(Response::new(v1::HelloReply {
@@ -104,6 +97,8 @@ impl coordinator_server::Coordinator for WorkerService {
         if request_id.is_empty() || request_id.len() > MAX_REQUEST_ID {
             return Err(Status::invalid_argument("field `request_id` must have 1 to 64 bytes"));
         }
+        bounds::name("model", &model)?;
+        bounds::name("weights_hash", &weights_hash)?;
         let query = LeaseQuery {
             worker: parse_worker_id(&worker)?,
             request_id,
@@ -113,9 +108,13 @@ impl coordinator_server::Coordinator for WorkerService {
             weights_hash,
             except: Vec::new(),
         };
-        // Without a permit: a waiting request costs little more than its connection.
         let wait = Duration::from_millis(wait_ms);
         let kinds = task_kinds(&kinds);
+        if self.coordinator.inner.worker_health.is_quarantined(&query.worker, clock::now()) {
+            let pause = wait.min(self.coordinator.options().max_wait);
+            self.closing.run_until_cancelled(tokio::time::sleep(pause)).await;
+            return Ok(Response::new(v1::LeaseReply::default()));
+        }
         let leases = self.coordinator.lease(&query, &kinds, wait, &self.closing).await.map_err(status)?;
         let leases = leases.into_iter().map(Into::into).collect();
         // `drain` is reserved: see the protocol.
@@ -123,7 +122,6 @@ impl coordinator_server::Coordinator for WorkerService {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
-        let _permit = self.permit().await?;
         let v1::RenewRequest { worker, renewals, vitals } = request.into_inner();
         let worker = parse_worker_id(&worker)?;
         if renewals.len() > MAX_RENEWALS {
@@ -131,31 +129,47 @@ impl coordinator_server::Coordinator for WorkerService {
                 "too many renewals in one call: at most {MAX_RENEWALS} are allowed"
             )));
         }
+        vitals.as_ref().map_or(Ok(()), bounds::vitals)?;
         let renewals = renewals.into_iter().map(parse_renewal).collect::<Result<Vec<_>, Status>>()?;
         let renewed = self.coordinator.store().renew(&renewals, self.coordinator.lease_ms()).await;
         let lost = self.coordinator.track_health(renewed).map_err(status)?.iter().map(ToString::to_string).collect();
         let drain = match vitals {
-            Some(vitals) => self.coordinator.record_heartbeat(&worker, &vitals.into()).await,
-            None => false,
+            Some(vitals) if self.coordinator.inner.worker_health.admit(&worker, clock::now()) => {
+                self.coordinator.record_heartbeat(&worker, &vitals.into()).await
+            }
+            Some(_) | None => false,
         };
         Ok(Response::new(v1::RenewReply { lost, drain }))
     }
 
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {
-        let _permit = self.permit().await?;
         let traceparent = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
         let traceparent = traceparent.unwrap_or_default().to_owned();
+        let address = peer(request.extensions()).and_then(|peer| peer.address()).map(|address| address.ip());
         let v1::CompleteRequest { worker, lease_id, result, want_next, model, kinds, cost } = request.into_inner();
-        let worker = parse_worker_id(&worker)?;
+        let (worker, lease) = (parse_worker_id(&worker)?, parse_lease_id(&lease_id)?);
+        model.as_ref().map_or(Ok(()), bounds::model)?;
+        let health = &self.coordinator.inner.worker_health;
         let outcome = match result.ok_or(WireError::Missing("result"))? {
-            WireResult::Output(output) => Outcome::Written {
-                output: Output::try_from(output)?,
-                worker: worker.clone(),
-                model: ModelInfo::from(model.ok_or(WireError::Missing("model"))?),
-            },
-            WireResult::Failure(failure) => Outcome::Error(sanitise(failure)),
+            WireResult::Output(output) => {
+                bounds::output(&output)?;
+                let output = Output::try_from(output)?;
+                let model = ModelInfo::from(model.ok_or(WireError::Missing("model"))?);
+                health.finished(&worker, clock::now());
+                Outcome::Written { output, worker: worker.clone(), model }
+            }
+            WireResult::Failure(failure) if health.failed(&worker, address, clock::now()) => {
+                Outcome::Error(sanitise(failure))
+            }
+            // Of a worker in quarantine: the document goes to another one, and is charged nothing.
+            WireResult::Failure(_) => {
+                let released =
+                    self.coordinator.release(&worker, lease, None, sound_cost(cost)).await.map_err(status)?;
+                let outcome = if released { v1::Outcome::Recorded } else { v1::Outcome::Stale };
+                return Ok(Response::new(v1::CompleteReply { outcome: outcome.into(), next: None }));
+            }
         };
-        let (lease, kinds) = (parse_lease_id(&lease_id)?, task_kinds(&kinds));
+        let kinds = task_kinds(&kinds);
         let report = Report { worker, lease, outcome, want_next, kinds, traceparent, cost: sound_cost(cost) };
         Ok(Response::new(match self.coordinator.complete(report).await.map_err(status)? {
             Completed::Recorded(next) => {
@@ -166,14 +180,11 @@ impl coordinator_server::Coordinator for WorkerService {
     }
 
     async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseReply>, Status> {
-        let _permit = self.permit().await?;
         let v1::ReleaseRequest { worker, lease_id, checkpoint, cost } = request.into_inner();
         let (worker, lease) = (parse_worker_id(&worker)?, parse_lease_id(&lease_id)?);
-        let released = self
-            .coordinator
-            .release(&worker, lease, checkpoint.map(Into::into), sound_cost(cost))
-            .await
-            .map_err(status)?;
+        checkpoint.as_ref().map_or(Ok(()), bounds::checkpoint)?;
+        let checkpoint = checkpoint.map(Into::into);
+        let released = self.coordinator.release(&worker, lease, checkpoint, sound_cost(cost)).await.map_err(status)?;
         let outcome = if released { v1::Outcome::Recorded } else { v1::Outcome::Stale };
         Ok(Response::new(v1::ReleaseReply { outcome: outcome.into() }))
     }
@@ -196,6 +207,7 @@ fn task_kinds(stated: &[i32]) -> Vec<TaskKind> {
 
 fn parse_renewal(renewal: v1::Renewal) -> Result<Renewal, Status> {
     let v1::Renewal { lease_id, progress, checkpoint } = renewal;
+    checkpoint.as_ref().map_or(Ok(()), bounds::checkpoint)?;
     Ok(Renewal { lease: parse_lease_id(&lease_id)?, progress, checkpoint: checkpoint.map(Into::into) })
 }
 

@@ -48,6 +48,13 @@ async fn a_run_or_a_document_that_cannot_be_read_does_not_keep_the_others_from_t
     assert_eq!(archive.flush_all(&store).await.unwrap(), 0);
     let ids: Vec<_> = good.iter().map(|document| document.id).collect();
     assert_eq!(archive.find(&run_id(), &ids).await.unwrap().len(), 3);
+    // Somebody else wrote into the archive: what was read once is not trusted.
+    let shard =
+        std::fs::read_dir(dir.path().join(run_id().as_str()).join("shards")).unwrap().next().unwrap().unwrap().path();
+    let changed = std::fs::read_to_string(&shard).unwrap().replacen("ship", "shop", 1);
+    std::fs::write(&shard, changed + "\n").unwrap();
+    assert!(archive.find(&run_id(), &ids).await.unwrap_err().to_string().contains("damaged"));
+
     let left = store.unflushed(&run_id(), 1_000).await.unwrap();
     assert_eq!(left.len(), super::super::flush::BATCH as usize);
 }

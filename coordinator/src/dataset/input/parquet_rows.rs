@@ -8,14 +8,20 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::basic::{Compression, ConvertedType, LogicalType};
 use parquet::errors::ParquetError;
 
-/// Rows that are turned into JSON at a time.
+/// Rows that are decoded at a time, if they are not large.
 const BATCH_ROWS: usize = 64;
+/// Bytes that a batch may take. A value is stored once and may stand in each row, so a small file may have large batches.
+const BATCH_BYTES: u64 = 64 << 20;
+/// Most bytes of a column in one group of rows: the most that one value can have.
+const MAX_CHUNK_BYTES: u64 = 2 << 30;
 
 /// Why a file cannot be read.
 pub(super) enum Refused {
     Broken(ParquetError),
     /// Its compression is not compiled in.
     Codec(&'static str),
+    /// A column of a group of rows takes so many bytes in memory.
+    TooLarge(u64),
 }
 
 impl From<ParquetError> for Refused {
@@ -46,9 +52,21 @@ pub(super) fn rows(
             return Err(Refused::Codec(codec));
         }
     }
+    let chunks = builder.metadata().row_groups().iter().flat_map(|group| {
+        leaves.iter().map(|leaf| u64::try_from(group.column(*leaf).uncompressed_size()).unwrap_or(u64::MAX))
+    });
+    let largest = chunks.max().unwrap_or(0);
+    if largest > MAX_CHUNK_BYTES {
+        return Err(Refused::TooLarge(largest));
+    }
     let mask = ProjectionMask::leaves(schema, leaves);
-    let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
+    let batches = builder.with_projection(mask).with_batch_size(batch_rows(largest)).build()?;
     Ok((columns, Box::new(BufReader::new(Lines { batches, ready: io::Cursor::new(Vec::new()) }))))
+}
+
+/// Rows of a batch, so that the largest value in all of them is within bounds.
+fn batch_rows(largest_chunk: u64) -> usize {
+    usize::try_from(BATCH_BYTES / largest_chunk.max(1)).unwrap_or(BATCH_ROWS).clamp(1, BATCH_ROWS)
 }
 
 fn unreadable(compression: Compression) -> Option<&'static str> {

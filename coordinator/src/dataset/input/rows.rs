@@ -86,6 +86,10 @@ impl Rows {
                         format!("not a Parquet file that can be read: {error}"),
                         "write it again, or convert it to JSON Lines",
                     ),
+                    parquet_rows::Refused::TooLarge(bytes) => format(
+                        format!("a Parquet file with a column of {} MiB in one group of rows", bytes >> 20),
+                        "write it again with smaller groups of rows",
+                    ),
                     parquet_rows::Refused::Codec(codec) => format(
                         format!("a Parquet file compressed with {codec}, which cannot be read"),
                         "write it again with zstd or snappy",

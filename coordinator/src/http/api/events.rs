@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, State as Extract};
+use axum::extract::{Extension, Query, State as Extract};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use super::runs::LATEST_RUNS;
 use crate::http::error::{ApiError, SharedState, run_id};
+use crate::http::guard::Access;
 use crate::http::state::AppState;
 use crate::store::Result;
 
@@ -32,13 +33,17 @@ pub(super) struct Scope {
 }
 
 /// The event stream.
-pub(super) async fn events(Extract(state): SharedState, Query(scope): Query<Scope>) -> Result<Response, ApiError> {
+pub(super) async fn events(
+    Extract(state): SharedState,
+    Extension(access): Extension<Access>,
+    Query(scope): Query<Scope>,
+) -> Result<Response, ApiError> {
     let run = scope.run.as_deref().map(run_id).transpose()?;
     state.coordinator()?;
     let Ok(permit) = Arc::clone(&state.streams).try_acquire_owned() else {
         return Err(ApiError(StatusCode::SERVICE_UNAVAILABLE, "too many open pages; this one polls".into()));
     };
-    let watcher = ChangeWatcher { state, run, last: None, quiet: 0 };
+    let watcher = ChangeWatcher { state, access, run, last: None, quiet: 0 };
     let events = stream::unfold((watcher, permit), |(mut watcher, permit)| async move {
         watcher.changed().await?;
         // Browsers ignore an event without data.
@@ -49,16 +54,20 @@ pub(super) async fn events(Extract(state): SharedState, Query(scope): Query<Scop
 
 struct ChangeWatcher {
     state: Arc<AppState>,
+    access: Access,
     run: Option<RunId>,
     last: Option<u64>,
     quiet: u32,
 }
 
 impl ChangeWatcher {
-    /// Waits for a change; none when the server shuts down.
+    /// Waits for a change; none when the server shuts down, or the page may see no more.
     async fn changed(&mut self) -> Option<()> {
         loop {
             self.state.shutdown.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await?;
+            if !self.access.is_valid() {
+                return None;
+            }
             let now = self.state.shutdown.run_until_cancelled(self.fingerprint()).await?;
             // The page gets the error with its next request.
             let now = now.unwrap_or_else(|error| {

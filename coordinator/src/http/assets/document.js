@@ -14,7 +14,7 @@ const wantsOpen = () => localStorage.getItem(OPEN) === 'yes';
 export async function documentPage(run, id, query, site) {
   const data = await get(api(run, '/documents/' + id));
   const revision = query.get('past');
-  const shown = revision === null ? data : { ...data, ...await get(api(run, `/documents/${id}/past/${revision}`)) };
+  const shown = revision === null ? data : { ...data, ...await get(api(run, `/documents/${id}/past/${encodeURIComponent(revision)}`)) };
   const { body } = shown, { instruction } = body;
   const name = instruction.id ?? id.slice(0, 8);
   const content = [

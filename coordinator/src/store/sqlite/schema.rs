@@ -1,5 +1,7 @@
 //! Opens a database file: checks that this program made it and that this build reads its version, or creates it.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ const BUSY: Duration = Duration::from_secs(10);
 /// Opens or creates the file.
 pub(super) fn open(path: &Path) -> Result<Connection> {
     let explain = |error| explain(error, path);
+    // Only this user reads it; SQLite gives its log beside it the same mode. An error comes again from SQLite, with a remedy.
+    drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path));
     let mut connection = Connection::open(path).map_err(explain)?;
     let network = network_file_system(path);
     if let Some(network) = network {

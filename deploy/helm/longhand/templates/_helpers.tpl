@@ -26,6 +26,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if and $open (not .Values.access.insecure) -}}
 {{- fail "access: name tokensSecret and tlsSecret, or set access.insecure=true to serve everybody in the cluster in the clear" -}}
 {{- end -}}
+{{- if and .Values.access.tokensSecret (not .Values.access.workerTokenSecret) -}}
+{{- fail "access.tokensSecret needs access.workerTokenSecret: a worker's pod gets no operator's token" -}}
+{{- end -}}
+{{- if and .Values.access.tlsSecret (not .Values.access.workerTlsSecret) -}}
+{{- fail "access.tlsSecret needs access.workerTlsSecret: a worker's pod does not get the coordinator's key" -}}
+{{- end -}}
 {{- if and .Values.access.mutual (not .Values.access.tlsSecret) -}}
 {{- fail "access.mutual needs access.tlsSecret" -}}
 {{- end -}}

@@ -15,6 +15,7 @@ use super::request_body::{self, Dialect};
 use super::stream_reader::StreamReader;
 use super::trouble::{self, RequestError, error_message};
 use crate::engine::Event;
+use crate::http_body::{self, BodyError, MAX_METADATA_BYTES};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval at which a server that loads its model is polled.
@@ -127,7 +128,13 @@ impl Server {
             if let Some(to) = redirect(&response) {
                 return Err(OpenAiError::Moved { url, to: base_of(&to, "models") });
             }
-            let text = response.text().await.map_err(unreachable)?;
+            let text =
+                http_body::text(response, MAX_METADATA_BYTES, METADATA_TIMEOUT).await.map_err(|error| match error {
+                    BodyError::Connection(error) => unreachable(error),
+                    error @ (BodyError::TooLarge(_) | BodyError::TooSlow(_)) => {
+                        OpenAiError::Foreign { url: url.clone(), status, reason: error.to_string() }
+                    }
+                })?;
             // The status of a server that loads its model.
             if status != StatusCode::SERVICE_UNAVAILABLE || loading.elapsed() > idle_timeout {
                 break (status, text);
@@ -196,6 +203,7 @@ impl Server {
         let mut reader = StreamReader::new(task, max_tokens, started);
         // Time of the last delta, or of the end: comments between the events keep a connection alive, but are no text.
         let mut heard = Instant::now();
+        let mut room = stream_bytes(max_tokens);
         while !reader.is_done() {
             let ended = reader.has_finish();
             let limit = if ended { COUNTS_TIMEOUT } else { self.idle_timeout };
@@ -207,6 +215,9 @@ impl Server {
                 Ok(Err(error)) => return Err(RequestError::Interrupted(self.explain(&error))),
                 Err(_) => return Err(self.silent()),
             };
+            room = room.checked_sub(bytes.len()).ok_or_else(|| {
+                RequestError::Interrupted(format!("the server sent far more than {max_tokens} tokens"))
+            })?;
             let deltas = reader.read(&bytes)?;
             if deltas > 0 || ended != reader.has_finish() {
                 heard = Instant::now();
@@ -265,6 +276,11 @@ impl Server {
             None => error_chain(error),
         }
     }
+}
+
+/// Most bytes of a response with so many tokens, each in an event with its wrapping; thoughts may come besides.
+fn stream_bytes(max_tokens: u32) -> usize {
+    (4 << 20) + max_tokens as usize * (4 << 10)
 }
 
 /// The proxy that the environment names for an address.
@@ -349,10 +365,7 @@ async fn request_error(response: Response) -> RequestError {
     let status = response.status();
     let retry_after =
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(parse_retry_after);
-    let text = match response.text().await {
-        Ok(text) => text,
-        Err(error) => return RequestError::Interrupted(error_chain(&error)),
-    };
+    let text = http_body::error_text(response).await;
     trouble::of_status(status.as_u16(), retry_after, format!("{status}: {}", error_message(&text)))
 }
 
