@@ -76,6 +76,30 @@ pub fn check_template(source: &str) -> Result<(), TemplateBound> {
     Ok(())
 }
 
+/// The line of the first `+` of a Jinja template that may add two lists: one that stands beside no number. The engine counts
+/// neither the steps nor the memory of it, and a list that is doubled forty times has as many elements as there are bytes in
+/// a terabyte.
+pub fn adds_lists(source: &str) -> Option<usize> {
+    let mut rest = source;
+    while let Some(at) = rest.as_bytes().windows(2).position(|pair| pair == b"{{" || pair == b"{%") {
+        let begin = source.len() - rest.len() + at;
+        let mut tag = Tag::new(&rest[at + 2..], &rest[at..at + 2] == "{%");
+        let words: Vec<&str> = std::iter::from_fn(|| Some(tag.next_word()).filter(|word| !word.is_empty())).collect();
+        let word = |at: Option<usize>| at.and_then(|at| words.get(at)).copied().unwrap_or_default();
+        let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+        // The first may belong to the tag's own sign, as in `{%+ if %}`, and so may the last.
+        for sign in (1..words.len().saturating_sub(1)).filter(|sign| words[*sign] == "+") {
+            let before = is_number(word(sign.checked_sub(1))) && word(sign.checked_sub(2)) != ".";
+            let after = is_number(word(Some(sign + 1))) && !matches!(word(Some(sign + 2)), "|" | "." | "[");
+            if !before && !after {
+                return Some(source[..begin].matches('\n').count() + 1);
+            }
+        }
+        rest = tag.rest;
+    }
+    None
+}
+
 /// The words and signs of a tag.
 struct Tag<'a> {
     rest: &'a str,
@@ -161,5 +185,17 @@ mod tests {
     fn long_templates_of_short_tags_are_parsed() {
         let one = "{%- if m.role == 'user' %}{{ '<|user|>' + m.content|trim }}{%- elif x %}y{%- endif %}\n";
         assert_eq!(check_template(&one.repeat(2_000)), Ok(()));
+    }
+
+    #[test]
+    fn only_numbers_are_added() {
+        for good in ["{{ a + 1 }} {{ 10 + loop.index }}", "{%+ if a +%}+{% endif %}", "a + b {{ '+' }}", "{{ a ~ b }}"]
+        {
+            assert_eq!(adds_lists(good), None, "{good}");
+        }
+        for bad in ["x\n{{ a + a }}", "\n{% set a = a + 0|default(a, true) %}", "\n{{ a.0 + a }}", "\n{{ [1] + [2] }}"]
+        {
+            assert_eq!(adds_lists(bad), Some(2), "{bad}");
+        }
     }
 }

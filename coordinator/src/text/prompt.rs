@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use longhand_proto::template::check_template;
+use longhand_proto::template::{adds_lists, check_template};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
@@ -245,6 +245,9 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 
 fn render(name: &'static str, template: &str, values: Value) -> Result<String, PromptError> {
     check_template(template).map_err(|bound| PromptError { name, problem: bound.to_string() })?;
+    if let Some(line) = adds_lists(template) {
+        return Err(PromptError { name, problem: format!("line {line}: `+` adds a number only; join texts with `~`") });
+    }
     let text = ENVIRONMENT.render_str(template, values);
     let text = text.map_err(|error| PromptError { name, problem: problem(&error) })?;
     Ok(text.trim().to_owned())

@@ -141,8 +141,11 @@ fn variants<'a>(tokens: impl Iterator<Item = (u32, &'a [u8])>) -> HashMap<u32, A
         }
         forms.entry(form).or_default().push(token);
     }
-    let several = forms.into_values().filter(|tokens| tokens.len() > 1).map(Arc::<[u32]>::from);
-    several.flat_map(|tokens| tokens.to_vec().into_iter().map(move |token| (token, Arc::clone(&tokens)))).collect()
+    let mut found = HashMap::new();
+    for tokens in forms.into_values().filter(|tokens| tokens.len() > 1).map(Arc::<[u32]>::from) {
+        found.extend(tokens.iter().map(|token| (*token, Arc::clone(&tokens))));
+    }
+    found
 }
 
 /// True if the text of the token has no letters but those allowed, and no byte that another letter could begin with.
