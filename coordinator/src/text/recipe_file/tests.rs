@@ -129,23 +129,23 @@ fn the_recipes_that_come_with_longhand_have_the_hashes_that_they_always_had() {
     for (recipe, hash, text) in [
         (
             Recipe::builtin(),
-            "fb322986e911f5c30235a2928a887f12b452030eb680d72ac9c5fca746f528d4",
-            "feb65bcb3729d41a317911b2c61f466e76bc4c20a0e0de868e4a626f63905784",
+            "f1e00d2e2aad0df7b12c2a7941641f0d36a411ba85340b2cd4d9eeb2139a2996",
+            "964e37841a9d8e0199f90702b3eb213809a18bfb03532caaa61e3096ae6a4bb0",
         ),
         (
             Recipe::load(folder.join("longwriter.toml")).unwrap(),
-            "fb322986e911f5c30235a2928a887f12b452030eb680d72ac9c5fca746f528d4",
-            "feb65bcb3729d41a317911b2c61f466e76bc4c20a0e0de868e4a626f63905784",
+            "f1e00d2e2aad0df7b12c2a7941641f0d36a411ba85340b2cd4d9eeb2139a2996",
+            "964e37841a9d8e0199f90702b3eb213809a18bfb03532caaa61e3096ae6a4bb0",
         ),
         (
             Recipe::load(folder.join("demo.toml")).unwrap(),
-            "61f98fd4fdd584a8515647a0412caf3c7f0b861000d6d59848620aa1f0c4969c",
-            "f7e1f82fcd42d3d1684dc0886b44f6dd520c55a43497e37104d46e17cb4eea3b",
+            "b3d3fc26ccc950c752f491b943c611d066617d77ae97f846d8f1df75482b2d81",
+            "6f289a036480c5b138a0ca398c16dc3da49a2cadccc139adc9a65a22daf6846d",
         ),
         (
             Recipe::load(folder.join("demo-long.toml")).unwrap(),
-            "5621beb02299ce1a90e1729850d9e4023a45c2834e7af3f6b65b3b3e63cf5e5f",
-            "273d867a1db1519faa5783841a8c925ed306d7b11cbcc3f867c9eaf2a3c3e82a",
+            "4324ae7a06f8315432627b3506007ca0df0efc5ef784c808560fd939087d05ec",
+            "1dae2598fd946537f08e75ce6ddf1af3cdb2acef01f3a0d4e3ea4c70223e70e1",
         ),
     ] {
         assert_eq!((recipe.hash().as_str(), text_hash(&recipe).as_str()), (hash, text), "{}", recipe.name);
