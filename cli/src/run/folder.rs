@@ -243,6 +243,8 @@ fn new_identity(dir: &Path, claim: &RunClaim<'_>) -> Result<Identity> {
 fn name_run(dir: &Path, shared: bool) -> Result<RunId> {
     let full = dir.canonicalize().map_err(|e| at(dir, "cannot be read", &e))?;
     let name = full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // An id does not begin with a dot.
+    let name = name.trim_start_matches('.');
     let mut name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).take(48).collect();
     if name.is_empty() {

@@ -419,7 +419,7 @@ fn read_plan(recipe: &Recipe, output: &Output, instruction: &Instruction) -> Res
         FinishReason::Repetition => return Err(PlanError::Loop),
     }
     let plan = plan::parse(&output.text, &recipe.plan, instruction.language)?;
-    plan_check::check(&plan, instruction, &recipe.plan)?;
+    let plan = plan_check::check(plan, instruction, &recipe.plan)?;
     match instruction.required_words {
         Some(required) => plan.scale(required, &recipe.plan),
         None => Ok(plan),

@@ -114,7 +114,7 @@ pub(super) fn generate(task: &Task, ratio: f32) -> String {
     match task.kind {
         TaskKind::Plan => {
             let words = numbers(prompt).max().unwrap_or(DEFAULT_WORDS);
-            plan(&mut random, words, chinese)
+            plan(&mut random, words, chinese, topic(prompt))
         }
         TaskKind::Section | TaskKind::Summary => {
             let asked = task.length.map(|it| it.target_words).or_else(|| numbers(prompt).last());
@@ -152,16 +152,28 @@ fn numbers(prompt: &str) -> impl Iterator<Item = u32> {
     })
 }
 
-fn plan(random: &mut SplitMix64, words: u32, chinese: bool) -> String {
+/// What a plan for this prompt is about: the longest run of letters of the request, which is its second paragraph. The word
+/// that an English request begins with says what to do.
+fn topic(prompt: &str) -> &str {
+    let request = prompt.split("\n\n").nth(1).unwrap_or(prompt);
+    let request = request.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let runs = request.split(|c: char| !c.is_alphabetic());
+    let topic = runs.max_by_key(|run| run.chars().count()).unwrap_or_default();
+    topic.char_indices().nth(20).map_or(topic, |(end, _)| &topic[..end])
+}
+
+/// Every line names the topic.
+fn plan(random: &mut SplitMix64, words: u32, chinese: bool, topic: &str) -> String {
     let steps = (words.div_ceil(STEP_WORDS)).clamp(1, 50);
     let each = words.div_ceil(steps).clamp(200, 1_000);
     let lines = (1..=steps).map(|n| {
         if chinese {
             let point = han(random, 14);
-            format!("段落{n} - 主要内容：{point} - 字数：{each}字")
+            format!("段落{n} - 主要内容：{point}{topic} - 字数：{each}字")
         } else {
             let point = sentence(random, 11);
-            format!("Paragraph {n} - Main Point: {} - Word Count: {each} words", point.trim_end_matches('.'))
+            let point = point.trim_end_matches('.');
+            format!("Paragraph {n} - Main Point: {point} {topic} - Word Count: {each} words")
         }
     });
     lines.collect::<Vec<_>>().join("\n")
