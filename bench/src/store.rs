@@ -313,7 +313,7 @@ mod ended {
     use longhand_coordinator::store::{EndedDocument, LeaseQuery, Run, RunPolicy, Store, StoreError};
     use longhand_proto::{DocumentId, RunId};
 
-    use super::{FilledStore, LIMITS, body, store_failure, timed};
+    use crate::store::{FilledStore, LIMITS, body, store_failure, timed};
 
     /// Documents of each run.
     const DOCUMENTS: u32 = 100;

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use longhand_command::exit::{Failure, Result};
 use longhand_command::output::table;
-use serde::Serialize;
 
-use super::score::{Case, MethodReport, Report};
+use super::score::{Case, Comparison, MethodReport, Report};
 
 /// Differences this small are ties: they come from rounding.
 const TIE: f64 = 1e-9;
@@ -23,19 +22,6 @@ const QUANTITIES: [Quantity; 5] = [
         (case.written > 0).then(|| -(case.yields.generated as f64 / f64::from(case.written)))
     }),
 ];
-
-/// How one quantity of one method compares over the prompts that both evaluations have.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Comparison {
-    pub(super) method: String,
-    pub(super) quantity: &'static str,
-    /// Prompts where this evaluation is better.
-    pub(super) wins: u64,
-    pub(super) losses: u64,
-    pub(super) ties: u64,
-    /// Two-sided p of the sign test: the chance of so uneven a result if both were equally good.
-    pub(super) p: f64,
-}
 
 /// The methods that a report in `folder` has, each with its cases.
 ///

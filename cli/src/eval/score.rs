@@ -14,7 +14,6 @@ use longhand_proto::words;
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{self, Mean};
-use super::compare::Comparison;
 use super::yields::Yield;
 
 /// The name of a method's run and folder.
@@ -103,6 +102,19 @@ pub(super) struct Report {
     /// With `--against`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) against: Vec<Comparison>,
+}
+
+/// How one quantity of one method compares over the prompts that both evaluations have.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Comparison {
+    pub(super) method: String,
+    pub(super) quantity: &'static str,
+    /// Prompts where this evaluation is better.
+    pub(super) wins: u64,
+    pub(super) losses: u64,
+    pub(super) ties: u64,
+    /// Two-sided p of the sign test: the chance of so uneven a result if both were equally good.
+    pub(super) p: f64,
 }
 
 /// The results of one method.

@@ -60,7 +60,8 @@ const stories = {
     await heading(page, run);
     // Nobody reloads: the page is told.
     await has(page, 'torn_tape');
-    await page.locator('.figure', { hasText: 'documents finished' }).getByText('5 / 5').waitFor();
+    // A build for tests takes half a minute to ask the rules of a long text after each section.
+    await page.locator('.figure', { hasText: 'documents finished' }).getByText('5 / 5').waitFor({ timeout: 120000 });
     await has(page, 'done');
     await looksRight(page, 'a run');
 

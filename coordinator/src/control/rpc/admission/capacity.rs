@@ -1,12 +1,12 @@
 //! How much a coordinator takes on at a time. What is beyond is rejected with retry-after, before it costs memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use longhand_proto::MAX_MESSAGE_BYTES;
+use longhand_proto::{MAX_MESSAGE_BYTES, RETRY_HEADER};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-use super::retry_after_capacity;
 use crate::net::Peer;
 
 /// Requests for work that may wait at the same time; each costs some kilobytes.
@@ -24,6 +24,21 @@ const MIN_COST: usize = 4 << 10;
 /// Messages up to this size, such as renewals, have a budget of their own: large ones do not delay them.
 const SMALL: usize = 64 << 10;
 const SMALL_BYTES: usize = 64 << 20;
+
+/// When to retry if there are too many calls: long enough for some to end.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A rejection because of too many calls.
+fn retry_after_capacity() -> Status {
+    retry_after("too many calls in progress; retry after the time in the metadata", RETRY_AFTER)
+}
+
+/// A rejection that says in its metadata when to retry.
+pub(super) fn retry_after(why: &str, wait: Duration) -> Status {
+    let mut status = Status::resource_exhausted(why);
+    status.metadata_mut().insert(RETRY_HEADER, (wait.as_millis() as u64).max(1).into());
+    status
+}
 
 /// Permits for everything that calls cost.
 #[derive(Debug)]

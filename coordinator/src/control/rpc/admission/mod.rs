@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use http_body_util::BodyExt;
-use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, RETRY_HEADER, VERSION, clock};
+use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, VERSION, clock};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 
-use self::capacity::{CallKind, Capacity, acquire};
+use self::capacity::{CallKind, Capacity, acquire, retry_after};
 use super::auth::{Identity, Role, Tokens};
 use super::rate_limit::RateLimiter;
 use crate::net::Peer;
@@ -28,8 +28,6 @@ use crate::net::Peer;
 const MESSAGE_HEADER: &str = "grpc-message";
 /// Most bytes of an error message as it is encoded.
 const MAX_ERROR_MESSAGE: usize = 4 << 10;
-/// When to retry if there are too many calls: long enough for some to end.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Time for a message to arrive: 16 MiB at 5 Mbit/s.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -118,18 +116,6 @@ fn hold(body: Body, permits: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphor
         let _held = &permits;
         frame
     }))
-}
-
-/// A rejection because of too many calls.
-fn retry_after_capacity() -> Status {
-    retry_after("too many calls in progress; retry after the time in the metadata", RETRY_AFTER)
-}
-
-/// A rejection that says in its metadata when to retry.
-fn retry_after(why: &str, wait: Duration) -> Status {
-    let mut status = Status::resource_exhausted(why);
-    status.metadata_mut().insert(RETRY_HEADER, (wait.as_millis() as u64).max(1).into());
-    status
 }
 
 /// The connection of a call.
