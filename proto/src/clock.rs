@@ -25,6 +25,11 @@ pub fn simulate(source: Source) {
     SIMULATED.set(Some((source, source(), Instant::now())));
 }
 
+/// True in a simulation, which has one thread: what another thread does would come at another simulated time in each run.
+pub fn is_simulated() -> bool {
+    SIMULATED.get().is_some()
+}
+
 /// Milliseconds since the Unix epoch.
 pub fn unix_ms() -> u64 {
     let now = wall().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64;
