@@ -127,7 +127,7 @@ impl<'a> Tag<'a> {
         let first = self.rest.as_bytes()[0];
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii();
         let length = match first {
-            b'\'' | b'"' => quoted(self.rest),
+            b'\'' | b'"' => literal_len(self.rest),
             byte if is_word(byte) => self.rest.bytes().take_while(|byte| is_word(*byte)).count(),
             byte => {
                 match byte {
@@ -144,8 +144,8 @@ impl<'a> Tag<'a> {
     }
 }
 
-/// Bytes of the text in quotes at the start; all that is left if it does not end.
-fn quoted(text: &str) -> usize {
+/// Bytes of the string literal that `text` begins with, quotes included; all of `text` if the literal does not end.
+pub fn literal_len(text: &str) -> usize {
     let quote = text.as_bytes()[0];
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {

@@ -47,7 +47,6 @@ impl Drop for Llama {
     }
 }
 
-#[ignore = "open: llama.cpp's server ends while it writes for this test, since the plan's grammar or the sampling changed"]
 #[test]
 fn a_real_server_writes_a_document_and_rejects_a_wrong_key() {
     let server = Llama::start();

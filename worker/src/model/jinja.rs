@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use longhand_proto::template::literal_len;
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
@@ -66,28 +67,13 @@ fn tag_end(tag: &str) -> usize {
             return at + 2;
         }
         match rest.as_bytes()[0] {
-            b'\'' | b'"' => at += string_len(rest),
+            b'\'' | b'"' => at += literal_len(rest),
             b'{' => (braces, at) = (braces + 1, at + 1),
             b'}' => (braces, at) = (usize::saturating_sub(braces, 1), at + 1),
             _ => at += rest.chars().next().map_or(1, char::len_utf8),
         }
     }
     tag.len()
-}
-
-/// Bytes of the string literal that `text` begins with, quotes included.
-fn string_len(text: &str) -> usize {
-    let quote = text.as_bytes()[0];
-    let mut escaped = false;
-    for (at, &byte) in text.as_bytes().iter().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            byte if byte == quote => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 /// `'...' % x` as `('...'|format(x))`.
@@ -102,7 +88,7 @@ fn with_format_filters(tag: &str) -> String {
             at += c.len_utf8();
             continue;
         }
-        let literal = &rest[..string_len(rest)];
+        let literal = &rest[..literal_len(rest)];
         at += literal.len();
         let behind = &tag[at..];
         let operand =
@@ -131,7 +117,7 @@ fn operand_len(text: &str) -> usize {
     let name = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     let mut at = match text.as_bytes().first() {
         Some(b'(' | b'[') => operand_len_of_group(text),
-        Some(b'\'' | b'"') => string_len(text),
+        Some(b'\'' | b'"') => literal_len(text),
         _ => name(text),
     };
     while at > 0 && at < text.len() {
@@ -156,7 +142,7 @@ fn operand_len_of_group(text: &str) -> usize {
     while at < text.len() {
         match text.as_bytes()[at] {
             b'\'' | b'"' => {
-                at += string_len(&text[at..]);
+                at += literal_len(&text[at..]);
                 continue;
             }
             b'(' | b'[' | b'{' => depth += 1,

@@ -84,13 +84,14 @@ pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str)
             set("repeat_penalty", json!(sampling.repetition_penalty));
             set("repeat_last_n", json!(sampling.penalty_window));
             if sampling.dry_multiplier > 0.0 {
-                // The server looks at its whole context with the largest number that it takes.
-                let last_n =
-                    if sampling.dry_penalty_last_n == 0 { i32::MAX as u32 } else { sampling.dry_penalty_last_n };
                 set("dry_multiplier", json!(sampling.dry_multiplier));
                 set("dry_base", json!(sampling.dry_base));
                 set("dry_allowed_length", json!(sampling.dry_allowed_length));
-                set("dry_penalty_last_n", json!(last_n));
+                // By default the server looks at its whole context. It reserves memory for the number that it is told: the
+                // largest takes 16 GB a request, and kills it.
+                if sampling.dry_penalty_last_n > 0 {
+                    set("dry_penalty_last_n", json!(sampling.dry_penalty_last_n));
+                }
             }
             // It has no minimum length but this: a word is at least one token.
             let below_floor = |length: LengthControl| length.target_words as f32 * length.floor >= max_tokens as f32;
@@ -180,7 +181,7 @@ mod tests {
         let sent = body(on, Dialect::LlamaCpp);
         let fields =
             ["dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"].map(|name| sent[name].as_f64());
-        assert_eq!(fields, [Some(0.5), Some(1.75), Some(2.0), Some(f64::from(i32::MAX))], "the server refuses -1");
+        assert_eq!(fields, [Some(0.5), Some(1.75), Some(2.0), None], "the whole context is the server's default");
         let part = Sampling { dry_penalty_last_n: 64, ..on };
         assert_eq!(body(part, Dialect::LlamaCpp)["dry_penalty_last_n"], 64);
         for (sampling, dialect) in [(Sampling::default(), Dialect::LlamaCpp), (on, Dialect::Vllm), (on, Dialect::Plain)]
