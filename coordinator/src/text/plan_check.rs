@@ -212,7 +212,8 @@ mod tests {
         assert_eq!(checked("Write about exercise.", &twice), Ok(2), "half of them");
         let thrice = [same[0], same[2], same[0]];
         assert_eq!(checked("Write about exercise.", &thrice), Err(PlanError::Duplicate { line: 2, first: 1 }));
-        let near = [("运动对心脏健康的重要性", 300), ("运动对于心脏健康的重要性", 300), ("运动对于心脏的健康的重要性", 300)];
+        let near =
+            [("运动对心脏健康的重要性", 300), ("运动对于心脏健康的重要性", 300), ("运动对于心脏的健康的重要性", 300)];
         assert_eq!(checked("写一写运动和健康。", &near), Err(PlanError::Duplicate { line: 2, first: 1 }));
         let mut long = same.to_vec();
         long.extend([("What to eat before a run", 300), ("Exercise at work and on the way there", 300)]);
