@@ -93,7 +93,7 @@ fn damaged_gguf_files() {
 fn gguf_files_of_other_kinds() {
     says(
         &refusal_of_gguf("q4_0.gguf", &[(b"llama", b"mamba")]),
-        &["general.architecture is mamba", "llama, qwen2 or qwen3"],
+        &["general.architecture is mamba", "llama, phi3, qwen2 or qwen3"],
     );
     says(
         &refusal_of_gguf("q4_0.gguf", &[(b"smollm", b"tekken")]),
@@ -136,8 +136,8 @@ fn folders_of_other_kinds() {
         &["architectures is \"GemmaForCausalLM\"", "Qwen3ForCausalLM"],
     );
     says(
-        &refuse(Box::new(config("\"llama3\"", "\"yarn\""))),
-        &["rope_scaling.rope_type is \"yarn\"", "linear or llama3"],
+        &refuse(Box::new(config("\"llama3\"", "\"spiral\""))),
+        &["rope_scaling.rope_type is \"spiral\"", "yarn or longrope", "--engine openai"],
     );
     says(&refuse(Box::new(config("\"silu\"", "\"gelu\""))), &["hidden_act is \"gelu\""]);
     says(

@@ -8,8 +8,10 @@ mod dense;
 pub(super) mod family;
 pub(super) mod gguf;
 pub(super) mod hugging_face;
+mod hugging_face_rope;
 mod llama;
 mod manifest;
+mod phi3;
 mod qwen2;
 mod qwen3;
 pub(super) mod weight;
@@ -18,7 +20,7 @@ use self::family::Family;
 pub(super) use self::weight::Format;
 pub use self::weight::{LayerWeight, WeightId};
 
-static FAMILIES: [&Family; 3] = [&llama::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+static FAMILIES: [&Family; 4] = [&llama::FAMILY, &phi3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
 
 /// The family whose GGUF files name this architecture.
 pub(super) fn of_architecture(name: &str) -> Option<&'static Family> {

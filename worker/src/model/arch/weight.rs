@@ -37,6 +37,14 @@ pub enum LayerWeight {
     KBias,
     /// `[kv]`, likewise.
     VBias,
+    /// `[dim]`, as [`crate::model::LayerSpec::o_bias`] says.
+    OBias,
+    /// `[ffn]`, as [`crate::model::LayerSpec::mlp_bias`] says.
+    GateBias,
+    /// `[ffn]`, likewise.
+    UpBias,
+    /// `[dim]`, likewise.
+    DownBias,
     /// Of each query head, `[head_dim]`, as [`crate::model::LayerSpec::qk_norm`] says.
     QNorm,
     /// Of each key head, `[head_dim]`, likewise.
