@@ -46,7 +46,8 @@ pub(super) fn shape(file: &Path) -> Result<ModelConfig, ModelError> {
 
 fn family(json: &Json) -> Result<&'static Family, ModelError> {
     let class = json.get("architectures").and_then(|classes| classes.get(0)).unwrap_or(&Value::Null);
-    let remedy = || format!("use a model of the class {}", arch::classes());
+    let remedy =
+        || format!("use a model of the class {}, or serve this one with vLLM and use --engine openai", arch::classes());
     let family = class.as_str().and_then(arch::of_class);
     family.ok_or_else(|| json.unsupported("architectures", class, &remedy()))
 }
@@ -125,7 +126,7 @@ fn refuse(path: &Path, error: SafetensorsError) -> ModelError {
             file,
             key: format!("the type of tensor {tensor}"),
             value: dtype.to_string(),
-            remedy: "use weights in F32, F16 or BF16, or a GGUF file for quantised ones".into(),
+            remedy: "use weights in F32, F16 or BF16, or a GGUF file for quantised ones, or serve this model with vLLM and use --engine openai".into(),
         },
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use memmap2::Mmap;
+
 use super::dense::{self, SizeKeys, SizeSource, Traits};
 use super::manifest;
 use crate::model::config::{LayerSpec, ModelConfig};
@@ -30,15 +32,15 @@ const SHORT_FACTORS: &str = "rope_factors_short.weight";
 /// The divisors of rope frequencies that a file holds among its weights, by name, taken out of them.
 pub(crate) fn take_rope_factors(
     path: &Path,
-    map: &[u8],
+    files: &[Mmap],
     tensors: &mut HashMap<String, StoredTensor>,
 ) -> Result<HashMap<&'static str, Vec<f32>>, ModelError> {
     let mut all = HashMap::new();
     for name in [ROPE_FACTORS, LONG_FACTORS, SHORT_FACTORS] {
-        let Some(StoredTensor { info, .. }) = tensors.remove(name) else { continue };
+        let Some(StoredTensor { file, info }) = tensors.remove(name) else { continue };
         // Half of a head's width; more can only be a damaged file.
         let mut factors = vec![0.0; info.shape.iter().product::<usize>().min(1 << 16)];
-        dequantize(info.dtype, &map[info.range], &mut factors)
+        dequantize(info.dtype, &files[file][info.range], &mut factors)
             .map_err(|error| ModelError::Damaged { file: path.to_owned(), what: format!("weight {name}: {error}") })?;
         all.insert(name, factors);
     }
@@ -91,17 +93,11 @@ impl GgufConfig<'_> {
     /// What a file of a known family may hold that the forward pass of a dense decoder does not compute.
     fn refuse_variants(&self) -> Result<(), ModelError> {
         if let Some(experts) = self.optional_size("expert_count")?.filter(|&experts| experts > 0) {
-            return Err(self.unsupported("expert_count", experts, "use a dense model"));
+            let remedy = "the engine runs no mixture of experts: use a dense model, or serve this one with vLLM or llama.cpp \
+                          and use --engine openai";
+            return Err(self.unsupported("expert_count", experts, remedy));
         }
-        match self.gguf.unsigned("split.count") {
-            Some(parts) if parts > 1 => Err(ModelError::Unsupported {
-                file: self.path.to_owned(),
-                key: "split.count".into(),
-                value: parts.to_string(),
-                remedy: "join the parts to one file with `llama-gguf-split --merge`".into(),
-            }),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn rope_scaling(&self) -> Result<Option<RopeScaling>, ModelError> {

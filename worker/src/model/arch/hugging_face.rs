@@ -89,13 +89,15 @@ impl HuggingFaceConfig<'_> {
         let json = self.json;
         if let Some(value) = json.get("quantization_config") {
             let kind = value.get("quant_method").unwrap_or(value);
-            let remedy = "use the model's original weights, or a GGUF file for quantised ones";
+            let remedy = "use the model's original weights, or a GGUF file for quantised ones, or serve this model with vLLM and use --engine openai";
             return Err(json.unsupported("quantization_config", kind, remedy));
         }
         match json.get("hidden_act") {
-            Some(activation) if activation != "silu" => {
-                Err(json.unsupported("hidden_act", activation, "use a model with the activation \"silu\""))
-            }
+            Some(activation) if activation != "silu" => Err(json.unsupported(
+                "hidden_act",
+                activation,
+                "use a model with the activation \"silu\", or serve this one with vLLM and use --engine openai",
+            )),
             _ => Ok(()),
         }
     }

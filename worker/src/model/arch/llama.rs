@@ -10,6 +10,8 @@ use crate::ops::rope::RopeStyle;
 
 pub(super) static FAMILY: Family = Family {
     name: "llama",
+    title: "Llama",
+    models: "Llama 2 and 3.x, SmolLM2, Mistral; the text part of Mistral Small 3.1 and later",
     classes: &["LlamaForCausalLM", "MistralForCausalLM", "Mistral3ForConditionalGeneration"],
     from_gguf,
     from_hugging_face,

@@ -66,7 +66,10 @@ pub(super) fn bind(
             file: file.to_owned(),
             key: "a weight".into(),
             value: extra,
-            remedy: format!("the {family} family has no such weight: use a model of a supported family"),
+            remedy: format!(
+                "the {family} family has no such weight: use a model of a supported family, or serve this one with vLLM and use \
+                 --engine openai"
+            ),
         }),
     }
 }

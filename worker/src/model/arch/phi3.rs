@@ -10,6 +10,8 @@ use crate::ops::rope::RopeStyle;
 
 pub(super) static FAMILY: Family = Family {
     name: "phi3",
+    title: "Phi-3",
+    models: "Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini",
     classes: &["Phi3ForCausalLM"],
     from_gguf,
     from_hugging_face,

@@ -8,8 +8,15 @@ use crate::model::config::{LayerSpec, ModelConfig};
 use crate::model::error::ModelError;
 use crate::ops::rope::RopeStyle;
 
-pub(super) static FAMILY: Family =
-    Family { name: "qwen2", classes: &["Qwen2ForCausalLM"], from_gguf, from_hugging_face, weights: dense::weights };
+pub(super) static FAMILY: Family = Family {
+    name: "qwen2",
+    title: "Qwen2",
+    models: "Qwen2, Qwen2.5",
+    classes: &["Qwen2ForCausalLM"],
+    from_gguf,
+    from_hugging_face,
+    weights: dense::weights,
+};
 
 fn from_gguf(file: &GgufConfig<'_>) -> Result<ModelConfig, ModelError> {
     file.dense(LayerSpec::plain(RopeStyle::Half))

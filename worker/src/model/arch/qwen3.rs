@@ -8,8 +8,15 @@ use crate::model::config::{LayerSpec, ModelConfig};
 use crate::model::error::ModelError;
 use crate::ops::rope::RopeStyle;
 
-pub(super) static FAMILY: Family =
-    Family { name: "qwen3", classes: &["Qwen3ForCausalLM"], from_gguf, from_hugging_face, weights: dense::weights };
+pub(super) static FAMILY: Family = Family {
+    name: "qwen3",
+    title: "Qwen3",
+    models: "Qwen3 (dense)",
+    classes: &["Qwen3ForCausalLM"],
+    from_gguf,
+    from_hugging_face,
+    weights: dense::weights,
+};
 
 fn from_gguf(file: &GgufConfig<'_>) -> Result<ModelConfig, ModelError> {
     file.dense(LayerSpec { qk_norm: true, ..LayerSpec::plain(RopeStyle::Half) })
