@@ -30,6 +30,8 @@ const COMMANDS: &[&str] = &[
     "bench dedup --rows 100",
     "health --http http://127.0.0.1:1",
     "model pull http://127.0.0.1:1/x.gguf -o {NEW}",
+    "model inspect {NEW}",
+    "model families",
     "plan-capacity --documents 10 --model llama-3.1-8b --gpu h100",
     "eval ruler --engine mock --prompts {INPUT} -o {NEW}",
     "submit {INPUT} --run-id one --coordinator {URL}",
