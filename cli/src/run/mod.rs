@@ -8,7 +8,9 @@ mod pipeline;
 mod progress;
 mod run_loop;
 pub(crate) mod store_failure;
+pub(crate) mod stored_corpus;
 mod summary;
+pub(crate) mod temporary_folder;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,6 +12,7 @@ mod dashboard;
 mod eval;
 mod examples;
 mod export;
+mod filter;
 mod fleet;
 mod flood;
 mod fuzz;

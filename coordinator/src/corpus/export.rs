@@ -18,9 +18,10 @@ use super::{
     replace_export,
 };
 use crate::domain::document::{Document, Progress, Verdict};
+use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
 use crate::files::atomic;
-use crate::store::{self, Attempt, Filter, Source};
+use crate::store::{self, Attempt, Filter, Run, Source};
 use crate::text::filter::{NEAR_DUPLICATE, NearDuplicateIndex};
 use crate::text::shingles;
 
@@ -83,8 +84,8 @@ impl Corpus {
     pub(super) async fn build(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
         let mut index = ShardIndex::default();
         let mut indexed = 0;
-        let dir = into.to_owned();
-        let mut out = blocking(move || Export::begin(&dir)).await?;
+        let (dir, run, recipe) = (into.to_owned(), self.run.clone(), self.recipe.clone());
+        let mut out = blocking(move || Export::begin(&dir, run, recipe)).await?;
         let mut stats = Stats::new(&self.run, options.timing);
         let mut others = NearDuplicateIndex::new();
         let most = NEAR_DUPLICATE.threshold(&self.recipe.filters).unwrap_or(1.0);
@@ -120,11 +121,10 @@ impl Corpus {
             }
         }
         let (shards, options) = (self.shards(), options.clone());
-        let (run, recipe) = (self.run.clone(), self.recipe.clone());
         blocking(move || {
             out.write_data(&mut stats, &options, &index, &shards)?;
-            let card = card::text(&stats, &recipe, options.format, out.model.as_ref());
-            out.finish(&run.recipe, &stats, &card)?;
+            let card = card::text(&stats, &out.recipe, options.format, out.model.as_ref());
+            out.finish(&stats, &card)?;
             Ok(stats)
         })
         .await
@@ -153,6 +153,8 @@ struct Row {
 /// The files of an export while they are written.
 #[derive(Debug)]
 struct Export {
+    run: Run,
+    recipe: Recipe,
     folder: PathBuf,
     accepted: Vec<Accepted>,
     clusters: Clusters,
@@ -176,13 +178,15 @@ const REJECTED: &str = "rejected.jsonl";
 const FAILED: &str = "failed.jsonl";
 
 impl Export {
-    fn begin(dir: &Path) -> Result<Self> {
+    fn begin(dir: &Path, run: Run, recipe: Recipe) -> Result<Self> {
         let folder = replace_export::begin(dir)?;
         let create = |name: &str| {
             let path = folder.join(name);
             File::create(&path).map(BufWriter::new).map_err(|error| CorpusError::io(&path, error))
         };
         Ok(Self {
+            run,
+            recipe,
             accepted: Vec::new(),
             clusters: Clusters::new(),
             rejected: create(REJECTED)?,
@@ -208,7 +212,7 @@ impl Export {
                 }
             }
             State::Rejected => {
-                let row = Rejected::of(document).ok_or_else(|| CorpusError::Document {
+                let row = Rejected::of(document, &self.run, &self.recipe).ok_or_else(|| CorpusError::Document {
                     id: document.id,
                     problem: "its state is rejected, but it has no verdict".into(),
                 })?;
@@ -270,8 +274,8 @@ impl Export {
         json(&self.folder, "dataset_info.json", &Value::Object(files))
     }
 
-    fn finish(self, recipe: &str, stats: &Stats, card: &str) -> Result<()> {
-        let Self { folder, rejected, failed, .. } = self;
+    fn finish(self, stats: &Stats, card: &str) -> Result<()> {
+        let Self { run, folder, rejected, failed, .. } = self;
         for (name, file) in [(REJECTED, rejected), (FAILED, failed)] {
             file.into_inner()
                 .map_err(io::IntoInnerError::into_error)
@@ -279,7 +283,7 @@ impl Export {
                 .map_err(|error| CorpusError::io(&folder.join(name), error))?;
         }
         json(&folder, "stats.json", stats)?;
-        for (name, content) in [("recipe.toml", recipe), ("README.md", card)] {
+        for (name, content) in [("recipe.toml", run.recipe.as_str()), ("README.md", card)] {
             atomic::write(&folder, name, |out| io::Write::write_all(out, content.as_bytes()))?;
         }
         Ok(())

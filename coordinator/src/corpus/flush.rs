@@ -63,7 +63,8 @@ impl Corpus {
             if self.holds(document.id, document.round) {
                 continue;
             }
-            let record = Record::of(&document, &self.run, &self.recipe).ok_or_else(|| CorpusError::Document {
+            let record = Record::of(&document, &self.run, &self.recipe).filter(|_| document.is_accepted());
+            let record = record.ok_or_else(|| CorpusError::Document {
                 id: stored.id,
                 problem: "its state is accepted, but its text is not finished".into(),
             })?;

@@ -4,6 +4,7 @@ mod archived;
 mod crash;
 mod exported;
 mod memory_source;
+mod refiltered;
 
 use longhand_proto::task::{FinishReason, Message, ModelInfo, Timings, Usage};
 use longhand_proto::{DocumentId, RunId};
