@@ -54,20 +54,19 @@ pub(super) async fn cancel(args: &CancelArgs) -> Result<Code> {
     }
     let document = args.document.map(|id| id.to_string()).unwrap_or_default();
     let request = v1::CancelRequest { run: run.to_string(), document };
-    let (mut documents, mut remaining) = (0, 0);
-    loop {
+    let mut documents = 0;
+    let remaining = loop {
         let cancel = |wire| {
             let request = request.clone();
             async move { grpc(wire).cancel(request).await }
         };
         let reply = client.call("cancel", cancel).await?;
         documents += reply.documents;
-        remaining = reply.remaining;
         // An older coordinator ends one page per call.
         if !reply.more || reply.remaining > 0 {
-            break;
+            break reply.remaining;
         }
-    }
+    };
     if args.json {
         output::json(&json!({ "run": run, "cancelled": documents + remaining, "remaining": remaining }))?;
         return Ok(Code::Ok);

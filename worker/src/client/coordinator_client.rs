@@ -27,12 +27,6 @@ pub(super) struct Renewal {
 }
 
 #[derive(Debug)]
-pub(super) struct Leased {
-    pub(super) leases: Vec<Lease>,
-    pub(super) drain: bool,
-}
-
-#[derive(Debug)]
 pub(super) struct Renewed {
     pub(super) lost: Vec<LeaseId>,
     /// Those whose run or document was cancelled.
@@ -107,7 +101,7 @@ impl CoordinatorClient {
 
     /// Waits for up to `slots` documents. Once `drain` is cancelled it asks for no more, and returns what this request
     /// was granted so far: those leases must be released, not left to expire.
-    pub(super) async fn lease(&self, slots: u32, drain: CancellationToken) -> Result<Leased, CallError> {
+    pub(super) async fn lease(&self, slots: u32, drain: CancellationToken) -> Result<Vec<Lease>, CallError> {
         let id = LeaseId::mint().to_string();
         let waiting = self.lease_call(&id, slots, self.wait);
         let reply = tokio::select! {
@@ -115,8 +109,7 @@ impl CoordinatorClient {
             reply = waiting => reply?,
             () = drain.cancelled() => self.lease_call(&id, 0, Duration::ZERO).await?,
         };
-        let leases = reply.leases.into_iter().filter_map(parse_lease).collect();
-        Ok(Leased { leases, drain: reply.drain })
+        Ok(reply.leases.into_iter().filter_map(parse_lease).collect())
     }
 
     async fn lease_call(&self, id: &str, slots: u32, wait: Duration) -> Result<v1::LeaseReply, CallError> {

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::active_lease::{AbortOnDrop, ActiveLease, log_lease};
-use super::coordinator_client::{Completed, CoordinatorClient, Leased, Renewal, Renewed};
+use super::coordinator_client::{Completed, CoordinatorClient, Renewal, Renewed};
 use super::cost::CostMeter;
 use super::error::WorkerError;
 use super::failover_channel::CallError;
@@ -42,7 +42,7 @@ pub(super) enum Input {
 /// The end of a call.
 #[derive(Debug)]
 pub(super) enum Reply {
-    Leased { since: Instant, result: Result<Leased, CallError> },
+    Leased { since: Instant, result: Result<Vec<Lease>, CallError> },
     Renewed { sent: Vec<(LeaseId, u64)>, result: Result<Renewed, CallError> },
     Completed { lease: LeaseId, text: bool, since: Instant, result: Result<Completed, CallError> },
     Released { lease: LeaseId, result: Result<bool, CallError> },
@@ -205,12 +205,7 @@ impl WorkerLoop {
         match reply {
             Reply::Leased { since, result } => {
                 self.lease_pending = false;
-                let Leased { leases, drain } =
-                    result.map_err(|error| WorkerError::from_call(error, self.options.give_up))?;
-                if drain {
-                    self.start_drain();
-                }
-                for lease in leases {
+                for lease in result.map_err(|error| WorkerError::from_call(error, self.options.give_up))? {
                     self.start_task(lease, since);
                 }
             }

@@ -170,7 +170,8 @@ impl Coordinator {
 
     /// Finds out why runs make no progress.
     pub(crate) fn stall_finder(&self) -> StallFinder<'_> {
-        StallFinder::new(self.inner.store.as_ref(), self.inner.store_health.borrow().clone())
+        let problem = self.inner.store_health.borrow().clone();
+        StallFinder::new(self.inner.store.as_ref(), problem, self.inner.refusals.recipes())
     }
 
     /// Remembers runs that disappeared from the store, and forgets those that are there again.

@@ -28,8 +28,6 @@ const MAX_CLASS: usize = 64;
 const MAX_MESSAGE: usize = 2_000;
 /// Most bytes of a request id.
 const MAX_REQUEST_ID: usize = 64;
-/// Task kinds of a worker that states none: an older build, which cannot read other tasks.
-const DEFAULT_KINDS: [TaskKind; 3] = [TaskKind::Plan, TaskKind::Section, TaskKind::Judge];
 
 /// See `coordinator.proto`.
 #[derive(Debug)]
@@ -117,19 +115,18 @@ impl coordinator_server::Coordinator for WorkerService {
         }
         let leases = self.coordinator.lease(&query, &kinds, wait, &self.closing).await.map_err(status)?;
         let leases = leases.into_iter().map(Into::into).collect();
-        // `drain` is reserved: see the protocol.
-        Ok(Response::new(v1::LeaseReply { leases, drain: false }))
+        Ok(Response::new(v1::LeaseReply { leases }))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
-        let v1::RenewRequest { worker, renewals, vitals } = request.into_inner();
+        let v1::RenewRequest { worker, renewals, mut vitals } = request.into_inner();
         let worker = parse_worker_id(&worker)?;
         if renewals.len() > MAX_RENEWALS {
             return Err(Status::invalid_argument(format!(
                 "too many renewals in one call: at most {MAX_RENEWALS} are allowed"
             )));
         }
-        vitals.as_ref().map_or(Ok(()), bounds::vitals)?;
+        vitals.as_mut().map_or(Ok(()), bounds::vitals)?;
         let renewals = renewals.into_iter().map(parse_renewal).collect::<Result<Vec<_>, Status>>()?;
         let renewed = self.coordinator.store().renew(&renewals, self.coordinator.lease_ms()).await;
         let Renewed { mut lost, cancelled } = self.coordinator.track_health(renewed).map_err(status)?;
@@ -209,7 +206,7 @@ fn parse_lease_id(text: &str) -> Result<LeaseId, WireError> {
 
 fn task_kinds(stated: &[i32]) -> Vec<TaskKind> {
     if stated.is_empty() {
-        return DEFAULT_KINDS.to_vec();
+        return TaskKind::FIRST.to_vec();
     }
     stated.iter().filter_map(|&number| TaskKind::from_wire(number)).collect()
 }

@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::error::{ApiResult, Caller, SharedState};
+use super::guard::Access;
 use super::state::AppState;
 
 pub(super) fn routes() -> Router<Arc<AppState>> {
@@ -34,11 +35,12 @@ pub(super) fn routes() -> Router<Arc<AppState>> {
 }
 
 /// Version, user and settings, for every page.
-async fn site(Extract(state): SharedState, Extension(who): Caller) -> ApiResult {
+async fn site(Extract(state): SharedState, Extension(who): Caller, Extension(access): Extension<Access>) -> ApiResult {
     Ok(Json(json!({
         "version": longhand_proto::build(),
         "who": who.name,
         "log_in": state.config.tokens.is_some(),
+        "read_only": access.is_read_only(),
         "trace_url": state.config.trace_url,
     })))
 }

@@ -74,7 +74,7 @@ export function action(label, work, kind = '') {
     button.disabled = false;
     button.dispatchEvent(new Event('action-done', { bubbles: true }));
   };
-  return el('button' + kind, { onclick, type: 'button' }, label);
+  return el('button.action' + kind, { onclick, type: 'button' }, label);
 }
 
 // Requeues all documents that a filter selects, after confirmation of their number.
