@@ -13,9 +13,13 @@ export const total = (counts) => STATES.reduce((sum, state) => sum + counts[stat
 export const unfinished = (counts) => counts.ready + counts.leased + counts.delayed;
 
 export const pill = (word, text) => el('span.pill.' + word, text ?? stateLabel(word));
-export const card = (title, ...rest) => el('section.card', el('h2', title), rest);
+// A card without content is left out.
+export const card = (title, ...rest) => rest.flat().some(Boolean) && el('section.card', el('h2', title), rest);
 export const figure = (value, label, note) => el('div.figure', el('b', value), el('span', label), note && el('small', note));
-export const nameOf = (document) => document.name || document.id.slice(0, 8);
+// `numbered` where the run has several candidates of a row.
+export const nameOf = (document, numbered) => (document.name || document.id.slice(0, 8)) + (numbered ? ` · ${document.candidate + 1}` : '');
+export const S_L = 'Length score: 100 where as many words were written as requested, 0 where it was four times as many or a third';
+export const sl = (text) => el('abbr', { title: S_L }, text);
 export const link = (run, id, text) => el('a', { href: at.document(run, id) }, text);
 export const progress = (counts) => stack('Documents', STATES.map((state) => [state, counts[state], stateLabel(state)]));
 
