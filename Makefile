@@ -47,7 +47,7 @@ NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sud
   $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
   || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
 
-.PHONY: help demo demo-large test docs-check chaos fuzz bench gpu lint model model-large test-deps rust-components
+.PHONY: help pictures demo demo-large test docs-check chaos fuzz bench gpu lint model model-large test-deps rust-components
 .DEFAULT_GOAL := help
 
 help:
@@ -61,6 +61,7 @@ help:
 	@echo 'make deploy-check  check deploy/: charts, units, scripts; run a real Slurm, two hosts, a rolling update'
 	@echo 'make gpu        the checks that need a GPU; without one, packs them into target/gpu for a machine that has one'
 	@echo 'make docs-check links, commands and tables of README.md, docs/ and the other pages'
+	@echo 'make pictures   docs/dashboard.png: the dashboard of a run of the test double'
 	@echo 'make lint       formatting, lints, docs'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
 	@echo 'make model-large fetch the larger model (1.1 GB) into $(LONGHAND_CACHE)/models'
@@ -79,6 +80,11 @@ demo-large: model-large
 
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
+
+# The pictures of the README, made anew after a change of the pages.
+pictures: test-deps
+	$(CARGO) build --release --locked --package longhand
+	bash docs/pictures.sh target/release/longhand docs/dashboard.png
 
 # A part of `make test`.
 docs-check:

@@ -9,7 +9,9 @@ use crate::data::filter::{self, FilterArgs};
 use crate::data::import::{self, ImportArgs};
 use crate::data::report::{self, ReportArgs};
 use crate::data::select::{self, SelectArgs};
+use crate::data::serve::{self, ServeArgs};
 use crate::data::validate::{self, ValidateArgs};
+use crate::doctor::{self, DoctorArgs};
 use crate::eval::Eval;
 use crate::model::Model;
 use crate::operate::Operate;
@@ -79,10 +81,14 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Judge the written texts of a corpus anew, with another recipe's filters
     Filter(FilterArgs),
+    /// Show a finished corpus in the browser, read-only
+    Serve(ServeArgs),
     /// Assign tasks to workers and keep the state of all runs in a store
     Coordinator(Box<CoordinatorArgs>),
     /// Generate documents for a coordinator
     Worker(Box<WorkerArgs>),
+    /// Look at what this machine has: GPU, libraries, disk, ports, store, model, and what to do
+    Doctor(DoctorArgs),
     /// Test the compute device: driver, every kernel, a model end to end, and speed
     Selftest(SelftestArgs),
     /// Run benchmarks
@@ -113,6 +119,8 @@ impl Command {
             Self::Select(args) => args.json,
             Self::Report(args) => args.json,
             Self::Filter(args) => args.json,
+            Self::Serve(_) => false,
+            Self::Doctor(args) => args.json,
             Self::Coordinator(args) => args.json,
             Self::Worker(args) => args.json,
             Self::Selftest(args) => args.json,
@@ -146,6 +154,8 @@ impl Command {
             Self::Select(args) => select::select(&args).await,
             Self::Report(args) => report::report(&args),
             Self::Filter(args) => filter::filter(&args).await,
+            Self::Serve(args) => serve::serve(&args).await,
+            Self::Doctor(args) => doctor::doctor(&args).await,
             Self::Coordinator(args) => coordinator::coordinator(&args).await,
             Self::Worker(args) => worker::worker(&args).await,
             Self::Selftest(args) => args.run().await,

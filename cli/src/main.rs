@@ -4,6 +4,7 @@ mod args;
 mod cli;
 mod data;
 mod display;
+mod doctor;
 mod engine;
 mod eval;
 mod model;

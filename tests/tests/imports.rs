@@ -57,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "plan_capacity",
             "preview",
             "selftest",
+            "doctor",
             "serve",
             "run",
             "operate",

@@ -7,6 +7,7 @@ mod browser;
 mod closed_output;
 mod cluster;
 mod collector;
+mod corpus_folder;
 mod crash;
 mod dashboard;
 mod eval;
