@@ -1,6 +1,6 @@
 //! The command line: subcommands and their help.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use longhand_bench::Bench;
 use longhand_command::exit::{Code, Result};
 
@@ -15,6 +15,7 @@ use crate::doctor::{self, DoctorArgs};
 use crate::eval::Eval;
 use crate::model::Model;
 use crate::operate::Operate;
+use crate::package::{self, PackageArgs};
 use crate::plan_capacity::{self, CapacityArgs};
 use crate::preview::{self, PreviewArgs};
 use crate::run;
@@ -106,6 +107,9 @@ pub(crate) enum Command {
     Eval(Eval),
     #[command(flatten)]
     Operate(Operate),
+    /// Write shell completions and man pages into a folder, for a package of the program
+    #[command(hide = true)]
+    PackageFiles(PackageArgs),
 }
 
 impl Command {
@@ -130,6 +134,7 @@ impl Command {
             Self::PlanCapacity(args) => args.json,
             Self::Eval(command) => command.json(),
             Self::Operate(command) => command.json(),
+            Self::PackageFiles(_) => false,
         }
     }
 
@@ -165,6 +170,7 @@ impl Command {
             Self::PlanCapacity(args) => plan_capacity::plan(&args),
             Self::Eval(command) => command.run().await,
             Self::Operate(command) => command.run().await,
+            Self::PackageFiles(args) => package::write(&args, Cli::command()),
         }
     }
 }
@@ -172,7 +178,6 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

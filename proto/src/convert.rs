@@ -221,6 +221,11 @@ impl From<WorkerStatus> for v1::Vitals {
             uptime_ms: status.uptime_ms,
             draining: status.draining,
             problem: status.problem,
+            kinds: TaskKind::ALL
+                .into_iter()
+                .filter(|kind| status.kinds.iter().any(|label| label == kind.as_str()))
+                .map(|kind| v1::TaskKind::from(kind).into())
+                .collect(),
         }
     }
 }
@@ -245,6 +250,10 @@ impl From<v1::Vitals> for WorkerStatus {
             uptime_ms: status.uptime_ms,
             draining: status.draining,
             problem: status.problem,
+            kinds: (TaskKind::ALL.into_iter())
+                .filter(|&kind| status.kinds.contains(&v1::TaskKind::from(kind).into()))
+                .map(|kind| kind.as_str().to_owned())
+                .collect(),
         }
     }
 }

@@ -83,6 +83,11 @@ task_kinds! {
     Judge => "judge", "Judge";
 }
 
+impl TaskKind {
+    /// What a worker supports that states no kinds: an older build.
+    pub const FIRST: [Self; 3] = [Self::Plan, Self::Section, Self::Judge];
+}
+
 /// The letters that a text may have. Signs, digits and punctuation are always allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -404,6 +409,20 @@ pub struct WorkerStatus {
     /// Why its engine gets nothing done, such as the error of its server; empty while it works.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub problem: String,
+    /// Labels of the task kinds that it supports; empty means [`TaskKind::FIRST`]. Labels, because a replica of an older build
+    /// reads kinds that it does not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
+}
+
+impl WorkerStatus {
+    /// True if the worker supports tasks of this kind.
+    pub fn supports(&self, kind: TaskKind) -> bool {
+        if self.kinds.is_empty() {
+            return TaskKind::FIRST.contains(&kind);
+        }
+        self.kinds.iter().any(|label| label == kind.as_str())
+    }
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "display",
             "telemetry",
             "engine",
+            "gpus",
             "model",
             "plan_capacity",
             "preview",
@@ -63,7 +64,9 @@ const LAYERS: &[(&str, &[&str])] = &[
             "operate",
             "data",
             "eval",
+            "package",
             "cli",
+            "help_groups",
         ],
     ),
 ];

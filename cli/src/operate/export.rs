@@ -57,7 +57,7 @@ Exit codes:
   0    exported
   1    the coordinator became unreachable; rerun the same command to resume
   2    nothing was exported: unknown run, folder of another run, or invalid tokenizer
-  3    exported, but there are no pairs for --format dpo";
+  3    exported, but a document could not be read, or there are no pairs for --format dpo";
 
 const NO_PAIRS: &str = "\
 no pairs: no instruction has two accepted documents with different scores. Write several documents per instruction \
@@ -142,11 +142,18 @@ pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
     if args.validation > 0.0 && !stats.splits.contains_key("validation") && !stats.splits.is_empty() {
         output::note(NO_VALIDATION);
     }
+    let unreadable = stats.unreadable();
+    if unreadable > 0 {
+        output::note(&format!(
+            "{unreadable} documents could not be read and are not in the corpus: failed.jsonl names them and the reason, class \
+             unreadable"
+        ));
+    }
     if args.format.has_pairs() && stats.splits.values().sum::<u64>() == 0 {
         output::note(NO_PAIRS);
         return Ok(Code::Partial);
     }
-    Ok(Code::Ok)
+    Ok(if unreadable == 0 { Code::Ok } else { Code::Partial })
 }
 
 /// What an export wrote.

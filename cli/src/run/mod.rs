@@ -160,6 +160,7 @@ async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<Sub
         SubmitError::Store(error) => store_failure(&error),
         error @ (SubmitError::Differs { .. }
         | SubmitError::Paused(_)
+        | SubmitError::Cancelling(_)
         | SubmitError::Archive(_)
         | SubmitError::Document { .. }) => Failure::refused(error),
     })

@@ -171,12 +171,12 @@ const stories = {
 
   async login({ page, complaints }, { url, run, name, token, wrong }) {
     await page.goto(`${url}/runs/${run}`);
-    await page.getByLabel('Operator token').fill(wrong);
+    await page.getByLabel('Token', { exact: true }).fill(wrong);
     await page.getByRole('button', { name: 'Log in' }).click();
     await page.getByRole('alert').waitFor();
     await looksRight(page, 'log-in');
-    await page.getByLabel('Operator token').fill(token);
-    await page.getByLabel('Operator token').press('Enter');
+    await page.getByLabel('Token', { exact: true }).fill(token);
+    await page.getByLabel('Token', { exact: true }).press('Enter');
     await heading(page, 'Runs');
     await page.locator('#who', { hasText: name }).waitFor();
     await page.getByRole('link', { name: run }).click();
@@ -202,9 +202,9 @@ const stories = {
     await page.getByRole('link', { name: run }).click();
     await has(page, /requeued 1 document: all cancelled, text row-1/);
     await page.getByRole('button', { name: 'Log out' }).click();
-    await page.getByLabel('Operator token').waitFor();
+    await page.getByLabel('Token', { exact: true }).waitFor();
     await page.goto(url);
-    await page.getByLabel('Operator token').waitFor();
+    await page.getByLabel('Token', { exact: true }).waitFor();
     assert.deepEqual(complaints, []);
   },
 };

@@ -4,6 +4,7 @@
 mod archive;
 mod bad_input;
 mod browser;
+mod cancel;
 mod closed_output;
 mod cluster;
 mod collector;

@@ -63,7 +63,8 @@ impl Corpus {
     /// Flushes, then replaces the export in the folder `into`. After an error the earlier export is unchanged.
     ///
     /// # Errors
-    /// The store failed or holds an invalid document, a shard is damaged, or a file cannot be written.
+    /// The store failed, a shard is damaged, or a file cannot be written. A document that cannot be read is passed over: it is
+    /// listed in `failed.jsonl`, class `unreadable`.
     pub async fn export_to(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
         self.flush(store).await?;
         let result = match self.build(store, into, options).await {
@@ -92,14 +93,17 @@ impl Corpus {
         let mut after = None;
         loop {
             let page = store.list(&self.run.id, &Filter::default(), after, PAGE).await?;
-            let mut rows = Vec::with_capacity(page.records.len());
+            let (mut rows, mut unreadable) = (Vec::with_capacity(page.records.len()), Vec::new());
             for mut stored in page.records {
-                let mut document = document(&stored)?;
+                let mut document = match self.readable(store, &stored).await? {
+                    Ok(document) => document,
+                    Err(problem) => {
+                        stats.add_unreadable();
+                        unreadable.push((stored.id, problem));
+                        continue;
+                    }
+                };
                 let attempts = store.attempts(stored.id).await?;
-                if stored.state == State::Accepted && !self.holds(document.id, document.round) {
-                    // Accepted since the flush, or marked by a corpus that was deleted.
-                    self.flush_records(store, std::slice::from_ref(&stored)).await?;
-                }
                 if let Some(rule) = duplicate(&mut document, &mut others, most) {
                     stored.state = State::Rejected;
                     stored.reason = rule.into();
@@ -112,6 +116,7 @@ impl Corpus {
             (out, index) = blocking(move || {
                 new.iter().try_for_each(|entry| index.add(&shards, entry))?;
                 rows.iter().try_for_each(|row| out.add(row))?;
+                unreadable.iter().try_for_each(|(id, problem)| out.add_unreadable(*id, problem))?;
                 Ok((out, index))
             })
             .await?;
@@ -128,6 +133,25 @@ impl Corpus {
             Ok(stats)
         })
         .await
+    }
+
+    /// The document of a record, held by a shard if it is accepted; or why it is passed over.
+    async fn readable(&mut self, store: &dyn Source, stored: &store::Record) -> Result<Result<Document, String>> {
+        let document = match document(stored) {
+            Ok(document) => document,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if stored.state == State::Accepted && !self.holds(document.id, document.round) {
+            // Accepted since the flush, or marked by a corpus that was deleted.
+            self.flush_records(store, std::slice::from_ref(stored)).await?;
+        }
+        if let Some(problem) = self.unreadable.get(&stored.id) {
+            return Ok(Err(problem.clone()));
+        }
+        if stored.state == State::Rejected && Rejected::of(&document, &self.run, &self.recipe).is_none() {
+            return Ok(Err("its state is rejected, but it has no verdict".into()));
+        }
+        Ok(Ok(document))
     }
 }
 
@@ -212,11 +236,9 @@ impl Export {
                 }
             }
             State::Rejected => {
-                let row = Rejected::of(document, &self.run, &self.recipe).ok_or_else(|| CorpusError::Document {
-                    id: document.id,
-                    problem: "its state is rejected, but it has no verdict".into(),
-                })?;
-                atomic::json_line(&mut self.rejected, &row).map_err(at(REJECTED))?;
+                if let Some(row) = Rejected::of(document, &self.run, &self.recipe) {
+                    atomic::json_line(&mut self.rejected, &row).map_err(at(REJECTED))?;
+                }
             }
             State::Failed => {
                 let row = Failed::of(stored, document, attempts);
@@ -225,6 +247,12 @@ impl Export {
             State::Ready | State::Leased | State::Delayed | State::Cancelled => {}
         }
         Ok(())
+    }
+
+    /// A document that cannot be read is listed among those that failed.
+    fn add_unreadable(&mut self, id: DocumentId, problem: &str) -> Result<()> {
+        let row = Failed::unreadable(id, problem);
+        atomic::json_line(&mut self.failed, &row).map_err(|error| CorpusError::io(&self.folder.join(FAILED), error))
     }
 
     /// Writes the data files and adds their counts to `stats`.

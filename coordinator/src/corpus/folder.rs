@@ -96,7 +96,8 @@ impl CorpusFolder {
             return Err(FolderError::NoRecords { path: data });
         }
         let created_ms = timing.map_or(0, |timing| timing.started_ms);
-        let run = Run { id, recipe: text, recipe_hash, seed, created_ms, policy: RunPolicy::default(), paused: false };
+        let (policy, paused, cancelling) = (RunPolicy::default(), false, false);
+        let run = Run { id, recipe: text, recipe_hash, seed, created_ms, policy, paused, cancelling };
         Ok(Self { dir: dir.to_owned(), run, recipe, data: files })
     }
 

@@ -81,6 +81,8 @@ pub struct Corpus {
     rounds: HashMap<DocumentId, u32>,
     /// Number of the next shard.
     next: u32,
+    /// Accepted documents that cannot be read, and why.
+    unreadable: HashMap<DocumentId, String>,
 }
 
 impl Corpus {
@@ -113,7 +115,8 @@ impl Corpus {
                 return Err(CorpusError::damaged(&path, 0, REBUILD));
             }
         }
-        let mut corpus = Self { dir, run, recipe, manifest, entries: Vec::new(), rounds: HashMap::new(), next: 1 };
+        let (rounds, unreadable) = (HashMap::new(), HashMap::new());
+        let mut corpus = Self { dir, run, recipe, manifest, entries: Vec::new(), rounds, next: 1, unreadable };
         entries.into_iter().for_each(|entry| corpus.add_entry(entry));
         Ok(corpus)
     }

@@ -11,6 +11,9 @@ use crate::domain::plan::{Plan, Step};
 use crate::domain::recipe::Recipe;
 use crate::store::{self, Attempt, AttemptEnd, Run};
 
+/// Class of a document that is stored and cannot be read, or contradicts its state.
+pub(super) const UNREADABLE: &str = "unreadable";
+
 /// A document that a rule rejected: its record, as if it had been accepted, and the verdict.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rejected {
@@ -32,7 +35,7 @@ pub(super) struct Failed<'a> {
     id: DocumentId,
     #[serde(flatten)]
     instruction: InstructionRow<'a>,
-    candidate: u32,
+    candidate: Option<u32>,
     class: &'a str,
     message: String,
     attempts: Vec<AttemptRow<'a>>,
@@ -45,9 +48,9 @@ pub(super) struct Failed<'a> {
 #[derive(Debug, Serialize)]
 struct InstructionRow<'a> {
     instruction_id: Option<&'a str>,
-    /// Line of the input file, from 1.
+    /// Line of the input file, from 1; 0 if it is not known.
     line: u64,
-    language: Language,
+    language: Option<Language>,
     instruction: String,
 }
 
@@ -65,7 +68,7 @@ impl<'a> InstructionRow<'a> {
         Self {
             instruction_id: instruction.id.as_deref(),
             line: instruction.line,
-            language: instruction.language,
+            language: Some(instruction.language),
             instruction: instruction.text(),
         }
     }
@@ -92,6 +95,14 @@ impl Rejected {
 }
 
 impl<'a> Failed<'a> {
+    /// Of a document that cannot be read, nothing but its id is known.
+    pub(super) fn unreadable(id: DocumentId, problem: &str) -> Self {
+        let instruction = InstructionRow { instruction_id: None, line: 0, language: None, instruction: String::new() };
+        let message = problem.to_owned();
+        let (attempts, plan, sections) = (Vec::new(), &[], Vec::new());
+        Self { id, instruction, candidate: None, class: UNREADABLE, message, attempts, plan, sections }
+    }
+
     /// A document that failed by lost leases has no message of its own: only the store knows of it.
     pub(super) fn of(stored: &'a store::Record, document: &'a Document, attempts: &'a [Attempt]) -> Self {
         let message = match &document.progress {
@@ -112,7 +123,7 @@ impl<'a> Failed<'a> {
         Self {
             id: document.id,
             instruction: InstructionRow::of(&document.instruction),
-            candidate: document.candidate,
+            candidate: Some(document.candidate),
             class: &stored.reason,
             message,
             attempts: attempts

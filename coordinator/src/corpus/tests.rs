@@ -26,6 +26,7 @@ pub(super) fn run() -> Run {
         created_ms: 0,
         policy: RunPolicy::default(),
         paused: false,
+        cancelling: false,
     }
 }
 

@@ -69,7 +69,7 @@ pub async fn serve(listener: TcpListener, config: HttpConfig, tls: Option<Certif
         .merge(api::routes(state.config.read_only))
         .fallback(assets::missing)
         .with_state(state)
-        .route("/logout", post(guard::log_out))
+        .route(guard::LOG_OUT, post(guard::log_out))
         .with_state(Arc::clone(&guard))
         .layer(from_fn_with_state(Arc::clone(&guard), guard::authorize));
     let router =

@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::error::{ApiResult, Caller, SharedState};
+use super::guard::Access;
 use super::state::AppState;
 
 /// `read_only` leaves out what changes a run.
@@ -44,12 +45,12 @@ fn reading() -> Router<Arc<AppState>> {
 }
 
 /// Version, user and settings, for every page.
-async fn site(Extract(state): SharedState, Extension(who): Caller) -> ApiResult {
+async fn site(Extract(state): SharedState, Extension(who): Caller, Extension(access): Extension<Access>) -> ApiResult {
     Ok(Json(json!({
         "version": longhand_proto::build(),
         "who": who.name,
         "log_in": state.config.tokens.is_some(),
         "trace_url": state.config.trace_url,
-        "read_only": state.config.read_only,
+        "read_only": state.config.read_only || access.is_read_only(),
     })))
 }

@@ -26,9 +26,9 @@ function page({ parts, run, query }) {
   const [first, , third, id] = parts;
   if (parts.length === 1 && first === 'workers') return workersPage();
   if (parts.length === 0 || (parts.length === 1 && first === 'runs')) return runsPage();
-  if (first === 'runs' && parts.length === 2) return runPage(run, site);
+  if (first === 'runs' && parts.length === 2) return runPage(run);
   if (first !== 'runs' || third !== 'documents' || parts.length > 4) throw new ApiError(404, `No page has the address ${location.pathname}.`);
-  return id ? documentPage(run, id, query, site) : documentsPage(run, query, navigate, site);
+  return id ? documentPage(run, id, query, site) : documentsPage(run, query, navigate);
 }
 
 function show({ title, crumbs, content }) {
@@ -143,7 +143,6 @@ get('/api/site').then((loaded) => {
     location.href = '/login';
   };
   if (site.log_in) document.getElementById('who').replaceChildren(site.who, ' ', el('button.small', { type: 'button', onclick: logOut }, 'Log out'));
-  // A corpus that is only read has no workers.
-  if (site.read_only) document.querySelector('header a[href="/workers"]').remove();
+  document.body.classList.toggle('read-only', site.read_only);
   document.getElementById('version').textContent = `Longhand ${site.version}`;
 }).catch((error) => console.info(error.message)).finally(() => { listen(); refresh(); });

@@ -5,7 +5,7 @@ import { empty } from './charts.js';
 import { lastList } from './documents.js';
 import { el } from './dom.js';
 import { moment, number, percent, plural, span } from './format.js';
-import { action, activity, card, confirmed, figure, pill, table } from './parts.js';
+import { action, activity, button, card, confirmed, figure, pill, table } from './parts.js';
 
 // Whether the user wants the sections expanded.
 const OPEN = 'sections open';
@@ -21,13 +21,13 @@ export async function documentPage(run, id, query, site) {
   const numbered = data.candidates.length > 1;
   const name = (instruction.id ?? id.slice(0, 8)) + (numbered ? ` · ${(body.candidate ?? 0) + 1}` : '');
   const content = [
-    el('div.row.head', el('h1', name), pill(shown.state), revision === null ? buttons(run, data, site) : el('a', { href: at.document(run, id) }, 'This is an earlier revision. Show the latest')),
+    el('div.row.head', el('h1', name), pill(shown.state), revision === null ? buttons(run, data) : el('a', { href: at.document(run, id) }, 'This is an earlier revision. Show the latest')),
     neighbours(run, id),
     candidates(run, data),
     other ? el('div.sides', [data, other].map((one) => side(run, one))) : [outcome(shown),
     figures(shown, data),
     el('div.reading',
-      el('div', sections(run, shown, revision === null ? data : null, site)),
+      el('div', sections(run, shown, revision === null ? data : null)),
       el('div', card('Instruction', el('div.text', instruction.messages.map((message) => el('p', instruction.messages.length > 1 && el('b', message.role + ': '), message.content)))),
         revision === null && rules(data.measures)))],
     revision === null && card('Attempts', timeline(data)),
@@ -41,7 +41,7 @@ export async function documentPage(run, id, query, site) {
 
 const isTerminal = (data) => !['ready', 'leased', 'delayed'].includes(data.state);
 
-function buttons(run, data, site) {
+function buttons(run, data) {
   const copy = async () => {
     await navigator.clipboard.writeText(data.body.progress.sections.map((section) => section.text).join('\n\n'));
     return 'Text copied';
@@ -61,10 +61,10 @@ function buttons(run, data, site) {
   const written = data.body.progress.sections?.length > 0;
   return el('div.row.right',
     // A browser gives the clipboard to pages of this machine and of TLS only.
-    written && navigator.clipboard && action('Copy text', copy),
+    written && navigator.clipboard && button('Copy text', copy),
     written && el('a.button', { href: at.text(run, data.id), download: true }, 'Download'),
-    !site.read_only && isTerminal(data) && data.reason !== 'bad_row' && action('Requeue', requeue, data.state === 'accepted' ? '' : '.primary'),
-    !site.read_only && !isTerminal(data) && action('Cancel', cancel, '.danger'));
+    isTerminal(data) && data.reason !== 'bad_row' && action('Requeue', requeue, data.state === 'accepted' ? '' : '.primary'),
+    !isTerminal(data) && action('Cancel', cancel, '.danger'));
 }
 
 // Previous and next document in the list that led here. Keys: k and j.
@@ -193,7 +193,7 @@ function lanesOf(attempts) {
 }
 
 // `data` is null for an earlier revision, which is read-only.
-function sections(run, { body }, data, site) {
+function sections(run, { body }, data) {
   const plan = body.progress.plan?.steps ?? [];
   if (!plan.length) return false;
   const written = body.progress.sections ?? [];
@@ -202,11 +202,11 @@ function sections(run, { body }, data, site) {
     for (const section of document.querySelectorAll('details.section')) section.open = wantsOpen();
     return '';
   };
-  return el('section.card', el('div.row', el('h2', 'Text'), written.length > 0 && action(wantsOpen() ? 'Collapse all' : 'Expand all', toggle, '.right.small')),
-    plan.map((step, n) => section(run, step, n, written[n], data, n === written.length, site)));
+  return el('section.card', el('div.row', el('h2', 'Text'), written.length > 0 && button(wantsOpen() ? 'Collapse all' : 'Expand all', toggle, '.right.small')),
+    plan.map((step, n) => section(run, step, n, written[n], data, n === written.length)));
 }
 
-function section(run, step, n, written, data, next, site) {
+function section(run, step, n, written, data, next) {
   const rewrite = (only) => async () => {
     await post(api(run, '/requeue'), { document: data.id, from_section: n + 1, only });
     return `Requeued from section ${n + 1}`;
@@ -219,7 +219,7 @@ function section(run, step, n, written, data, next, site) {
   return el('details.section', { 'data-key': `section ${n}`, open: wantsOpen() }, el('summary', head),
     el('div.text', written.text.split(/\n{2,}/).map((paragraph) => el('p', marked(paragraph, data?.measures ?? [])))),
     el('div.row.dim.meta', `finish reason ${finish_reason}, attempt ${attempt}, ${plural(usage.generated, 'token')}, prompt ${number(usage.cached)} cached and ${number(usage.prompt - usage.cached)} computed, ${worker}`,
-      !site.read_only && data && isTerminal(data) && [action('Rewrite from here', rewrite(false), '.small'), action('Rewrite only this', rewrite(true), '.small')]));
+      data && isTerminal(data) && [action('Rewrite from here', rewrite(false), '.small'), action('Rewrite only this', rewrite(true), '.small')]));
 }
 
 function revisions(run, data, shown) {

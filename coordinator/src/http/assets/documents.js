@@ -20,7 +20,7 @@ export function lastList(run) {
   }
 }
 
-export async function documentsPage(run, query, navigate, site) {
+export async function documentsPage(run, query, navigate) {
   const data = await get(api(run, '/documents?' + query));
   const current = Object.fromEntries(query);
   sessionStorage.setItem(list(run), JSON.stringify({ query: current, ids: data.items.map((line) => line.id) }));
@@ -36,10 +36,10 @@ export async function documentsPage(run, query, navigate, site) {
   const content = [
     el('div.row.head', el('h1', 'Documents'), el('span.dim', { role: 'status' }, filtered ? `${plural(data.total, 'document')} of ${number(data.listed)}` : plural(data.total, 'document'),
       !data.complete && ', loading'),
-      el('div.row.right', !site.read_only && filtered && data.total > 0 && action('Requeue matching', requeueAll(run, filter, describe(filter))))),
+      el('div.row.right', filtered && data.total > 0 && action('Requeue matching', requeueAll(run, filter, describe(filter))))),
     form(current, data, go),
     data.items.length
-      ? table(['Document', 'State', '-Sections', '#Words', '-#Requested', '-#S_l', '-#Time', '-Worker', ''], data.items.map((line) => row(run, line, data.candidates, site)))
+      ? table(['Document', 'State', '-Sections', '#Words', '-#Requested', '-#S_l', '-#Time', '-Worker', ''], data.items.map((line) => row(run, line, data.candidates)))
       : el('p.dim.empty', filtered ? ['No matching documents. ', el('a', { href: at.documents(run) }, 'Show all.')] : 'This run has no documents yet.'),
     data.pages > 1 && pager(data, go),
   ];
@@ -70,8 +70,8 @@ function form(current, data, go) {
     pick('sort', 'Order', ORDERS));
 }
 
-function row(run, line, numbered, site) {
-  const canRequeue = !site.read_only && ['failed', 'rejected', 'cancelled'].includes(line.state) && line.reason !== 'bad_row';
+function row(run, line, numbered) {
+  const canRequeue = ['failed', 'rejected', 'cancelled'].includes(line.state) && line.reason !== 'bad_row';
   return el('tr', { 'data-key': line.id },
     el('td', link(run, line.id, nameOf(line, numbered)), el('div.dim.clip', { title: line.title }, line.title)),
     el('td', pill(line.state), line.reason && el('div.dim', line.reason), line.message && el('div.dim.clip.wide', { title: line.message }, line.message)),

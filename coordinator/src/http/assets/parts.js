@@ -64,7 +64,7 @@ export function confirmed(question, { yes, no = 'Cancel', danger = false }) {
 }
 
 // A button that runs `work`, shows the message that it returns, and redraws the page.
-export function action(label, work, kind = '') {
+export function button(label, work, kind = '') {
   const onclick = async (event) => {
     const button = event.currentTarget;
     button.dataset.busy = button.disabled = true;
@@ -80,6 +80,9 @@ export function action(label, work, kind = '') {
   };
   return el('button' + kind, { onclick, type: 'button' }, label);
 }
+
+// One that changes a run. Those who may only read do not see it.
+export const action = (label, work, kind = '') => button(label, work, '.action' + kind);
 
 // Requeues all documents that a filter selects, after confirmation of their number.
 export const requeueAll = (run, filter, label) => async () => {

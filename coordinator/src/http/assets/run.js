@@ -48,14 +48,14 @@ function figures({ counts, summary, run }) {
     summary.cost && costFigures(summary.cost));
 }
 
-export async function runPage(run, site) {
+export async function runPage(run) {
   const data = await get(api(run));
   const { counts, summary, details } = data;
   const open = unfinished(counts), all = total(counts), ended = all - open;
   const title = `${run} ${percent(ended, all)}`;
   const curves = details.plot.points.length > 1;
   const content = [
-    el('div.row.head', el('h1', run), data.run.paused && pill('delayed', 'paused'), buttons(run, data, open, site)),
+    el('div.row.head', el('h1', run), data.run.paused && pill('delayed', 'paused'), buttons(run, data, open)),
     !summary.complete && el('p.dim', `Loading: ${number(summary.listed)} of ${plural(all, 'document')} read. The figures below are incomplete.`),
     progress(counts), legend(run, counts), stallLine(data.stall),
     figures(data),
@@ -65,8 +65,8 @@ export async function runPage(run, site) {
       curves && card('Tokens per second', curve('tokens/s', details.plot, (point, ms) => (point.tokens / ms) * 1000)),
       details.lengths.documents > 0 && card('Words written and requested', lengths(details.lengths)),
       details.lengths.documents > 0 && card(sl('Length score S_l'), scores(details.scores)),
-      causes(run, 'Rejected by rule', 'rejected', details.rejected, site),
-      causes(run, 'Failed by cause', 'failed', details.failed, site),
+      causes(run, 'Rejected by rule', 'rejected', details.rejected),
+      causes(run, 'Failed by cause', 'failed', details.failed),
       errors(run, details.faults),
       card('Longest open', topDocuments(run, details.oldest, (line) => span(data.now_ms - line.begun_ms))),
       card('Slowest (processing time)', topDocuments(run, details.slowest, (line) => span(line.spent_ms)))),
@@ -78,7 +78,7 @@ export async function runPage(run, site) {
   return { title, crumbs: [[run]], content };
 }
 
-function buttons(run, data, open, site) {
+function buttons(run, data, open) {
   const { paused } = data.run;
   // An invalid row cannot be requeued.
   const failed = data.details.failed.filter(({ reason }) => reason !== 'bad_row').length;
@@ -92,12 +92,12 @@ function buttons(run, data, open, site) {
     data.counts.accepted + data.counts.rejected > 0 && el('a.button', { href: at.report(run) }, 'Report'),
     data.counts.accepted > 0 && el('a.button', { href: at.corpus(run, 'jsonl'), download: true, title: 'Accepted documents, one record on each line' }, 'JSONL'),
     data.counts.accepted > 0 && el('a.button', { href: at.corpus(run, 'md'), download: true, title: 'Accepted documents as one Markdown file' }, 'Markdown'),
-    !site.read_only && open > 0 && action(paused ? 'Resume' : 'Pause', async () => {
+    open > 0 && action(paused ? 'Resume' : 'Pause', async () => {
       await post(api(run, '/pause'), { paused: !paused });
       return paused ? 'Run resumed' : 'Run paused: work in progress finishes, nothing new starts';
     }),
-    !site.read_only && failed > 0 && action('Requeue failed', requeueAll(run, { state: 'failed' }, 'all failed')),
-    !site.read_only && open > 0 && action('Cancel run', cancel, '.danger'));
+    failed > 0 && action('Requeue failed', requeueAll(run, { state: 'failed' }, 'all failed')),
+    open > 0 && action('Cancel run', cancel, '.danger'));
 }
 
 function tokens({ tokens: { accepted, open, dropped, wasted }, discarded }) {
@@ -112,12 +112,12 @@ function tokens({ tokens: { accepted, open, dropped, wasted }, discarded }) {
 }
 
 // Documents of a state by reason, with links to them.
-function causes(run, title, state, list, site) {
+function causes(run, title, state, list) {
   if (!list.length) return false;
   return card(title, table(['Cause', '#Documents', ''], list.map(({ reason, count, message }) => el('tr', { 'data-key': reason },
     el('td', el('a', { href: at.documents(run, { state, reason }) }, reason || '–'), el('div.dim.lines', { title: message }, message)),
     el('td.n', number(count)),
-    el('td.n', !site.read_only && reason !== 'bad_row' && action('Requeue', requeueAll(run, { state, reason }, `${state}: ${reason}`)))))));
+    el('td.n', reason !== 'bad_row' && action('Requeue', requeueAll(run, { state, reason }, `${state}: ${reason}`)))))));
 }
 
 function errors(run, list) {
