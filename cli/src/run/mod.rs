@@ -1,9 +1,10 @@
 //! `longhand run`: coordinator, store and one worker in one process.
 
+mod advice;
 pub(crate) mod args;
 mod dry_run;
 pub(crate) mod folder;
-mod pipe;
+pub(crate) mod pipe;
 mod pipeline;
 mod progress;
 mod run_loop;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::actions::actions;
 use crate::control::rpc::Coordinator;
 use crate::control::stall::Stall;
+use crate::domain::recipe::Recipe;
 use crate::http::error::{ApiError, ApiResult, Caller, SharedState, bad_request, conflict, run_id};
 use crate::run_stats::{MAX_SUMMARIES, details, summary};
 use crate::store::{Counts, Run, StoreError};
@@ -85,6 +86,7 @@ pub(super) async fn run(Extract(state): SharedState, Path(run): Path<String>) ->
         "run": {
             "id": run.id, "created_ms": run.created_ms, "paused": run.paused,
             "cancelling": run.cancelling, "seed": run.seed.to_string(),
+            "recipe": Recipe::from_toml(&run.recipe).map_or_else(|_| String::new(), |recipe| recipe.name),
             "recipe_hash": run.recipe_hash, "model": run.policy.model, "priority": run.policy.priority,
         },
         "counts": counts, "stall": stall, "summary": summary, "details": details, "actions": actions, "now_ms": now,
