@@ -5,6 +5,7 @@ use longhand_bench::Bench;
 use longhand_command::exit::{Code, Result};
 
 use crate::args::log_format::LogFormat;
+use crate::data::filter::{self, FilterArgs};
 use crate::data::import::{self, ImportArgs};
 use crate::data::report::{self, ReportArgs};
 use crate::data::select::{self, SelectArgs};
@@ -76,6 +77,8 @@ pub(crate) enum Command {
     Select(Box<SelectArgs>),
     /// Show how each filter judges a corpus, as a page for choosing thresholds
     Report(ReportArgs),
+    /// Judge the written texts of a corpus anew, with another recipe's filters
+    Filter(FilterArgs),
     /// Assign tasks to workers and keep the state of all runs in a store
     Coordinator(Box<CoordinatorArgs>),
     /// Generate documents for a coordinator
@@ -109,6 +112,7 @@ impl Command {
             Self::Import(args) => args.json,
             Self::Select(args) => args.json,
             Self::Report(args) => args.json,
+            Self::Filter(args) => args.json,
             Self::Coordinator(args) => args.json,
             Self::Worker(args) => args.json,
             Self::Selftest(args) => args.json,
@@ -141,6 +145,7 @@ impl Command {
             Self::Import(args) => import::import(&args),
             Self::Select(args) => select::select(&args).await,
             Self::Report(args) => report::report(&args),
+            Self::Filter(args) => filter::filter(&args).await,
             Self::Coordinator(args) => coordinator::coordinator(&args).await,
             Self::Worker(args) => worker::worker(&args).await,
             Self::Selftest(args) => args.run().await,

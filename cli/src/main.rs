@@ -6,6 +6,7 @@ mod data;
 mod display;
 mod engine;
 mod eval;
+mod gpus;
 mod model;
 mod operate;
 mod plan_capacity;

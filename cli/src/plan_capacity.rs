@@ -7,6 +7,8 @@ use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped};
 use serde::{Deserialize, Serialize};
 
+use crate::gpus::{self, GPUS, Gpu, PROMPT, SECTION_WORDS, TOKENS_PER_WORD};
+
 const HELP: &str = "\
 Examples:
   longhand plan-capacity --documents 6000 --words 5000 --model Qwen3-8B/config.json --gpu h100
@@ -17,41 +19,11 @@ Without --tokens-per-second, the estimate assumes that each step reads all weigh
 documents once, at the fraction of the memory bandwidth given by --efficiency. A measured speed is better: use `longhand
 bench engine`, or the tokens per second of a first run.";
 
-/// Tokens per word, assumed for texts of all kinds: the demo's English takes 1.2 with the tokenizer of SmolLM2.
-const TOKENS_PER_WORD: f64 = 1.4;
-/// Tokens of instruction, plan and template.
-const PROMPT: f64 = 900.0;
-/// Words per section: the mean of the built-in recipe's plans.
-const SECTION_WORDS: f64 = 500.0;
-/// Fraction of a GPU's memory for weights and KV cache.
-const USABLE: f64 = 0.9;
-/// Bytes for activations, graphs and libraries.
-const WORKSPACE: f64 = 2e9;
 /// Assumed bytes in Redis: per waiting document, and per word of a document in progress.
 const WAITING_BYTES: f64 = 1_500.0;
 const BYTES_PER_WORD: f64 = 6.5;
 /// Assumed commits per second of one coordinator with one Redis: see coordinator/BENCHMARKS.md.
 const COMMITS_PER_SECOND: f64 = 3_000.0;
-
-/// A GPU by its data sheet: memory in GB, bandwidth in TB/s, dense bf16 in TFLOP/s.
-#[derive(Debug, Clone, Copy)]
-struct Gpu {
-    name: &'static str,
-    memory: f64,
-    bandwidth: f64,
-    tflops: f64,
-}
-
-const GPUS: [Gpu; 8] = [
-    Gpu { name: "a100-40", memory: 40.0, bandwidth: 1.555, tflops: 312.0 },
-    Gpu { name: "a100", memory: 80.0, bandwidth: 2.039, tflops: 312.0 },
-    Gpu { name: "l40s", memory: 48.0, bandwidth: 0.864, tflops: 362.0 },
-    Gpu { name: "rtx4090", memory: 24.0, bandwidth: 1.008, tflops: 165.0 },
-    Gpu { name: "rtx6000-ada", memory: 48.0, bandwidth: 0.960, tflops: 364.0 },
-    Gpu { name: "h100", memory: 80.0, bandwidth: 3.35, tflops: 989.0 },
-    Gpu { name: "h200", memory: 141.0, bandwidth: 4.8, tflops: 989.0 },
-    Gpu { name: "b200", memory: 180.0, bandwidth: 8.0, tflops: 2_250.0 },
-];
 
 /// The corpus, the model and the GPUs.
 #[derive(Debug, Args)]
@@ -218,10 +190,7 @@ fn estimate(args: &CapacityArgs, config: &Config, gpu: &Gpu) -> Result<Capacity,
     let kv = config.kv_values() * args.kv_bytes;
     let text = words * TOKENS_PER_WORD;
     let kv_document = kv * (PROMPT + text);
-    let room = gpu.memory * 1e9 * USABLE - weights - WORKSPACE;
-    // Documents in progress are at all stages, so half a text on average; one more section leaves room to grow.
-    let mean = kv * (PROMPT + text / 2.0 + SECTION_WORDS * TOKENS_PER_WORD);
-    let in_work = (room / mean).floor();
+    let in_work = gpus::documents(gpu.room(weights), kv, words);
     if in_work < 1.0 {
         return Err(format!(
             "a {} with {} GB is too small: weights take {:.1} GB and one document {:.2} GB; use a larger GPU, fp8 \

@@ -121,6 +121,14 @@ fn the_table_of_filters_agrees_with_the_rules() {
 }
 
 #[test]
+fn the_table_of_models_is_the_engines_own() {
+    let made = Command::new(env!("CARGO_BIN_EXE_longhand")).args(["model", "families"]).output().unwrap();
+    let table = String::from_utf8(made.stdout).unwrap();
+    let page = Page::read(&root().join("docs/models.md")).text;
+    assert!(page.contains(&table), "docs/models.md does not hold what `longhand model families` prints:\n{table}");
+}
+
+#[test]
 fn the_first_page_stays_short() {
     let lines = Page::read(&root().join("README.md")).text.lines().count();
     assert!(lines <= README_LINES, "README.md has {lines} lines: move what is beyond the first ten minutes to docs/");

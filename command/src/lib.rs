@@ -4,7 +4,7 @@ pub mod byte_size;
 pub mod device;
 pub mod engine;
 pub mod exit;
-mod memory;
+pub mod memory;
 pub mod output;
 pub mod store_url;
 pub mod terminal;

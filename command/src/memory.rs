@@ -13,7 +13,7 @@ pub(crate) fn default_kv(need: u64) -> u64 {
 }
 
 /// Bytes available without swapping: of the machine, or of the container if that is less.
-fn available() -> Option<u64> {
+pub fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
     let read = |name| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
     let container = container_available(read("memory.max"), read("memory.current"));

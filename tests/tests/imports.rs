@@ -53,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "display",
             "telemetry",
             "engine",
+            "gpus",
             "model",
             "plan_capacity",
             "preview",

@@ -59,7 +59,7 @@ fn the_device_agrees_with_transformers_on_every_family_type_and_instruction_set(
         let model = open(name);
         // Keys and values are bf16 everywhere, and rows that meet quantised weights are rounded to 8 bits per 32. What that
         // must cost each model is worked out by the tests of all devices; here every instruction set does the same.
-        let quantised = name.contains("q4") || name.contains("q5") || name.contains("q8") || name.contains("k_mix");
+        let quantised = ["q4", "q5", "q8", "mix", "split"].iter().any(|kind| name.contains(kind));
         let bound = if quantised { 0.06 } else { 0.01 };
         let mut of_best: Vec<Vec<f32>> = Vec::new();
         for isa in ISAS {

@@ -4,7 +4,7 @@
 mod fixtures;
 
 use longhand_proto::task::Message;
-use longhand_worker::model::{DType, LayerWeight, Model, RopeScaling, RopeStyle, WeightId, dequantize};
+use longhand_worker::model::{DType, LayerSpec, LayerWeight, Model, RopeScaling, RopeStyle, WeightId, dequantize};
 
 fn user(text: &str) -> Message {
     Message { role: "user".into(), content: text.into() }
@@ -18,7 +18,18 @@ fn the_small_model_opens_as_what_it_is() {
     assert_eq!((config.layers, config.dim, config.ffn), (30, 576, 1536));
     assert_eq!((config.heads, config.kv_heads, config.head_dim), (9, 3, 64));
     assert_eq!((config.vocab, config.context, config.rope_base), (49152, 8192, 100_000.0));
-    assert!(config.tied_embeddings && !config.layer.qkv_bias && !config.layer.qk_norm && config.rope_scaling.is_none());
+    assert!(
+        config.tied_embeddings
+            && config.layer
+                == LayerSpec {
+                    qkv_bias: false,
+                    o_bias: false,
+                    mlp_bias: false,
+                    qk_norm: false,
+                    rope_style: RopeStyle::Interleaved
+                }
+            && config.rope_scaling.is_none()
+    );
 
     let q = model.tensor(WeightId::Layer(29, LayerWeight::QProj)).unwrap();
     assert_eq!((q.dtype, &q.shape[..], q.data.len()), (DType::Q4_1, &[576, 576][..], 576 * 576 / 32 * 20));
@@ -79,9 +90,24 @@ fn families_differ_where_they_must() {
     assert_eq!(llama3.config().rope_scaling, Some(scaling));
     assert_eq!((llama3.config().layers, llama3.config().tied_embeddings), (2, false));
     assert_eq!(llama3.tensor(WeightId::LmHead).unwrap().shape, [288, 96]);
-    assert!(matches!(&open("llama3-q5_1.gguf").config().rope_scaling, Some(RopeScaling::Factors(f)) if f.len() == 16));
+    assert!(
+        matches!(&open("llama3-q5_1.gguf").config().rope_scaling, Some(RopeScaling::Factors { divisors, .. }) if divisors.len() == 16)
+    );
     assert_eq!(open("llama-linear").config().rope_scaling, Some(RopeScaling::Linear { factor: 2.0 }));
     assert_eq!(open("mistral").config().context, 256, "the sliding window caps the context");
+    let yarn = open("qwen3-yarn");
+    assert!(matches!(yarn.config().rope_scaling, Some(RopeScaling::Yarn { factor: 2.0, original_context: 32, .. })));
+    assert_eq!(yarn.config().context, 64, "what it makes of 32");
+    assert_eq!(
+        (open("llama-dynamic").config().rope_scaling.as_ref(), open("llama-dynamic").config().context),
+        (None, 128)
+    );
+    let phi3 = open("phi3");
+    assert_eq!((phi3.config().head_dim, phi3.config().rotated), (32, 24));
+    assert!(matches!(&phi3.config().rope_scaling, Some(RopeScaling::Factors { divisors, .. }) if divisors[1] == 1.25));
+    let layer = open("llama-biases").config().layer;
+    assert!(layer.qkv_bias && layer.o_bias && layer.mlp_bias);
+    assert_eq!(open("mistral3").config().family, "llama", "the text part of a multimodal model");
     for name in ["qwen2", "qwen2-q4_1.gguf"] {
         let model = open(name);
         assert!(model.config().layer.qkv_bias && model.config().layer.rope_style == RopeStyle::Half, "{name}");

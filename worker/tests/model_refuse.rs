@@ -93,23 +93,43 @@ fn damaged_gguf_files() {
 fn gguf_files_of_other_kinds() {
     says(
         &refusal_of_gguf("q4_0.gguf", &[(b"llama", b"mamba")]),
-        &["general.architecture is mamba", "llama, qwen2 or qwen3"],
+        &["general.architecture is mamba", "llama, phi3, qwen2 or qwen3"],
     );
     says(
         &refusal_of_gguf("q4_0.gguf", &[(b"smollm", b"tekken")]),
         &["tokenizer.ggml.pre is tekken", "gpt-2, smollm, llama-bpe or qwen2"],
     );
     says(&refusal_of_gguf("q4_0.gguf", &[(b"gpt2", b"bert")]), &["tokenizer.ggml.model is bert", "gpt2"]);
-    // Two dimensions, 96 by 96, then the type: 2 is Q4_0, 10 is Q2_K.
+    // Two dimensions, 96 by 96, then the type: 2 is Q4_0, 16 is IQ2_XXS.
     let info = |kind: u8| [&b"blk.0.attn_q.weight\x02\0\0\0\x60\0\0\0\0\0\0\0\x60\0\0\0\0\0\0\0"[..], &[kind]].concat();
     says(
-        &refusal_of_gguf("q4_0.gguf", &[(&info(2), &info(10))]),
-        &["the type of tensor blk.0.attn_q.weight is Q2_K", "Q4_K"],
+        &refusal_of_gguf("q4_0.gguf", &[(&info(2), &info(16))]),
+        &["the type of tensor blk.0.attn_q.weight is IQ2_XXS", "Q4_K", "--engine openai"],
     );
     says(
         &refusal_of_gguf("qwen2-q4_1.gguf", &[(b"qwen2.feed_forward_length", b"qwen2.feed_forward_lengtX")]),
         &["qwen2.feed_forward_length is missing"],
     );
+}
+
+#[test]
+fn gguf_files_in_parts() {
+    let folder = TempDir::new().unwrap();
+    let part = |number: u32| format!("split-0000{number}-of-00003.gguf");
+    let copy = |number: u32, name: &str| {
+        std::fs::copy(fixtures::tiny(&part(number)), folder.path().join(name)).unwrap();
+    };
+    let first = folder.path().join(part(1));
+    copy(1, &part(1));
+    copy(2, &part(2));
+    let Err(missing) = Model::open(&first) else { panic!("a part is missing") };
+    says(&missing.to_string(), &[&part(3), "No such file"]);
+    copy(2, &part(3));
+    let Err(twice) = Model::open(&first) else { panic!("a part is there twice") };
+    says(&twice.to_string(), &[&part(3), "it is part 2 of 3, not 3 of 3"]);
+    copy(1, "renamed.gguf");
+    says(&refusal(&folder.path().join("renamed.gguf")), &["split.count is 3", "-00001-of-00003.gguf"]);
+    says(&refusal(&folder.path().join(part(2))), &["split-00002"]);
 }
 
 #[test]
@@ -136,8 +156,8 @@ fn folders_of_other_kinds() {
         &["architectures is \"GemmaForCausalLM\"", "Qwen3ForCausalLM"],
     );
     says(
-        &refuse(Box::new(config("\"llama3\"", "\"yarn\""))),
-        &["rope_scaling.rope_type is \"yarn\"", "linear or llama3"],
+        &refuse(Box::new(config("\"llama3\"", "\"spiral\""))),
+        &["rope_scaling.rope_type is \"spiral\"", "yarn or longrope", "--engine openai"],
     );
     says(&refuse(Box::new(config("\"silu\"", "\"gelu\""))), &["hidden_act is \"gelu\""]);
     says(

@@ -1,6 +1,8 @@
-//! `longhand model`: downloads models.
+//! `longhand model`: downloads models, and says what one is.
 
+mod families;
 mod hub;
+mod inspect;
 mod transfer;
 
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use longhand_command::output;
 use serde_json::json;
 
 use hub::{Hub, Repository};
+use inspect::InspectArgs;
 use transfer::{Check, Transfer};
 
 const PULL_HELP: &str = "\
@@ -40,6 +43,10 @@ Exit codes:
 pub(crate) enum Model {
     /// Download a model from the Hugging Face hub, or one file from a URL
     Pull(PullArgs),
+    /// Print what a model is, where it fits, or why it is refused
+    Inspect(InspectArgs),
+    /// List the model families that the engine runs, as a table in Markdown
+    Families,
 }
 
 impl Model {
@@ -47,6 +54,8 @@ impl Model {
     pub(crate) const fn json(&self) -> bool {
         match self {
             Self::Pull(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::Families => false,
         }
     }
 
@@ -54,6 +63,8 @@ impl Model {
     pub(crate) async fn run(self) -> Result<Code> {
         match self {
             Self::Pull(args) => pull(&args).await,
+            Self::Inspect(args) => inspect::inspect(&args),
+            Self::Families => output::line(&families::table()).map(|()| Code::Ok),
         }
     }
 }

@@ -8,7 +8,9 @@ mod pipeline;
 mod progress;
 mod run_loop;
 pub(crate) mod store_failure;
+pub(crate) mod stored_corpus;
 mod summary;
+pub(crate) mod temporary_folder;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +159,7 @@ async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<Sub
         SubmitError::Store(error) => store_failure(&error),
         error @ (SubmitError::Differs { .. }
         | SubmitError::Paused(_)
+        | SubmitError::Cancelling(_)
         | SubmitError::Archive(_)
         | SubmitError::Document { .. }) => Failure::refused(error),
     })

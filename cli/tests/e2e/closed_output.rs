@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 use crate::fleet::Fleet;
 use crate::program::{longhand, run};
 
+/// The recipe that `{RECIPE}` stands for.
+const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/recipes/longwriter.toml");
+
 /// Every subcommand, with arguments with which it says something and ends by itself. `{NEW}` is a path that does not exist.
 const COMMANDS: &[&str] = &[
     "--version",
@@ -23,6 +26,8 @@ const COMMANDS: &[&str] = &[
     "select {INPUT} -o {NEW}",
     "select {INPUT} -o {NEW} --ask --engine mock",
     "report {CORPUS} -o {NEW}",
+    "filter {CORPUS} --recipe {RECIPE}",
+    "filter {CORPUS} --recipe {RECIPE} -o {NEW}",
     "coordinator --store sqlite:{NEW}/store.sqlite",
     "worker --engine mock --coordinator {URL} --exit-idle 1",
     "worker --engine mock --coordinator {URL} --exit-idle 1 --json",
@@ -30,6 +35,8 @@ const COMMANDS: &[&str] = &[
     "bench dedup --rows 100",
     "health --http http://127.0.0.1:1",
     "model pull http://127.0.0.1:1/x.gguf -o {NEW}",
+    "model inspect {NEW}",
+    "model families",
     "plan-capacity --documents 10 --model llama-3.1-8b --gpu h100",
     "eval ruler --engine mock --prompts {INPUT} -o {NEW}",
     "submit {INPUT} --run-id one --coordinator {URL}",
@@ -110,7 +117,7 @@ fn no_command_panics_when_nobody_reads_its_output() {
         let mut command = longhand();
         command.env("RUST_LOG", "debug").args(words.split(' ').map(|word| {
             let word = word.replace("{INPUT}", &input).replace("{CORPUS}", &corpus).replace("{NEW}", &new);
-            word.replace("{URL}", &fleet.url).replace("{DOCUMENT}", &document)
+            word.replace("{URL}", &fleet.url).replace("{RECIPE}", RECIPE).replace("{DOCUMENT}", &document)
         }));
         command
     };

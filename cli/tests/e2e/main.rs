@@ -4,6 +4,7 @@
 mod archive;
 mod bad_input;
 mod browser;
+mod cancel;
 mod closed_output;
 mod cluster;
 mod collector;
@@ -12,6 +13,7 @@ mod dashboard;
 mod eval;
 mod examples;
 mod export;
+mod filter;
 mod fleet;
 mod flood;
 mod fuzz;

@@ -178,6 +178,9 @@ pub fn why_stalled(
     if store.read >= SLOW_READ {
         return Some(Stall::StoreSlow { read_ms: store.read.as_millis() as u64 });
     }
+    if run.cancelling {
+        return None;
+    }
     if run.paused && counts.leased == 0 {
         return Some(Stall::Paused);
     }
@@ -315,6 +318,7 @@ mod tests {
             created_ms: 1,
             policy,
             paused: false,
+            cancelling: false,
         }
     }
 

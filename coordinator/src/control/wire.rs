@@ -59,7 +59,7 @@ pub fn row_from_wire(row: v1::Row) -> Result<Result<Instruction, BadRow>, WireEr
 /// A run with the number of its documents by state, and why it makes no progress.
 pub fn run_to_wire(run: Run, counts: Counts, stall: Option<&Stall>) -> v1::Run {
     let stall = stall.map(|stall| v1::Stall { cause: stall.label().into(), message: stall.message(&run.id) });
-    let Run { id, recipe, recipe_hash, seed, created_ms, policy, paused } = run;
+    let Run { id, recipe, recipe_hash, seed, created_ms, policy, paused, cancelling } = run;
     let RunPolicy { priority, model, judge, max_open } = policy;
     let Counts { ready, leased, delayed, accepted, rejected, failed, cancelled } = counts;
     v1::Run {
@@ -72,6 +72,7 @@ pub fn run_to_wire(run: Run, counts: Counts, stall: Option<&Stall>) -> v1::Run {
         paused,
         counts: Some(v1::Counts { ready, leased, delayed, accepted, rejected, failed, cancelled }),
         stall,
+        cancelling,
     }
 }
 
@@ -89,6 +90,7 @@ pub fn run_from_wire(run: v1::Run) -> Result<Run, WireError> {
         created_ms: run.created_ms,
         policy: RunPolicy { priority, model, judge, max_open },
         paused: run.paused,
+        cancelling: run.cancelling,
     })
 }
 

@@ -18,9 +18,10 @@ use super::{
     replace_export,
 };
 use crate::domain::document::{Document, Progress, Verdict};
+use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
 use crate::files::atomic;
-use crate::store::{self, Attempt, Filter, Source};
+use crate::store::{self, Attempt, Filter, Run, Source};
 use crate::text::filter::{NEAR_DUPLICATE, NearDuplicateIndex};
 use crate::text::shingles;
 
@@ -84,8 +85,8 @@ impl Corpus {
     pub(super) async fn build(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
         let mut index = ShardIndex::default();
         let mut indexed = 0;
-        let dir = into.to_owned();
-        let mut out = blocking(move || Export::begin(&dir)).await?;
+        let (dir, run, recipe) = (into.to_owned(), self.run.clone(), self.recipe.clone());
+        let mut out = blocking(move || Export::begin(&dir, run, recipe)).await?;
         let mut stats = Stats::new(&self.run, options.timing);
         let mut others = NearDuplicateIndex::new();
         let most = NEAR_DUPLICATE.threshold(&self.recipe.filters).unwrap_or(1.0);
@@ -125,11 +126,10 @@ impl Corpus {
             }
         }
         let (shards, options) = (self.shards(), options.clone());
-        let (run, recipe) = (self.run.clone(), self.recipe.clone());
         blocking(move || {
             out.write_data(&mut stats, &options, &index, &shards)?;
-            let card = card::text(&stats, &recipe, options.format, out.model.as_ref());
-            out.finish(&run.recipe, &stats, &card)?;
+            let card = card::text(&stats, &out.recipe, options.format, out.model.as_ref());
+            out.finish(&stats, &card)?;
             Ok(stats)
         })
         .await
@@ -148,7 +148,7 @@ impl Corpus {
         if let Some(problem) = self.unreadable.get(&stored.id) {
             return Ok(Err(problem.clone()));
         }
-        if stored.state == State::Rejected && Rejected::of(&document).is_none() {
+        if stored.state == State::Rejected && Rejected::of(&document, &self.run, &self.recipe).is_none() {
             return Ok(Err("its state is rejected, but it has no verdict".into()));
         }
         Ok(Ok(document))
@@ -177,6 +177,8 @@ struct Row {
 /// The files of an export while they are written.
 #[derive(Debug)]
 struct Export {
+    run: Run,
+    recipe: Recipe,
     folder: PathBuf,
     accepted: Vec<Accepted>,
     clusters: Clusters,
@@ -200,13 +202,15 @@ const REJECTED: &str = "rejected.jsonl";
 const FAILED: &str = "failed.jsonl";
 
 impl Export {
-    fn begin(dir: &Path) -> Result<Self> {
+    fn begin(dir: &Path, run: Run, recipe: Recipe) -> Result<Self> {
         let folder = replace_export::begin(dir)?;
         let create = |name: &str| {
             let path = folder.join(name);
             File::create(&path).map(BufWriter::new).map_err(|error| CorpusError::io(&path, error))
         };
         Ok(Self {
+            run,
+            recipe,
             accepted: Vec::new(),
             clusters: Clusters::new(),
             rejected: create(REJECTED)?,
@@ -232,7 +236,7 @@ impl Export {
                 }
             }
             State::Rejected => {
-                if let Some(row) = Rejected::of(document) {
+                if let Some(row) = Rejected::of(document, &self.run, &self.recipe) {
                     atomic::json_line(&mut self.rejected, &row).map_err(at(REJECTED))?;
                 }
             }
@@ -298,8 +302,8 @@ impl Export {
         json(&self.folder, "dataset_info.json", &Value::Object(files))
     }
 
-    fn finish(self, recipe: &str, stats: &Stats, card: &str) -> Result<()> {
-        let Self { folder, rejected, failed, .. } = self;
+    fn finish(self, stats: &Stats, card: &str) -> Result<()> {
+        let Self { run, folder, rejected, failed, .. } = self;
         for (name, file) in [(REJECTED, rejected), (FAILED, failed)] {
             file.into_inner()
                 .map_err(io::IntoInnerError::into_error)
@@ -307,7 +311,7 @@ impl Export {
                 .map_err(|error| CorpusError::io(&folder.join(name), error))?;
         }
         json(&folder, "stats.json", stats)?;
-        for (name, content) in [("recipe.toml", recipe), ("README.md", card)] {
+        for (name, content) in [("recipe.toml", run.recipe.as_str()), ("README.md", card)] {
             atomic::write(&folder, name, |out| io::Write::write_all(out, content.as_bytes()))?;
         }
         Ok(())

@@ -77,7 +77,7 @@ impl Corpus {
                     continue;
                 }
             };
-            match Record::of(&document, &self.run, &self.recipe) {
+            match Record::of(&document, &self.run, &self.recipe).filter(|_| document.is_accepted()) {
                 Some(record) => records.push((record, document.round)),
                 None => self.pass_over(stored.id, NOT_FINISHED.into()),
             }

@@ -23,7 +23,7 @@ use crate::text::filter::{self, NearDuplicateIndex, RULES, score_length};
 
 pub use page::html;
 pub(crate) use page::{CSS, JS, dashboard_html};
-pub use read::{ReportError, read};
+pub use read::read;
 
 /// Most other thresholds of each rule.
 const MAX_THRESHOLDS: usize = 9;

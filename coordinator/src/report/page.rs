@@ -220,6 +220,7 @@ fn data(report: &Report) -> serde_json::Value {
                 "key": rule.key,
                 "least": rule.bound == Bound::AtLeast,
                 "switch": rule.is_switch(),
+                "off": rule.off,
             })
         })
         .collect();

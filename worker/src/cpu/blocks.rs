@@ -3,6 +3,7 @@
 use half::f16;
 
 use crate::model::DType;
+use crate::model::quant::{IQ4_LIST, iq4_xs_scale, q3_k_scale};
 
 /// Weights that share scales.
 pub(crate) const RUN: usize = 32;
@@ -31,12 +32,14 @@ pub(crate) struct Scheme {
 pub(crate) fn scheme(dtype: DType) -> Option<Scheme> {
     let (nibbles, zero, halves) = match dtype {
         DType::F32 | DType::F16 | DType::BF16 => return None,
+        // Its minima are of 16 weights, which no kernel has: it is expanded.
+        DType::Q2K => return None,
         DType::Q4_0 => (true, Some(8), false),
         DType::Q4_1 | DType::Q4K => (true, None, false),
         DType::Q5_0 => (false, Some(16), false),
         DType::Q5_1 | DType::Q5K => (false, None, false),
-        DType::Q8_0 => (false, Some(128), false),
-        DType::Q6K => (false, Some(32), true),
+        DType::Q8_0 | DType::Iq4Nl | DType::Iq4Xs => (false, Some(128), false),
+        DType::Q3K | DType::Q6K => (false, Some(32), true),
     };
     Some(Scheme { nibbles, zero, halves })
 }
@@ -48,6 +51,11 @@ fn half_at(bytes: &[u8], at: usize) -> f32 {
 /// Low nibbles first, then high ones: how the simple formats order 32 weights.
 fn nibbles(bytes: &[u8]) -> [u8; RUN] {
     std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
+}
+
+/// What four bits choose from the list, above 128.
+fn from_list(bytes: &[u8]) -> [u8; RUN] {
+    nibbles(bytes).map(|nibble| IQ4_LIST[usize::from(nibble)] as u8 ^ 0x80)
 }
 
 fn fifth_bits(q: [u8; RUN], bits: &[u8]) -> [u8; RUN] {
@@ -69,7 +77,7 @@ fn scale_and_min(packed: &[u8], j: usize) -> (f32, f32) {
 pub(crate) fn runs(dtype: DType, row: &[u8], mut each: impl FnMut(Run)) {
     let one = |q, scale, min| Run { q, scale: [scale; 2], min };
     match dtype {
-        DType::F32 | DType::F16 | DType::BF16 => unreachable!("{dtype:?} is not quantised"),
+        DType::F32 | DType::F16 | DType::BF16 | DType::Q2K => unreachable!("{dtype:?} is not packed in runs"),
         DType::Q4_0 => row.chunks_exact(18).for_each(|b| each(one(nibbles(&b[2..]), half_at(b, 0), 0.0))),
         DType::Q4_1 => row.chunks_exact(20).for_each(|b| each(one(nibbles(&b[4..]), half_at(b, 0), half_at(b, 2)))),
         DType::Q5_0 => {
@@ -99,6 +107,22 @@ pub(crate) fn runs(dtype: DType, row: &[u8], mut each: impl FnMut(Run)) {
                     low | (high[i] >> j & 1) << 4
                 });
                 each(one(q, half_at(b, 0) * scale, -half_at(b, 2) * min));
+            }
+        }),
+        DType::Q3K => row.chunks_exact(110).for_each(|b| {
+            let d = half_at(b, 108);
+            for j in 0..8 {
+                let low = &b[32 + j / 4 * RUN..][..RUN];
+                let q = std::array::from_fn(|i| (low[i] >> (j % 4 * 2) & 3 | (b[i] >> j & 1) << 2) + 28);
+                let scale = |half: usize| d * f32::from(q3_k_scale(&b[96..108], j * 2 + half));
+                each(Run { q, scale: [scale(0), scale(1)], min: 0.0 });
+            }
+        }),
+        DType::Iq4Nl => row.chunks_exact(18).for_each(|b| each(one(from_list(&b[2..]), half_at(b, 0), 0.0))),
+        DType::Iq4Xs => row.chunks_exact(136).for_each(|b| {
+            for j in 0..8 {
+                let scale = half_at(b, 0) * f32::from(iq4_xs_scale(b, j));
+                each(one(from_list(&b[8 + j * 16..][..16]), scale, 0.0));
             }
         }),
         DType::Q6K => row.chunks_exact(210).for_each(|b| {

@@ -82,7 +82,7 @@ impl Forward {
             head_in: Activations::new(HEAD_ROWS, config.dim.next_multiple_of(RUN), forms([weights.lm_head()])),
         };
         Self {
-            rope: Rope::new(config.rope_frequencies(), config.layer.rope_style),
+            rope: Rope::new(config.rope_turns(), config.layer.rope_style, config.rotated),
             config,
             isa,
             pool,
@@ -139,7 +139,7 @@ impl Forward {
         });
 
         let ranges = [TileRange::Each(slice::from_ref(&layer.output)), TileRange::Pairs(&layer.gate, &layer.up)];
-        add_to_residual(pool, isa, ranges, &scratch.output_in, rows, scratch.x.shared());
+        add_to_residual(pool, isa, ranges, &scratch.output_in, rows, &layer.output_bias, scratch.x.shared());
     }
 
     /// Queries, keys and values of all rows, biases added.
@@ -224,14 +224,16 @@ impl Forward {
                     }
                 }
                 let [gate, up] = &outs;
+                let biases = layer.gate_up_biases.each_ref().map(|bias| &bias[unit * RUN..][..RUN]);
                 for row in 0..here {
                     let halves = |[low, high]: &[Out; 2]| [low[row], high[row]];
                     let (gate, up) = (halves(gate), halves(up));
-                    norm::silu_put(isa, gate.each_ref(), up.each_ref(), &sink, group * GROUP + row, unit * RUN);
+                    let row = group * GROUP + row;
+                    norm::silu_put(isa, gate.each_ref(), up.each_ref(), biases, &sink, row, unit * RUN);
                 }
             }
         });
-        add_to_residual(pool, isa, [down, next], &scratch.down_in, rows, scratch.x.shared());
+        add_to_residual(pool, isa, [down, next], &scratch.down_in, rows, &layer.down_bias, scratch.x.shared());
     }
 
     /// Logits of up to [`HEAD_ROWS`] rows of the last step, `[row][vocab]`.

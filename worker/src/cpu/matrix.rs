@@ -14,7 +14,7 @@ use half::{bf16, f16};
 use super::blocks::{self, RUN};
 use super::buffer::Buffer;
 use super::pool::Pool;
-use crate::model::{DType, Tensor};
+use crate::model::{DType, Tensor, dequantize};
 use crate::ops::vector::LANES;
 
 /// Element layout of a tile, as the kernels tell them apart.
@@ -48,7 +48,7 @@ impl Kind {
                 (false, Some(zero)) => Kind::Byte { zero },
             },
             None if dtype == DType::F32 => Kind::F32,
-            None if dtype == DType::F16 => Kind::F16,
+            None if matches!(dtype, DType::F16 | DType::Q2K) => Kind::F16,
             None => Kind::BF16,
         }
     }
@@ -117,7 +117,10 @@ impl Matrix {
             let bytes = unsafe { out.part(tile * tile_bytes, tile_bytes) };
             for lane in 0..LANES.min(outputs - tile * LANES) {
                 let row = &tensor.data[(tile * LANES + lane) * row_bytes..][..row_bytes];
-                pack_row(tensor.dtype, kind, row, inputs, bytes, lane);
+                match tensor.dtype {
+                    DType::Q2K => pack_row(DType::F16, kind, &expanded(DType::Q2K, row, inputs), inputs, bytes, lane),
+                    dtype => pack_row(dtype, kind, row, inputs, bytes, lane),
+                }
             }
         });
         matrix
@@ -184,6 +187,14 @@ impl Kind {
     }
 }
 
+/// A row as half floats.
+fn expanded(dtype: DType, row: &[u8], inputs: usize) -> Vec<u8> {
+    let mut numbers = vec![0.0; inputs];
+    // The length was checked when the model was opened.
+    dequantize(dtype, row, &mut numbers).ok();
+    numbers.into_iter().flat_map(|x| f16::from_f32(x).to_le_bytes()).collect()
+}
+
 fn pack_row(dtype: DType, kind: Kind, row: &[u8], inputs: usize, tile: &mut [u8], lane: usize) {
     if !kind.is_quantised() {
         let bytes = row.len() / inputs;
@@ -224,7 +235,6 @@ fn pack_row(dtype: DType, kind: Kind, row: &[u8], inputs: usize, tile: &mut [u8]
 mod tests {
     use super::*;
     use crate::cpu::test_inputs;
-    use crate::model::dequantize;
 
     #[test]
     fn a_packed_matrix_gives_back_the_weights_of_the_file() {
@@ -238,7 +248,12 @@ mod tests {
             let matrix = Matrix::pack(&tensor, &mut pool);
             let mut got = vec![0.0; inputs];
             // Products of the super-block formats' scales are rounded to half precision.
-            let rounding = if matches!(dtype, DType::Q4K | DType::Q5K | DType::Q6K) { 1e-3 } else { 1e-7 };
+            let rounding =
+                if matches!(dtype, DType::Q2K | DType::Q3K | DType::Q4K | DType::Q5K | DType::Q6K | DType::Iq4Xs) {
+                    1e-3
+                } else {
+                    1e-7
+                };
             for (output, want) in want.chunks_exact(inputs).enumerate() {
                 matrix.row(output, &mut got);
                 let max = want.iter().fold(0.0_f32, |max, x| max.max(x.abs()));

@@ -43,10 +43,18 @@ fn put_body<V: Vector>(values: &[f32], sink: &Sink<'_>, row: usize) {
 }
 
 #[inline(always)]
-fn silu_put_body<V: Vector>(gate: [&Lanes; 2], up: [&Lanes; 2], sink: &Sink<'_>, row: usize, first: usize) {
+fn silu_put_body<V: Vector>(
+    gate: [&Lanes; 2],
+    up: [&Lanes; 2],
+    [gate_bias, up_bias]: [&[f32]; 2],
+    sink: &Sink<'_>,
+    row: usize,
+    first: usize,
+) {
     let mut values = [0.0; 2 * LANES];
     for (half, values) in values.chunks_exact_mut(LANES).enumerate() {
-        silu(V::load(gate[half])).mul(V::load(up[half])).store(values);
+        let biased = |x: &Lanes, bias: &[f32]| V::load(x).add(V::load(&bias[half * LANES..]));
+        silu(biased(gate[half], gate_bias)).mul(biased(up[half], up_bias)).store(values);
     }
     // SAFETY: the thread that multiplies these outputs owns them for all rows.
     unsafe { sink.put::<V>(row, first, &values) }
@@ -65,8 +73,8 @@ per_isa! {
     pub(crate) fn put(values: &[f32], sink: &Sink<'_>, row: usize) = put_body;
 }
 per_isa! {
-    /// Stores `silu(gate) * up` of 32 inputs from `first` on.
-    pub(crate) fn silu_put(gate: [&Lanes; 2], up: [&Lanes; 2], sink: &Sink<'_>, row: usize, first: usize) = silu_put_body;
+    /// Stores `silu(gate) * up` of 32 inputs from `first` on, after their biases are added.
+    pub(crate) fn silu_put(gate: [&Lanes; 2], up: [&Lanes; 2], biases: [&[f32]; 2], sink: &Sink<'_>, row: usize, first: usize) = silu_put_body;
 }
 
 #[cfg(test)]
@@ -128,14 +136,15 @@ mod tests {
 
     #[test]
     fn silu_times_up_follows_the_formula() {
-        let (gate, up) = (test_inputs::floats(32, 5), test_inputs::floats(32, 6));
+        let (gate, up, bias) = (test_inputs::floats(32, 5), test_inputs::floats(32, 6), test_inputs::floats(32, 7));
         let halves = |v: &[f32]| [0, LANES].map(|at| <Lanes as Vector>::load(&v[at..]));
         let (gates, ups) = (halves(&gate), halves(&up));
         for isa in Isa::all() {
             let mut activations = Activations::new(11, 64, Forms { quantised: false, dense: true });
-            silu_put(isa, gates.each_ref(), ups.each_ref(), &activations.sink(), 10, 32);
+            silu_put(isa, gates.each_ref(), ups.each_ref(), [&bias, &[0.0; 32]], &activations.sink(), 10, 32);
             for i in 0..32 {
-                let want = gate[i] / (1.0 + (-gate[i]).exp()) * up[i];
+                let gate = gate[i] + bias[i];
+                let want = gate / (1.0 + (-gate).exp()) * up[i];
                 assert!((activations.dense[64 + 32 + i][2] - want).abs() < 1e-6, "{isa}");
             }
         }

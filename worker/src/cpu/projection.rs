@@ -34,13 +34,14 @@ pub(crate) fn multiply(
     });
 }
 
-/// Adds the products of rows with the one matrix of the first range to `x`, `[row][output]`.
+/// Adds the products of rows with the one matrix of the first range, and its bias if there is one, to `x`, `[row][output]`.
 pub(crate) fn add_to_residual(
     pool: &mut Pool,
     isa: Isa,
     ranges: [TileRange<'_>; 2],
     activations: &Activations,
     rows: usize,
+    bias: &[f32],
     x: Shared<'_, f32>,
 ) {
     let Some((_, matrix, _)) = ranges[0].tile(0, 0) else { return };
@@ -49,6 +50,9 @@ pub(crate) fn add_to_residual(
             // SAFETY: this call alone has these outputs of these rows.
             let x = unsafe { x.part((first_row + row) * matrix.outputs + outputs.start, outputs.len()) };
             x.iter_mut().zip(result).for_each(|(x, result)| *x += result);
+            if let Some(bias) = bias.get(outputs.clone()) {
+                x.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+            }
         }
     });
 }

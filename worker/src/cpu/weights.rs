@@ -1,6 +1,7 @@
 //! All weights of a model, repacked.
 
 use super::activations::Forms;
+use super::blocks::RUN;
 use super::matrix::Matrix;
 use super::pool::Pool;
 use crate::model::LayerWeight::*;
@@ -16,6 +17,11 @@ pub(crate) struct Layer {
     /// Of each head's query and key; empty where the layer has none.
     pub(crate) qk_norms: [Vec<f32>; 2],
     pub(crate) output: Matrix,
+    /// Of attention and of the feed-forward layer, added to the residual stream; empty where the layer has none.
+    pub(crate) output_bias: Vec<f32>,
+    pub(crate) down_bias: Vec<f32>,
+    /// Of gate and up, zeros where the layer has none: whole tiles.
+    pub(crate) gate_up_biases: [Vec<f32>; 2],
     pub(crate) mlp_norm: Vec<f32>,
     pub(crate) gate: Matrix,
     pub(crate) up: Matrix,
@@ -52,9 +58,14 @@ impl Weights {
 
 impl Layer {
     fn load(model: &Model, index: usize, pool: &mut Pool) -> Result<Self, ModelError> {
-        let LayerSpec { qkv_bias, qk_norm, .. } = model.config().layer;
+        let LayerSpec { qkv_bias, o_bias, mlp_bias, qk_norm, .. } = model.config().layer;
         let mut matrix = |weight| packed(model, WeightId::Layer(index, weight), pool);
         let vector = |weight| model.floats(WeightId::Layer(index, weight));
+        let tiles = model.config().ffn.next_multiple_of(RUN);
+        let padded = |mut bias: Vec<f32>| {
+            bias.resize(tiles, 0.0);
+            bias
+        };
         let vector_if = |present, weight| if present { vector(weight) } else { Ok(Vec::new()) };
         Ok(Self {
             attn_norm: vector(AttnNorm)?,
@@ -62,6 +73,9 @@ impl Layer {
             biases: [vector_if(qkv_bias, QBias)?, vector_if(qkv_bias, KBias)?, vector_if(qkv_bias, VBias)?],
             qk_norms: [vector_if(qk_norm, QNorm)?, vector_if(qk_norm, KNorm)?],
             output: matrix(OProj)?,
+            output_bias: vector_if(o_bias, OBias)?,
+            down_bias: vector_if(mlp_bias, DownBias)?,
+            gate_up_biases: [padded(vector_if(mlp_bias, GateBias)?), padded(vector_if(mlp_bias, UpBias)?)],
             mlp_norm: vector(MlpNorm)?,
             gate: matrix(GateProj)?,
             up: matrix(UpProj)?,

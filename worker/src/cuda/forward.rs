@@ -9,7 +9,7 @@ use super::gpu::{Buffer, Epilogue, FP8_GPU, Gemm, Gpu, GpuError, OperandType, Pt
 use super::kernels::decode::{self, Decode};
 use super::kernels::embed::Embed;
 use super::kernels::kv::{HEAD_DIMS, KvFormat, KvShape, Span};
-use super::kernels::norm::RmsNorm;
+use super::kernels::norm::{AddBias, RmsNorm};
 use super::kernels::prefill::Prefill;
 use super::kernels::quantise::{QuantiseRows, Rescale};
 use super::kernels::rope::{Angles, Rope};
@@ -69,8 +69,8 @@ pub(super) struct Forward {
     config: ModelConfig,
     weights: Weights,
     scratch: Scratch,
-    /// Of each pair of a head.
-    frequencies: Buffer<f32>,
+    /// Of each pair of a head, `[head_dim / 2][2]`: radians per position, and what cosine and sine are multiplied with.
+    turns: Buffer<f32>,
     /// Of one layer after the other; none until it is allocated.
     pool: Option<Buffer<u8>>,
     blocks: usize,
@@ -93,6 +93,13 @@ pub(super) fn unsupported(config: &ModelConfig, weights: WeightFormat, capabilit
         let (head_dim, widths) = (config.head_dim, HEAD_DIMS);
         return Some(format!(
             "heads of width {head_dim} are not supported on a GPU, only of {widths:?}; use --device cpu"
+        ));
+    }
+    if !config.rotated.is_multiple_of(4) {
+        let rotated = config.rotated;
+        return Some(format!(
+            "rope turns {rotated} elements of a head, which is not a multiple of 4, as the GPU kernels require; use \
+             --device cpu"
         ));
     }
     let (group, max) = (config.heads / config.kv_heads, Span::QUERIES);
@@ -171,9 +178,9 @@ impl Forward {
             logit_peaks: Buffer::new(gpu, sequences * sample::chunks(vocab) * 2)?,
             sampled: Buffer::new(gpu, 2 * sequences)?,
         };
-        let frequencies = Buffer::from_slice(gpu, &config.rope_frequencies())?;
+        let turns = Buffer::from_slice(gpu, config.rope_turns().as_flattened())?;
         let kv = KvShape { kv_heads: config.kv_heads, head_dim: config.head_dim, format: kv_format };
-        Ok(Self { config, weights, scratch, frequencies, pool: None, blocks: 0, kv, multiprocessors, capacity, layout })
+        Ok(Self { config, weights, scratch, turns, pool: None, blocks: 0, kv, multiprocessors, capacity, layout })
     }
 
     pub(super) fn vocab(&self) -> usize {
@@ -268,7 +275,7 @@ impl Forward {
         .launch(gpu)?;
         Angles {
             positions: inputs.positions(),
-            frequencies: self.frequencies.ptr(),
+            turns: self.turns.ptr(),
             angles: scratch.angles.ptr(),
             rows: shape.rows,
             pairs: config.head_dim / 2,
@@ -282,7 +289,8 @@ impl Forward {
             self.norm(gpu, scratch.x.ptr(), Ptr::NULL, &layer.mlp_norm, shape.rows)?;
             self.gate_up_proj(gpu, layer, shape.rows)?;
             let (gate_up, out) = (scratch.gate_up.ptr(), scratch.hidden.ptr());
-            SiluMul { gate_up, out, rows: shape.rows, width: config.ffn }.launch(gpu)?;
+            let bias = layer.gate_up_bias.as_ref().map_or(Ptr::NULL, Buffer::ptr);
+            SiluMul { gate_up, bias, out, rows: shape.rows, width: config.ffn }.launch(gpu)?;
             self.down_proj(gpu, layer, shape.rows)?;
         }
         Ok(())
@@ -323,7 +331,7 @@ impl Forward {
         let (heads, shape) = (config.heads, *shape);
         Rope {
             qkv: scratch.qkv.ptr(),
-            bias: layer.bias.as_ref().map_or(Ptr::NULL, Buffer::ptr),
+            bias: layer.qkv_bias.as_ref().map_or(Ptr::NULL, Buffer::ptr),
             query_norm: norm(0),
             key_norm: norm(1),
             eps: config.norm_eps,
@@ -335,6 +343,7 @@ impl Forward {
             heads,
             shape,
             interleaved: config.layer.rope_style == RopeStyle::Interleaved,
+            rotated: config.rotated,
         }
         .launch(gpu)?;
         if step.singles > 0 {
@@ -366,7 +375,8 @@ impl Forward {
     fn o_proj(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
         let width = self.config.heads * self.config.head_dim;
         let (input, output) = (self.scratch.attended.ptr(), self.scratch.x.ptr());
-        self.gemm(gpu, rows, &layer.output, [self.config.dim, width], input, output, Epilogue::AddF32)
+        self.gemm(gpu, rows, &layer.output, [self.config.dim, width], input, output, Epilogue::AddF32)?;
+        self.add_bias(gpu, layer.output_bias.as_ref(), rows)
     }
 
     /// Gate and up projections of normed rows.
@@ -378,7 +388,14 @@ impl Forward {
     /// Adds the down projection of the gated rows to the residual stream.
     fn down_proj(&self, gpu: &dyn Gpu, layer: &Layer, rows: usize) -> Result<(), GpuError> {
         let (input, output) = (self.scratch.hidden.ptr(), self.scratch.x.ptr());
-        self.gemm(gpu, rows, &layer.down, [self.config.dim, self.config.ffn], input, output, Epilogue::AddF32)
+        self.gemm(gpu, rows, &layer.down, [self.config.dim, self.config.ffn], input, output, Epilogue::AddF32)?;
+        self.add_bias(gpu, layer.down_bias.as_ref(), rows)
+    }
+
+    /// Adds a bias, if there is one, to the residual stream.
+    fn add_bias(&self, gpu: &dyn Gpu, bias: Option<&Buffer<f32>>, rows: usize) -> Result<(), GpuError> {
+        let Some(bias) = bias else { return Ok(()) };
+        AddBias { x: self.scratch.x.ptr(), bias: bias.ptr(), rows, dim: self.config.dim }.launch(gpu)
     }
 
     /// Logits of normed rows.

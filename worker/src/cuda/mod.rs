@@ -116,6 +116,11 @@ pub fn open(ordinal: u32) -> Result<Box<dyn Gpu>, GpuOpenError> {
     Ok(Box::new(Driver::open(ordinal, &kernels::SOURCES, &kernels::HEADERS)?))
 }
 
+/// Why no GPU can run a model of this shape; none if a new one can.
+pub fn unsupported(config: &ModelConfig) -> Option<String> {
+    forward::unsupported(config, WeightFormat::Bf16, gpu::FP8_GPU)
+}
+
 /// A [`Device`] on a GPU.
 #[derive(Debug)]
 pub struct CudaDevice {

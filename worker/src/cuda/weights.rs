@@ -57,16 +57,22 @@ pub(super) struct Layer {
     /// `[q + k + v][dim]`
     pub(super) qkv: Matrix,
     /// `[q + k + v]`, where the layer has one.
-    pub(super) bias: Option<Buffer<f32>>,
+    pub(super) qkv_bias: Option<Buffer<f32>>,
     /// Of each head's query, then of its key; where the layer has them.
     pub(super) qk_norms: Option<[Buffer<f32>; 2]>,
     /// `[dim][heads * head_dim]`
     pub(super) output: Matrix,
+    /// `[dim]`, where the layer has one.
+    pub(super) output_bias: Option<Buffer<f32>>,
     pub(super) mlp_norm: Buffer<f32>,
     /// `[gate + up][dim]`
     pub(super) gate_up: Matrix,
+    /// `[gate + up]`, where the layer has one.
+    pub(super) gate_up_bias: Option<Buffer<f32>>,
     /// `[dim][ffn]`
     pub(super) down: Matrix,
+    /// `[dim]`, where the layer has one.
+    pub(super) down_bias: Option<Buffer<f32>>,
 }
 
 #[derive(Debug)]
@@ -148,16 +154,20 @@ impl Layer {
     ) -> Result<Self, WeightError> {
         let &ModelConfig { dim, ffn, head_dim, layer: spec, .. } = config;
         let (q, kv) = (config.heads * head_dim, config.kv_heads * head_dim);
-        let bias = match spec.qkv_bias {
-            true => {
-                let mut all = Vec::with_capacity(q + 2 * kv);
-                for (weight, len) in [(QBias, q), (KBias, kv), (VBias, kv)] {
-                    all.extend(source.vector(WeightId::Layer(index, weight), len)?);
-                }
-                Some(Buffer::from_slice(gpu, &all)?)
+        let mut bias = |present: bool, parts: &[(LayerWeight, usize)]| -> Result<Option<Buffer<f32>>, WeightError> {
+            if !present {
+                return Ok(None);
             }
-            false => None,
+            let mut all = Vec::new();
+            for &(weight, len) in parts {
+                all.extend(source.vector(WeightId::Layer(index, weight), len)?);
+            }
+            Ok(Some(Buffer::from_slice(gpu, &all)?))
         };
+        let qkv_bias = bias(spec.qkv_bias, &[(QBias, q), (KBias, kv), (VBias, kv)])?;
+        let output_bias = bias(spec.o_bias, &[(OBias, dim)])?;
+        let gate_up_bias = bias(spec.mlp_bias, &[(GateBias, ffn), (UpBias, ffn)])?;
+        let down_bias = bias(spec.mlp_bias, &[(DownBias, dim)])?;
         let mut norm = |weight, len| -> Result<Buffer<f32>, WeightError> {
             Ok(Buffer::from_slice(gpu, &source.vector(WeightId::Layer(index, weight), len)?)?)
         };
@@ -177,12 +187,15 @@ impl Layer {
         Ok(Self {
             attn_norm,
             qkv: joined(&[(QProj, q), (KProj, kv), (VProj, kv)], dim)?,
-            bias,
+            qkv_bias,
             qk_norms,
             output: joined(&[(OProj, dim)], q)?,
+            output_bias,
             mlp_norm,
             gate_up: joined(&[(GateProj, ffn), (UpProj, ffn)], dim)?,
+            gate_up_bias,
             down: joined(&[(DownProj, dim)], ffn)?,
+            down_bias,
         })
     }
 }
@@ -248,7 +261,8 @@ const DRAWN: usize = (8 << 20) + 8;
 
 impl WeightSource for RandomWeights {
     fn vector(&mut self, weight: WeightId, len: usize) -> Result<Vec<f32>, WeightError> {
-        let is_bias = matches!(weight, WeightId::Layer(_, QBias | KBias | VBias));
+        let is_bias =
+            matches!(weight, WeightId::Layer(_, QBias | KBias | VBias | OBias | GateBias | UpBias | DownBias));
         Ok(vec![if is_bias { 0.1 } else { 1.0 }; len])
     }
 

@@ -24,6 +24,17 @@ const FUEL: u64 = 1_000_000;
 const RECURSION: usize = 200;
 const NAME: &str = "chat";
 
+/// Whether a model thinks aloud before it answers, as far as its template says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thinking {
+    /// The template knows nothing of it.
+    Unknown,
+    /// It can be asked not to, and is.
+    Off,
+    /// It always does.
+    Always,
+}
+
 /// A compiled chat template.
 pub struct ChatTemplate {
     file: PathBuf,
@@ -61,13 +72,28 @@ impl ChatTemplate {
 
     /// The prompt for `messages`, up to where the model's answer begins. Encode it with special tokens.
     pub fn render(&self, messages: &[Message]) -> Result<String, ModelError> {
+        // A section is text for a reader: models that can think aloud are asked not to.
+        self.render_with(messages, false)
+    }
+
+    /// Whether the model thinks aloud; an error if the template refuses a conversation.
+    pub fn thinking(&self) -> Result<Thinking, ModelError> {
+        let question = [Message { role: "user".into(), content: "one".into() }];
+        let (off, on) = (self.render_with(&question, false)?, self.render_with(&question, true)?);
+        Ok(match off.trim_end().ends_with("<think>") {
+            true => Thinking::Always,
+            false if off != on => Thinking::Off,
+            false => Thinking::Unknown,
+        })
+    }
+
+    fn render_with(&self, messages: &[Message], thinking: bool) -> Result<String, ModelError> {
         let messages: Vec<Value> =
             messages.iter().map(|Message { role, content }| context! { role, content }).collect();
         let context = context! {
             messages,
             add_generation_prompt => true,
-            // A section is text for a reader: models that can think aloud are asked not to.
-            enable_thinking => false,
+            enable_thinking => thinking,
             tools => (),
             documents => (),
             bos_token => &self.tokens.bos,

@@ -7,10 +7,21 @@ use crate::ops::rope::{self, RopeScaling, RopeStyle};
 pub struct LayerSpec {
     /// q, k and v projections have biases.
     pub qkv_bias: bool,
+    /// The output projection of attention has one.
+    pub o_bias: bool,
+    /// Gate, up and down projections have biases.
+    pub mlp_bias: bool,
     /// q and k are RMS-normalised per head before rope.
     pub qk_norm: bool,
     /// Which two elements of a head rotate together.
     pub rope_style: RopeStyle,
+}
+
+impl LayerSpec {
+    /// Layers without biases and head norms.
+    pub(crate) const fn plain(rope_style: RopeStyle) -> Self {
+        Self { qkv_bias: false, o_bias: false, mlp_bias: false, qk_norm: false, rope_style }
+    }
 }
 
 /// The shape of a model.
@@ -30,6 +41,8 @@ pub struct ModelConfig {
     pub kv_heads: usize,
     /// Width of a head; even.
     pub head_dim: usize,
+    /// Leading elements of a head that rope turns; even.
+    pub rotated: usize,
     /// Rows of the embedding matrix: the tokenizer's tokens and the padding behind them.
     pub vocab: usize,
     /// Tokens the model was trained to hold. A sliding attention window that is smaller caps it: up to the window's width
@@ -52,9 +65,9 @@ pub struct ModelConfig {
 const MAX_SIZE: usize = 1 << 24;
 
 impl ModelConfig {
-    /// Radians per position of each pair of a head, `[head_dim / 2]`.
-    pub(crate) fn rope_frequencies(&self) -> Vec<f32> {
-        rope::frequencies(self.head_dim, self.rope_base, self.rope_scaling.as_ref())
+    /// How each pair of a head turns, `[head_dim / 2]`: radians per position, and what cosine and sine are multiplied with.
+    pub(crate) fn rope_turns(&self) -> Vec<[f32; 2]> {
+        rope::turns(self.head_dim, self.rotated, self.rope_base, self.rope_scaling.as_ref())
     }
 
     /// The first of its numbers that no model can have, with what is wrong about it.
@@ -81,6 +94,9 @@ impl ModelConfig {
         if !self.head_dim.is_multiple_of(2) {
             return Some(format!("the head width {} is odd", self.head_dim));
         }
+        if self.rotated > self.head_dim || self.rotated == 0 || !self.rotated.is_multiple_of(2) {
+            return Some(format!("rope turns {} elements of a head of {}", self.rotated, self.head_dim));
+        }
         let positive = |x: f32| x.is_finite() && x > 0.0;
         if !positive(self.rope_base) || !positive(self.norm_eps) {
             return Some(format!("rope base {} and norm epsilon {} must be positive", self.rope_base, self.norm_eps));
@@ -95,8 +111,15 @@ impl ModelConfig {
                     && high_freq_factor > low_freq_factor
                     && *original_context > 0
             }
-            Some(RopeScaling::Factors(factors)) => {
-                factors.len() == self.head_dim / 2 && factors.iter().copied().all(positive)
+            Some(RopeScaling::Yarn { factor, beta_fast, beta_slow, original_context, magnitude, .. }) => {
+                [*factor, *beta_slow, *magnitude].into_iter().all(positive)
+                    && beta_fast.is_finite()
+                    && beta_fast >= beta_slow
+                    && *original_context > 0
+                    && self.rope_base > 1.0
+            }
+            Some(RopeScaling::Factors { divisors, magnitude }) => {
+                divisors.len() == self.rotated / 2 && positive(*magnitude) && divisors.iter().copied().all(positive)
             }
         };
         (!scaling).then(|| format!("invalid rope scaling {:?}", self.rope_scaling))

@@ -1,8 +1,10 @@
-//! A model from one GGUF file.
+//! A model from a GGUF file, or from the parts that one was cut into.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use memmap2::Mmap;
 
 use super::arch::family::Family;
 use super::arch::gguf::{GgufConfig, take_rope_factors};
@@ -15,17 +17,17 @@ use super::loaded::Loaded;
 use super::tensor::StoredTensor;
 use super::tokenizer::Tokenizer;
 
+/// Which part of how many a file is, counted from 0.
+const PART: &str = "split.no";
+const PARTS: &str = "split.count";
+
 /// With `template` (its file and text) instead of the model's own, if there is one.
 pub(super) fn open(path: &Path, template: Option<(PathBuf, String)>) -> Result<Loaded, ModelError> {
-    let map = map(path)?;
-    let gguf = Gguf::parse(&map).map_err(|error| refuse(path, error))?;
+    let files = all_parts(path)?;
+    let gguf = Gguf::parse(&files[0]).map_err(|error| refuse(path, error))?;
     let family = family(path, &gguf)?;
-    let mut tensors: HashMap<String, StoredTensor> = gguf
-        .tensors()
-        .iter()
-        .map(|(&name, info)| (name.to_owned(), StoredTensor { file: 0, info: info.clone() }))
-        .collect();
-    let rope_factors = take_rope_factors(path, &map, &mut tensors)?;
+    let mut tensors = tensors(path, &files)?;
+    let rope_factors = take_rope_factors(path, &files, &mut tensors)?;
     let source = GgufConfig { path, gguf: &gguf, family: family.name, tensors: &tensors, rope_factors };
     let config = (family.from_gguf)(&source)?;
     let weights = family.bind(path, Format::Gguf, &config, tensors)?;
@@ -45,7 +47,53 @@ pub(super) fn open(path: &Path, template: Option<(PathBuf, String)>) -> Result<L
     let chat_template = ChatTemplate::new(&file, &template, &tokenizer)?;
     let name = gguf.str("general.name").map(str::to_owned).unwrap_or_else(|| stem(path));
     let licence = gguf.str("general.license").unwrap_or("").to_owned();
-    Ok(Loaded { config, files: vec![map], weights, tokenizer, chat_template, name, licence })
+    Ok(Loaded { config, files, weights, tokenizer, chat_template, name, licence })
+}
+
+/// The file, and those behind it if it is the first of several.
+fn all_parts(path: &Path) -> Result<Vec<Mmap>, ModelError> {
+    let mut files = vec![map(path)?];
+    let count = Gguf::parse(&files[0]).map_err(|error| refuse(path, error))?.unsigned(PARTS).unwrap_or(1);
+    for index in 1..count {
+        files.push(map(&part(path, index, count)?)?);
+    }
+    Ok(files)
+}
+
+/// Where part number `index`, counted from 0, lies beside the first one.
+fn part(first: &Path, index: u64, count: u64) -> Result<PathBuf, ModelError> {
+    let ending = |index: u64| format!("-{:05}-of-{count:05}.gguf", index + 1);
+    let name = first.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match name.strip_suffix(&ending(0)) {
+        Some(stem) => Ok(first.with_file_name(format!("{stem}{}", ending(index)))),
+        None => Err(ModelError::Unsupported {
+            file: first.to_owned(),
+            key: PARTS.into(),
+            value: count.to_string(),
+            remedy: format!("give the first part, whose name ends with {}, with the others beside it", ending(0)),
+        }),
+    }
+}
+
+/// The tensors of all parts; an error if a file is not the part that its name says.
+fn tensors(path: &Path, files: &[Mmap]) -> Result<HashMap<String, StoredTensor>, ModelError> {
+    let mut all = HashMap::new();
+    for (index, bytes) in files.iter().enumerate() {
+        let (at, count) = (index as u64, files.len() as u64);
+        let file = if index == 0 { path.to_owned() } else { part(path, at, count)? };
+        let gguf = Gguf::parse(bytes).map_err(|error| refuse(&file, error))?;
+        let damaged = |what: String| ModelError::Damaged { file: file.clone(), what };
+        let stated = (gguf.unsigned(PART).unwrap_or(0), gguf.unsigned(PARTS).unwrap_or(1));
+        if stated != (at, count) {
+            return Err(damaged(format!("it is part {} of {}, not {} of {count}", stated.0 + 1, stated.1, at + 1)));
+        }
+        for (&name, info) in gguf.tensors() {
+            if all.insert(name.to_owned(), StoredTensor { file: index, info: info.clone() }).is_some() {
+                return Err(damaged(format!("tensor {name:?} is also in another part")));
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn family(path: &Path, gguf: &Gguf<'_>) -> Result<&'static Family, ModelError> {
@@ -59,7 +107,10 @@ fn family(path: &Path, gguf: &Gguf<'_>) -> Result<&'static Family, ModelError> {
         file: path.to_owned(),
         key: key.into(),
         value: name.into(),
-        remedy: format!("use a model of the architecture {}", arch::architectures()),
+        remedy: format!(
+            "use a model of the architecture {}, or serve this one with llama.cpp and use --engine openai",
+            arch::architectures()
+        ),
     })
 }
 

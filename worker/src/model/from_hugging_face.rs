@@ -22,8 +22,8 @@ use super::tokenizer::{Roles, Tokenizer};
 
 /// With `template` (its file and text) instead of the model's own, if there is one.
 pub(super) fn open(folder: &Path, template: Option<(PathBuf, String)>) -> Result<Loaded, ModelError> {
-    let json = Json::required(folder, "config.json")?;
-    let (files, mut tensors) = read_weights(&weight_files(folder)?)?;
+    let (json, multimodal) = text_part(Json::required(folder, "config.json")?);
+    let (files, mut tensors) = read_weights(&weight_files(folder)?, multimodal)?;
     let family = family(&json)?;
     let source = HuggingFaceConfig { json: &json, family: family.name, tensors: Some(&tensors) };
     let config = (family.from_hugging_face)(&source)?;
@@ -39,16 +39,38 @@ pub(super) fn open(folder: &Path, template: Option<(PathBuf, String)>) -> Result
 
 /// The shape that a `config.json` alone promises, for measuring without weights.
 pub(super) fn shape(file: &Path) -> Result<ModelConfig, ModelError> {
-    let json = Json::read(file)?;
+    let (json, _) = text_part(Json::read(file)?);
     let family = family(&json)?;
     (family.from_hugging_face)(&HuggingFaceConfig { json: &json, family: family.name, tensors: None })
 }
 
 fn family(json: &Json) -> Result<&'static Family, ModelError> {
     let class = json.get("architectures").and_then(|classes| classes.get(0)).unwrap_or(&Value::Null);
-    let remedy = || format!("use a model of the class {}", arch::classes());
+    let remedy =
+        || format!("use a model of the class {}, or serve this one with vLLM and use --engine openai", arch::classes());
     let family = class.as_str().and_then(arch::of_class);
     family.ok_or_else(|| json.unsupported("architectures", class, &remedy()))
+}
+
+/// The configuration of a multimodal model's text part, and whether it is one: what `text_config` states stands before what
+/// the file states for all parts.
+fn text_part(mut json: Json) -> (Json, bool) {
+    let Some(Value::Object(text)) = json.value.get_mut("text_config").map(Value::take) else { return (json, false) };
+    if let Some(all) = json.value.as_object_mut() {
+        all.extend(text.into_iter().filter(|(key, value)| key != "architectures" && !value.is_null()));
+        // The two places contradict each other in many files; the weights say it.
+        all.remove("tie_word_embeddings");
+    }
+    (json, true)
+}
+
+/// What a weight of a multimodal model is called in a model of text; none if it belongs to another part.
+fn text_weight(name: &str) -> Option<String> {
+    match name.strip_prefix("model.language_model.") {
+        Some(rest) => Some(format!("model.{rest}")),
+        None if name == "lm_head.weight" => Some(name.to_owned()),
+        None => name.strip_prefix("language_model.").map(str::to_owned),
+    }
 }
 
 /// The files that hold the weights, in the order of their names.
@@ -78,11 +100,13 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     })
 }
 
-fn read_weights(paths: &[PathBuf]) -> Result<(Vec<Mmap>, HashMap<String, StoredTensor>), ModelError> {
+fn read_weights(paths: &[PathBuf], multimodal: bool) -> Result<(Vec<Mmap>, HashMap<String, StoredTensor>), ModelError> {
     let (mut files, mut tensors) = (Vec::new(), HashMap::new());
     for (file, path) in paths.iter().enumerate() {
         let map = map(path)?;
-        for (name, info) in safetensors::parse(&map, is_derived).map_err(|error| refuse(path, error))? {
+        let skip = |name: &str| is_derived(name) || multimodal && text_weight(name).is_none();
+        for (stored, info) in safetensors::parse(&map, skip).map_err(|error| refuse(path, error))? {
+            let name = if multimodal { text_weight(&stored).unwrap_or(stored) } else { stored };
             if tensors.contains_key(&name) {
                 let what = format!("weight {name} is also in another file of the folder");
                 return Err(ModelError::Damaged { file: path.clone(), what });
@@ -102,7 +126,7 @@ fn refuse(path: &Path, error: SafetensorsError) -> ModelError {
             file,
             key: format!("the type of tensor {tensor}"),
             value: dtype.to_string(),
-            remedy: "use weights in F32, F16 or BF16, or a GGUF file for quantised ones".into(),
+            remedy: "use weights in F32, F16 or BF16, or a GGUF file for quantised ones, or serve this model with vLLM and use --engine openai".into(),
         },
     }
 }
@@ -112,7 +136,12 @@ fn chat_template(folder: &Path) -> Result<(PathBuf, String), ModelError> {
     if let Some(found) = read_if_there(folder.join("chat_template.jinja"))? {
         return Ok(found);
     }
-    let config = Json::optional(folder, "tokenizer_config.json")?;
+    let states = |json: &Json| json.get("chat_template").is_some();
+    // Processors of multimodal models had a file of their own.
+    let config = match Json::optional(folder, "tokenizer_config.json")?.filter(states) {
+        Some(config) => Some(config),
+        None => Json::optional(folder, "chat_template.json")?,
+    };
     let template = config.as_ref().and_then(|json| match json.get("chat_template")? {
         Value::String(template) => Some(template),
         // Several named templates: the default one is for conversations.

@@ -367,7 +367,8 @@ impl<'a> Cursor<'a> {
         let dtype = dtype(code).ok_or_else(|| GgufError::Unsupported {
             key: format!("the type of tensor {name}"),
             value: type_name(code),
-            remedy: "use a file quantised to F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K",
+            remedy: "use a file quantised to F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL \
+                     or IQ4_XS, or serve this one with llama.cpp and use --engine openai",
         })?;
         let offset = self.size()?;
         let end = shape
@@ -390,9 +391,13 @@ fn dtype(code: u32) -> Option<DType> {
         6 => DType::Q5_0,
         7 => DType::Q5_1,
         8 => DType::Q8_0,
+        10 => DType::Q2K,
+        11 => DType::Q3K,
         12 => DType::Q4K,
         13 => DType::Q5K,
         14 => DType::Q6K,
+        20 => DType::Iq4Nl,
+        23 => DType::Iq4Xs,
         30 => DType::BF16,
         _ => return None,
     })
@@ -402,17 +407,13 @@ fn dtype(code: u32) -> Option<DType> {
 fn type_name(code: u32) -> String {
     match code {
         9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",
         18 => "IQ3_XXS",
         19 => "IQ1_S",
-        20 => "IQ4_NL",
         21 => "IQ3_S",
         22 => "IQ2_S",
-        23 => "IQ4_XS",
         24 => "I8",
         25 => "I16",
         26 => "I32",

@@ -27,8 +27,8 @@ pub mod safetensors;
 mod tensor;
 pub mod tokenizer;
 
-pub use arch::{LayerWeight, WeightId};
-pub use chat_template::ChatTemplate;
+pub use arch::{FamilyInfo, LayerWeight, Part, WeightId, families};
+pub use chat_template::{ChatTemplate, Thinking};
 pub use config::{LayerSpec, ModelConfig};
 pub use error::ModelError;
 pub use quant::{DType, QuantError, dequantize};
@@ -87,6 +87,16 @@ impl Model {
         let stored = self.loaded.weights.get(&weight).ok_or(ModelError::NoSuchWeight(weight))?;
         let TensorInfo { dtype, shape, range } = &stored.info;
         Ok(Tensor { dtype: *dtype, shape: shape.clone(), data: &self.loaded.files[stored.file][range.clone()] })
+    }
+
+    /// All weights by what they do, and what they are, in no order.
+    pub fn weights(&self) -> impl Iterator<Item = (WeightId, &TensorInfo)> {
+        self.loaded.weights.iter().map(|(weight, stored)| (*weight, &stored.info))
+    }
+
+    /// The model's name: what its file says, or the name of its folder.
+    pub fn name(&self) -> &str {
+        &self.loaded.name
     }
 
     /// All elements of a weight in float32, outermost dimension first; errors as of [`Model::tensor`].

@@ -28,7 +28,18 @@ pub enum DType {
     Q5K,
     /// 6 bits; super-blocks of 256 with scales.
     Q6K,
+    /// 2 bits; super-blocks of 256 with scales and minima.
+    Q2K,
+    /// 3 bits; super-blocks of 256 with scales.
+    Q3K,
+    /// 4 bits that choose from a list; blocks of 32 with a scale.
+    Iq4Nl,
+    /// 4 bits that choose from a list; super-blocks of 256 with scales.
+    Iq4Xs,
 }
+
+/// What the four bits of [`DType::Iq4Nl`] and [`DType::Iq4Xs`] choose from.
+pub(crate) const IQ4_LIST: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Bytes that are not whole blocks of the numbers asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +52,7 @@ pub struct QuantError {
 
 impl DType {
     /// All types, in the order of the GGUF numbering.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::F32,
         Self::F16,
         Self::Q4_0,
@@ -49,9 +60,13 @@ impl DType {
         Self::Q5_0,
         Self::Q5_1,
         Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
         Self::BF16,
     ];
 
@@ -59,8 +74,8 @@ impl DType {
     pub const fn block(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Iq4Nl => 32,
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs => 256,
         }
     }
 
@@ -77,6 +92,10 @@ impl DType {
             Self::Q4K => 4 + 12 + 128,
             Self::Q5K => 4 + 12 + 32 + 128,
             Self::Q6K => 128 + 64 + 16 + 2,
+            Self::Q2K => 16 + 64 + 4,
+            Self::Q3K => 32 + 64 + 12 + 2,
+            Self::Iq4Nl => 2 + 16,
+            Self::Iq4Xs => 4 + 4 + 128,
         }
     }
 
@@ -94,6 +113,10 @@ impl DType {
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
+            Self::Q2K => "Q2_K",
+            Self::Q3K => "Q3_K",
+            Self::Iq4Nl => "IQ4_NL",
+            Self::Iq4Xs => "IQ4_XS",
         }
     }
 }
@@ -116,6 +139,10 @@ pub fn dequantize(dtype: DType, data: &[u8], out: &mut [f32]) -> Result<(), Quan
         DType::Q4K => q4_k,
         DType::Q5K => q5_k,
         DType::Q6K => q6_k,
+        DType::Q2K => q2_k,
+        DType::Q3K => q3_k,
+        DType::Iq4Nl => iq4_nl,
+        DType::Iq4Xs => iq4_xs,
     };
     for (data, out) in data.chunks_exact(bytes).zip(out.chunks_exact_mut(block)) {
         unpack(data, out);
@@ -235,5 +262,59 @@ fn q6_k(data: &[u8], out: &mut [f32]) {
         let two = high[half * 32 + l] >> (2 * run) & 3;
         let scale = f32::from(scales[i / 16] as i8);
         *out = d * scale * f32::from((four | two << 4) as i8 - 32);
+    }
+}
+
+/// The two bits of number `i` of a super-block: each 32 bytes hold four runs of 32.
+fn two_bits(quants: &[u8], i: usize) -> u8 {
+    quants[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3
+}
+
+fn q2_k(data: &[u8], out: &mut [f32]) {
+    let (scales, quants, d, dmin) = (&data[..16], &data[16..80], half(data, 80), half(data, 82));
+    for (i, out) in out.iter_mut().enumerate() {
+        let packed = scales[i / 16];
+        *out = d * f32::from(packed & 15) * f32::from(two_bits(quants, i)) - dmin * f32::from(packed >> 4);
+    }
+}
+
+/// The scale of group `j` (of 16) of a Q3_K block: six bits, of which the high two of four groups share a byte.
+pub(crate) fn q3_k_scale(packed: &[u8], j: usize) -> i8 {
+    let low = if j < 8 { packed[j] & 15 } else { packed[j - 8] >> 4 };
+    (low | (packed[8 + j % 4] >> (j / 4 * 2) & 3) << 4) as i8 - 32
+}
+
+fn q3_k(data: &[u8], out: &mut [f32]) {
+    let (high, quants, scales, d) = (&data[..32], &data[32..96], &data[96..108], half(data, 108));
+    for (i, out) in out.iter_mut().enumerate() {
+        // Where the third bit is not set, four is taken off.
+        let third = (high[i % 32] >> (i / 32) & 1) << 2;
+        let q = (two_bits(quants, i) | third) as i8 - 4;
+        *out = d * f32::from(q3_k_scale(scales, i / 16)) * f32::from(q);
+    }
+}
+
+fn iq4_nl(data: &[u8], out: &mut [f32]) {
+    from_list(half(data, 0), &data[2..], out);
+}
+
+/// 32 numbers from the list, times a scale.
+fn from_list(scale: f32, quants: &[u8], out: &mut [f32]) {
+    for (i, &byte) in quants.iter().enumerate() {
+        out[i] = scale * f32::from(IQ4_LIST[usize::from(byte & 15)]);
+        out[i + 16] = scale * f32::from(IQ4_LIST[usize::from(byte >> 4)]);
+    }
+}
+
+/// The scale of run `j` (of 8) of an IQ4_XS block, whose `data` this is.
+pub(crate) fn iq4_xs_scale(data: &[u8], j: usize) -> i8 {
+    let high = u16::from_le_bytes([data[2], data[3]]);
+    let low = data[4 + j / 2] >> (j % 2 * 4) & 15;
+    (low | ((high >> (2 * j) & 3) as u8) << 4) as i8 - 32
+}
+
+fn iq4_xs(data: &[u8], out: &mut [f32]) {
+    for (j, out) in out.chunks_exact_mut(32).enumerate() {
+        from_list(half(data, 0) * f32::from(iq4_xs_scale(data, j)), &data[8 + j * 16..][..16], out);
     }
 }

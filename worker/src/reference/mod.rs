@@ -45,7 +45,7 @@ pub fn logits(model: &Model, tokens: &[u32], rounding: Rounding) -> Result<Vec<f
     let embedding = model.floats(WeightId::Embedding)?;
     let dim = config.dim;
     let mut x: Vec<f32> = tokens.iter().flat_map(|token| &embedding[*token as usize * dim..][..dim]).copied().collect();
-    let rope = Rope::new(config.rope_frequencies(), config.layer.rope_style);
+    let rope = Rope::new(config.rope_turns(), config.layer.rope_style, config.rotated);
     for index in 0..config.layers {
         Layer { model, rope: &rope, index, rounding }.run(&mut x, tokens.len())?;
     }
@@ -67,8 +67,19 @@ impl Layer<'_> {
         self.model.floats(WeightId::Layer(self.index, weight))
     }
 
-    fn project(&self, weight: LayerWeight, x: &[f32], inputs: usize) -> Result<Vec<f32>, ModelError> {
-        project(self.model, WeightId::Layer(self.index, weight), x, inputs, self.rounding)
+    /// A projection, and its bias if there is one.
+    fn project(
+        &self,
+        weight: LayerWeight,
+        bias: Option<LayerWeight>,
+        x: &[f32],
+        inputs: usize,
+    ) -> Result<Vec<f32>, ModelError> {
+        let mut out = project(self.model, WeightId::Layer(self.index, weight), x, inputs, self.rounding)?;
+        if let Some(bias) = bias {
+            out.iter_mut().zip(self.floats(bias)?.iter().cycle()).for_each(|(out, bias)| *out += bias);
+        }
+        Ok(out)
     }
 
     /// Adds attention and feed-forward layer to the residual stream `x`, `[positions, dim]`.
@@ -76,14 +87,10 @@ impl Layer<'_> {
         let config = self.model.config();
         let (dim, head_dim) = (config.dim, config.head_dim);
         let normed = norm(x, &self.floats(AttnNorm)?, config.norm_eps);
-        let mut q = self.project(QProj, &normed, dim)?;
-        let mut k = self.project(KProj, &normed, dim)?;
-        let mut v = self.project(VProj, &normed, dim)?;
-        if config.layer.qkv_bias {
-            for (out, bias) in [(&mut q, QBias), (&mut k, KBias), (&mut v, VBias)] {
-                out.iter_mut().zip(self.floats(bias)?.iter().cycle()).for_each(|(out, bias)| *out += bias);
-            }
-        }
+        let bias = |bias| config.layer.qkv_bias.then_some(bias);
+        let mut q = self.project(QProj, bias(QBias), &normed, dim)?;
+        let mut k = self.project(KProj, bias(KBias), &normed, dim)?;
+        let mut v = self.project(VProj, bias(VBias), &normed, dim)?;
         if config.layer.qk_norm {
             q = norm(&q, &self.floats(QNorm)?, config.norm_eps);
             k = norm(&k, &self.floats(KNorm)?, config.norm_eps);
@@ -94,13 +101,14 @@ impl Layer<'_> {
             k.chunks_mut(head_dim).chain(v.chunks_mut(head_dim)).for_each(to_e4m3);
         }
         let attended = attention(config, &q, &k, &v, positions);
-        add(x, &self.project(OProj, &attended, config.heads * head_dim)?);
+        add(x, &self.project(OProj, config.layer.o_bias.then_some(OBias), &attended, config.heads * head_dim)?);
 
         let normed = norm(x, &self.floats(MlpNorm)?, config.norm_eps);
-        let gate = self.project(GateProj, &normed, dim)?;
-        let up = self.project(UpProj, &normed, dim)?;
+        let bias = |bias| config.layer.mlp_bias.then_some(bias);
+        let gate = self.project(GateProj, bias(GateBias), &normed, dim)?;
+        let up = self.project(UpProj, bias(UpBias), &normed, dim)?;
         let hidden: Vec<f32> = gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
-        add(x, &self.project(DownProj, &hidden, config.ffn)?);
+        add(x, &self.project(DownProj, bias(DownBias), &hidden, config.ffn)?);
         Ok(())
     }
 }

@@ -42,16 +42,11 @@ function moveThreshold(name, threshold) {
   line.setAttribute("x2", x);
 }
 
-// Shows the changed thresholds as a recipe.
+// Shows the thresholds as a recipe once one was changed: all of them, since a key left out would be the default.
 function showRecipe(thresholds) {
-  const changed = rules.filter((_, rule) => inputs[rule].value !== inputs[rule].defaultValue);
   const box = document.getElementById("recipe");
-  box.hidden = changed.length === 0;
-  const off = (rule) => (rule.switch ? "false" : rule.least ? "0" : "<greatest allowed value>");
-  const lines = changed.map((rule) => {
-    const threshold = thresholds[rules.indexOf(rule)];
-    return `${rule.key} = ${threshold === null ? off(rule) : rule.switch ? "true" : threshold}`;
-  });
+  box.hidden = !inputs.some((input) => input.value !== input.defaultValue);
+  const lines = rules.map((rule, at) => `${rule.key} = ${thresholds[at] === null ? rule.off : rule.switch ? "true" : thresholds[at]}`);
   box.querySelector("pre").textContent = ["[filters]", ...lines].join("\n");
 }
 

@@ -101,6 +101,50 @@ struct Q6K {
     }
 };
 
+// Each 32 bytes hold four runs of 32 numbers.
+DEVICE u32 two_bits(const u8 *quants, u32 i) { return quants[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3; }
+
+struct Q2K {
+    static constexpr u32 BLOCK = 256, BYTES = 84;
+    static DEVICE float number(const u8 *data, u32 i) {
+        u32 packed = data[i / 16];
+        float scaled = mul(mul(half_at(data + 80), (float)(packed & 15)), (float)two_bits(data + 16, i));
+        return sub(scaled, mul(half_at(data + 82), (float)(packed >> 4)));
+    }
+};
+
+struct Q3K {
+    static constexpr u32 BLOCK = 256, BYTES = 110;
+    static DEVICE float number(const u8 *data, u32 i) {
+        const u8 *packed = data + 96;
+        u32 j = i / 16, low = j < 8 ? packed[j] & 15 : packed[j - 8] >> 4;
+        u32 scale = low | (packed[8 + j % 4] >> (j / 4 * 2) & 3) << 4;
+        u32 third = (u32)(data[i % 32] >> (i / 32) & 1) << 2;
+        i32 q = (i32)(two_bits(data + 32, i) | third) - 4;
+        return mul(mul(half_at(data + 108), (float)((i32)scale - 32)), (float)q);
+    }
+};
+
+// What four bits choose from: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113.
+DEVICE float from_list(u32 four) {
+    u64 half = four < 8 ? 0xf6eaddcfbfad9881ull : 0x7159453526190d01ull;
+    return (float)(i8)(u8)(half >> (four % 8 * 8));
+}
+
+struct IQ4NL {
+    static constexpr u32 BLOCK = 32, BYTES = 18;
+    static DEVICE float number(const u8 *data, u32 i) { return mul(half_at(data), from_list(four_bits(data + 2, i))); }
+};
+
+struct IQ4XS {
+    static constexpr u32 BLOCK = 256, BYTES = 136;
+    static DEVICE float number(const u8 *data, u32 i) {
+        u32 run = i / 32, high = data[2] | data[3] << 8, low = data[4 + run / 2] >> (run % 2 * 4) & 15;
+        i32 scale = (i32)(low | (high >> (2 * run) & 3) << 4) - 32;
+        return mul(mul(half_at(data), (float)scale), from_list(four_bits(data + 8 + run * 16, i % 32)));
+    }
+};
+
 // Eight numbers a thread.
 template <class Type>
 DEVICE void dequantise(const u8 *data, bf16 *out, u64 count) {
@@ -124,3 +168,7 @@ DEQUANTISE(dequantise_q8_0, Q8_0)
 DEQUANTISE(dequantise_q4_k, Q4K)
 DEQUANTISE(dequantise_q5_k, Q5K)
 DEQUANTISE(dequantise_q6_k, Q6K)
+DEQUANTISE(dequantise_q2_k, Q2K)
+DEQUANTISE(dequantise_q3_k, Q3K)
+DEQUANTISE(dequantise_iq4_nl, IQ4NL)
+DEQUANTISE(dequantise_iq4_xs, IQ4XS)

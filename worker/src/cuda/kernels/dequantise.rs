@@ -38,6 +38,10 @@ fn entry(dtype: DType) -> &'static str {
         DType::Q4K => "dequantise_q4_k",
         DType::Q5K => "dequantise_q5_k",
         DType::Q6K => "dequantise_q6_k",
+        DType::Q2K => "dequantise_q2_k",
+        DType::Q3K => "dequantise_q3_k",
+        DType::Iq4Nl => "dequantise_iq4_nl",
+        DType::Iq4Xs => "dequantise_iq4_xs",
     }
 }
 

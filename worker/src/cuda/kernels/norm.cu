@@ -1,4 +1,5 @@
-// RMS norms of the residual stream. One block a row; the row waits in shared memory between the two passes.
+// RMS norms of the residual stream, and biases added to it. Of a norm, one block a row; the row waits in shared memory between
+// the two passes.
 #include "common.cuh"
 
 // out[i] = norm(x[rows[i]]) * weight; without `rows`, of every row. Shared memory: 32 + dim floats.
@@ -20,5 +21,14 @@ KERNEL(rms_norm, 1024, 1, const float *__restrict__ x, const u32 *__restrict__ r
         f32x4 v = row[at], w = ((const f32x4 *)weight)[at];
         to[at] = {pack_bf16(v.x * inverse * w.x, v.y * inverse * w.y),
                   pack_bf16(v.z * inverse * w.z, v.w * inverse * w.w)};
+    }
+}
+
+// x[row] += bias; four numbers a thread.
+KERNEL(add_bias, 256, 1, float *__restrict__ x, const float *__restrict__ bias, u32 rows, u32 dim) {
+    u64 at = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at < (u64)rows * (dim / 4)) {
+        f32x4 v = ((const f32x4 *)x)[at], b = ((const f32x4 *)bias)[at % (dim / 4)];
+        ((f32x4 *)x)[at] = {v.x + b.x, v.y + b.y, v.z + b.z, v.w + b.w};
     }
 }

@@ -1,4 +1,4 @@
-//! RMS norms of the residual stream.
+//! RMS norms of the residual stream, and biases added to it.
 
 use half::bf16;
 
@@ -45,6 +45,29 @@ impl RmsNorm {
     }
 }
 
+/// `x[row] += bias`
+#[derive(Debug, Clone, Copy)]
+pub struct AddBias {
+    /// f32 `[rows][dim]`
+    pub x: Ptr,
+    /// f32 `[dim]`
+    pub bias: Ptr,
+    /// Rows of the batch.
+    pub rows: usize,
+    /// A multiple of 4.
+    pub dim: usize,
+}
+
+impl AddBias {
+    /// Queues the launch; errors are those of [`Gpu::launch`].
+    pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
+        assert!(self.dim.is_multiple_of(4), "rows are read by fours");
+        let launch = Launch::new((self.rows * self.dim / 4).div_ceil(256), 256);
+        let args = [self.x.into(), self.bias.into(), (self.rows as u32).into(), (self.dim as u32).into()];
+        gpu.launch(&Kernel { source: &NORM, entry: "add_bias" }, launch, &args)
+    }
+}
+
 /// The reference for one row.
 pub(crate) fn reference(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let mean = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / x.len() as f64;
@@ -54,6 +77,13 @@ pub(crate) fn reference(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
 
 pub(crate) fn check(gpu: &dyn Gpu) -> CheckResult {
     let mut rng = TestRng::new(1);
+    for (rows, dim) in [(1, 4), (37, 100), (3, 1160)] {
+        let (x, bias) = (rng.floats(rows * dim, 3.0), rng.floats(dim, 1.5));
+        let (x_at, bias_at) = (Buffer::from_slice(gpu, &x)?, Buffer::from_slice(gpu, &bias)?);
+        AddBias { x: x_at.ptr(), bias: bias_at.ptr(), rows, dim }.launch(gpu)?;
+        let want: Vec<f32> = x.iter().zip(bias.iter().cycle()).map(|(x, bias)| x + bias).collect();
+        assert_close(&format!("add_bias {rows} x {dim}"), &x_at.to_vec(gpu)?, &want, 0.0, 0.0)?;
+    }
     for (rows, dim, chosen) in
         [(1, 32, None), (3, 576, None), (513, 96, None), (2, 4100, None), (9, 896, Some([8, 0, 3]))]
     {

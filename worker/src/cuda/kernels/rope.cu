@@ -34,13 +34,14 @@ DEVICE f32x2 cos_sin(double angle) {
     return quarter & 2 ? f32x2{-c, -s} : f32x2{c, s};
 }
 
-// angles[row][pair] = cosine and sine of positions[row] * frequencies[pair]. Once a step: all layers use them.
-KERNEL(rope_angles, 128, 1, const u32 *__restrict__ positions, const float *__restrict__ frequencies,
+// angles[row][pair] = cosine and sine of positions[row] * turns[pair].x, times turns[pair].y. Once a step: all layers use them.
+KERNEL(rope_angles, 128, 1, const u32 *__restrict__ positions, const f32x2 *__restrict__ turns,
        f32x2 *__restrict__ angles, u32 rows, u32 pairs) {
     u32 at = blockIdx.x * blockDim.x + threadIdx.x;
     if (at < rows * pairs) {
         // The angle is a float32 product, as in the implementations that models are trained with.
-        angles[at] = cos_sin((double)mul((float)positions[at / pairs], frequencies[at % pairs]));
+        f32x2 turn = turns[at % pairs], angle = cos_sin((double)mul((float)positions[at / pairs], turn.x));
+        angles[at] = {angle.x * turn.y, angle.y * turn.y};
     }
 }
 
@@ -52,7 +53,7 @@ struct Rope {
     const u32 *slots;
     bf16 *queries;
     u8 *pool;
-    u32 rows, heads, kv_heads, interleaved;
+    u32 rows, heads, kv_heads, interleaved, rotated;
 };
 
 // A warp has one head of one row; a lane has two pairs of it, that is four numbers.
@@ -67,8 +68,11 @@ DEVICE void rope(const Rope &of) {
         return;
     }
     bool here = lane < head_dim / 4, is_query = head < heads, is_value = head >= heads + of.kv_heads;
-    // Where the lane's two words are: numbers first and first + 1, and second and second + 1.
-    u32 first = of.interleaved ? lane * 4 : lane * 2, second = of.interleaved ? lane * 4 + 2 : HALF + lane * 2;
+    // Where the lane's two words are: numbers first and first + 1, and second and second + 1. Behind the numbers that rotate,
+    // those that stand still are paired likewise.
+    u32 turned = of.rotated / 2, still = lane * 2 >= turned;
+    u32 first = of.interleaved ? lane * 4 : lane * 2 + still * turned;
+    u32 second = of.interleaved ? lane * 4 + 2 : lane * 2 + (still ? HALF : turned);
     float v[4] = {};
     if (here) {
         const u32 *from = (const u32 *)(of.qkv + ((u64)row * all + head) * head_dim);
@@ -169,15 +173,16 @@ DEVICE void rope(const Rope &of) {
 
 // qkv [rows][heads + 2 kv_heads][head_dim] -> queries [rows][heads][head_dim], times `scale`; keys and values into the
 // layer's pool, row r at slots[r] = block * 16 + position in it, nowhere for the highest number. bias [all heads][head_dim],
-// norms [head_dim]; null for none. Pairs are (2i, 2i + 1) if interleaved, else (i, i + head_dim / 2).
+// norms [head_dim]; null for none. Pairs are (2i, 2i + 1) if interleaved, else (i, i + rotated / 2) of the first `rotated`, a
+// multiple of 4.
 // Blocks: (rows, all heads / 4).
 #define ROPE(name, head_dim, fp8) \
     KERNEL(name, ROPE_WARPS * 32, 8, const bf16 *__restrict__ qkv, const float *__restrict__ bias, \
            const float *__restrict__ query_norm, const float *__restrict__ key_norm, float eps, float scale, \
            const f32x2 *__restrict__ angles, const u32 *__restrict__ slots, bf16 *__restrict__ queries, \
-           u8 *__restrict__ pool, u32 rows, u32 heads, u32 kv_heads, u32 interleaved) { \
+           u8 *__restrict__ pool, u32 rows, u32 heads, u32 kv_heads, u32 interleaved, u32 rotated) { \
         rope<head_dim, fp8>({qkv, bias, query_norm, key_norm, eps, scale, angles, slots, queries, pool, rows, heads, \
-                             kv_heads, interleaved}); \
+                             kv_heads, interleaved, rotated}); \
     }
 
 ROPE(rope_32_bf16, 32, false)

@@ -28,13 +28,13 @@ const WARPS: usize = 4;
 /// The slot of a row that only fills up a launch: nothing of it is written.
 pub const NO_SLOT: u32 = u32::MAX;
 
-/// Cosine and sine of `positions[row] * frequencies[pair]`, once a step for all layers.
+/// Cosine and sine of `positions[row] * turns[pair][0]`, times `turns[pair][1]`, once a step for all layers.
 #[derive(Debug, Clone, Copy)]
 pub struct Angles {
     /// u32 `[rows]`
     pub positions: Ptr,
-    /// f32 `[pairs]`: scaled as the model wants it.
-    pub frequencies: Ptr,
+    /// f32 `[pairs][2]`: scaled as the model wants it.
+    pub turns: Ptr,
     /// f32 `[rows][pairs][2]`
     pub angles: Ptr,
     /// Rows of the batch, padding included.
@@ -48,7 +48,7 @@ impl Angles {
     pub fn launch(&self, gpu: &dyn Gpu) -> Result<(), GpuError> {
         let args = [
             self.positions.into(),
-            self.frequencies.into(),
+            self.turns.into(),
             self.angles.into(),
             (self.rows as u32).into(),
             (self.pairs as u32).into(),
@@ -86,8 +86,10 @@ pub struct Rope {
     pub heads: usize,
     /// Shape of the pool.
     pub shape: KvShape,
-    /// Pairs are (2i, 2i + 1), else (i, i + head_dim / 2).
+    /// Pairs are (2i, 2i + 1), else (i, i + rotated / 2).
     pub interleaved: bool,
+    /// Leading elements of a head that rotate; a multiple of 4.
+    pub rotated: usize,
 }
 
 /// What queries are multiplied with, so that a weight of attention is 2^score.
@@ -119,6 +121,7 @@ impl Rope {
             (self.heads as u32).into(),
             (self.shape.kv_heads as u32).into(),
             u32::from(self.interleaved).into(),
+            (self.rotated as u32).into(),
         ];
         gpu.launch(&Kernel { source: &ROPE, entry: ENTRIES[self.shape.instance()] }, launch, &args)
     }
@@ -135,7 +138,8 @@ struct Case {
     /// Of queries and keys.
     norms: Option<[Vec<f32>; 2]>,
     interleaved: bool,
-    frequencies: Vec<f32>,
+    rotated: usize,
+    turns: Vec<[f32; 2]>,
     positions: Vec<u32>,
     blocks: usize,
     slots: Vec<u32>,
@@ -155,14 +159,17 @@ impl Case {
         rng: &mut TestRng,
         shape: KvShape,
         (rows, heads): (usize, usize),
-        (with_bias, with_norms, interleaved): (bool, bool, bool),
+        (with_bias, with_norms, interleaved, rotated): (bool, bool, bool, usize),
     ) -> Self {
         let KvShape { kv_heads, head_dim, format } = shape;
         let all = heads + 2 * kv_heads;
         let qkv = rng.bf16s(rows * all * head_dim, 4.0);
         let bias = rng.floats(all * head_dim, 2.0);
         let norms = [rng.floats(head_dim, 1.5), rng.floats(head_dim, 1.5)];
-        let frequency = |pair: usize| 500_000_f32.powf(-2.0 * pair as f32 / head_dim as f32);
+        let turn = |pair: usize| match pair < rotated / 2 {
+            true => [500_000_f32.powf(-2.0 * pair as f32 / rotated as f32), 1.25],
+            false => [0.0, 1.0],
+        };
         // Two sequences one behind the other, the second far on; the last row of many is padding.
         let position = |row: usize| if row < rows / 2 { row } else { 100_000 + row };
         let blocks = rows.div_ceil(16) + 2;
@@ -181,7 +188,8 @@ impl Case {
             bias: with_bias.then_some(bias),
             norms: with_norms.then_some(norms),
             interleaved,
-            frequencies: (0..head_dim / 2).map(frequency).collect(),
+            rotated,
+            turns: (0..head_dim / 2).map(turn).collect(),
             positions: (0..rows).map(|row| position(row) as u32).collect(),
             blocks,
             slots,
@@ -195,13 +203,13 @@ impl Case {
         let norm = |which: usize| self.norms.as_ref().map(|norms| Buffer::from_slice(gpu, &norms[which])).transpose();
         let (query_norm, key_norm) = (norm(0)?, norm(1)?);
         let positions = Buffer::from_slice(gpu, &self.positions)?;
-        let frequencies = Buffer::from_slice(gpu, &self.frequencies)?;
+        let turns = Buffer::from_slice(gpu, self.turns.as_flattened())?;
         let angles = Buffer::<f32>::new(gpu, rows * head_dim)?;
         let queries = Buffer::<bf16>::new(gpu, rows * self.heads * head_dim)?;
         // What an earlier sequence left.
         let pool = Buffer::from_slice(gpu, &vec![0xff_u8; self.blocks * self.shape.block_bytes()])?;
-        let (positions, frequencies, pairs) = (positions.ptr(), frequencies.ptr(), head_dim / 2);
-        Angles { positions, frequencies, angles: angles.ptr(), rows, pairs }.launch(gpu)?;
+        let (positions, turns, pairs) = (positions.ptr(), turns.ptr(), head_dim / 2);
+        Angles { positions, turns, angles: angles.ptr(), rows, pairs }.launch(gpu)?;
         let optional = |buffer: &Option<Buffer<f32>>| buffer.as_ref().map_or(Ptr::NULL, Buffer::ptr);
         let rope = Rope {
             qkv: qkv.ptr(),
@@ -217,6 +225,7 @@ impl Case {
             heads: self.heads,
             shape: self.shape,
             interleaved: self.interleaved,
+            rotated: self.rotated,
         };
         rope.launch(gpu)?;
         let (angles, queries) = (angles.to_vec(gpu)?, check::to_f32(&queries.to_vec(gpu)?));
@@ -225,8 +234,11 @@ impl Case {
 
     /// Cosines and sines of a row.
     fn angles(&self, row: usize) -> Vec<[f64; 2]> {
-        let angle = |frequency: &f32| f64::from(self.positions[row] as f32 * frequency);
-        self.frequencies.iter().map(|frequency| [angle(frequency).cos(), angle(frequency).sin()]).collect()
+        let angle = |[radians, magnitude]: &[f32; 2]| {
+            let angle = f64::from(self.positions[row] as f32 * radians);
+            [angle.cos(), angle.sin()].map(|x| x * f64::from(*magnitude))
+        };
+        self.turns.iter().map(angle).collect()
     }
 
     /// The reference for one head of a row: bias, norm and rotation. Heads are those of queries, keys and values.
@@ -243,13 +255,13 @@ impl Case {
         if let Some(norms) = &self.norms {
             x = norm::reference(&x, &norms[usize::from(head >= self.heads)], EPS);
         }
-        rotated(&x, &self.angles(row), self.interleaved)
+        rotated(&x, &self.angles(row), self.interleaved, self.rotated)
     }
 
     fn check(&self, gpu: &dyn Gpu) -> CheckResult {
         let output = self.run(gpu)?;
         let angles: Vec<f32> = (0..self.rows).flat_map(|row| self.angles(row)).flatten().map(|x| x as f32).collect();
-        assert_close(&format!("{}: angles", self.what), &output.angles, &angles, 1e-7, 1e-6)?;
+        assert_close(&format!("{}: angles", self.what), &output.angles, &angles, 2e-7, 1e-6)?;
         for row in (0..self.rows).filter(|row| self.slots[*row] != NO_SLOT) {
             for head in 0..self.heads + 2 * self.shape.kv_heads {
                 self.check_head(&output, row, head)?;
@@ -301,10 +313,10 @@ impl Case {
     }
 }
 
-fn rotated(head: &[f32], angles: &[[f64; 2]], interleaved: bool) -> Vec<f32> {
-    let mut out = vec![0.0; head.len()];
-    for (pair, [cos, sin]) in angles.iter().enumerate() {
-        let (a, b) = if interleaved { (2 * pair, 2 * pair + 1) } else { (pair, pair + head.len() / 2) };
+fn rotated(head: &[f32], angles: &[[f64; 2]], interleaved: bool, rotated: usize) -> Vec<f32> {
+    let mut out = head.to_vec();
+    for (pair, [cos, sin]) in angles.iter().enumerate().take(rotated / 2) {
+        let (a, b) = if interleaved { (2 * pair, 2 * pair + 1) } else { (pair, pair + rotated / 2) };
         let (x, y) = (f64::from(head[a]), f64::from(head[b]));
         (out[a], out[b]) = ((x * cos - y * sin) as f32, (x * sin + y * cos) as f32);
     }
@@ -313,19 +325,21 @@ fn rotated(head: &[f32], angles: &[[f64; 2]], interleaved: bool) -> Vec<f32> {
 
 pub(crate) fn check(gpu: &dyn Gpu) -> CheckResult {
     let mut rng = TestRng::new(4);
-    // Rows, heads, KV heads, head width, with bias, with norms, interleaved.
+    // Rows, heads, KV heads, head width, with bias, with norms, interleaved, rotated.
     let cases = [
-        (1, 1, 1, 64, false, false, true),
-        (37, 9, 3, 64, false, false, true),
-        (70, 7, 1, 128, true, false, false),
-        (5, 4, 2, 128, false, true, false),
-        (19, 2, 2, 80, true, true, true),
-        (19, 2, 1, 96, false, false, false),
+        (1, 1, 1, 64, false, false, true, 64),
+        (37, 9, 3, 64, false, false, true, 64),
+        (70, 7, 1, 128, true, false, false, 128),
+        (5, 4, 2, 128, false, true, false, 96),
+        (19, 2, 2, 80, true, true, true, 80),
+        (19, 2, 1, 96, false, false, false, 96),
+        (11, 2, 1, 64, true, false, false, 20),
+        (11, 2, 1, 64, false, false, true, 32),
     ];
     for format in [KvFormat::Bf16, KvFormat::Fp8] {
-        for (rows, heads, kv_heads, head_dim, with_bias, with_norms, interleaved) in cases {
+        for (rows, heads, kv_heads, head_dim, with_bias, with_norms, interleaved, rotated) in cases {
             let shape = KvShape { kv_heads, head_dim, format };
-            Case::new(&mut rng, shape, (rows, heads), (with_bias, with_norms, interleaved)).check(gpu)?;
+            Case::new(&mut rng, shape, (rows, heads), (with_bias, with_norms, interleaved, rotated)).check(gpu)?;
         }
     }
     Ok(())

@@ -45,15 +45,25 @@ pub(super) struct Traits {
     pub(super) window: Option<usize>,
     pub(super) rope_base: f32,
     pub(super) rope_scaling: Option<RopeScaling>,
+    pub(super) rotated: usize,
     pub(super) norm_eps: f32,
     pub(super) tied_embeddings: bool,
     pub(super) layer: LayerSpec,
 }
 
+/// The width of a head.
+pub(super) fn head_dim(source: &dyn SizeSource, keys: &SizeKeys) -> Result<usize, ModelError> {
+    Ok(match source.optional_size(keys.head_dim)? {
+        Some(width) => width,
+        None => source.size(keys.dim)?.checked_div(source.size(keys.heads)?).unwrap_or(0),
+    })
+}
+
 /// The configuration of a dense decoder; an error if a size is missing or impossible.
 pub(super) fn config(source: &dyn SizeSource, keys: &SizeKeys, traits: Traits) -> Result<ModelConfig, ModelError> {
     let (dim, heads) = (source.size(keys.dim)?, source.size(keys.heads)?);
-    let context = source.size(keys.context)?;
+    let stretched = traits.rope_scaling.as_ref().and_then(RopeScaling::context);
+    let context = source.size(keys.context)?.max(stretched.unwrap_or(0));
     let config = ModelConfig {
         family: traits.family,
         layers: source.size(keys.layers)?,
@@ -61,10 +71,8 @@ pub(super) fn config(source: &dyn SizeSource, keys: &SizeKeys, traits: Traits) -
         ffn: source.size(keys.ffn)?,
         heads,
         kv_heads: source.optional_size(keys.kv_heads)?.unwrap_or(heads),
-        head_dim: match source.optional_size(keys.head_dim)? {
-            Some(width) => width,
-            None => dim.checked_div(heads).unwrap_or(0),
-        },
+        head_dim: head_dim(source, keys)?,
+        rotated: traits.rotated,
         vocab: traits.vocab,
         context: traits.window.map_or(context, |window| context.min(window)),
         rope_base: traits.rope_base,
@@ -79,15 +87,45 @@ pub(super) fn config(source: &dyn SizeSource, keys: &SizeKeys, traits: Traits) -
     }
 }
 
+/// Names of the projections that some families join.
+struct Projections {
+    q: Names,
+    k: Names,
+    v: Names,
+    gate: Names,
+    up: Names,
+}
+
+const SEPARATE: Projections = Projections {
+    q: ["attn_q.weight", "self_attn.q_proj.weight"],
+    k: ["attn_k.weight", "self_attn.k_proj.weight"],
+    v: ["attn_v.weight", "self_attn.v_proj.weight"],
+    gate: ["ffn_gate.weight", "mlp.gate_proj.weight"],
+    up: ["ffn_up.weight", "mlp.up_proj.weight"],
+};
+
+const QKV: Names = ["attn_qkv.weight", "self_attn.qkv_proj.weight"];
+const GATE_UP: Names = ["ffn_up.weight", "mlp.gate_up_proj.weight"];
+const JOINED: Projections = Projections { q: QKV, k: QKV, v: QKV, gate: GATE_UP, up: GATE_UP };
+
 /// All weights of a dense decoder.
 pub(super) fn weights(config: &ModelConfig) -> Vec<WeightSpec> {
+    all_weights(config, &SEPARATE)
+}
+
+/// The same where one matrix holds queries, keys and values, and one holds gate and up.
+pub(super) fn joined_weights(config: &ModelConfig) -> Vec<WeightSpec> {
+    all_weights(config, &JOINED)
+}
+
+fn all_weights(config: &ModelConfig, projections: &Projections) -> Vec<WeightSpec> {
     let &ModelConfig { dim, vocab, .. } = config;
     let mut weights = vec![whole(WeightId::Embedding, EMBEDDING, &[vocab, dim])];
     weights.push(whole(WeightId::OutputNorm, OUTPUT_NORM, &[dim]));
     if !config.tied_embeddings {
         weights.push(whole(WeightId::LmHead, LM_HEAD, &[vocab, dim]));
     }
-    let parts = layer_weights(config);
+    let parts = layer_weights(config, projections);
     for layer in 0..config.layers {
         weights.extend(parts.iter().map(|(weight, [gguf, hugging_face], shape)| WeightSpec {
             id: WeightId::Layer(layer, *weight),
@@ -105,19 +143,19 @@ fn whole(id: WeightId, [gguf, hugging_face]: Names, shape: &[usize]) -> WeightSp
 }
 
 /// The weights of each layer, with their names below the layer's.
-fn layer_weights(config: &ModelConfig) -> Vec<(LayerWeight, Names, Vec<usize>)> {
+fn layer_weights(config: &ModelConfig, projections: &Projections) -> Vec<(LayerWeight, Names, Vec<usize>)> {
     use LayerWeight::*;
     let &ModelConfig { dim, ffn, head_dim, layer, .. } = config;
     let (q, kv) = (config.heads * head_dim, config.kv_heads * head_dim);
     let mut weights = vec![
         (AttnNorm, ["attn_norm.weight", "input_layernorm.weight"], vec![dim]),
-        (QProj, ["attn_q.weight", "self_attn.q_proj.weight"], vec![q, dim]),
-        (KProj, ["attn_k.weight", "self_attn.k_proj.weight"], vec![kv, dim]),
-        (VProj, ["attn_v.weight", "self_attn.v_proj.weight"], vec![kv, dim]),
+        (QProj, projections.q, vec![q, dim]),
+        (KProj, projections.k, vec![kv, dim]),
+        (VProj, projections.v, vec![kv, dim]),
         (OProj, ["attn_output.weight", "self_attn.o_proj.weight"], vec![dim, q]),
         (MlpNorm, ["ffn_norm.weight", "post_attention_layernorm.weight"], vec![dim]),
-        (GateProj, ["ffn_gate.weight", "mlp.gate_proj.weight"], vec![ffn, dim]),
-        (UpProj, ["ffn_up.weight", "mlp.up_proj.weight"], vec![ffn, dim]),
+        (GateProj, projections.gate, vec![ffn, dim]),
+        (UpProj, projections.up, vec![ffn, dim]),
         (DownProj, ["ffn_down.weight", "mlp.down_proj.weight"], vec![dim, ffn]),
     ];
     if layer.qkv_bias {
@@ -125,6 +163,16 @@ fn layer_weights(config: &ModelConfig) -> Vec<(LayerWeight, Names, Vec<usize>)> 
             (QBias, Q_BIAS, vec![q]),
             (KBias, ["attn_k.bias", "self_attn.k_proj.bias"], vec![kv]),
             (VBias, ["attn_v.bias", "self_attn.v_proj.bias"], vec![kv]),
+        ]);
+    }
+    if layer.o_bias {
+        weights.push((OBias, O_BIAS, vec![dim]));
+    }
+    if layer.mlp_bias {
+        weights.extend([
+            (GateBias, ["ffn_gate.bias", "mlp.gate_proj.bias"], vec![ffn]),
+            (UpBias, ["ffn_up.bias", "mlp.up_proj.bias"], vec![ffn]),
+            (DownBias, DOWN_BIAS, vec![dim]),
         ]);
     }
     if layer.qk_norm {
@@ -138,8 +186,11 @@ fn layer_weights(config: &ModelConfig) -> Vec<(LayerWeight, Names, Vec<usize>)> 
 
 /// Below the layer's name, as in [`layer_weights`].
 const Q_BIAS: Names = ["attn_q.bias", "self_attn.q_proj.bias"];
+const O_BIAS: Names = ["attn_output.bias", "self_attn.o_proj.bias"];
+const DOWN_BIAS: Names = ["ffn_down.bias", "mlp.down_proj.bias"];
 
-/// The weight of a GGUF file that says whether its projections have biases: no metadata does.
-pub(super) fn first_bias() -> String {
-    format!("blk.0.{}", Q_BIAS[0])
+/// `layer` with the biases that a GGUF file has, whose names `has` knows: no metadata says so.
+pub(super) fn with_biases(layer: LayerSpec, has: impl Fn(&str) -> bool) -> LayerSpec {
+    let has = |[gguf, _]: Names| has(&format!("blk.0.{gguf}"));
+    LayerSpec { qkv_bias: has(Q_BIAS), o_bias: has(O_BIAS), mlp_bias: has(DOWN_BIAS), ..layer }
 }

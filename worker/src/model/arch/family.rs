@@ -15,6 +15,10 @@ use crate::model::tensor::StoredTensor;
 pub(crate) struct Family {
     /// `general.architecture` of its GGUF files; also its name in messages.
     pub(crate) name: &'static str,
+    /// Its name in documentation.
+    pub(super) title: &'static str,
+    /// The models of it that people know.
+    pub(super) models: &'static str,
     /// What `architectures` of its `config.json` names.
     pub(super) classes: &'static [&'static str],
     pub(crate) from_gguf: fn(&GgufConfig<'_>) -> Result<ModelConfig, ModelError>,

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use memmap2::Mmap;
+
 use super::dense::{self, SizeKeys, SizeSource, Traits};
 use super::manifest;
 use crate::model::config::{LayerSpec, ModelConfig};
@@ -10,7 +12,7 @@ use crate::model::error::ModelError;
 use crate::model::gguf::{Gguf, Value};
 use crate::model::quant::dequantize;
 use crate::model::tensor::StoredTensor;
-use crate::ops::rope::RopeScaling;
+use crate::ops::rope::{RopeScaling, RopeStyle};
 
 const KEYS: SizeKeys = SizeKeys {
     layers: "block_count",
@@ -22,23 +24,27 @@ const KEYS: SizeKeys = SizeKeys {
     context: "context_length",
 };
 
-/// The weight that carries rope scaling as divisors; it becomes part of the configuration.
+/// Weights that carry rope scaling as divisors of frequencies; they become part of the configuration.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
+const LONG_FACTORS: &str = "rope_factors_long.weight";
+const SHORT_FACTORS: &str = "rope_factors_short.weight";
 
-/// The divisors of rope frequencies that a file holds among its weights, taken out of them.
+/// The divisors of rope frequencies that a file holds among its weights, by name, taken out of them.
 pub(crate) fn take_rope_factors(
     path: &Path,
-    map: &[u8],
+    files: &[Mmap],
     tensors: &mut HashMap<String, StoredTensor>,
-) -> Result<Option<Vec<f32>>, ModelError> {
-    let Some(StoredTensor { info, .. }) = tensors.remove(ROPE_FACTORS) else { return Ok(None) };
-    // Half of a head's width; more can only be a damaged file.
-    let mut factors = vec![0.0; info.shape.iter().product::<usize>().min(1 << 16)];
-    dequantize(info.dtype, &map[info.range], &mut factors).map_err(|error| ModelError::Damaged {
-        file: path.to_owned(),
-        what: format!("weight {ROPE_FACTORS}: {error}"),
-    })?;
-    Ok(Some(factors))
+) -> Result<HashMap<&'static str, Vec<f32>>, ModelError> {
+    let mut all = HashMap::new();
+    for name in [ROPE_FACTORS, LONG_FACTORS, SHORT_FACTORS] {
+        let Some(StoredTensor { file, info }) = tensors.remove(name) else { continue };
+        // Half of a head's width; more can only be a damaged file.
+        let mut factors = vec![0.0; info.shape.iter().product::<usize>().min(1 << 16)];
+        dequantize(info.dtype, &files[file][info.range], &mut factors)
+            .map_err(|error| ModelError::Damaged { file: path.to_owned(), what: format!("weight {name}: {error}") })?;
+        all.insert(name, factors);
+    }
+    Ok(all)
 }
 
 /// A GGUF file of a known family, as far as its configuration goes. Keys stand below the family's name.
@@ -48,35 +54,36 @@ pub(crate) struct GgufConfig<'a> {
     pub(crate) family: &'static str,
     pub(crate) tensors: &'a HashMap<String, StoredTensor>,
     /// Of [`take_rope_factors`].
-    pub(crate) rope_factors: Option<Vec<f32>>,
+    pub(crate) rope_factors: HashMap<&'static str, Vec<f32>>,
 }
 
 impl GgufConfig<'_> {
-    /// Whether q, k and v projections have biases.
-    pub(super) fn has_qkv_bias(&self) -> bool {
-        self.tensors.contains_key(&dense::first_bias())
-    }
-
-    /// The configuration of a dense decoder with these layers.
+    /// The configuration of a dense decoder with these layers, and the biases that the file has.
     pub(super) fn dense(&self, layer: LayerSpec) -> Result<ModelConfig, ModelError> {
         self.refuse_variants()?;
+        let layer = dense::with_biases(layer, |name| self.tensors.contains_key(name));
         let [embedding, ..] = dense::EMBEDDING;
         let [lm_head, ..] = dense::LM_HEAD;
-        let eps = "attention.layer_norm_rms_epsilon";
+        let head_dim = dense::head_dim(self, &KEYS)?;
+        let rotated = self.optional_size("rope.dimension_count")?.unwrap_or(head_dim);
         let traits = Traits {
             family: self.family,
             vocab: manifest::matrix(self.path, self.tensors, embedding)?[0],
             window: self.optional_size("attention.sliding_window")?.filter(|&window| window > 0),
             rope_base: self.optional_float("rope.freq_base")?.unwrap_or(10_000.0),
             rope_scaling: self.rope_scaling()?,
-            norm_eps: self.optional_float(eps)?.ok_or_else(|| self.missing(eps))?,
+            rotated,
+            norm_eps: self.float("attention.layer_norm_rms_epsilon")?,
             tied_embeddings: !self.tensors.contains_key(lm_head),
             layer,
         };
         let config = dense::config(self, &KEYS, traits)?;
-        for key in ["attention.value_length", "rope.dimension_count"] {
-            if let Some(width) = self.optional_size(key)?.filter(|&width| width != config.head_dim) {
-                let remedy = "use a model whose heads are rotated whole, with keys and values of one width";
+        // The converter pairs the rows of whole heads.
+        let in_pairs = layer.rope_style == RopeStyle::Interleaved;
+        for (key, applies) in [("attention.value_length", true), ("rope.dimension_count", in_pairs)] {
+            if let Some(width) = self.optional_size(key)?.filter(|&width| applies && width != config.head_dim) {
+                let remedy = "use a model whose heads are rotated whole, with keys and values of one width, or serve this \
+                              one with llama.cpp and use --engine openai";
                 return Err(self.unsupported(key, format!("{width}, with heads {} wide", config.head_dim), remedy));
             }
         }
@@ -86,40 +93,71 @@ impl GgufConfig<'_> {
     /// What a file of a known family may hold that the forward pass of a dense decoder does not compute.
     fn refuse_variants(&self) -> Result<(), ModelError> {
         if let Some(experts) = self.optional_size("expert_count")?.filter(|&experts| experts > 0) {
-            return Err(self.unsupported("expert_count", experts, "use a dense model"));
+            let remedy = "the engine runs no mixture of experts: use a dense model, or serve this one with vLLM or llama.cpp \
+                          and use --engine openai";
+            return Err(self.unsupported("expert_count", experts, remedy));
         }
-        match self.gguf.unsigned("split.count") {
-            Some(parts) if parts > 1 => Err(ModelError::Unsupported {
-                file: self.path.to_owned(),
-                key: "split.count".into(),
-                value: parts.to_string(),
-                remedy: "join the parts to one file with `llama-gguf-split --merge`".into(),
-            }),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn rope_scaling(&self) -> Result<Option<RopeScaling>, ModelError> {
         let key = "rope.scaling.type";
         let kind = self.gguf.str(&self.key(key)).unwrap_or("none");
-        let linear = match kind {
+        let stated = match kind {
             "none" => None,
             "linear" => {
                 let factor = self.optional_float("rope.scaling.factor")?;
                 factor.filter(|&factor| factor != 1.0).map(|factor| RopeScaling::Linear { factor })
             }
+            "yarn" => Some(self.yarn()?),
+            // Said by the weights alone.
+            "longrope" => None,
             other => {
-                return Err(self.unsupported(key, other, "use a model without rope scaling, or with linear scaling"));
+                let remedy = "use a model with rope scaling of the kind none, linear, yarn or longrope, or serve this one with \
+                              llama.cpp and use --engine openai";
+                return Err(self.unsupported(key, other, remedy));
             }
         };
-        match (linear, &self.rope_factors) {
-            (linear, None) => Ok(linear),
-            (None, Some(factors)) => Ok(Some(RopeScaling::Factors(factors.clone()))),
+        let by_weights = match self.rope_factors.get(ROPE_FACTORS) {
+            Some(divisors) => Some(RopeScaling::Factors { divisors: divisors.clone(), magnitude: 1.0 }),
+            None => self.longrope()?,
+        };
+        match (stated, by_weights) {
             (Some(_), Some(_)) => {
-                let value = format!("linear, with the weight {ROPE_FACTORS} too");
+                let value = format!("{kind}, with divisors of frequencies among the weights too");
                 Err(self.unsupported(key, value, "convert the model again with a current converter"))
             }
+            (stated, by_weights) => Ok(stated.or(by_weights)),
         }
+    }
+
+    fn yarn(&self) -> Result<RopeScaling, ModelError> {
+        let factor = self.float("rope.scaling.factor")?;
+        // What the converter could not say otherwise stands in `attn_factor`, beside the factor that all programs use.
+        let magnitude = 1.0 + 0.1 * factor.max(1.0).ln();
+        Ok(RopeScaling::Yarn {
+            factor,
+            beta_fast: self.optional_float("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+            beta_slow: self.optional_float("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            truncate: true,
+            original_context: self.size("rope.scaling.original_context_length")?,
+            magnitude: magnitude * self.optional_float("rope.scaling.attn_factor")?.unwrap_or(1.0),
+        })
+    }
+
+    /// LongRoPE, where the weights have its two lists. As in the other format, the model's context chooses.
+    fn longrope(&self) -> Result<Option<RopeScaling>, ModelError> {
+        if !self.rope_factors.contains_key(LONG_FACTORS) && !self.rope_factors.contains_key(SHORT_FACTORS) {
+            return Ok(None);
+        }
+        let original = "rope.scaling.original_context_length";
+        let list = if self.size(KEYS.context)? > self.size(original)? { LONG_FACTORS } else { SHORT_FACTORS };
+        let divisors = self.rope_factors.get(list).ok_or_else(|| manifest::missing(self.path, list))?.clone();
+        Ok(Some(RopeScaling::Factors { divisors, magnitude: self.float("rope.scaling.attn_factor")? }))
+    }
+
+    fn float(&self, key: &str) -> Result<f32, ModelError> {
+        self.optional_float(key)?.ok_or_else(|| self.missing(key))
     }
 
     fn key(&self, key: &str) -> String {

@@ -6,12 +6,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::dense::{self, SizeKeys, SizeSource, Traits};
+use super::hugging_face_rope;
 use super::manifest;
 use crate::model::config::{LayerSpec, ModelConfig};
 use crate::model::error::ModelError;
 use crate::model::json::Json;
 use crate::model::tensor::StoredTensor;
-use crate::ops::rope::RopeScaling;
 
 const KEYS: SizeKeys = SizeKeys {
     layers: "num_hidden_layers",
@@ -59,7 +59,9 @@ impl HuggingFaceConfig<'_> {
     /// The configuration of a dense decoder with these layers and this sliding window.
     pub(super) fn dense(&self, layer: LayerSpec, window: Option<usize>) -> Result<ModelConfig, ModelError> {
         self.refuse_variants()?;
-        let (rope_base, rope_scaling) = self.rope()?;
+        let rope = hugging_face_rope::read(self.json, self.size(KEYS.context)?)?;
+        // Cut off, as transformers does.
+        let rotated = (dense::head_dim(self, &KEYS)? as f64 * rope.share) as usize;
         let [_, embedding] = dense::EMBEDDING;
         let [_, lm_head] = dense::LM_HEAD;
         let (vocab, tied) = match self.tensors {
@@ -72,8 +74,9 @@ impl HuggingFaceConfig<'_> {
             family: self.family,
             vocab,
             window,
-            rope_base,
-            rope_scaling,
+            rope_base: rope.base,
+            rope_scaling: rope.scaling,
+            rotated,
             norm_eps: self.json.get("rms_norm_eps").and_then(Value::as_f64).map_or(1e-6, |epsilon| epsilon as f32),
             tied_embeddings: self.json.flag("tie_word_embeddings")?.unwrap_or(tied),
             layer,
@@ -86,55 +89,17 @@ impl HuggingFaceConfig<'_> {
         let json = self.json;
         if let Some(value) = json.get("quantization_config") {
             let kind = value.get("quant_method").unwrap_or(value);
-            let remedy = "use the model's original weights, or a GGUF file for quantised ones";
+            let remedy = "use the model's original weights, or a GGUF file for quantised ones, or serve this model with vLLM and use --engine openai";
             return Err(json.unsupported("quantization_config", kind, remedy));
         }
         match json.get("hidden_act") {
-            Some(activation) if activation != "silu" => {
-                return Err(json.unsupported("hidden_act", activation, "use a model with the activation \"silu\""));
-            }
-            _ => (),
-        }
-        match json.get("partial_rotary_factor") {
-            Some(share) if share.as_f64() != Some(1.0) => {
-                Err(json.unsupported("partial_rotary_factor", share, "use a model whose heads are rotated whole"))
-            }
+            Some(activation) if activation != "silu" => Err(json.unsupported(
+                "hidden_act",
+                activation,
+                "use a model with the activation \"silu\", or serve this one with vLLM and use --engine openai",
+            )),
             _ => Ok(()),
         }
-    }
-
-    /// Base and scaling. Older files have `rope_theta` and `rope_scaling`, newer ones both in `rope_parameters`.
-    fn rope(&self) -> Result<(f32, Option<RopeScaling>), ModelError> {
-        let json = self.json;
-        let key = if json.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
-        let table = json.get(key).unwrap_or(&Value::Null);
-        let base = table.get("rope_theta").or_else(|| json.get("rope_theta"));
-        let base = base.map_or(Some(10_000.0), Value::as_f64);
-        let base = base.ok_or_else(|| json.unsupported(key, table, "rope_theta must be a number"))? as f32;
-        let number = |name: &str| {
-            let number = table.get(name).and_then(Value::as_f64);
-            number.map(|number| number as f32).ok_or_else(|| ModelError::Missing {
-                file: json.file.clone(),
-                key: format!("{key}.{name}"),
-                remedy: "the configuration is incomplete: fetch it again".into(),
-            })
-        };
-        let kind = table.get("rope_type").or_else(|| table.get("type")).unwrap_or(&Value::Null);
-        let scaling = match kind.as_str() {
-            None | Some("default") => None,
-            Some("linear") => Some(RopeScaling::Linear { factor: number("factor")? }),
-            Some("llama3") => Some(RopeScaling::Llama3 {
-                factor: number("factor")?,
-                low_freq_factor: number("low_freq_factor")?,
-                high_freq_factor: number("high_freq_factor")?,
-                original_context: number("original_max_position_embeddings")? as usize,
-            }),
-            Some(_) => {
-                let remedy = "use a model with rope scaling of the kind default, linear or llama3";
-                return Err(json.unsupported(&format!("{key}.rope_type"), kind, remedy));
-            }
-        };
-        Ok((base, scaling))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Llama 2 and 3, Mistral, SmolLM2.
+//! Llama 2 and 3, Mistral, SmolLM2; the text part of Mistral Small 3.1 and later.
 
 use super::dense;
 use super::family::Family;
@@ -10,7 +10,9 @@ use crate::ops::rope::RopeStyle;
 
 pub(super) static FAMILY: Family = Family {
     name: "llama",
-    classes: &["LlamaForCausalLM", "MistralForCausalLM"],
+    title: "Llama",
+    models: "Llama 2 and 3.x, SmolLM2, Mistral; the text part of Mistral Small 3.1 and later",
+    classes: &["LlamaForCausalLM", "MistralForCausalLM", "Mistral3ForConditionalGeneration"],
     from_gguf,
     from_hugging_face,
     weights: dense::weights,
@@ -19,11 +21,12 @@ pub(super) static FAMILY: Family = Family {
 fn from_gguf(file: &GgufConfig<'_>) -> Result<ModelConfig, ModelError> {
     // Converters permute the rows of q and k for this style.
     let rope_style = RopeStyle::Interleaved;
-    file.dense(LayerSpec { qkv_bias: file.has_qkv_bias(), qk_norm: false, rope_style })
+    file.dense(LayerSpec::plain(rope_style))
 }
 
 fn from_hugging_face(file: &HuggingFaceConfig<'_>) -> Result<ModelConfig, ModelError> {
-    let qkv_bias = file.flag("attention_bias")?;
+    let (bias, mlp_bias) = (file.flag("attention_bias")?, file.flag("mlp_bias")?);
+    let layer = LayerSpec { qkv_bias: bias, o_bias: bias, mlp_bias, ..LayerSpec::plain(RopeStyle::Half) };
     // Mistral's window is in use wherever it is stated.
-    file.dense(LayerSpec { qkv_bias, qk_norm: false, rope_style: RopeStyle::Half }, file.window()?)
+    file.dense(layer, file.window()?)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::weight::{Format, WeightId, WeightSpec};
 use crate::model::error::ModelError;
-use crate::model::tensor::StoredTensor;
+use crate::model::tensor::{StoredTensor, TensorInfo};
 
 /// The shape of the matrix of this name.
 pub(super) fn matrix(
@@ -21,7 +21,8 @@ pub(super) fn matrix(
     })
 }
 
-/// The file's tensors by what they do. Names, shapes and types of all of them are checked.
+/// The file's tensors by what they do. Names, shapes and types of all of them are checked. Specs of one name, one behind the
+/// other, are the rows of one tensor, in their order.
 pub(super) fn bind(
     file: &Path,
     format: Format,
@@ -30,14 +31,16 @@ pub(super) fn bind(
     mut tensors: HashMap<String, StoredTensor>,
 ) -> Result<HashMap<WeightId, StoredTensor>, ModelError> {
     let mut weights = HashMap::with_capacity(specs.len());
-    for spec in specs {
-        let name = spec.name(format);
-        let tensor = tensors.remove(name).ok_or_else(|| missing(file, name))?;
-        let (shape, dtype) = (&tensor.info.shape, tensor.info.dtype);
-        if *shape != spec.shape {
+    for parts in specs.chunk_by(|a, b| a.name(format) == b.name(format)) {
+        let name = parts[0].name(format);
+        let StoredTensor { file: index, info } = tensors.remove(name).ok_or_else(|| missing(file, name))?;
+        let TensorInfo { dtype, shape, range } = info;
+        let mut expected = parts[0].shape.clone();
+        expected[0] = parts.iter().map(|part| part.shape[0]).sum();
+        if shape != expected {
             return Err(ModelError::Damaged {
                 file: file.to_owned(),
-                what: format!("weight {name} has the shape {shape:?}: the configuration expects {:?}", spec.shape),
+                what: format!("weight {name} has the shape {shape:?}: the configuration expects {expected:?}"),
             });
         }
         // Norms and biases are added or multiplied element by element; no known file quantises them.
@@ -49,7 +52,13 @@ pub(super) fn bind(
                 remedy: "convert the model again and leave its vectors as F32".into(),
             });
         }
-        weights.insert(spec.id, tensor);
+        let row = range.len() / expected[0];
+        let mut start = range.start;
+        for WeightSpec { id, shape, .. } in parts {
+            let range = start..start + row * shape[0];
+            start = range.end;
+            weights.insert(*id, StoredTensor { file: index, info: TensorInfo { dtype, shape: shape.clone(), range } });
+        }
     }
     match tensors.into_keys().min() {
         None => Ok(weights),
@@ -57,12 +66,15 @@ pub(super) fn bind(
             file: file.to_owned(),
             key: "a weight".into(),
             value: extra,
-            remedy: format!("the {family} family has no such weight: use a model of a supported family"),
+            remedy: format!(
+                "the {family} family has no such weight: use a model of a supported family, or serve this one with vLLM and use \
+                 --engine openai"
+            ),
         }),
     }
 }
 
-fn missing(file: &Path, name: &str) -> ModelError {
+pub(super) fn missing(file: &Path, name: &str) -> ModelError {
     ModelError::Missing {
         file: file.to_owned(),
         key: format!("weight {name}"),

@@ -8,17 +8,42 @@ mod dense;
 pub(super) mod family;
 pub(super) mod gguf;
 pub(super) mod hugging_face;
+mod hugging_face_rope;
 mod llama;
 mod manifest;
+mod phi3;
 mod qwen2;
 mod qwen3;
 pub(super) mod weight;
 
 use self::family::Family;
 pub(super) use self::weight::Format;
-pub use self::weight::{LayerWeight, WeightId};
+pub use self::weight::{LayerWeight, Part, WeightId};
 
-static FAMILIES: [&Family; 3] = [&llama::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+static FAMILIES: [&Family; 4] = [&llama::FAMILY, &phi3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+
+/// What documentation says of a family.
+#[derive(Debug, Clone, Copy)]
+pub struct FamilyInfo {
+    /// Its name.
+    pub title: &'static str,
+    /// The models of it that people know.
+    pub models: &'static str,
+    /// What `architectures` of its `config.json` names.
+    pub classes: &'static [&'static str],
+    /// `general.architecture` of its GGUF files.
+    pub architecture: &'static str,
+}
+
+/// All families that the engine runs.
+pub fn families() -> impl Iterator<Item = FamilyInfo> {
+    FAMILIES.into_iter().map(|family| FamilyInfo {
+        title: family.title,
+        models: family.models,
+        classes: family.classes,
+        architecture: family.name,
+    })
+}
 
 /// The family whose GGUF files name this architecture.
 pub(super) fn of_architecture(name: &str) -> Option<&'static Family> {

@@ -8,16 +8,24 @@ use crate::model::config::{LayerSpec, ModelConfig};
 use crate::model::error::ModelError;
 use crate::ops::rope::RopeStyle;
 
-pub(super) static FAMILY: Family =
-    Family { name: "qwen3", classes: &["Qwen3ForCausalLM"], from_gguf, from_hugging_face, weights: dense::weights };
+pub(super) static FAMILY: Family = Family {
+    name: "qwen3",
+    title: "Qwen3",
+    models: "Qwen3 (dense)",
+    classes: &["Qwen3ForCausalLM"],
+    from_gguf,
+    from_hugging_face,
+    weights: dense::weights,
+};
 
 fn from_gguf(file: &GgufConfig<'_>) -> Result<ModelConfig, ModelError> {
-    file.dense(LayerSpec { qkv_bias: file.has_qkv_bias(), qk_norm: true, rope_style: RopeStyle::Half })
+    file.dense(LayerSpec { qk_norm: true, ..LayerSpec::plain(RopeStyle::Half) })
 }
 
 fn from_hugging_face(file: &HuggingFaceConfig<'_>) -> Result<ModelConfig, ModelError> {
-    let qkv_bias = file.flag("attention_bias")?;
+    let bias = file.flag("attention_bias")?;
     // These files state a window and switch it off.
     let window = if file.flag("use_sliding_window")? { file.window()? } else { None };
-    file.dense(LayerSpec { qkv_bias, qk_norm: true, rope_style: RopeStyle::Half }, window)
+    let layer = LayerSpec { qkv_bias: bias, o_bias: bias, qk_norm: true, ..LayerSpec::plain(RopeStyle::Half) };
+    file.dense(layer, window)
 }

@@ -20,6 +20,35 @@ pub enum WeightId {
     Layer(usize, LayerWeight),
 }
 
+/// What a weight is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Embedding.
+    Embedding,
+    /// Projections of attention, and their biases.
+    Attention,
+    /// Projections of feed-forward layers, and their biases.
+    FeedForward,
+    /// All norms.
+    Norms,
+    /// Output head.
+    Head,
+}
+
+impl WeightId {
+    /// What it is a part of.
+    pub fn part(self) -> Part {
+        use LayerWeight::*;
+        match self {
+            Self::Embedding => Part::Embedding,
+            Self::LmHead => Part::Head,
+            Self::OutputNorm | Self::Layer(_, AttnNorm | MlpNorm | QNorm | KNorm) => Part::Norms,
+            Self::Layer(_, QProj | KProj | VProj | OProj | QBias | KBias | VBias | OBias) => Part::Attention,
+            Self::Layer(_, GateProj | UpProj | DownProj | GateBias | UpBias | DownBias) => Part::FeedForward,
+        }
+    }
+}
+
 /// A weight of one layer. Projections are `[outputs, inputs]`; `q` is heads * head_dim, `kv` is kv_heads * head_dim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LayerWeight {
@@ -37,6 +66,14 @@ pub enum LayerWeight {
     KBias,
     /// `[kv]`, likewise.
     VBias,
+    /// `[dim]`, as [`crate::model::LayerSpec::o_bias`] says.
+    OBias,
+    /// `[ffn]`, as [`crate::model::LayerSpec::mlp_bias`] says.
+    GateBias,
+    /// `[ffn]`, likewise.
+    UpBias,
+    /// `[dim]`, likewise.
+    DownBias,
     /// Of each query head, `[head_dim]`, as [`crate::model::LayerSpec::qk_norm`] says.
     QNorm,
     /// Of each key head, `[head_dim]`, likewise.

@@ -100,6 +100,17 @@ impl Tokenizer {
         &self.eos
     }
 
+    /// The token as it is written, control tokens too; its number where it has no form.
+    pub fn token_text(&self, token: u32) -> String {
+        let bytes = self.token_bytes(token);
+        let special = self.table.special.get(token as usize).and_then(Option::as_deref);
+        match special {
+            Some(written) => written.to_owned(),
+            None if bytes.is_empty() => token.to_string(),
+            None => self.decode(&[token]),
+        }
+    }
+
     /// True for tokens that are no text: control tokens and padding.
     pub fn is_special(&self, token: u32) -> bool {
         self.token_bytes(token).is_empty()
