@@ -125,7 +125,7 @@ fn a_reader_looks_at_everything_and_changes_nothing_and_a_scraper_sees_metrics_o
         let ended = fleet.run(&[reads, &["--token-file", &reader]].concat());
         assert_eq!(ended.code, Some(0), "{reads:?}: {}", ended.stderr);
     }
-    for changes in [&["pause", "ships"][..], &["cancel", "ships", "--yes"], &["requeue", "ships", "--failed"]] {
+    for changes in [&["pause", "ships"][..], &["cancel", "ships"], &["requeue", "ships", "--failed"]] {
         let ended = fleet.run(&[changes, &["--token-file", &reader]].concat());
         assert_eq!(ended.code, Some(2), "{changes:?}: {}", ended.stderr);
         assert!(ended.stderr.contains("its role is reader, and this requires the role operator"), "{}", ended.stderr);
