@@ -119,7 +119,8 @@ pub fn confirm(question: &str) -> Result<bool> {
     }
     let mut answer = String::new();
     // If it cannot be shown, nobody answers it with yes.
-    write!(io::stderr(), "{} [y/N] ", terminal::lines(question)).map_err(|e| Failure::stopped(format!("stderr: {e}")))?;
+    write!(io::stderr(), "{} [y/N] ", terminal::lines(question))
+        .map_err(|e| Failure::stopped(format!("stderr: {e}")))?;
     io::stdin().read_line(&mut answer).map_err(|e| Failure::stopped(format!("stdin: {e}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
