@@ -31,7 +31,7 @@ fn a_large_run_stops_at_once_and_is_taken_up_again() {
         std::thread::sleep(Duration::from_millis(100));
     }
 
-    let called = Instant::now();
+    let called = clock::now();
     let reply = fleet.ask(&["cancel", "ships"]).remove(0);
     let answered = called.elapsed();
     let (mut last, mut risen) = (0, Duration::ZERO);
