@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output::{self, grouped};
+use longhand_command::output::{self, grouped, plural};
 use longhand_coordinator::corpus::{self, Corpus, Format, Options, Stats, StorageLocation};
 use longhand_coordinator::files::atomic;
 use longhand_coordinator::store::{self, RedisOptions};
@@ -147,7 +147,7 @@ async fn from_coordinator(args: &ExportArgs, run: &RunId, output: &Path, options
     let client = OperatorClient::open(&args.connection)?;
     let known = runs::fetch(&client, run).await?;
     // Locked to the end: one process at a time writes into a folder.
-    let folder = claim(output, run, &known.recipe_hash, known.seed)?;
+    let folder = claim(args, output, run, &known.recipe_hash, known.seed)?;
     let source = RemoteSource::new(client);
     let mut corpus = Corpus::open(folder.dir(), run, &source).await.map_err(Failure::stopped)?;
     let stats = corpus.export_to(&source, folder.dir(), options).await.map_err(Failure::stopped)?;
@@ -163,7 +163,7 @@ async fn from_folder(args: &ExportArgs, from: &Path, output: &Path, options: &Op
         )));
     }
     let run = home.identity.run.clone();
-    let folder = claim(output, &run, &home.identity.recipe_hash, home.identity.seed)?;
+    let folder = claim(args, output, &run, &home.identity.recipe_hash, home.identity.seed)?;
     let url = home.store(args.store.as_deref())?;
     let store_options = RedisOptions { allow_volatile: true, ..RedisOptions::default() };
     let store = store::open(&url, store_options).await.map_err(Failure::refused)?;
@@ -172,8 +172,10 @@ async fn from_folder(args: &ExportArgs, from: &Path, output: &Path, options: &Op
     Ok((folder, stats))
 }
 
-fn claim(output: &Path, run: &RunId, recipe_hash: &str, seed: u64) -> Result<Folder> {
+fn claim(args: &ExportArgs, output: &Path, run: &RunId, recipe_hash: &str, seed: u64) -> Result<Folder> {
     let claim = RunClaim {
+        input: None,
+        format: &args.format.to_string(),
         run: Some(run.clone()),
         recipe_hash,
         seed,
@@ -200,13 +202,13 @@ fn text(run: &RunId, stats: &Stats, output: &str) -> String {
     }
     if let Some(packing) = &stats.packing {
         text.push_str(&format!(
-            "\ntokens per record: mean {:.0}, max {}; {} windows of {}, {:.1} % full; {} records longer than one window",
+            "\ntokens per record: mean {:.0}, max {}; {} windows of {}, {:.1} % full; {} longer than one window",
             packing.mean,
             grouped(packing.max.into()),
             grouped(packing.windows),
             grouped(packing.window.into()),
             packing.fill * 100.0,
-            grouped(packing.too_long)
+            plural(packing.too_long, "record")
         ));
     }
     text

@@ -16,8 +16,11 @@ use tonic::Code;
 
 use crate::harness::{Harness, document, mock, run_id, within, write};
 
-const TIMEOUT: RetryPolicy =
-    RetryPolicy { attempt_timeout: Duration::from_secs(10), total_timeout: Duration::from_secs(30) };
+const TIMEOUT: RetryPolicy = RetryPolicy {
+    attempt_timeout: Duration::from_secs(10),
+    total_timeout: Duration::from_secs(30),
+    refused_timeout: Duration::from_secs(30),
+};
 
 /// A connection whose replies a test drops.
 struct LossyLink {
@@ -123,8 +126,13 @@ async fn every_worker_call_whose_reply_is_lost_is_retried_and_takes_effect_once(
     let next: Lease = reply.next.expect("the first section").try_into().unwrap();
     assert_eq!(next.task.section, 0);
 
-    let release =
-        v1::ReleaseRequest { worker: worker.into(), lease_id: next.id.to_string(), checkpoint: None, cost: 0.0 };
+    let release = v1::ReleaseRequest {
+        worker: worker.into(),
+        lease_id: next.id.to_string(),
+        checkpoint: None,
+        cost: 0.0,
+        generated: 0,
+    };
     let reply = lossy
         .call(|wire| {
             let request = release.clone();

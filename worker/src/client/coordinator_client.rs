@@ -30,6 +30,8 @@ pub(super) struct Renewal {
 pub(super) struct Leased {
     pub(super) leases: Vec<Lease>,
     pub(super) drain: bool,
+    /// Why there are none.
+    pub(super) waiting: String,
 }
 
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl CoordinatorClient {
             () = drain.cancelled() => self.lease_call(&id, 0, Duration::ZERO).await?,
         };
         let leases = reply.leases.into_iter().filter_map(parse_lease).collect();
-        Ok(Leased { leases, drain: reply.drain })
+        Ok(Leased { leases, drain: reply.drain, waiting: reply.waiting })
     }
 
     async fn lease_call(&self, id: &str, slots: u32, wait: Duration) -> Result<v1::LeaseReply, CallError> {
@@ -205,9 +207,9 @@ impl CoordinatorClient {
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        self.channel
-            .call_with_retry(name, RetryPolicy { attempt_timeout: timeout, total_timeout: self.give_up }, call)
-            .await
+        let give_up = self.give_up;
+        let policy = RetryPolicy { attempt_timeout: timeout, total_timeout: give_up, refused_timeout: give_up };
+        self.channel.call_with_retry(name, policy, call).await
     }
 
     /// Releases a document; a stored checkpoint stays if `checkpoint` is none. `generated` are the tokens of its unfinished text.

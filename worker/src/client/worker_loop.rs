@@ -75,6 +75,8 @@ pub(super) struct WorkerLoop {
     grace_ends: Option<Instant>,
     /// Since when no lease has been held.
     idle_since: Option<Instant>,
+    /// Why the last request for documents was granted none.
+    waiting: String,
     report: WorkerReport,
     heartbeat: Heartbeat,
     cost: CostMeter,
@@ -104,6 +106,7 @@ impl WorkerLoop {
             drain: CancellationToken::new(),
             grace_ends: None,
             idle_since: Some(Instant::now()),
+            waiting: String::new(),
             report: WorkerReport::default(),
             heartbeat: Heartbeat::start(),
             cost,
@@ -158,6 +161,11 @@ impl WorkerLoop {
         Ok(Flow::Continue)
     }
 
+    /// Why it has nothing to write; empty while it writes, or does not know.
+    pub(super) fn waiting(&self) -> &str {
+        if self.leases.is_empty() { &self.waiting } else { "" }
+    }
+
     pub(super) fn snapshot(&self) -> WorkerSnapshot {
         let writing = self.leases.values().filter(|active| active.generation.is_some());
         WorkerSnapshot {
@@ -205,11 +213,12 @@ impl WorkerLoop {
         match reply {
             Reply::Leased { since, result } => {
                 self.lease_pending = false;
-                let Leased { leases, drain } =
+                let Leased { leases, drain, waiting } =
                     result.map_err(|error| WorkerError::from_call(error, self.options.give_up))?;
                 if drain {
                     self.start_drain();
                 }
+                self.waiting = waiting;
                 for lease in leases {
                     self.start_task(lease, since);
                 }
