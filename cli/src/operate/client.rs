@@ -4,16 +4,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use longhand_command::exit::{Failure, Result};
-use longhand_proto::MAX_MESSAGE_BYTES;
 use longhand_proto::v1::operator_client::OperatorClient as GrpcClient;
+use longhand_proto::{MAX_MESSAGE_BYTES, clock};
 use longhand_worker::client::failover_channel::{AuthenticatedChannel, CallError, FailoverChannel, RetryPolicy};
 use tonic::{Response, Status};
 
 use crate::args::connection::ConnectionArgs;
 
-/// Short, since a person waits: a coordinator that is down is reported.
-const PATIENCE: RetryPolicy =
-    RetryPolicy { attempt_timeout: Duration::from_secs(60), total_timeout: Duration::from_secs(15) };
+/// Short, since a person waits: a coordinator that is down is reported, and at once where nothing listens.
+const PATIENCE: RetryPolicy = RetryPolicy {
+    attempt_timeout: Duration::from_secs(60),
+    total_timeout: Duration::from_secs(15),
+    refused_timeout: Duration::from_millis(500),
+};
 
 /// A coordinator as an operator calls it.
 #[derive(Debug, Clone)]
@@ -38,13 +41,14 @@ impl OperatorClient {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        let asked = clock::now();
         self.link.call_with_retry(name, PATIENCE, call).await.map_err(|error| match error {
             CallError::Refused(status) => Failure::refused(status.message()),
             CallError::Unanswered(status) => Failure::stopped(format!(
-                "no answer from the coordinator at {} for {} s: {}; check that it is running, its address, and https:// if \
-                 it uses TLS",
+                "no answer from the coordinator at {} for {} s: {}; check that it is running (`longhand coordinator`), its \
+                 address (--coordinator), and https:// if it uses TLS",
                 self.address,
-                PATIENCE.total_timeout.as_secs(),
+                clock::now().duration_since(asked).as_secs(),
                 status.message()
             )),
         })

@@ -234,6 +234,29 @@ fn judges(policy: &RunPolicy, worker: &WorkerRecord) -> bool {
     policy.can_judge(&info.name, &info.weights_hash)
 }
 
+/// Why a worker with this model gets no document of a run, in a few words; none if the run has ended.
+pub(crate) fn why_passed_over(run: &Run, counts: &Counts, model: &str, weights_hash: &str) -> Option<String> {
+    let Run { id, policy, .. } = run;
+    let (can_write, can_judge) = (policy.can_write(model, weights_hash), policy.can_judge(model, weights_hash));
+    let open = counts.leased + counts.delayed;
+    let reason = match () {
+        () if counts.unfinished() == 0 => return None,
+        () if run.cancelling => "is being cancelled".to_owned(),
+        () if run.paused => "is paused".to_owned(),
+        () if !can_write && !can_judge => format!("requires model {}, and this worker has {model}", policy.model),
+        () if !can_write => "has nothing to judge now".to_owned(),
+        () if counts.ready == 0 && counts.leased == 0 => {
+            format!("backs off after errors ({} documents)", counts.delayed)
+        }
+        () if counts.ready == 0 => format!("has no document left that nobody writes ({open} in progress)"),
+        () if policy.max_open > 0 && open >= u64::from(policy.max_open) => {
+            format!("has as many open documents as it may ({})", policy.max_open)
+        }
+        () => format!("has {} documents for another kind of worker", counts.ready),
+    };
+    Some(format!("run {id} {reason}"))
+}
+
 /// True while it reports and takes documents.
 fn is_active(worker: &WorkerRecord, now: u64) -> bool {
     now.saturating_sub(worker.seen_ms) <= SILENT_MS && !worker.drain && !worker.report.draining
@@ -493,6 +516,20 @@ mod tests {
         let broken = BTreeMap::from([(run.id.clone(), "line 1: no such key".to_owned())]);
         let (_, stall) = StallFinder::new(&store, None, broken).counts(&run).await.unwrap();
         assert_eq!(stall, Some(Stall::RecipeUnreadable { problem: "line 1: no such key".into() }));
+    }
+
+    #[test]
+    fn a_worker_that_is_passed_over_is_told_why() {
+        let why = |run: &Run, counts: Counts| why_passed_over(run, &counts, "small", "").unwrap_or_default();
+        assert_eq!(why(&any(), Counts { accepted: 3, ..Counts::default() }), "", "it has ended");
+        assert!(why(&of_models("big", ""), ready()).contains("requires model big, and this worker has small"));
+        assert!(why(&of_models("big", "small"), ready()).contains("nothing to judge"));
+        assert!(why(&Run { paused: true, ..any() }, ready()).contains("run ships is paused"));
+        assert!(why(&Run { cancelling: true, ..any() }, ready()).contains("being cancelled"));
+        assert!(why(&any(), Counts { leased: 2, ..Counts::default() }).contains("2 in progress"));
+        assert!(why(&any(), Counts { delayed: 2, ..Counts::default() }).contains("backs off"));
+        let bounded = run(RunPolicy { max_open: 4, ..RunPolicy::default() });
+        assert!(why(&bounded, Counts { leased: 4, ..ready() }).contains("as it may (4)"));
     }
 
     #[test]

@@ -1,16 +1,13 @@
 //! Sums, histograms and a plot of a run, computed from its stats. Values are JSON as the HTTP API returns it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::cache::RunStatsCache;
 use super::cost::Cost;
 use super::document_summary::DocumentSummary;
 use super::stats::{BUCKET_MS, Bucket, RunStats};
 use crate::domain::state::State;
-use crate::store::{Result, Run, Store};
 
 /// Documents in a list of the slowest or oldest.
 const TOP: usize = 8;
@@ -26,7 +23,7 @@ const RECENT_MS: u64 = 10 * MINUTE_MS;
 const ENOUGH_SECTIONS: f64 = 10.0;
 
 /// Cost and remaining time of a run, for the list of runs and the run's own page.
-pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
+fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
     let (mut words, mut sections, mut steps, mut planned) = (0, 0, 0_u64, 0_u64);
     let [mut accepted, mut open, mut dropped, mut wasted] = [0; 4];
     let mut discarded: BTreeMap<&str, u64> = BTreeMap::new();
@@ -111,18 +108,20 @@ fn rate(stats: &RunStats, now: u64, span_ms: u64) -> Rate {
 }
 
 /// The summary with causes, as `longhand watch` shows it.
-///
-/// # Errors
-/// The store failed.
-pub(crate) async fn status_summary(cache: &RunStatsCache, store: &Arc<dyn Store>, run: &Run) -> Result<Value> {
-    let handle = cache.refreshed(store, &run.id).await?;
-    let now = store.now_ms().await?;
-    let stats = handle.read();
-    let mut summary = summary(&stats, now, run.paused);
-    summary["rejected"] = causes(&stats, State::Rejected);
-    summary["failed"] = causes(&stats, State::Failed);
-    summary["faults"] = error_classes(&stats);
-    Ok(summary)
+pub(super) fn figures(stats: &RunStats, now: u64, paused: bool) -> Value {
+    let mut summary = summary(stats, now, paused);
+    summary["rejected"] = causes(stats, State::Rejected);
+    summary["failed"] = causes(stats, State::Failed);
+    summary["faults"] = error_classes(stats);
+    summary
+}
+
+/// Figures of an earlier time, of which the speed says nothing now.
+pub(super) fn without_speed(mut figures: Value) -> Value {
+    figures["words_per_minute"] = json!(0.0);
+    figures["tokens_per_second"] = json!(0.0);
+    figures["eta_ms"] = Value::Null;
+    figures
 }
 
 /// Everything else that a run's own page shows.

@@ -56,7 +56,7 @@ export async function runPage(run) {
   const curves = details.plot.points.length > 1;
   const content = [
     el('div.row.head', el('h1', run), data.run.paused && pill('delayed', 'paused'), buttons(run, data, open)),
-    !summary.complete && el('p.dim', `Loading: ${number(summary.listed)} of ${plural(all, 'document')} read. The figures below are incomplete.`),
+    !summary.complete && el('p.dim', `Counting: ${number(summary.listed)} of ${plural(all, 'document')} read. ` + (summary.counted_ms ? `The totals are those of ${new Date(summary.counted_ms).toLocaleString()}.` : 'The figures below are incomplete.')),
     progress(counts), legend(run, counts), stallLine(data.stall),
     figures(data),
     card('Tokens generated', tokens(summary)),
