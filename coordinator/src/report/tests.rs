@@ -20,8 +20,9 @@ impl Sample {
     fn new(seed: u32, sentences: u32, requested: Option<u32>, tail: &str) -> Self {
         let word = |k: u32| crate::text::shingles::mix(u64::from(seed) << 32 | u64::from(k)) % 100_000;
         let letters = |number: u64| number.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
+        let capital = |text: String| text[..1].to_uppercase() + &text[1..];
         let sentence = |k: u32| (0..10).map(|at| letters(word(k * 10 + at))).collect::<Vec<String>>().join(" ") + ".";
-        let text = (0..sentences).map(sentence).collect::<Vec<_>>().join(" ") + tail;
+        let text = (0..sentences).map(sentence).map(capital).collect::<Vec<_>>().join(" ") + tail;
         let words = longhand_proto::words::count(&text) as u32;
         let section = Section {
             text,

@@ -150,17 +150,6 @@ impl Capacity {
     }
 }
 
-/// What a task says of its document's size.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PlannedWords {
-    /// Of the document from this task on; 0 if not known.
-    pub(crate) words_left: u32,
-    /// Of this task's own text; 0 if it is none of the document's.
-    pub(crate) target_words: u32,
-    /// True for the first section.
-    pub(crate) first_section: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

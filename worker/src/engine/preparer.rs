@@ -8,12 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::block_hash::BlockHash;
 use super::block_manager::BlockTable;
-use super::capacity::PlannedWords;
 use super::event_sender::EventSender;
 use super::generation_state::{Bounds, GenerationState, Outcome, TextRules};
 use super::grammar::{Grammar, GrammarCompiler, GrammarError, NextTokens};
 use super::phrases::PhraseSet;
-use super::sequence::{AllowedTokens, Sequence};
+use super::sequence::{AllowedTokens, PlannedWords, Sequence};
 use super::task_timer::TaskTimer;
 use super::tokenizer_adapter::TokenizerAdapter;
 use super::vocabulary::Vocabulary;

@@ -7,7 +7,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::block_hash::BlockHash;
 use super::block_manager::BlockTable;
-use super::capacity::PlannedWords;
 use super::event_sender::EventSender;
 use super::generation_state::{EndOfText, GenerationState, Outcome};
 use super::grammar::{Continuation, Grammar, NextTokens};
@@ -24,6 +23,17 @@ pub(crate) enum AllowedTokens {
     Mask(Arc<[u32]>),
     /// Not known before the grammar's response: no token can be sampled yet.
     AwaitingGrammar,
+}
+
+/// What a task says of its document's size.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PlannedWords {
+    /// Of the document from this task on; 0 if not known.
+    pub(crate) words_left: u32,
+    /// Of this task's own text; 0 if it is none of the document's.
+    pub(crate) target_words: u32,
+    /// True for the first section.
+    pub(crate) first_section: bool,
 }
 
 /// One task in the scheduler.
