@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use longhand_proto::clock;
 use longhand_tests::server::{Kind, Server};
 use serde_json::Value;
 
@@ -33,29 +34,38 @@ fn a_large_run_stops_at_once_and_is_taken_up_again() {
         std::thread::sleep(Duration::from_millis(100));
     }
 
-    let called = longhand_proto::clock::now();
+    // How long a process takes that asks one thing: what a loaded machine adds to the call.
+    let asked = longhand_proto::clock::now();
+    status();
+    let process = asked.elapsed();
+    let (called, called_ms) = (longhand_proto::clock::now(), clock::unix_ms());
     let reply = fleet.ask(&["cancel", "ships"]).remove(0);
     let answered = called.elapsed();
-    let (mut last, mut risen) = (0, Duration::ZERO);
     let done = loop {
         let now = status();
-        if accepted(&now) > last {
-            (last, risen) = (accepted(&now), called.elapsed());
-        }
         if now["cancelling"] == false {
             break now;
         }
         std::thread::sleep(Duration::from_millis(100));
     };
+    let all = called.elapsed();
+    let last_ms = fleet.ask(&["documents", "ships", "--state", "accepted"]).into_iter().map(|listed| {
+        let shown = fleet.ask(&["show", "ships", listed["document"].as_str().unwrap()]).remove(0);
+        shown["attempts"].as_array().unwrap().iter().map(|it| it["ended_ms"].as_u64().unwrap()).max().unwrap()
+    });
+    let late_ms = last_ms.max().unwrap().saturating_sub(called_ms);
     println!(
-        "{documents} documents, 2 workers: cancel answered after {:.2} s, the last accepted document was seen {:.2} s after the \
-         call, all had ended after {:.1} s ({last} accepted)",
+        "{documents} documents, 2 workers: cancel answered after {:.2} s (a process that asks for the status takes {:.2} s), the last \
+         document was accepted {late_ms} ms after the call, all had ended after {:.1} s ({} accepted)",
         answered.as_secs_f64(),
-        risen.as_secs_f64(),
-        called.elapsed().as_secs_f64()
+        process.as_secs_f64(),
+        all.as_secs_f64(),
+        accepted(&done)
     );
-    assert!(risen <= STOPS_WITHIN, "a document was accepted {risen:?} after the call");
-    assert!(answered <= Duration::from_secs(1), "the call took {answered:?}");
+    assert!(u128::from(late_ms) <= STOPS_WITHIN.as_millis(), "a document was accepted {late_ms} ms after the call");
+    // The command asks twice, and ends documents for a quarter of a second.
+    let allowed = Duration::from_millis(500) + 3 * process;
+    assert!(answered <= allowed.max(Duration::from_secs(1)), "the call took {answered:?}");
     let count = |state: &str| done["counts"][state].as_u64().unwrap();
     assert!(reply["cancelled"].as_u64().unwrap() <= count("cancelled"));
     assert_eq!(count("accepted") + count("cancelled") + count("rejected") + count("failed"), documents);
