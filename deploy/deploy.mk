@@ -42,6 +42,7 @@ dist:
 	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1) && name="longhand-$$version-$$(uname -m)-linux" \
 	  && rm -rf "target/dist/$$name" && mkdir -p "target/dist/$$name" \
 	  && strip -o "target/dist/$$name/longhand" target/release/longhand \
+	  && "target/dist/$$name/longhand" package-files "target/dist/$$name" \
 	  && cp -r --parents README.md CHANGELOG.md LICENSE METRICS.md ARCHITECTURE.md docs examples deploy \
 	    coordinator/BENCHMARKS.md worker/BENCHMARKS.md "target/dist/$$name/" \
 	  && python3 deploy/dist/licences.py >"target/dist/$$name/LICENCES.md" \

@@ -18,10 +18,10 @@ done >"$folder/essays.jsonl"
   --http "127.0.0.1:$port" --insecure --quiet &
 run=$!
 
-# Until a third of the documents has ended, so that every panel has something to show.
-until [ "$(curl --silent --fail "http://127.0.0.1:$port/api/runs/essays" | grep --only-matching '"accepted":[0-9]*' | head -n 1 | cut -d: -f2)" -ge 40 ] 2>/dev/null; do
+# Until a quarter of the documents has ended, so that every panel has something to show.
+until [ "$(curl --silent --fail "http://127.0.0.1:$port/api/runs/essays" | grep --only-matching '"accepted":[0-9]*' | head -n 1 | cut -d: -f2)" -ge 30 ] 2>/dev/null; do
   kill -0 "$run"
   sleep 1
 done
-"${CHROMIUM:-chromium}" --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1240,860 --timeout=4000 \
-  --screenshot="$(realpath "$picture")" "http://127.0.0.1:$port/runs/essays"
+driver=${LONGHAND_CACHE:-$HOME/.cache/longhand}/browser/playwright/driver
+"$driver/node" docs/pictures.mjs "$driver" "http://127.0.0.1:$port/runs/essays" "$picture"
