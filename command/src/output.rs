@@ -99,6 +99,32 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number with its noun: `1 document`, `2,000 documents`.
+pub fn count(number: u64, noun: &str) -> String {
+    let noun = match noun.strip_suffix('y') {
+        _ if number == 1 => noun.to_owned(),
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{noun}s"),
+    };
+    format!("{} {noun}", grouped(number))
+}
+
+/// Asks a yes-or-no question on the terminal, if there is one at both ends; true without one, as in a script.
+///
+/// # Errors
+/// The terminal cannot be read.
+pub fn confirm(question: &str) -> Result<bool> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Ok(true);
+    }
+    let mut answer = String::new();
+    // If it cannot be shown, nobody answers it with yes.
+    write!(io::stderr(), "{} [y/N] ", terminal::lines(question))
+        .map_err(|e| Failure::stopped(format!("stderr: {e}")))?;
+    io::stdin().read_line(&mut answer).map_err(|e| Failure::stopped(format!("stdin: {e}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// A duration in seconds as text: `42 s`, `3 min 07 s`, `2 h 05 min`.
 pub fn duration(seconds: u64) -> String {
     match seconds {
@@ -115,6 +141,7 @@ mod tests {
     #[test]
     fn numbers_are_grouped_and_durations_have_units() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([count(1, "document"), count(1_000, "entry")], ["1 document", "1,000 entries"]);
         assert_eq!([7, 187, 7500].map(duration), ["7 s", "3 min 07 s", "2 h 05 min"]);
     }
 

@@ -20,6 +20,7 @@ OTHERS = {
     "ServiceMonitor": ["selector", "endpoints"],
     "ScaledObject": ["scaleTargetRef", "triggers", "maxReplicaCount"],
 }
+SECRETS = {"tokensSecret": "t", "workerTokenSecret": "w", "tlsSecret": "s", "workerTlsSecret": "v"}
 # Values that the chart must refuse, and what it must say.
 REFUSED = [
     ({}, "tokensSecret"),
@@ -31,6 +32,10 @@ REFUSED = [
     ({"access": {"insecure": True}, "model": {"existingClaim": "m", "path": "x"}, "worker": {"gpus": 0}}, "worker.device=cpu"),
     ({"access": {"insecure": True}, "worker": {"replica": 2}}, "replica"),
     ({"access": {"insecure": True}, "worker": {"engine": "openai"}}, "baseUrl"),
+    ({"access": {"insecure": True}, "worker": {"engine": "openai", "baseUrl": "http://x/v1"}}, "allowEgressTo.worker"),
+    ({"access": {"insecure": True}, "worker": {"engine": "mock"}, "redis": {"enabled": False, "urlSecret": "u"}}, "allowEgressTo.coordinator"),
+    ({"access": SECRETS, "worker": {"engine": "mock"}}, "passwordSecret"),
+    ({"access": {"insecure": True}, "image": {"digests": {"worker": "sha256:1"}}}, "digests"),
 ]
 
 
@@ -96,6 +101,30 @@ def separation(objects, access, where):
     assert ("Role" in kinds) == ("ValidatingAdmissionPolicy" in kinds), f"{where}: a role that nothing bounds"
 
 
+def bounded_egress(objects, where):
+    """What a pod may call is bounded, and Redis asks for its password."""
+    policies = {it["metadata"]["name"].rsplit("-", 1)[-1]: it["spec"] for it in objects if it["kind"] == "NetworkPolicy"}
+    for part, spec in policies.items():
+        assert "Egress" in spec["policyTypes"], f"{where}: {part} may call anybody"
+        for rule in spec["egress"]:
+            assert rule.get("to") or rule.get("ports"), f"{where}: {part} may call anybody"
+    assert not policies.get("redis", {}).get("egress"), f"{where}: Redis calls somebody"
+
+
+def pinned():
+    """A digest stands in place of the tag."""
+    digest = "sha256:" + "a" * 64
+    values = {"access": {"insecure": True}, "worker": {"engine": "mock"}, "image": {"digests": {"coordinator": digest, "worker": digest}}}
+    images = {container["image"] for _, pod in pods(render(values)) for container in pod["containers"]}
+    assert {f"longhand@{digest}", f"longhand-worker@{digest}"} <= images, images
+    secure = {"access": SECRETS, "worker": {"engine": "mock"}, "redis": {"passwordSecret": "p"}}
+    for name, pod in pods(render(secure)):
+        env = {it["name"]: it for it in pod["containers"][0].get("env", [])}
+        assert ("REDIS_PASSWORD" in env) == (not name.endswith("-worker")), f"{name}: who knows the password of Redis"
+        if name.endswith("-redis"):
+            assert "--requirepass" in pod["containers"][0]["args"]
+
+
 def main():
     values = yaml.safe_load((DEPLOY / "helm" / "values" / "gpu.yaml").read_text())
     linted = helm.lint(str(CHART), values=values, strict=True)
@@ -109,6 +138,7 @@ def main():
         objects = render(yaml.safe_load(path.read_text()))
         check(objects, path.stem)
         promises(objects, path.stem)
+        bounded_egress(objects, path.stem)
         separation(objects, yaml.safe_load(path.read_text())["access"], path.stem)
         print(f"chart: {path.stem}: {len(objects)} objects")
         if path.stem == "evaluation":
@@ -118,6 +148,7 @@ def main():
                 BASE.write_text(base)
             elif BASE.read_text() != base:
                 sys.exit(f"{BASE} is not as the chart renders it: run `make deploy-render`")
+    pinned()
     for values, word in REFUSED:
         try:
             render(values)

@@ -10,7 +10,7 @@ import sys
 from chart import render
 
 ACCESS = {"tokensSecret": "tokens", "workerTokenSecret": "worker-token", "tlsSecret": "tls", "workerTlsSecret": "worker-tls"}
-VALUES = {"access": ACCESS, "worker": {"gpus": 0, "device": "cpu"}, "model": {"existingClaim": "models", "path": "model.gguf"}}
+VALUES = {"access": ACCESS, "worker": {"gpus": 0, "device": "cpu"}, "model": {"existingClaim": "models", "path": "model.gguf"}, "redis": {"passwordSecret": "redis-password"}}
 
 part = sys.argv[1]
 pod = next(

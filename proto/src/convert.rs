@@ -68,6 +68,7 @@ impl From<Task> for v1::Task {
             seed: task.seed,
             traceparent: task.traceparent,
             letters: v1::Letters::from(task.letters).into(),
+            words_left: task.words_left,
             ban: task.ban,
         }
     }
@@ -114,6 +115,7 @@ impl TryFrom<v1::Task> for Task {
             max_tokens: task.max_tokens,
             seed: task.seed,
             letters: v1::Letters::try_from(task.letters).unwrap_or_default().into(),
+            words_left: task.words_left,
             traceparent: task.traceparent,
             ban: task.ban,
         })
@@ -221,6 +223,11 @@ impl From<WorkerStatus> for v1::Vitals {
             uptime_ms: status.uptime_ms,
             draining: status.draining,
             problem: status.problem,
+            kinds: TaskKind::ALL
+                .into_iter()
+                .filter(|kind| status.kinds.iter().any(|label| label == kind.as_str()))
+                .map(|kind| v1::TaskKind::from(kind).into())
+                .collect(),
         }
     }
 }
@@ -245,6 +252,10 @@ impl From<v1::Vitals> for WorkerStatus {
             uptime_ms: status.uptime_ms,
             draining: status.draining,
             problem: status.problem,
+            kinds: (TaskKind::ALL.into_iter())
+                .filter(|&kind| status.kinds.contains(&v1::TaskKind::from(kind).into()))
+                .map(|kind| kind.as_str().to_owned())
+                .collect(),
         }
     }
 }

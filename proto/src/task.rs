@@ -33,6 +33,10 @@ pub struct Task {
     /// Letters that the text may have. Not applied under a grammar, nor by remote engines.
     #[serde(default)]
     pub letters: Letters,
+    /// Words that are planned for the document from this task on, its own text included; 0 if not known. The engine plans its
+    /// memory by them; no text depends on them.
+    #[serde(default)]
+    pub words_left: u32,
     /// Upper bound on generated tokens; reaching it means the text is truncated.
     pub max_tokens: u32,
     /// Seed of the sampler, combined with document, section and position.
@@ -81,6 +85,11 @@ task_kinds! {
     Summary => "summary", "Summary";
     /// A vote on a finished text.
     Judge => "judge", "Judge";
+}
+
+impl TaskKind {
+    /// What a worker supports that states no kinds: an older build.
+    pub const FIRST: [Self; 3] = [Self::Plan, Self::Section, Self::Judge];
 }
 
 /// The letters that a text may have. Signs, digits and punctuation are always allowed.
@@ -404,6 +413,20 @@ pub struct WorkerStatus {
     /// Why its engine gets nothing done, such as the error of its server; empty while it works.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub problem: String,
+    /// Labels of the task kinds that it supports; empty means [`TaskKind::FIRST`]. Labels, because a replica of an older build
+    /// reads kinds that it does not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
+}
+
+impl WorkerStatus {
+    /// True if the worker supports tasks of this kind.
+    pub fn supports(&self, kind: TaskKind) -> bool {
+        if self.kinds.is_empty() {
+            return TaskKind::FIRST.contains(&kind);
+        }
+        self.kinds.iter().any(|label| label == kind.as_str())
+    }
 }
 
 #[cfg(test)]

@@ -44,8 +44,8 @@ pub(crate) struct AccessArgs {
     #[arg(long, value_name = "FILE", env = "LONGHAND_TLS_CLIENT_CA", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
 
-    /// File of tokens, one per line: `worker TOKEN` or `operator TOKEN`, optionally followed by an expiry time and the
-    /// holder's name
+    /// File of tokens, one per line: a role (worker, operator, reader, metrics) and the token, optionally followed by an expiry
+    /// time, the holder's name, and `cert=NAME` of the client certificate that it needs
     #[arg(long, value_name = "FILE", env = "LONGHAND_TOKEN_FILE")]
     token_file: Option<PathBuf>,
 

@@ -1,5 +1,6 @@
 //! The operator's calls to a coordinator.
 
+use std::path::Path;
 use std::time::Duration;
 
 use longhand_command::exit::{Failure, Result};
@@ -25,6 +26,11 @@ impl OperatorClient {
     /// A client of the coordinators in `args`. Nothing is sent before the first call.
     pub(super) fn open(args: &ConnectionArgs) -> Result<Self> {
         Ok(Self { link: args.open()?, address: args.coordinator.join(", ") })
+    }
+
+    /// A client of the coordinator over a folder's store, in this process.
+    pub(super) fn over(link: FailoverChannel, dir: &Path) -> Self {
+        Self { link, address: dir.display().to_string() }
     }
 
     /// Makes a call, repeated until it is answered or [`PATIENCE`] ends.

@@ -1,22 +1,24 @@
 //! `longhand export`: writes the corpus of a run into a folder or an object store, in the format of a trainer.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped};
-use longhand_coordinator::corpus::{self, Corpus, Format, Options, Stats, StorageLocation};
-use longhand_coordinator::files::atomic;
-use longhand_coordinator::store::{self, RedisOptions};
-use longhand_proto::{LeaseId, RunId};
+use longhand_coordinator::corpus::{Corpus, Format, Options, Refiltered, Stats};
+use longhand_coordinator::domain::recipe::Recipe;
+use longhand_coordinator::store::{self, RedisOptions, Source};
+use longhand_proto::RunId;
 use serde_json::json;
 
 use super::client::OperatorClient;
+use super::refilter::Moves;
 use super::remote_source::RemoteSource;
-use super::{runs, token_count};
+use super::target::{Target, claim};
+use super::{refilter, runs, token_count};
 use crate::args::connection::ConnectionArgs;
-use crate::run::folder::{Folder, Identity, RunClaim};
+use crate::args::recipe;
+use crate::run::folder::Folder;
 
 const HELP: &str = "\
 Examples:
@@ -24,6 +26,7 @@ Examples:
   longhand export ships -o s3://bucket/ships
   longhand export --from corpus -o corpus-sharegpt --format sharegpt --validation 0.05
   longhand export --from corpus -o corpus-messages --format messages --tokenizer model.gguf
+  longhand export ships -o ships-strict --recipe strict.toml
 
 Formats:
   records   complete records, as JSON Lines and Parquet (the format of `longhand run`)
@@ -35,6 +38,9 @@ Formats:
   dpo       `prompt`, `chosen`, `rejected` of a run with --candidates: TRL preference pairs. The document with the best mean
             of S_l and S_q is chosen, and a random other one (by seed) rejected; dpo-length and dpo-quality use one score
 `datasets.load_dataset(DIR)` reads all of them; dataset_info.json lists the files for LLaMA-Factory.
+
+With --recipe, every document is judged anew with the filters of that recipe, rejected ones too, and the command prints what
+moves. No model writes again, and the run keeps its own verdicts. `longhand filter` does the same for a folder.
 
 With --validation, some records go to data/validation-*. Near-duplicate instructions stay in the same split.
 With --tokenizer, stats.json and the card state the token counts and how well the records fill windows of 32,768 tokens.
@@ -51,7 +57,7 @@ Exit codes:
   0    exported
   1    the coordinator became unreachable; rerun the same command to resume
   2    nothing was exported: unknown run, folder of another run, or invalid tokenizer
-  3    exported, but there are no pairs for --format dpo";
+  3    exported, but a document could not be read, or there are no pairs for --format dpo";
 
 const NO_PAIRS: &str = "\
 no pairs: no instruction has two accepted documents with different scores. Write several documents per instruction \
@@ -85,6 +91,10 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "FORMAT", default_value_t)]
     format: Format,
 
+    /// Judge the documents with the filters of this recipe instead of the run's own
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+
     /// Fraction of the records for the validation split, from 0 to 0.5
     #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = fraction)]
     validation: f64,
@@ -110,82 +120,107 @@ fn fraction(text: &str) -> Result<f64, String> {
 
 /// Exports a run into a folder or an object store.
 pub(super) async fn export(args: &ExportArgs) -> Result<Code> {
-    // First, so that an invalid tokenizer starts nothing.
+    // First, so that an invalid tokenizer or recipe starts nothing.
     let tokens = args.tokenizer.as_deref().map(token_count::open).transpose()?;
+    let recipe = args.recipe.as_deref().map(|path| recipe::load(Some(path))).transpose()?;
     let options = Options { format: args.format, validation: args.validation, tokens, ..Options::default() };
-    let location = StorageLocation::is_url(&args.output)
-        .then(|| StorageLocation::open(&args.output))
-        .transpose()
-        .map_err(Failure::refused)?;
-    let temporary = location.as_ref().map(|_| TemporaryFolder::new()).transpose()?;
-    let output = temporary.as_ref().map_or(Path::new(&args.output), |temporary| &temporary.0);
-    let (folder, stats) = match (&args.from, &args.run) {
-        (Some(from), _) => from_folder(args, from, output, &options).await?,
-        (None, Some(run)) => from_coordinator(args, run, output, &options).await?,
+    let target = Target::open(&args.output)?;
+    let exported = match (&args.from, &args.run) {
+        (Some(from), _) => from_folder(args, from, &target, recipe.as_ref(), &options).await?,
+        (None, Some(run)) => from_coordinator(args, run, &target, recipe.as_ref(), &options).await?,
         (None, None) => return Err(Failure::refused("no run given: name a run, or a folder with --from")),
     };
-    let Identity { run, recipe_hash, .. } = &folder.identity;
-    if let Some(location) = &location {
-        corpus::publish(output, run, recipe_hash, location).await.map_err(Failure::stopped)?;
-    }
+    let Exported { folder, stats, moves } = exported;
+    target.publish(&folder.identity).await?;
+    let run = &folder.identity.run;
     if args.json {
-        output::json(&json!({ "run": run, "output": args.output, "stats": stats }))?;
+        output::json(&json!({ "run": run, "output": args.output, "stats": stats, "moves": moves }))?;
     } else {
-        output::line(&text(run, &stats, &args.output))?;
+        let moves = moves.map_or_else(String::new, |moves| format!("{}\n\n", moves.text()));
+        output::line(&format!("{moves}{}", text(run, &stats, &args.output)))?;
     }
     if args.validation > 0.0 && !stats.splits.contains_key("validation") && !stats.splits.is_empty() {
         output::note(NO_VALIDATION);
+    }
+    let unreadable = stats.unreadable();
+    if unreadable > 0 {
+        output::note(&format!(
+            "{unreadable} documents could not be read and are not in the corpus: failed.jsonl names them and the reason, class \
+             unreadable"
+        ));
     }
     if args.format.has_pairs() && stats.splits.values().sum::<u64>() == 0 {
         output::note(NO_PAIRS);
         return Ok(Code::Partial);
     }
-    Ok(Code::Ok)
+    Ok(if unreadable == 0 { Code::Ok } else { Code::Partial })
 }
 
-async fn from_coordinator(args: &ExportArgs, run: &RunId, output: &Path, options: &Options) -> Result<(Folder, Stats)> {
+/// What an export wrote.
+struct Exported {
+    folder: Folder,
+    stats: Stats,
+    /// What another recipe moved.
+    moves: Option<Moves>,
+}
+
+async fn from_coordinator(
+    args: &ExportArgs,
+    run: &RunId,
+    target: &Target,
+    recipe: Option<&Recipe>,
+    options: &Options,
+) -> Result<Exported> {
     let client = OperatorClient::open(&args.connection)?;
     let known = runs::fetch(&client, run).await?;
-    // Locked to the end: one process at a time writes into a folder.
-    let folder = claim(output, run, &known.recipe_hash, known.seed)?;
     let source = RemoteSource::new(client);
+    if let Some(recipe) = recipe {
+        return refiltered(&source, run, recipe, target, options).await;
+    }
+    // Locked to the end: one process at a time writes into a folder.
+    let folder = claim(target.path(), run, &known.recipe_hash, known.seed)?;
     let mut corpus = Corpus::open(folder.dir(), run, &source).await.map_err(Failure::stopped)?;
     let stats = corpus.export_to(&source, folder.dir(), options).await.map_err(Failure::stopped)?;
-    Ok((folder, stats))
+    Ok(Exported { folder, stats, moves: None })
 }
 
-async fn from_folder(args: &ExportArgs, from: &Path, output: &Path, options: &Options) -> Result<(Folder, Stats)> {
+async fn from_folder(
+    args: &ExportArgs,
+    from: &Path,
+    target: &Target,
+    recipe: Option<&Recipe>,
+    options: &Options,
+) -> Result<Exported> {
     let home = Folder::reopen(from)?;
-    if output.canonicalize().is_ok_and(|output| from.canonicalize().is_ok_and(|from| from == output)) {
-        return Err(Failure::refused(format!(
-            "{} is the folder of the run itself; choose another output folder",
-            from.display()
-        )));
-    }
+    target.refuse(from)?;
     let run = home.identity.run.clone();
-    let folder = claim(output, &run, &home.identity.recipe_hash, home.identity.seed)?;
     let url = home.store(args.store.as_deref())?;
     let store_options = RedisOptions { allow_volatile: true, ..RedisOptions::default() };
+    if let Some(recipe) = recipe {
+        let store = store::open(&url, store_options).await.map_err(Failure::refused)?;
+        return refiltered(store.as_ref(), &run, recipe, target, options).await;
+    }
+    let folder = claim(target.path(), &run, &home.identity.recipe_hash, home.identity.seed)?;
     let store = store::open(&url, store_options).await.map_err(Failure::refused)?;
     let mut corpus = Corpus::open(home.dir(), &run, store.as_ref()).await.map_err(Failure::refused)?;
     let stats = corpus.export_to(store.as_ref(), folder.dir(), options).await.map_err(Failure::stopped)?;
-    Ok((folder, stats))
+    Ok(Exported { folder, stats, moves: None })
 }
 
-fn claim(output: &Path, run: &RunId, recipe_hash: &str, seed: u64) -> Result<Folder> {
-    let claim = RunClaim {
-        run: Some(run.clone()),
-        recipe_hash,
-        seed,
-        model: "",
-        weights_hash: "",
-        store: Some("coordinator"),
-        new_run: false,
-    };
-    Folder::open(output, &claim)
+async fn refiltered(
+    source: &dyn Source,
+    run: &RunId,
+    recipe: &Recipe,
+    target: &Target,
+    options: &Options,
+) -> Result<Exported> {
+    let judged = Refiltered::judge(source, run, recipe).await.map_err(Failure::stopped)?;
+    let (folder, stats) = refilter::write(&judged, target, options).await?;
+    Ok(Exported { folder, stats, moves: Some(Moves::of(&judged)) })
 }
 
-fn text(run: &RunId, stats: &Stats, output: &str) -> String {
+/// The counts of an export.
+pub(crate) fn text(run: &RunId, stats: &Stats, output: &str) -> String {
     let documents = &stats.documents;
     let mut text = format!(
         "run {run}: {} accepted, {} rejected, {} failed, {} unfinished, output {output}",
@@ -210,24 +245,4 @@ fn text(run: &RunId, stats: &Stats, output: &str) -> String {
         ));
     }
     text
-}
-
-/// A folder for an export that is being uploaded; removed when it is dropped.
-struct TemporaryFolder(PathBuf);
-
-impl TemporaryFolder {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("longhand-export-{}", LeaseId::mint()));
-        atomic::make_private_folder(&path)
-            .map_err(|e| Failure::refused(format!("{e}; set TMPDIR to a writable folder")))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, "temporary folder {} could not be removed", self.0.display());
-        }
-    }
 }

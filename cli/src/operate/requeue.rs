@@ -2,7 +2,7 @@
 
 use clap::Args;
 use longhand_command::exit::{Code, Result};
-use longhand_command::output::{self, grouped};
+use longhand_command::output::{self, count};
 use longhand_proto::v1::requeue_request::Which;
 use longhand_proto::{DocumentId, RunId, v1};
 use serde_json::json;
@@ -13,6 +13,7 @@ use crate::args::connection::ConnectionArgs;
 const HELP: &str = "\
 Examples:
   longhand requeue ships --failed --dry-run
+  longhand requeue ships --cancelled
   longhand requeue ships --rejected too_short
   longhand requeue ships --document 0af7651916cd43dd8448eb211c80319c --from-section 3
 
@@ -23,7 +24,7 @@ old texts remain in the history, see `longhand show`.";
 /// The documents to requeue.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
-#[command(group = clap::ArgGroup::new("which").required(true).args(["failed", "rejected", "document"]))]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["failed", "cancelled", "rejected", "document"]))]
 pub(crate) struct RequeueArgs {
     /// Name of the run
     run: RunId,
@@ -31,6 +32,10 @@ pub(crate) struct RequeueArgs {
     /// All failed documents, except rows that could not be read
     #[arg(long)]
     failed: bool,
+
+    /// All cancelled documents
+    #[arg(long)]
+    cancelled: bool,
 
     /// All documents rejected by this rule
     #[arg(long, value_name = "RULE")]
@@ -66,6 +71,7 @@ pub(super) async fn requeue(args: &RequeueArgs) -> Result<Code> {
     let which = match (&args.rejected, args.document) {
         (Some(rule), _) => Which::Rejected(rule.clone()),
         (None, Some(id)) => Which::Document(id.to_string()),
+        (None, None) if args.cancelled => Which::Cancelled(true),
         (None, None) => Which::Failed(true),
     };
     let mut request = v1::RequeueRequest {
@@ -104,11 +110,11 @@ pub(super) async fn requeue(args: &RequeueArgs) -> Result<Code> {
         }
         let done = if args.dry_run { "would be requeued" } else { "requeued" };
         output::line(&format!(
-            "run {}: {} documents {done}; {} sections kept, {} sections to rewrite (their texts remain in the history)",
+            "run {}: {} {done}; {} kept, {} to rewrite (their texts remain in the history)",
             args.run,
-            grouped(sum.documents),
-            grouped(sum.kept),
-            grouped(sum.redone)
+            count(sum.documents, "document"),
+            count(sum.kept, "section"),
+            count(sum.redone, "section")
         ))?;
     }
     Ok(Code::Ok)

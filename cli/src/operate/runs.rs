@@ -57,7 +57,7 @@ pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
         let numbers = [total(&c), c.accepted, c.rejected, c.failed, c.cancelled, c.leased, c.ready, c.delayed];
         let mut row = vec![run.id.clone()];
         row.extend(numbers.map(grouped));
-        row.push(if run.paused { "paused".to_owned() } else { String::new() });
+        row.push(mark(run).to_owned());
         rows.push(row);
     }
     let stalls = runs.iter().filter_map(|run| Some((run, stall(run)?)));
@@ -82,6 +82,15 @@ pub(super) fn stall(run: &v1::Run) -> Option<&str> {
     run.stall.as_ref().map(|stall| stall.message.as_str())
 }
 
+/// What an operator did to the run; empty for most.
+pub(super) const fn mark(run: &v1::Run) -> &'static str {
+    match (run.cancelling, run.paused) {
+        (true, _) => "cancelling",
+        (false, true) => "paused",
+        (false, false) => "",
+    }
+}
+
 /// Documents that have not ended.
 pub(super) const fn unfinished(counts: &v1::Counts) -> u64 {
     counts.ready + counts.leased + counts.delayed
@@ -93,11 +102,13 @@ pub(super) const fn total(counts: &v1::Counts) -> u64 {
 }
 
 /// The counts on one line.
-pub(super) fn line(counts: &v1::Counts, paused: bool) -> String {
+pub(super) fn line(run: &v1::Run) -> String {
+    let counts = &run.counts.unwrap_or_default();
     let ended = total(counts) - unfinished(counts);
-    let paused = if paused { ", paused" } else { "" };
+    let mark = mark(run);
+    let comma = if mark.is_empty() { "" } else { ", " };
     format!(
-        "{} of {} ended: {} accepted, {} rejected, {} failed, {} cancelled; {} in progress, {} waiting{paused}",
+        "{} of {} ended: {} accepted, {} rejected, {} failed, {} cancelled; {} in progress, {} waiting{comma}{mark}",
         grouped(ended),
         grouped(total(counts)),
         grouped(counts.accepted),
@@ -114,7 +125,7 @@ pub(super) fn fields(run: &v1::Run) -> Value {
     let c = run.counts.unwrap_or_default();
     let terms = run.terms.clone().unwrap_or_default();
     json!({
-        "run": run.id, "paused": run.paused, "created_ms": run.created_ms, "recipe_hash": run.recipe_hash,
+        "run": run.id, "paused": run.paused, "cancelling": run.cancelling, "created_ms": run.created_ms, "recipe_hash": run.recipe_hash,
         "seed": run.seed, "priority": terms.priority, "model": terms.model, "judge": terms.judge, "max_open": terms.max_open,
         "counts": {
             "total": total(&c), "ready": c.ready, "leased": c.leased, "delayed": c.delayed, "accepted": c.accepted,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longhand_command::exit::{Code, Result};
-use longhand_command::output::{self, duration, grouped};
+use longhand_command::output::{self, count, duration, grouped};
 use longhand_command::terminal;
 use longhand_proto::v1;
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(super) async fn watch(args: &OneRunArgs) -> Result<Code> {
         let run = fetch(&client, &args.run).await?;
         let counts = run.counts.unwrap_or_default();
         let ended = unfinished(&counts) == 0;
-        let state = (counts, run.paused, run.stall.as_ref().map(|stall| stall.cause.clone()));
+        let state = (counts, run.paused, run.cancelling, run.stall.as_ref().map(|stall| stall.cause.clone()));
         let changed = shown.as_ref() != Some(&state);
         shown = Some(state);
         if bar.is_some() || changed || ended {
@@ -49,7 +49,7 @@ pub(super) async fn watch(args: &OneRunArgs) -> Result<Code> {
                 bar.set_message(block(&run, &figures));
             } else if changed {
                 let stall = stall(&run).map(|message| format!(" | no progress: {message}")).unwrap_or_default();
-                output::line(&format!("{}{}{stall}", line(&counts, run.paused), speed(&figures)))?;
+                output::line(&format!("{}{}{stall}", line(&run), speed(&figures)))?;
             }
             if ended {
                 if let Some(bar) = &bar {
@@ -111,6 +111,9 @@ fn block(run: &v1::Run, figures: &Value) -> String {
     row(&mut text, "documents", &parts.join(", "));
     match stall(run) {
         Some(message) => row(&mut text, "no progress", message),
+        None if run.cancelling => {
+            row(&mut text, "", &format!("cancelling: {} not ended yet", count(unfinished(&counts), "document")));
+        }
         None if run.paused => row(&mut text, "", "paused: what is in progress is finished"),
         None => {}
     }

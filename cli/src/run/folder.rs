@@ -101,17 +101,21 @@ impl Folder {
         Ok(Self { dir: dir.to_owned(), identity, resumed, _lock: lock })
     }
 
+    /// True if `longhand run` or `longhand export` made the folder on this machine.
+    pub(crate) fn is_run(dir: &Path) -> bool {
+        dir.join(STATE).join("run.json").is_file()
+    }
+
     /// Opens the folder of an existing run, whichever command made it.
     pub(crate) fn reopen(dir: &Path) -> Result<Self> {
         let none = || {
             Failure::refused(format!("{} holds no run; expected the output folder of `longhand run`", dir.display()))
         };
-        let path = dir.join(STATE).join("run.json");
-        if !path.is_file() {
+        if !Self::is_run(dir) {
             return Err(none());
         }
         let lock = lock(dir)?;
-        let identity = read_identity(&path)?.ok_or_else(none)?;
+        let identity = read_identity(&dir.join(STATE).join("run.json"))?.ok_or_else(none)?;
         Ok(Self { dir: dir.to_owned(), identity, resumed: true, _lock: lock })
     }
 

@@ -1,14 +1,17 @@
 //! `longhand run`: coordinator, store and one worker in one process.
 
+mod advice;
 pub(crate) mod args;
 mod dry_run;
 pub(crate) mod folder;
-mod pipe;
+pub(crate) mod pipe;
 mod pipeline;
 mod progress;
 mod run_loop;
 pub(crate) mod store_failure;
+pub(crate) mod stored_corpus;
 mod summary;
+pub(crate) mod temporary_folder;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +160,7 @@ async fn submit(args: &RunArgs, store: &dyn Store, spec: &RunSpec) -> Result<Sub
         SubmitError::Store(error) => store_failure(&error),
         error @ (SubmitError::Differs { .. }
         | SubmitError::Paused(_)
+        | SubmitError::Cancelling(_)
         | SubmitError::Archive(_)
         | SubmitError::Document { .. }) => Failure::refused(error),
     })

@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 use crate::fleet::Fleet;
 use crate::program::{longhand, run};
 
+/// The recipe that `{RECIPE}` stands for.
+const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/recipes/longwriter.toml");
+
 /// Every subcommand, with arguments with which it says something and ends by itself. `{NEW}` is a path that does not exist.
 const COMMANDS: &[&str] = &[
     "--version",
@@ -23,9 +26,15 @@ const COMMANDS: &[&str] = &[
     "select {INPUT} -o {NEW}",
     "select {INPUT} -o {NEW} --ask --engine mock",
     "report {CORPUS} -o {NEW}",
+    "filter {CORPUS} --recipe {RECIPE}",
+    "filter {CORPUS} --recipe {RECIPE} -o {NEW}",
+    "serve {NEW}",
+    "documents {CORPUS}",
+    "package-files {NEW}",
     "coordinator --store sqlite:{NEW}/store.sqlite",
     "worker --engine mock --coordinator {URL} --exit-idle 1",
     "worker --engine mock --coordinator {URL} --exit-idle 1 --json",
+    "doctor",
     "selftest --quick",
     "bench dedup --rows 100",
     "health --http http://127.0.0.1:1",
@@ -91,8 +100,8 @@ fn piped(mut command: Command) -> (Child, BufReader<PipeReader>) {
 #[test]
 fn no_command_panics_when_nobody_reads_its_output() {
     let listed = run(["--help"]).stdout;
-    let names = listed.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    for name in names.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next()) {
+    let names = listed.lines().take_while(|line| *line != "Options:").filter_map(|line| line.strip_prefix("  "));
+    for name in names.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_whitespace().next()) {
         assert!(COMMANDS.iter().any(|command| command.split(' ').next() == Some(name)), "{name} is not in the table");
     }
 
@@ -112,7 +121,7 @@ fn no_command_panics_when_nobody_reads_its_output() {
         let mut command = longhand();
         command.env("RUST_LOG", "debug").args(words.split(' ').map(|word| {
             let word = word.replace("{INPUT}", &input).replace("{CORPUS}", &corpus).replace("{NEW}", &new);
-            word.replace("{URL}", &fleet.url).replace("{DOCUMENT}", &document)
+            word.replace("{URL}", &fleet.url).replace("{RECIPE}", RECIPE).replace("{DOCUMENT}", &document)
         }));
         command
     };

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use longhand_proto::{clock, rng};
+use longhand_tests::spoil::{pick, seeds, spoiled};
 
 use crate::program::longhand;
 
@@ -94,14 +95,6 @@ const ROWS: &str = "\
 {\"instruction\": \"Write a report.\", \"input\": \"On salt.\", \"output\": \"Long.\"}
 ";
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
-fn pick<'a>(from: &[&'a str]) -> &'a str {
-    from[rng::below(from.len() as u64) as usize]
-}
-
 /// Runs a command to its end, or for [`PATIENCE`].
 fn expect_no_panic(mut command: Command, dir: &Path, case: &str) {
     let errors = dir.join("stderr");
@@ -128,10 +121,10 @@ fn help(words: &[&str]) -> String {
     String::from_utf8(longhand().args(words).arg("--help").output().unwrap().stdout).unwrap()
 }
 
-/// Names of the subcommands that a help text lists.
+/// Names of the subcommands that a help text lists, in whichever group.
 fn subcommands(help: &str) -> Vec<String> {
-    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names = listed.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    let listed = help.lines().take_while(|line| *line != "Options:").filter_map(|line| line.strip_prefix("  "));
+    let names = listed.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_whitespace().next());
     names.filter(|name| !LEFT_OUT.contains(name)).map(str::to_owned).collect()
 }
 
@@ -154,8 +147,7 @@ fn no_command_line_panics() {
         })
         .collect();
     assert!(commands.len() > 15, "{commands:?}");
-    let first = setting("LONGHAND_FUZZ_SEED", 0);
-    for seed in first..first + setting("LONGHAND_FUZZ_CASES", CASES) {
+    for seed in seeds(CASES) {
         rng::seed(seed);
         let (name, options) = &commands[rng::below(commands.len() as u64) as usize];
         let mut arguments = vec![name.clone()];
@@ -178,43 +170,16 @@ fn no_command_line_panics() {
     }
 }
 
-/// An input file: good rows in which some bytes were changed.
-fn spoiled() -> Vec<u8> {
-    let mut bytes = ROWS.as_bytes().to_vec();
-    for _ in 0..=rng::below(6) {
-        let at = rng::below(bytes.len() as u64 + 1) as usize;
-        let end = at + rng::below((bytes.len() - at) as u64 + 1).min(40) as usize;
-        match rng::below(7) {
-            0 => drop(bytes.splice(at..at, pick(PIECES).bytes())),
-            1 => drop(bytes.splice(at..end, pick(PIECES).bytes())),
-            2 => drop(bytes.drain(at..end)),
-            3 => bytes.truncate(at),
-            4 => drop(bytes.splice(at..at, std::iter::repeat_n(b'[', rng::below(3_000) as usize))),
-            5 => {
-                let copy = bytes[at..end].to_vec();
-                bytes.splice(at..at, copy);
-            }
-            _ => {
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte = rng::below(256) as u8;
-                }
-            }
-        }
-    }
-    bytes
-}
-
 #[test]
 fn no_input_file_panics() {
     const NAMES: [&str; 8] =
         ["in.jsonl", "in.json", "in.csv", "in.parquet", "in.jsonl.gz", "in.jsonl.zst", "in.txt", "in"];
-    let first = setting("LONGHAND_FUZZ_SEED", 0);
-    for seed in first..first + setting("LONGHAND_FUZZ_CASES", CASES) {
+    for seed in seeds(CASES) {
         rng::seed(seed);
         let dir = tempfile::tempdir().unwrap();
-        let (name, bytes) = (pick(&NAMES), spoiled());
+        let (name, bytes) = (pick(&NAMES), spoiled(ROWS.as_bytes(), PIECES));
         fs::write(dir.path().join(name), &bytes).unwrap();
-        fs::write(dir.path().join("recipe.toml"), spoiled()).unwrap();
+        fs::write(dir.path().join("recipe.toml"), spoiled(ROWS.as_bytes(), PIECES)).unwrap();
         let words: &[&str] = match rng::below(6) {
             0 => &["validate"],
             1 => &["import", "-o", "out.jsonl"],

@@ -4,14 +4,17 @@
 mod archive;
 mod bad_input;
 mod browser;
+mod cancel;
 mod closed_output;
 mod cluster;
 mod collector;
+mod corpus_folder;
 mod crash;
 mod dashboard;
 mod eval;
 mod examples;
 mod export;
+mod filter;
 mod fleet;
 mod flood;
 mod fuzz;

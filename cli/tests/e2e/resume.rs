@@ -1,7 +1,10 @@
 //! kill -9 of a worker with a real model: what is lost, and how the section is resumed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use crate::fleet::{Fleet, Process};
@@ -19,8 +22,11 @@ fn document(fleet: &Fleet) -> Value {
 
 /// One document, written by a small real model under a grammar and with length control.
 fn submitted() -> Fleet {
-    let fleet = Fleet::start(&["--lease-seconds", "2"]);
-    let recipe = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/recipes/demo.toml");
+    submitted_with(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/recipes/demo.toml"))
+}
+
+fn submitted_with(recipe: &Path) -> Fleet {
+    let fleet = Fleet::start(&["--lease-seconds", "2", "--max-losses", "100"]);
     let input = fleet.dir.path().join("in.jsonl");
     std::fs::write(&input, r#"{"id": "tea", "prompt": "Write about tea in 450 words.", "length": 450}"#).unwrap();
     let (input, recipe) = (input.to_str().unwrap(), recipe.to_str().unwrap());
@@ -28,10 +34,15 @@ fn submitted() -> Fleet {
     fleet
 }
 
-fn sections(fleet: &Fleet) -> (Vec<String>, u64) {
+/// The document as it ended.
+fn ended(fleet: &Fleet) -> Value {
     fleet.ask(&["watch", "ships"]);
     let id = document(fleet)["document"].as_str().unwrap().to_owned();
-    let shown = fleet.ask(&["show", "ships", &id]).remove(0);
+    fleet.ask(&["show", "ships", &id]).remove(0)
+}
+
+fn sections(fleet: &Fleet) -> (Vec<String>, u64) {
+    let shown = ended(fleet);
     let sections = shown["body"]["progress"]["sections"].as_array().unwrap();
     let resumed = sections.iter().map(|section| section["usage"]["resumed"].as_u64().unwrap()).sum();
     (sections.iter().map(|section| section["text"].as_str().unwrap().to_owned()).collect(), resumed)
@@ -61,4 +72,81 @@ fn the_section_of_a_killed_worker_resumes_from_its_checkpoint_with_the_same_text
     let (texts, resumed) = sections(&fleet);
     assert!(resumed >= saved, "{saved} tokens were checkpointed, and {resumed} were resumed");
     assert_eq!(texts, expected);
+}
+
+/// A recipe under which drafts are rejected, phrases are taken back and sections are turns of a conversation.
+const EVENTFUL: &str = r#"
+name = "eventful"
+[plan]
+min_words = 80
+max_words = 200
+max_tokens = 512
+[section]
+layout = "turns"
+tries = 2
+keep_best = true
+ban_en = ["tea is", "is a", "of the"]
+floor = 0.5
+ceiling = 1.2
+[section.sampling]
+temperature = 0.8
+min_p = 0.05
+dry_multiplier = 0.8
+dry_allowed_length = 3
+[filters]
+max_section_error = 0.3
+max_other_language = 1.0
+[retry]
+backoff_ms = 1
+"#;
+
+/// What a document came to: its sections' texts, and the rule and tokens of each draft that was rejected.
+fn outcome(shown: &Value) -> Vec<(String, Vec<(String, u64)>)> {
+    let sections = shown["body"]["progress"]["sections"].as_array().unwrap_or_else(|| panic!("{shown}"));
+    let rejections = |section: &Value| -> Vec<(String, u64)> {
+        let all = section["rejections"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|it| (it["rule"].to_string(), it["generated"].as_u64().unwrap())).collect()
+    };
+    sections.iter().map(|section| (section["text"].as_str().unwrap().to_owned(), rejections(section))).collect()
+}
+
+/// Each worker is killed at some moment: in a plan, a section, a draft that will be rejected, a phrase that is taken back.
+#[test]
+fn kills_at_any_moment_change_no_text_with_gate_backtracking_and_turns() {
+    let directory = tempfile::tempdir().unwrap();
+    let recipe = directory.path().join("eventful.toml");
+    std::fs::write(&recipe, EVENTFUL).unwrap();
+    let whole = submitted_with(&recipe);
+    let uninterrupted = worker(&whole);
+    let shown = ended(&whole);
+    drop(uninterrupted);
+    let expected = outcome(&shown);
+    let rejected: usize = expected.iter().map(|(_, rejections)| rejections.len()).sum();
+    let backtracks = |shown: &Value| -> u64 {
+        let sections = shown["body"]["progress"]["sections"].as_array().unwrap();
+        sections.iter().filter_map(|section| section["usage"]["backtracks"].as_u64()).sum()
+    };
+    assert!(rejected > 0 && backtracks(&shown) > 0, "the recipe is eventful: {expected:?}");
+
+    let fleet = submitted_with(&recipe);
+    let mut random = StdRng::seed_from_u64(9);
+    let mut kills = 0;
+    while kills < 12 {
+        let mut killed = worker(&fleet);
+        killed.event("started");
+        std::thread::sleep(Duration::from_millis(random.random_range(100..3_000)));
+        killed.kill();
+        if !matches!(document(&fleet)["state"].as_str(), Some("ready" | "leased")) {
+            break;
+        }
+        kills += 1;
+    }
+    let _last = worker(&fleet);
+    let shown = ended(&fleet);
+    assert!(kills > 1, "the document was done after {kills} kills");
+    assert_eq!(outcome(&shown), expected, "{shown}");
+    // One completed attempt for each section, each rejected draft and the plan: nothing is written again.
+    let attempts = shown["attempts"].as_array().unwrap();
+    let completed = attempts.iter().filter(|attempt| attempt["end"] == "completed").count();
+    assert_eq!(completed, 1 + expected.len() + rejected, "{attempts:?}");
 }

@@ -58,7 +58,7 @@ fn each_token_has_its_own_role_and_a_wrong_one_none() {
     for (shown, says) in [
         (token(EXPIRED), "has expired"),
         (token("somebody-0123456789abcdef"), "unknown token"),
-        (token(WORKER), "for workers, and the call requires one for operators"),
+        (token(WORKER), "its role is worker, and this requires the role operator"),
     ] {
         let error = fleet.rejected(&["status", "--token-file", &shown]);
         assert!(error.contains(says) && error.contains("use"), "{error}");
@@ -67,7 +67,7 @@ fn each_token_has_its_own_role_and_a_wrong_one_none() {
     let error = fleet.rejected(&["status"]);
     assert!(error.contains("--token-file"), "{error}");
     let error = fleet.rejected(&["worker", "--engine", "mock", "--token-file", &token(OPERATOR)]);
-    assert!(error.contains("for operators, and the call requires one for workers"), "{error}");
+    assert!(error.contains("its role is operator, and this requires the role worker"), "{error}");
 }
 
 #[test]
@@ -77,6 +77,17 @@ fn a_coordinator_and_its_callers_verify_each_others_certificates() {
     let server = ["--tls-cert", &ours.certificate, "--tls-key", &ours.key, "--tls-client-ca", &ours.ca];
     let fleet = Fleet::start(&server);
     assert!(fleet.url.starts_with("https://"), "{}", fleet.url);
+    // A token that names a certificate counts only with it, and here both have one of the right CA.
+    let lines = |name: &str| format!("worker {WORKER}\noperator {OPERATOR} anna cert={name}\n");
+    let own_token = file(dir.path(), "own-token", OPERATOR);
+    for (name, code) in [("localhost", 0), ("elsewhere.example.org", 2)] {
+        let tokens = file(dir.path(), name, &lines(name));
+        let bound = Fleet::start(&[&server[..], &["--token-file", &tokens]].concat());
+        let caller = ["--tls-ca", &ours.ca, "--tls-cert", &ours.certificate, "--tls-key", &ours.key];
+        let ended = bound.run(&[&["status", "--token-file", &own_token][..], &caller].concat());
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        assert_eq!(ended.stderr.contains("only with a client certificate of its name"), code == 2, "{}", ended.stderr);
+    }
     let own = |it: &Authority| ["--tls-cert".into(), it.certificate.clone(), "--tls-key".into(), it.key.clone()];
     let ask = |ca: &str, own: &[String]| {
         let mut args = vec!["status", "--tls-ca", ca];
@@ -147,6 +158,8 @@ fn without_tokens_a_coordinator_lets_its_own_user_in_and_nobody_else() {
     assert_eq!(request(&format!("{page}/?token={token}x"), "").0, 303);
     assert_eq!(request(&format!("{page}/api/runs"), &format!("GET\nAuthorization: Bearer {token}")).0, 200);
     let opened = headers(&format!("{page}/runs/ships?token={token}"));
+    let elsewhere = headers(&format!("{page}//evil.example/?token={token}"));
+    assert!(elsewhere.contains("location: /\r\n"), "nobody is sent to another site: {elsewhere}");
     let cookie = opened.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a session");
     assert!(opened.contains("location: /runs/ships\r\n"), "the token leaves the address: {opened}");
     let cookie = cookie.split(';').next().unwrap();

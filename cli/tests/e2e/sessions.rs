@@ -81,6 +81,60 @@ fn logging_out_ends_the_session_for_good() {
 }
 
 #[test]
+fn a_reader_looks_at_everything_and_changes_nothing_and_a_scraper_sees_metrics_only() {
+    const READER: &str = "reader-0123456789abcdef";
+    const SCRAPER: &str = "scraper-0123456789abcdef";
+    let dir = tempfile::tempdir().unwrap();
+    let lines = format!("worker worker-0123456789abcdef\noperator {OPERATOR}\nreader {READER}\nmetrics {SCRAPER}\n");
+    let tokens = write(&dir.path().join("tokens"), &lines, 0o600);
+    let fleet = Fleet::start(&["--token-file", &tokens, "--http", "127.0.0.1:0"]);
+    let own = |token: &str| write(&dir.path().join(token), token, 0o600);
+    let input = fleet.input(2);
+    let submit =
+        |token: &str| fleet.run(&["submit", input.to_str().unwrap(), "--run-id", "ships", "--token-file", &own(token)]);
+    assert_eq!(submit(OPERATOR).code, Some(0));
+    let answer = |token: &str, path: &str, method: &str| {
+        let head = format!("{method}\nAuthorization: Bearer {token}\nx-longhand: 1");
+        request(&format!("{}{path}", fleet.dashboard), &head)
+    };
+    for path in ["/", "/api/runs", "/api/runs/ships", "/api/runs/ships/documents", "/api/workers", "/metrics"] {
+        assert_eq!(answer(READER, path, "GET").0, 200, "{path}");
+        let scraped = answer(SCRAPER, path, "GET").0;
+        assert!(if path == "/metrics" { scraped == 200 } else { matches!(scraped, 303 | 401) }, "{path}: {scraped}");
+    }
+    for path in ["/api/runs/ships/pause", "/api/runs/ships/cancel", "/api/runs/ships/requeue", "/api/workers/a-1/drain"]
+    {
+        let (status, body) = answer(READER, path, "POST");
+        assert!(status == 403 && body.contains("a reader's token changes nothing"), "{path}: {status} {body}");
+        assert_eq!(answer(SCRAPER, path, "POST").0, 401, "{path}");
+    }
+    // The same by session, and over gRPC.
+    let cookie = log_in(&fleet, READER).unwrap();
+    assert_eq!(log_in(&fleet, SCRAPER), None);
+    let with = |method: &str, path: &str| {
+        request(&format!("{}{path}", fleet.dashboard), &format!("{method}\nCookie: {cookie}\nx-longhand: 1"))
+    };
+    assert!(with("GET", "/api/site").1.contains("\"read_only\":true"));
+    assert_eq!(with("POST", "/api/runs/ships/pause").0, 403);
+    assert_eq!(with("POST", "/logout").0, 204);
+    let reader = own(READER);
+    let output = dir.path().join("corpus");
+    for reads in
+        [&["status", "ships"][..], &["documents", "ships"], &["export", "ships", "-o", output.to_str().unwrap()]]
+    {
+        let ended = fleet.run(&[reads, &["--token-file", &reader]].concat());
+        assert_eq!(ended.code, Some(0), "{reads:?}: {}", ended.stderr);
+    }
+    for changes in [&["pause", "ships"][..], &["cancel", "ships"], &["requeue", "ships", "--failed"]] {
+        let ended = fleet.run(&[changes, &["--token-file", &reader]].concat());
+        assert_eq!(ended.code, Some(2), "{changes:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("its role is reader, and this requires the role operator"), "{}", ended.stderr);
+    }
+    assert!(submit(READER).stderr.contains("requires the role operator"));
+    assert!(fleet.run(&["status", "--token-file", &own(SCRAPER)]).stderr.contains("its role is metrics"));
+}
+
+#[test]
 fn a_hang_up_replaces_the_tokens_and_ends_what_the_old_ones_opened() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = start(&dir);

@@ -1,4 +1,4 @@
-//! Requeues and cancels documents for an operator. Each document is changed by compare-and-swap; after a concurrent change
+//! Requeues documents for an operator. Each document is changed by compare-and-swap; after a concurrent change
 //! it is read and decided on again.
 
 use std::fmt;
@@ -21,6 +21,8 @@ const PAGE: u32 = 64;
 pub enum Selector {
     /// All that failed. Bad rows are skipped: they have no instruction.
     Failed,
+    /// All that were cancelled.
+    Cancelled,
     /// All that this rule rejected.
     Rejected {
         /// Name of the rule.
@@ -42,6 +44,7 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed => f.write_str("all failed"),
+            Self::Cancelled => f.write_str("all cancelled"),
             Self::Rejected { rule } => write!(f, "all rejected by {rule}"),
             Self::Document(id) => id.fmt(f),
             Self::Documents { description, .. } => f.write_str(description),
@@ -103,6 +106,10 @@ pub async fn requeue(
             let page = store.list(run, &filter(State::Failed, None), after, PAGE).await?;
             (page.records, page.next)
         }
+        Selector::Cancelled => {
+            let page = store.list(run, &filter(State::Cancelled, None), after, PAGE).await?;
+            (page.records, page.next)
+        }
         Selector::Rejected { rule } => {
             let page = store.list(run, &filter(State::Rejected, Some(rule)), after, PAGE).await?;
             (page.records, page.next)
@@ -123,31 +130,6 @@ pub async fn requeue(
     Ok(done)
 }
 
-/// Cancels one document. The inner error says why it cannot be cancelled.
-///
-/// # Errors
-/// There is no such document, or the store failed.
-pub async fn cancel(store: &dyn Store, run: &RunId, document: DocumentId) -> Result<Result<(), String>> {
-    let record = find(store, run, document).await?;
-    Ok(change(store, record, (false, false), cancel_document).await?.map(drop))
-}
-
-/// Cancels a page of a run's unfinished documents; returns their number, and whether some are left.
-///
-/// # Errors
-/// There is no such run, or the store failed; what was done before stays done.
-pub async fn cancel_page(store: &dyn Store, run: &RunId) -> Result<(u64, bool)> {
-    let mut done = 0;
-    // Documents change state meanwhile, so whether some are left is counted afterwards.
-    for state in [State::Ready, State::Delayed, State::Leased] {
-        let page = store.list(run, &Filter { state: Some(state), reason: None }, None, PAGE).await?;
-        for record in page.records {
-            done += u64::from(change(store, record, (false, false), cancel_document).await?.is_ok());
-        }
-    }
-    Ok((done, store.counts(run).await?.unfinished() > 0))
-}
-
 /// The document of this run with this id.
 ///
 /// # Errors
@@ -165,6 +147,12 @@ async fn run_rules(store: &dyn Store, run: &RunId) -> Result<(Recipe, bool)> {
     let stored = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
     let recipe = Recipe::from_toml(&stored.recipe);
     let recipe = recipe.map_err(|error| StoreError::Refused(format!("run {run}: {error}")))?;
+    // A requeued document would be cancelled again.
+    if stored.cancelling && !store.finish_cancel(run).await? {
+        return Err(StoreError::Refused(format!(
+            "run {run} is being cancelled; wait until all its documents have ended (`longhand watch {run}`)"
+        )));
+    }
     Ok((recipe, !stored.policy.judge.is_empty()))
 }
 
@@ -191,7 +179,7 @@ async fn change(
 }
 
 /// Emits the spans of a change that is done. A failing store costs a span, not the change.
-async fn emit_trace(store: &dyn Store, record: &Record, after: &Document, state: State) {
+pub(super) async fn emit_trace(store: &dyn Store, record: &Record, after: &Document, state: State) {
     let what = if state == State::Ready { "requeued" } else { "cancelled" };
     if let (Some(grant), Ok(before)) = (&record.lease, read(record)) {
         match AttemptSpan::of(store, record.counters, grant, &before).await {
@@ -221,15 +209,6 @@ fn reopen(record: &Record, recipe: &Recipe, scope: RewriteScope) -> Result<(Docu
         RewriteScope::AsNeeded | RewriteScope::From(_) => document.sections().len() as u64,
     };
     Ok((document, State::Ready, (kept, before - kept)))
-}
-
-fn cancel_document(record: &Record) -> Result<(Document, State, Amount), String> {
-    let mut document = read(record)?;
-    let Transition::Ended { state, .. } = document.cancel().map_err(message)? else {
-        return Err("the document cannot be cancelled".into());
-    };
-    let kept = document.sections().len() as u64;
-    Ok((document, state, (kept, 0)))
 }
 
 fn message(refused: NotAllowed) -> String {

@@ -240,6 +240,14 @@ impl Metrics {
         self.tokens.with_label_values(&["wasted"]).inc_by(u64::from(generated));
     }
 
+    /// An attempt ended because its run was cancelled.
+    pub(crate) fn cancelled(&self, kind: Option<TaskKind>, generated: u64) {
+        self.attempt(kind, AttemptEnd::Released);
+        for count in ["generated", "wasted"] {
+            self.tokens.with_label_values(&[count]).inc_by(generated);
+        }
+    }
+
     fn ended(&self, state: State, reason: &str, words: u64) {
         self.ended.with_label_values(&[state.as_str()]).inc();
         match state {

@@ -1,6 +1,7 @@
 //! Everything that changes documents: submission, gRPC services, sweeper, operator actions; with metrics and traces.
 
 pub mod admin;
+pub mod cancel;
 pub mod metrics;
 pub mod rpc;
 pub mod stall;

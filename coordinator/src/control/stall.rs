@@ -1,18 +1,20 @@
 //! Why a run makes no progress: one cause, from what the store and the workers report.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use longhand_proto::task::TaskKind;
 use longhand_proto::{RunId, clock};
 
 use crate::domain::state::State;
-use crate::store::{Counts, Filter, Result, Run, RunPolicy, Store, WorkerRecord};
+use crate::store::{Counts, Filter, Record, Result, Run, RunPolicy, Store, WorkerRecord};
 
 /// A worker without a heartbeat for so long is taken for gone; each sends one every few seconds.
 const SILENT_MS: u64 = 20_000;
 /// Time of one read from which on the store is slow. A read takes milliseconds.
 const SLOW_READ: Duration = Duration::from_secs(2);
-/// Delayed documents that are looked at for the first one due.
-const DELAYED: u32 = 16;
+/// Documents that are looked at: delayed ones for the first one due, ready ones for their next tasks.
+const LOOKED_AT: u32 = 16;
 
 /// What a store shows of itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,6 +23,17 @@ pub struct StoreState<'a> {
     pub problem: Option<&'a str>,
     /// Time of the read of the run's counts.
     pub read: Duration,
+}
+
+/// What a run that holds no lease waits with.
+#[derive(Debug, Clone, Default)]
+pub struct Waiting {
+    /// When the first delayed document is due, Unix milliseconds.
+    pub due_ms: Option<u64>,
+    /// Next tasks of ready documents.
+    pub kinds: BTreeSet<TaskKind>,
+    /// Why this coordinator cannot read the recipe; none if it can, or has not tried.
+    pub recipe_problem: Option<String>,
 }
 
 /// Why nothing moves. The most fundamental cause comes first: what an operator must fix before the next one matters.
@@ -50,6 +63,16 @@ pub enum Stall {
         /// Name or weights hash of that model.
         model: String,
     },
+    /// This coordinator cannot read the run's recipe, so it gives its documents to nobody.
+    RecipeUnreadable {
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// The workers that could do the next task of a document are of a build that does not support it.
+    TaskUnsupported {
+        /// The kind of that task.
+        kind: TaskKind,
+    },
     /// What is left waits for a vote, and no worker has the judge's model.
     JudgeMissing {
         /// Name or weights hash of that model.
@@ -71,13 +94,15 @@ pub enum Stall {
 
 impl Stall {
     /// Every label.
-    pub const LABELS: [&'static str; 9] = [
+    pub const LABELS: [&'static str; 11] = [
         "store_refuses",
         "store_slow",
         "paused",
         "engine_refuses",
         "no_worker",
         "no_model",
+        "recipe_unreadable",
+        "task_unsupported",
         "judge_missing",
         "backing_off",
         "workers_full",
@@ -92,6 +117,8 @@ impl Stall {
             Self::EngineRefuses { .. } => "engine_refuses",
             Self::NoWorker => "no_worker",
             Self::NoModel { .. } => "no_model",
+            Self::RecipeUnreadable { .. } => "recipe_unreadable",
+            Self::TaskUnsupported { .. } => "task_unsupported",
             Self::JudgeMissing { .. } => "judge_missing",
             Self::BackingOff { .. } => "backing_off",
             Self::WorkersFull { .. } => "workers_full",
@@ -112,6 +139,11 @@ impl Stall {
             Self::EngineRefuses { problem } => format!("the server of the engine does not answer: {problem}"),
             Self::NoWorker => "no worker is connected; start one with `longhand worker`".into(),
             Self::NoModel { model } => format!("no worker has the required model {model}; start one with it"),
+            Self::RecipeUnreadable { problem } => problem.clone(),
+            Self::TaskUnsupported { kind } => format!(
+                "no worker supports tasks of kind {}, which a document needs next; update the workers",
+                kind.as_str()
+            ),
             Self::JudgeMissing { model } => format!("no worker has the judge's model {model}; start one with it"),
             Self::BackingOff { wait_ms, .. } => {
                 format!("all documents back off after errors; the next one is due in {:.0} s", seconds(*wait_ms).ceil())
@@ -128,14 +160,13 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
 
-/// Why a run makes no progress; none while it does, and after its last document. `due_ms` is when the first delayed document
-/// is due. A run that just waits for the next request of a worker with room is not stalled.
+/// Why a run makes no progress; none while it does, and after its last document. A run that just waits for the next request of a worker with room is not stalled.
 pub fn why_stalled(
     run: &Run,
     counts: &Counts,
     workers: &[WorkerRecord],
     store: StoreState<'_>,
-    due_ms: Option<u64>,
+    waiting: &Waiting,
     now: u64,
 ) -> Option<Stall> {
     if counts.unfinished() == 0 {
@@ -146,6 +177,9 @@ pub fn why_stalled(
     }
     if store.read >= SLOW_READ {
         return Some(Stall::StoreSlow { read_ms: store.read.as_millis() as u64 });
+    }
+    if run.cancelling {
+        return None;
     }
     if run.paused && counts.leased == 0 {
         return Some(Stall::Paused);
@@ -170,23 +204,34 @@ pub fn why_stalled(
     if writers.is_empty() {
         return Some(Stall::NoModel { model: model.clone() });
     }
+    if let Some(problem) = &waiting.recipe_problem {
+        return Some(Stall::RecipeUnreadable { problem: problem.clone() });
+    }
+    let judges: Vec<_> = active.iter().copied().filter(|worker| judges(&run.policy, worker)).collect();
+    for &kind in &waiting.kinds {
+        let able = if kind == TaskKind::Judge && !judge.is_empty() { &judges } else { &writers };
+        if !able.is_empty() && !able.iter().any(|worker| worker.report.supports(kind)) {
+            return Some(Stall::TaskUnsupported { kind });
+        }
+    }
     // New documents wait too while the bound on open ones is reached by delayed ones.
     let max_open = u64::from(run.policy.max_open);
     if counts.ready == 0 || (max_open > 0 && counts.delayed >= max_open) {
-        let until_ms = due_ms.unwrap_or(now);
+        let until_ms = waiting.due_ms.unwrap_or(now);
         return Some(Stall::BackingOff { until_ms, wait_ms: until_ms.saturating_sub(now) });
     }
     if writers.iter().all(|writer| writer.report.held >= writer.report.slots) {
         return Some(Stall::WorkersFull { workers: writers.len() });
     }
-    let judges = |worker: &&&WorkerRecord| {
-        let info = &worker.report.model;
-        run.policy.can_judge(&info.name, &info.weights_hash)
-    };
-    if !judge.is_empty() && !active.iter().any(|worker| judges(&worker)) {
+    if !judge.is_empty() && judges.is_empty() {
         return Some(Stall::JudgeMissing { model: judge.clone() });
     }
     None
+}
+
+fn judges(policy: &RunPolicy, worker: &WorkerRecord) -> bool {
+    let info = &worker.report.model;
+    policy.can_judge(&info.name, &info.weights_hash)
 }
 
 /// True while it reports and takes documents.
@@ -200,13 +245,15 @@ pub struct StallFinder<'a> {
     store: &'a dyn Store,
     /// The store's error while it cannot take results.
     problem: Option<String>,
+    /// Runs whose recipe cannot be read, and why.
+    unreadable: BTreeMap<RunId, String>,
     workers: Option<Vec<WorkerRecord>>,
 }
 
 impl<'a> StallFinder<'a> {
     /// For one answer: what it read is not read again.
-    pub fn new(store: &'a dyn Store, problem: Option<String>) -> Self {
-        Self { store, problem, workers: None }
+    pub fn new(store: &'a dyn Store, problem: Option<String>, unreadable: BTreeMap<RunId, String>) -> Self {
+        Self { store, problem, unreadable, workers: None }
     }
 
     /// The run's counts, and why it makes no progress.
@@ -220,26 +267,43 @@ impl<'a> StallFinder<'a> {
         if counts.unfinished() == 0 {
             return Ok((counts, None));
         }
-        let mut due_ms = None;
-        if counts.leased == 0 && counts.delayed > 0 {
-            let delayed = Filter { state: Some(State::Delayed), reason: None };
-            let page = self.store.list(&run.id, &delayed, None, DELAYED).await?;
-            due_ms = page.records.iter().map(|record| record.due_ms).min();
-        }
         let workers = match self.workers.take() {
             Some(workers) => workers,
             None => self.store.workers().await?,
         };
-        let workers = self.workers.insert(workers);
+        let all_supported = |workers: &[WorkerRecord]| {
+            workers.iter().all(|worker| TaskKind::ALL.into_iter().all(|kind| worker.report.supports(kind)))
+        };
+        let peek = !all_supported(&workers);
+        self.workers = Some(workers);
+        let mut waiting = Waiting::default();
+        if counts.leased == 0 {
+            waiting.recipe_problem = self.unreadable.get(&run.id).cloned();
+            if counts.delayed > 0 {
+                waiting.due_ms = self.head(run, State::Delayed).await?.iter().map(|record| record.due_ms).min();
+            }
+            if counts.ready > 0 && peek {
+                let ready = self.head(run, State::Ready).await?;
+                let documents = ready.iter().filter_map(|record| record.document().ok());
+                waiting.kinds = documents.map(|document| document.current().0).collect();
+            }
+        }
+        let workers = self.workers.get_or_insert_default();
         let state = StoreState { problem: self.problem.as_deref(), read };
-        let stall = why_stalled(run, &counts, workers, state, due_ms, self.store.now_ms().await?);
+        let stall = why_stalled(run, &counts, workers, state, &waiting, self.store.now_ms().await?);
         Ok((counts, stall))
+    }
+
+    /// The first documents in this state.
+    async fn head(&self, run: &Run, state: State) -> Result<Vec<Record>> {
+        let filter = Filter { state: Some(state), reason: None };
+        Ok(self.store.list(&run.id, &filter, None, LOOKED_AT).await?.records)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use longhand_proto::task::{ModelInfo, WorkerStatus};
+    use longhand_proto::task::{Message, ModelInfo, WorkerStatus};
 
     use super::*;
 
@@ -254,6 +318,7 @@ mod tests {
             created_ms: 1,
             policy,
             paused: false,
+            cancelling: false,
         }
     }
 
@@ -284,7 +349,8 @@ mod tests {
     }
 
     fn why(run: &Run, counts: &Counts, workers: &[WorkerRecord]) -> Option<Stall> {
-        why_stalled(run, counts, workers, StoreState::default(), Some(NOW + 7_500), NOW)
+        let waiting = Waiting { due_ms: Some(NOW + 7_500), ..Waiting::default() };
+        why_stalled(run, counts, workers, StoreState::default(), &waiting, NOW)
     }
 
     #[test]
@@ -338,7 +404,9 @@ mod tests {
 
     #[test]
     fn store_slow_or_refusing() {
-        let of = |store| why_stalled(&any(), &Counts { leased: 1, ..ready() }, &[worker("m", 1)], store, None, NOW);
+        let of = |store| {
+            why_stalled(&any(), &Counts { leased: 1, ..ready() }, &[worker("m", 1)], store, &Waiting::default(), NOW)
+        };
         let slow = StoreState { problem: None, read: Duration::from_millis(2_300) };
         assert_eq!(of(slow), Some(Stall::StoreSlow { read_ms: 2_300 }));
         let full = StoreState { problem: Some("store is full"), read: Duration::ZERO };
@@ -363,6 +431,71 @@ mod tests {
     }
 
     #[test]
+    fn no_worker_supports_the_next_task() {
+        let why = |run: &Run, kind, workers: &[WorkerRecord]| {
+            let waiting = Waiting { kinds: [TaskKind::Plan, kind].into(), ..Waiting::default() };
+            why_stalled(run, &ready(), workers, StoreState::default(), &waiting, NOW)
+        };
+        let old = worker("m", 0);
+        let mut new = worker("m", 0);
+        new.report.kinds = TaskKind::ALL.map(|kind| kind.as_str().to_owned()).to_vec();
+        let cause = Stall::TaskUnsupported { kind: TaskKind::Summary };
+        assert_eq!(why(&any(), TaskKind::Summary, std::slice::from_ref(&old)), Some(cause.clone()));
+        assert!(cause.message(&any().id).contains("tasks of kind summary"), "{}", cause.message(&any().id));
+        assert_eq!(why(&any(), TaskKind::Judge, std::slice::from_ref(&old)), None, "older builds know votes");
+        assert_eq!(why(&any(), TaskKind::Summary, &[old, new]), None, "one worker is enough");
+
+        let mut judge = worker("j", 0);
+        judge.report.kinds = vec!["plan".into()];
+        let cause = Some(Stall::TaskUnsupported { kind: TaskKind::Judge });
+        assert_eq!(why(&of_models("m", "j"), TaskKind::Judge, &[worker("m", 0), judge]), cause);
+        assert_eq!(
+            why(&of_models("m", "j"), TaskKind::Judge, &[worker("m", 0)]),
+            Some(Stall::JudgeMissing { model: "j".into() })
+        );
+    }
+
+    #[test]
+    fn recipe_unreadable() {
+        let waiting = Waiting { recipe_problem: Some("unknown field".into()), ..Waiting::default() };
+        let cause = why_stalled(&any(), &ready(), &[worker("m", 0)], StoreState::default(), &waiting, NOW);
+        assert_eq!(cause, Some(Stall::RecipeUnreadable { problem: "unknown field".into() }));
+    }
+
+    #[tokio::test]
+    async fn the_next_task_is_read_from_the_store() {
+        use crate::domain::document::Document;
+        use crate::domain::instruction::Instruction;
+        use crate::domain::language::Language;
+        use crate::store::{DocumentStore, NewDocument, RunStore, SqliteStore, WorkerStore};
+
+        let store = SqliteStore::in_memory(|| NOW).unwrap();
+        let run = any();
+        store.create_run(&run).await.unwrap();
+        let messages = vec![Message { role: "user".into(), content: "Write about a port.".into() }];
+        let instruction = Instruction {
+            id: None,
+            messages,
+            language: Language::En,
+            required_words: None,
+            context: Vec::new(),
+            metadata: serde_json::Map::new(),
+            line: 1,
+        };
+        let document = Document::new(&run.id, instruction, 0, 1, String::new());
+        let body = serde_json::to_string(&document).unwrap();
+        store.submit(&run.id, &[NewDocument { id: document.id, body, failed: None }]).await.unwrap();
+        let mut old = worker("m", 0);
+        old.report.kinds = vec!["section".into()];
+        store.heartbeat(&old.worker, &old.report).await.unwrap();
+        let (counts, stall) = StallFinder::new(&store, None, BTreeMap::new()).counts(&run).await.unwrap();
+        assert_eq!((counts.ready, stall), (1, Some(Stall::TaskUnsupported { kind: TaskKind::Plan })));
+        let broken = BTreeMap::from([(run.id.clone(), "line 1: no such key".to_owned())]);
+        let (_, stall) = StallFinder::new(&store, None, broken).counts(&run).await.unwrap();
+        assert_eq!(stall, Some(Stall::RecipeUnreadable { problem: "line 1: no such key".into() }));
+    }
+
+    #[test]
     fn every_cause_has_its_own_label() {
         let causes = [
             Stall::StoreRefuses { problem: String::new() },
@@ -371,6 +504,8 @@ mod tests {
             Stall::EngineRefuses { problem: String::new() },
             Stall::NoWorker,
             Stall::NoModel { model: String::new() },
+            Stall::RecipeUnreadable { problem: String::new() },
+            Stall::TaskUnsupported { kind: TaskKind::Plan },
             Stall::JudgeMissing { model: String::new() },
             Stall::BackingOff { until_ms: 0, wait_ms: 0 },
             Stall::WorkersFull { workers: 1 },

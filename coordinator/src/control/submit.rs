@@ -65,6 +65,9 @@ pub enum SubmitError {
     /// The run is paused.
     #[error("run {0} is paused; run `longhand resume {0}` first, or submit under another run id")]
     Paused(RunId),
+    /// The run is being cancelled.
+    #[error("run {0} is being cancelled; wait until all its documents have ended, or submit under another run id")]
+    Cancelling(RunId),
     /// A document has no JSON form.
     #[error("the document of line {line} cannot be stored: {source}")]
     Document {
@@ -85,7 +88,7 @@ pub enum SubmitError {
 /// document ids, so an interrupted submission is completed by repeating it.
 ///
 /// # Errors
-/// The run exists with another recipe or seed, or is paused (nothing was changed), or the store failed (what was added
+/// The run exists with another recipe or seed, is paused or being cancelled (nothing was changed), or the store failed (what was added
 /// stays).
 pub async fn submit(
     store: &dyn Store,
@@ -114,7 +117,7 @@ pub async fn submit(
 /// Creates the run unless it exists; returns it as it is stored.
 ///
 /// # Errors
-/// The run exists with another recipe or seed, or is paused (nothing was changed), or the store failed.
+/// The run exists with another recipe or seed, is paused or being cancelled (nothing was changed), or the store failed.
 pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitError> {
     let run = Run {
         id: spec.id.clone(),
@@ -124,6 +127,7 @@ pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitErro
         created_ms: store.now_ms().await?,
         policy: spec.policy.clone(),
         paused: false,
+        cancelling: false,
     };
     let stored = store.create_run(&run).await?;
     let differs = |what, stored: String, given: String| {
@@ -134,10 +138,18 @@ pub async fn create(store: &dyn Store, spec: &RunSpec) -> Result<Run, SubmitErro
     };
     differs("recipe", stored.recipe_hash.clone(), run.recipe_hash)?;
     differs("seed", stored.seed.to_string(), run.seed.to_string())?;
-    if stored.paused {
-        return Err(SubmitError::Paused(stored.id));
-    }
+    expect_open(store, &stored).await?;
     Ok(stored)
+}
+
+async fn expect_open(store: &dyn Store, run: &Run) -> Result<(), SubmitError> {
+    if run.cancelling && !store.finish_cancel(&run.id).await? {
+        return Err(SubmitError::Cancelling(run.id.clone()));
+    }
+    if run.paused {
+        return Err(SubmitError::Paused(run.id.clone()));
+    }
+    Ok(())
 }
 
 /// Refuses a policy that a run does not have: it is fixed when the run is created.
@@ -166,7 +178,7 @@ pub fn expect_policy(run: &Run, given: &RunPolicy) -> Result<(), SubmitError> {
 /// were accepted before the store lost them.
 ///
 /// # Errors
-/// There is no such run, it is paused, or store or archive failed. What was added stays; the call may be repeated.
+/// There is no such run, it is paused or being cancelled, or store or archive failed. What was added stays; the call may be repeated.
 pub async fn add_rows(
     store: &dyn Store,
     run: &RunId,
@@ -175,9 +187,7 @@ pub async fn add_rows(
     archive: Option<&Archive>,
 ) -> Result<SubmitReport, SubmitError> {
     let run = store.run(run).await?.ok_or_else(|| StoreError::NotFound { kind: "run", name: run.to_string() })?;
-    if run.paused {
-        return Err(SubmitError::Paused(run.id));
-    }
+    expect_open(store, &run).await?;
     let recipe = Recipe::from_toml(&run.recipe).map_err(|error| StoreError::Refused(error.to_string()))?;
     let mut new = Vec::new();
     for row in rows {

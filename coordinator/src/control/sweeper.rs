@@ -1,5 +1,5 @@
-//! Revokes expired leases, and leases that are renewed without progress. Runs periodically, and audits the store's
-//! indexes.
+//! Revokes expired leases, and leases that are renewed without progress; ends the documents of cancelled runs. Runs
+//! periodically, and audits the store's indexes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -46,12 +46,23 @@ impl Default for SweeperOptions {
 ///
 /// The first sweep waits for one lease, so that workers that survived a coordinator's restart have time to renew.
 pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: CancellationToken) {
-    let mut pause = coordinator.options().lease.max(options.every);
+    let sweep_at = clock::now() + coordinator.options().lease.max(options.every);
     let mut known = BTreeSet::new();
     let mut refresh_at = clock::now() + rng::around(REFRESH);
     let mut audit_at = clock::now() + rng::around(options.audit);
-    while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        pause = rng::around(options.every);
+    let next = async || {
+        tokio::select! {
+            () = coordinator.sweep_requested() => {}
+            () = tokio::time::sleep(rng::around(options.every)) => {}
+        }
+    };
+    while shutdown.run_until_cancelled(next()).await.is_some() {
+        if let Err(error) = end_cancelled(&coordinator).await {
+            tracing::warn!(%error, "documents of a cancelled run could not be ended; retrying at the next interval");
+        }
+        if clock::now() < sweep_at {
+            continue;
+        }
         match sweep(&coordinator, &options).await {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "leases revoked"),
@@ -73,6 +84,14 @@ pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: Ca
             }
         }
     }
+}
+
+/// Ends the documents of all runs that are being cancelled, as far as they can be ended now.
+async fn end_cancelled(coordinator: &Coordinator) -> crate::store::Result<()> {
+    for run in coordinator.store().active_runs().await?.into_iter().filter(|run| run.cancelling) {
+        coordinator.end_cancelled(&run.id, None).await?;
+    }
+    Ok(())
 }
 
 /// Reports active runs that disappeared. No run is deleted while documents of it are leased, so the store was emptied, restored

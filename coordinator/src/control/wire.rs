@@ -2,7 +2,7 @@
 //! one reader for each.
 
 use longhand_proto::wire::{FORMAT_VERSION, check_version, from_json, to_json};
-use longhand_proto::{WireError, v1};
+use longhand_proto::{MAX_MESSAGE_BYTES, WireError, v1};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ const ATTEMPTS: &str = "document.attempts";
 const HISTORY: &str = "document.history";
 const ENDED: &str = "load.documents";
 const FIGURES: &str = "figures.json";
+/// Largest body of a document in a message: what else belongs to it takes far less than the rest.
+const MAX_BODY_BYTES: usize = MAX_MESSAGE_BYTES - (1 << 20);
 
 /// An input row as a message.
 ///
@@ -57,7 +59,7 @@ pub fn row_from_wire(row: v1::Row) -> Result<Result<Instruction, BadRow>, WireEr
 /// A run with the number of its documents by state, and why it makes no progress.
 pub fn run_to_wire(run: Run, counts: Counts, stall: Option<&Stall>) -> v1::Run {
     let stall = stall.map(|stall| v1::Stall { cause: stall.label().into(), message: stall.message(&run.id) });
-    let Run { id, recipe, recipe_hash, seed, created_ms, policy, paused } = run;
+    let Run { id, recipe, recipe_hash, seed, created_ms, policy, paused, cancelling } = run;
     let RunPolicy { priority, model, judge, max_open } = policy;
     let Counts { ready, leased, delayed, accepted, rejected, failed, cancelled } = counts;
     v1::Run {
@@ -70,6 +72,7 @@ pub fn run_to_wire(run: Run, counts: Counts, stall: Option<&Stall>) -> v1::Run {
         paused,
         counts: Some(v1::Counts { ready, leased, delayed, accepted, rejected, failed, cancelled }),
         stall,
+        cancelling,
     }
 }
 
@@ -87,6 +90,7 @@ pub fn run_from_wire(run: v1::Run) -> Result<Run, WireError> {
         created_ms: run.created_ms,
         policy: RunPolicy { priority, model, judge, max_open },
         paused: run.paused,
+        cancelling: run.cancelling,
     })
 }
 
@@ -138,7 +142,8 @@ pub fn document_to_wire(record: &Record) -> v1::Document {
     }
 }
 
-/// Adds the body and the attempts to a document; of the attempts the latest, if not all fit into `max_bytes` with it.
+/// Adds the body and the attempts to a document; of the attempts the latest, if not all fit into `max_bytes` with it. In place of
+/// a body that no message has room for there is a string that says so: the document cannot be read, and all others can.
 ///
 /// # Errors
 /// An attempt has no JSON form.
@@ -148,7 +153,10 @@ pub fn add_body_and_attempts(
     attempts: &[Attempt],
     max_bytes: usize,
 ) -> Result<(), WireError> {
-    document.body = body;
+    document.body = match body.len() {
+        0..=MAX_BODY_BYTES => body,
+        bytes => serde_json::json!(format!("its {bytes} bytes are more than a message has room for")).to_string(),
+    };
     let (attempts, left_out) = latest(ATTEMPTS, attempts, max_bytes.saturating_sub(bytes(document)))?;
     document.attempts = attempts;
     document.left_out += left_out;
@@ -276,6 +284,20 @@ mod tests {
         let wire = v1::Row { format_version: 7, ..row_to_wire(Ok(instruction())).unwrap() };
         let error = row_from_wire(wire).unwrap_err().to_string();
         assert!(error.contains("`row.instruction` has format version 7"), "{error}");
+    }
+
+    #[test]
+    fn a_body_that_no_message_has_room_for_costs_only_itself() {
+        let with = |bytes: usize| {
+            let mut document = v1::Document::default();
+            add_body_and_attempts(&mut document, "x".repeat(bytes), &[], 100).unwrap();
+            document
+        };
+        assert_eq!(with(MAX_BODY_BYTES).body.len(), MAX_BODY_BYTES);
+        let document = with(MAX_BODY_BYTES + 1);
+        assert!(document.body.contains("more than a message has room for"), "{}", document.body);
+        let error = body_from_wire(&document).unwrap_err().to_string();
+        assert!(error.contains("15728641 bytes"), "the reason reaches whoever reads it: {error}");
     }
 
     #[test]

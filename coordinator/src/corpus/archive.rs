@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use longhand_proto::{DocumentId, LeaseId, RunId, rng};
+use longhand_proto::{DocumentId, LeaseId, RunId, clock, rng};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,9 @@ use super::{CorpusError, Record, Result, StorageLocation};
 use crate::domain::recipe::Recipe;
 use crate::files::atomic;
 use crate::store::{Run, Store, StoreError};
+
+/// Mean time between two rounds that look at all runs.
+const ALL_RUNS: Duration = Duration::from_secs(300);
 
 /// The archive of one coordinator.
 #[derive(Debug)]
@@ -53,12 +56,15 @@ impl Archive {
         Self { location, writer, next: AtomicU32::new(1), indexes: Mutex::default() }
     }
 
-    /// Archives accepted documents of all runs about once in `every`, and a last time at `shutdown`. Errors are logged and the
-    /// next round retries.
+    /// Archives accepted documents about once in `every`, and a last time at `shutdown`. A round looks at the runs that are
+    /// active or were in the round before; the first one, the last one and one about every five minutes look at all, for what
+    /// began and ended between two rounds or while no coordinator ran. Errors are logged and the next round retries.
     pub async fn run(&self, store: &dyn Store, every: Duration, shutdown: CancellationToken) {
+        let (mut before, mut all_at) = (BTreeMap::new(), clock::now());
         loop {
             let stopping = shutdown.run_until_cancelled(tokio::time::sleep(rng::around(every))).await.is_none();
-            match self.flush_all(store).await {
+            let all = stopping || clock::now() >= all_at;
+            match self.flush_round(store, &mut before, all).await {
                 Ok(0) => {}
                 Ok(written) => tracing::info!(written, "accepted documents archived"),
                 Err(error) => tracing::warn!(%error, "the runs could not be listed for the archive; retrying"),
@@ -66,18 +72,39 @@ impl Archive {
             if stopping {
                 return;
             }
+            if all {
+                all_at = clock::now() + rng::around(ALL_RUNS);
+            }
         }
     }
 
-    /// A run that cannot be archived is named in the log, and the others are archived.
-    pub(super) async fn flush_all(&self, store: &dyn Store) -> Result<u64> {
+    /// Archives the runs that are active, those of `before`, or `all`. `before` becomes the active ones, and those that could not
+    /// be archived: they are named in the log, and the others are archived.
+    pub(super) async fn flush_round(
+        &self,
+        store: &dyn Store,
+        before: &mut BTreeMap<RunId, Run>,
+        all: bool,
+    ) -> Result<u64> {
+        let by_id = |runs: Vec<Run>| runs.into_iter().map(|run| (run.id.clone(), run));
+        let mut next: BTreeMap<RunId, Run> = by_id(store.active_runs().await?).collect();
+        before.extend(next.clone());
+        if all {
+            before.extend(by_id(store.runs().await?));
+        }
         let mut written = 0;
-        for run in store.runs().await? {
+        for (id, run) in std::mem::take(before) {
             match self.flush(store, &run).await {
                 Ok(documents) => written += documents,
-                Err(error) => tracing::warn!(run = %run.id, %error, "the run could not be archived; retrying"),
+                // It was deleted.
+                Err(CorpusError::Store(StoreError::NotFound { .. })) => {}
+                Err(error) => {
+                    tracing::warn!(run = %id, %error, "the run could not be archived; retrying");
+                    next.insert(id, run);
+                }
             }
         }
+        *before = next;
         Ok(written)
     }
 
@@ -87,9 +114,7 @@ impl Archive {
     /// # Errors
     /// The store failed, the run's recipe is invalid, or the location cannot be written.
     pub async fn flush(&self, store: &dyn Store, run: &Run) -> Result<u64> {
-        let recipe = Recipe::from_toml(&run.recipe).map_err(|error| StoreError::Refused(error.to_string()))?;
-        let mut written = 0;
-        let mut unreadable = HashSet::new();
+        let (mut recipe, mut written, mut unreadable) = (None, 0, HashSet::new());
         loop {
             // Those that cannot be read stay at the head.
             let mut stored = store.unflushed(&run.id, BATCH + unreadable.len() as u32).await?;
@@ -97,9 +122,17 @@ impl Archive {
             if stored.is_empty() {
                 return Ok(written);
             }
+            let recipe = match &mut recipe {
+                Some(recipe) => recipe,
+                // Only once something is to be written: most runs have nothing new.
+                none => {
+                    let read = Recipe::from_toml(&run.recipe);
+                    none.insert(read.map_err(|error| StoreError::Refused(error.to_string()))?)
+                }
+            };
             let (mut bytes, mut ids) = (Vec::new(), Vec::new());
             for stored in &stored {
-                match line(stored, run, &recipe) {
+                match line(stored, run, recipe) {
                     Ok((line, round)) => {
                         bytes.extend(line);
                         ids.push(DocumentRound { id: stored.id, round });

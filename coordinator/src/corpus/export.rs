@@ -18,9 +18,10 @@ use super::{
     replace_export,
 };
 use crate::domain::document::{Document, Progress, Verdict};
+use crate::domain::recipe::Recipe;
 use crate::domain::state::State;
 use crate::files::atomic;
-use crate::store::{self, Attempt, Filter, Source};
+use crate::store::{self, Attempt, Filter, Run, Source};
 use crate::text::filter::{NEAR_DUPLICATE, NearDuplicateIndex};
 use crate::text::shingles;
 
@@ -62,7 +63,8 @@ impl Corpus {
     /// Flushes, then replaces the export in the folder `into`. After an error the earlier export is unchanged.
     ///
     /// # Errors
-    /// The store failed or holds an invalid document, a shard is damaged, or a file cannot be written.
+    /// The store failed, a shard is damaged, or a file cannot be written. A document that cannot be read is passed over: it is
+    /// listed in `failed.jsonl`, class `unreadable`.
     pub async fn export_to(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
         self.flush(store).await?;
         let result = match self.build(store, into, options).await {
@@ -83,22 +85,25 @@ impl Corpus {
     pub(super) async fn build(&mut self, store: &dyn Source, into: &Path, options: &Options) -> Result<Stats> {
         let mut index = ShardIndex::default();
         let mut indexed = 0;
-        let dir = into.to_owned();
-        let mut out = blocking(move || Export::begin(&dir)).await?;
+        let (dir, run, recipe) = (into.to_owned(), self.run.clone(), self.recipe.clone());
+        let mut out = blocking(move || Export::begin(&dir, run, recipe)).await?;
         let mut stats = Stats::new(&self.run, options.timing);
         let mut others = NearDuplicateIndex::new();
         let most = NEAR_DUPLICATE.threshold(&self.recipe.filters).unwrap_or(1.0);
         let mut after = None;
         loop {
             let page = store.list(&self.run.id, &Filter::default(), after, PAGE).await?;
-            let mut rows = Vec::with_capacity(page.records.len());
+            let (mut rows, mut unreadable) = (Vec::with_capacity(page.records.len()), Vec::new());
             for mut stored in page.records {
-                let mut document = document(&stored)?;
+                let mut document = match self.readable(store, &stored).await? {
+                    Ok(document) => document,
+                    Err(problem) => {
+                        stats.add_unreadable();
+                        unreadable.push((stored.id, problem));
+                        continue;
+                    }
+                };
                 let attempts = store.attempts(stored.id).await?;
-                if stored.state == State::Accepted && !self.holds(document.id, document.round) {
-                    // Accepted since the flush, or marked by a corpus that was deleted.
-                    self.flush_records(store, std::slice::from_ref(&stored)).await?;
-                }
                 if let Some(rule) = duplicate(&mut document, &mut others, most) {
                     stored.state = State::Rejected;
                     stored.reason = rule.into();
@@ -111,6 +116,7 @@ impl Corpus {
             (out, index) = blocking(move || {
                 new.iter().try_for_each(|entry| index.add(&shards, entry))?;
                 rows.iter().try_for_each(|row| out.add(row))?;
+                unreadable.iter().try_for_each(|(id, problem)| out.add_unreadable(*id, problem))?;
                 Ok((out, index))
             })
             .await?;
@@ -120,14 +126,32 @@ impl Corpus {
             }
         }
         let (shards, options) = (self.shards(), options.clone());
-        let (run, recipe) = (self.run.clone(), self.recipe.clone());
         blocking(move || {
             out.write_data(&mut stats, &options, &index, &shards)?;
-            let card = card::text(&stats, &recipe, options.format, out.model.as_ref());
-            out.finish(&run.recipe, &stats, &card)?;
+            let card = card::text(&stats, &out.recipe, options.format, out.model.as_ref());
+            out.finish(&stats, &card)?;
             Ok(stats)
         })
         .await
+    }
+
+    /// The document of a record, held by a shard if it is accepted; or why it is passed over.
+    async fn readable(&mut self, store: &dyn Source, stored: &store::Record) -> Result<Result<Document, String>> {
+        let document = match document(stored) {
+            Ok(document) => document,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if stored.state == State::Accepted && !self.holds(document.id, document.round) {
+            // Accepted since the flush, or marked by a corpus that was deleted.
+            self.flush_records(store, std::slice::from_ref(stored)).await?;
+        }
+        if let Some(problem) = self.unreadable.get(&stored.id) {
+            return Ok(Err(problem.clone()));
+        }
+        if stored.state == State::Rejected && Rejected::of(&document, &self.run, &self.recipe).is_none() {
+            return Ok(Err("its state is rejected, but it has no verdict".into()));
+        }
+        Ok(Ok(document))
     }
 }
 
@@ -153,6 +177,8 @@ struct Row {
 /// The files of an export while they are written.
 #[derive(Debug)]
 struct Export {
+    run: Run,
+    recipe: Recipe,
     folder: PathBuf,
     accepted: Vec<Accepted>,
     clusters: Clusters,
@@ -176,13 +202,15 @@ const REJECTED: &str = "rejected.jsonl";
 const FAILED: &str = "failed.jsonl";
 
 impl Export {
-    fn begin(dir: &Path) -> Result<Self> {
+    fn begin(dir: &Path, run: Run, recipe: Recipe) -> Result<Self> {
         let folder = replace_export::begin(dir)?;
         let create = |name: &str| {
             let path = folder.join(name);
             File::create(&path).map(BufWriter::new).map_err(|error| CorpusError::io(&path, error))
         };
         Ok(Self {
+            run,
+            recipe,
             accepted: Vec::new(),
             clusters: Clusters::new(),
             rejected: create(REJECTED)?,
@@ -208,11 +236,9 @@ impl Export {
                 }
             }
             State::Rejected => {
-                let row = Rejected::of(document).ok_or_else(|| CorpusError::Document {
-                    id: document.id,
-                    problem: "its state is rejected, but it has no verdict".into(),
-                })?;
-                atomic::json_line(&mut self.rejected, &row).map_err(at(REJECTED))?;
+                if let Some(row) = Rejected::of(document, &self.run, &self.recipe) {
+                    atomic::json_line(&mut self.rejected, &row).map_err(at(REJECTED))?;
+                }
             }
             State::Failed => {
                 let row = Failed::of(stored, document, attempts);
@@ -221,6 +247,12 @@ impl Export {
             State::Ready | State::Leased | State::Delayed | State::Cancelled => {}
         }
         Ok(())
+    }
+
+    /// A document that cannot be read is listed among those that failed.
+    fn add_unreadable(&mut self, id: DocumentId, problem: &str) -> Result<()> {
+        let row = Failed::unreadable(id, problem);
+        atomic::json_line(&mut self.failed, &row).map_err(|error| CorpusError::io(&self.folder.join(FAILED), error))
     }
 
     /// Writes the data files and adds their counts to `stats`.
@@ -270,8 +302,8 @@ impl Export {
         json(&self.folder, "dataset_info.json", &Value::Object(files))
     }
 
-    fn finish(self, recipe: &str, stats: &Stats, card: &str) -> Result<()> {
-        let Self { folder, rejected, failed, .. } = self;
+    fn finish(self, stats: &Stats, card: &str) -> Result<()> {
+        let Self { run, folder, rejected, failed, .. } = self;
         for (name, file) in [(REJECTED, rejected), (FAILED, failed)] {
             file.into_inner()
                 .map_err(io::IntoInnerError::into_error)
@@ -279,7 +311,7 @@ impl Export {
                 .map_err(|error| CorpusError::io(&folder.join(name), error))?;
         }
         json(&folder, "stats.json", stats)?;
-        for (name, content) in [("recipe.toml", recipe), ("README.md", card)] {
+        for (name, content) in [("recipe.toml", run.recipe.as_str()), ("README.md", card)] {
             atomic::write(&folder, name, |out| io::Write::write_all(out, content.as_bytes()))?;
         }
         Ok(())

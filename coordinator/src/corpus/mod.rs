@@ -16,6 +16,7 @@ mod dataset;
 mod error;
 mod export;
 mod flush;
+mod folder;
 mod format;
 mod manifest;
 mod markdown;
@@ -23,6 +24,7 @@ mod number;
 mod packing;
 mod publish;
 mod record;
+mod refilter;
 mod rejections;
 mod replace_export;
 mod restore;
@@ -50,11 +52,13 @@ pub use dataset::Limits;
 pub use error::{CorpusError, Result};
 pub use export::Options;
 pub use flush::Flushed;
+pub use folder::{CorpusFolder, FolderError};
 pub use format::Format;
 pub use manifest::{DocumentRound, Entry};
 pub use packing::{Count, Packing, TokenCount, WINDOW};
 pub use publish::{Published, publish};
 pub use record::{JudgeRecord, Provenance, Record, SectionRecord, SummaryRecord, VoteRecord};
+pub use refilter::{Refiltered, RuleMoves};
 pub use run_archive::{ArchivedFile, RunArchive, RunManifest};
 pub use stats::{Attempts, Bin, Histogram, RunTiming, Stats, Tokens};
 pub use storage_location::StorageLocation;
@@ -77,6 +81,8 @@ pub struct Corpus {
     rounds: HashMap<DocumentId, u32>,
     /// Number of the next shard.
     next: u32,
+    /// Accepted documents that cannot be read, and why.
+    unreadable: HashMap<DocumentId, String>,
 }
 
 impl Corpus {
@@ -109,7 +115,8 @@ impl Corpus {
                 return Err(CorpusError::damaged(&path, 0, REBUILD));
             }
         }
-        let mut corpus = Self { dir, run, recipe, manifest, entries: Vec::new(), rounds: HashMap::new(), next: 1 };
+        let (rounds, unreadable) = (HashMap::new(), HashMap::new());
+        let mut corpus = Self { dir, run, recipe, manifest, entries: Vec::new(), rounds, next: 1, unreadable };
         entries.into_iter().for_each(|entry| corpus.add_entry(entry));
         Ok(corpus)
     }

@@ -4,7 +4,7 @@ use longhand_proto::task::{FinishReason, Message, Timings, Usage};
 use longhand_proto::{DocumentId, RunId, WorkerId, words};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::document::{Document, Progress, Rejection, Section, Summary, Verdict};
+use crate::domain::document::{Document, Progress, Rejection, Section, Summary};
 use crate::domain::judge::{self, Scores, Vote};
 use crate::domain::language::Language;
 use crate::domain::plan::Step;
@@ -12,7 +12,7 @@ use crate::domain::recipe::Recipe;
 use crate::store::Run;
 use crate::text::filter::score_length;
 
-/// An accepted document as a trainer reads it, with its provenance.
+/// A finished document as a trainer reads it, with its provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     pub id: DocumentId,
@@ -127,11 +127,9 @@ pub struct Provenance {
 }
 
 impl Record {
-    /// None unless the document is finished and accepted.
+    /// None unless the document is finished.
     pub fn of(document: &Document, run: &Run, recipe: &Recipe) -> Option<Self> {
-        let Progress::Finished { plan, sections, text, verdict: Verdict::Accepted, votes } = &document.progress else {
-            return None;
-        };
+        let Progress::Finished { plan, sections, text, verdict: _, votes } = &document.progress else { return None };
         let instruction = &document.instruction;
         let mut messages = instruction.messages.clone();
         messages.push(Message { role: "assistant".into(), content: text.clone() });
@@ -236,6 +234,12 @@ impl SummaryRecord {
     fn of(summary: &Summary) -> Self {
         let Summary { text, sections, worker, usage: _, seed } = summary;
         Self { text: text.clone(), sections: *sections, worker: worker.clone(), seed: seed.to_string() }
+    }
+
+    /// The summary of this record. Its tokens are not in a record, and nothing is made of its seed any more.
+    pub(super) fn summary(&self) -> Summary {
+        let Self { text, sections, worker, seed } = self.clone();
+        Summary { text, sections, worker, usage: Usage::default(), seed: seed.parse().unwrap_or(0) }
     }
 }
 

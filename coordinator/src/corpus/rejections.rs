@@ -1,36 +1,32 @@
 //! Rows of `rejected.jsonl` and `failed.jsonl`: every document that is not in the corpus, and why.
 
 use longhand_proto::{DocumentId, WorkerId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::record::count;
-use super::{JudgeRecord, SectionRecord, plural};
+use super::{Record, SectionRecord, plural};
 use crate::domain::document::{Document, Progress, Verdict};
 use crate::domain::instruction::Instruction;
-use crate::domain::judge;
 use crate::domain::language::Language;
 use crate::domain::plan::{Plan, Step};
-use crate::store::{Attempt, AttemptEnd, Record};
-use crate::text::filter::score_length;
+use crate::domain::recipe::Recipe;
+use crate::store::{self, Attempt, AttemptEnd, Run};
 
-/// A document that a rule rejected.
-#[derive(Debug, Serialize)]
-pub(super) struct Rejected<'a> {
-    id: DocumentId,
+/// Class of a document that is stored and cannot be read, or contradicts its state.
+pub(super) const UNREADABLE: &str = "unreadable";
+
+/// A document that a rule rejected: its record, as if it had been accepted, and the verdict.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Rejected {
     #[serde(flatten)]
-    instruction: InstructionRow<'a>,
-    candidate: u32,
-    rule: &'a str,
-    value: f64,
-    threshold: f64,
-    detail: &'a str,
-    length: Option<u32>,
-    response_length: u32,
-    score_length: Option<f64>,
-    score_quality: Option<f64>,
-    judge: Option<JudgeRecord>,
-    plan: &'a [Step],
-    sections: Vec<SectionRecord>,
+    pub(super) record: Record,
+    /// Line of the input file, from 1.
+    pub(super) line: u64,
+    /// The instruction as one text.
+    instruction: String,
+    pub(super) rule: String,
+    pub(super) value: f64,
+    pub(super) threshold: f64,
+    pub(super) detail: String,
 }
 
 /// A document that could not be finished.
@@ -39,7 +35,7 @@ pub(super) struct Failed<'a> {
     id: DocumentId,
     #[serde(flatten)]
     instruction: InstructionRow<'a>,
-    candidate: u32,
+    candidate: Option<u32>,
     class: &'a str,
     message: String,
     attempts: Vec<AttemptRow<'a>>,
@@ -52,9 +48,9 @@ pub(super) struct Failed<'a> {
 #[derive(Debug, Serialize)]
 struct InstructionRow<'a> {
     instruction_id: Option<&'a str>,
-    /// Line of the input file, from 1.
+    /// Line of the input file, from 1; 0 if it is not known.
     line: u64,
-    language: Language,
+    language: Option<Language>,
     instruction: String,
 }
 
@@ -72,49 +68,43 @@ impl<'a> InstructionRow<'a> {
         Self {
             instruction_id: instruction.id.as_deref(),
             line: instruction.line,
-            language: instruction.language,
+            language: Some(instruction.language),
             instruction: instruction.text(),
         }
     }
 }
 
-impl<'a> Rejected<'a> {
+impl Rejected {
     /// None unless the document is finished and rejected.
-    pub(super) fn of(document: &'a Document) -> Option<Self> {
-        let Progress::Finished {
-            plan,
-            sections,
-            text,
-            verdict: Verdict::Rejected { rule, value, threshold, detail },
-            votes,
-        } = &document.progress
+    pub(super) fn of(document: &Document, run: &Run, recipe: &Recipe) -> Option<Self> {
+        let Progress::Finished { verdict: Verdict::Rejected { rule, value, threshold, detail }, .. } =
+            &document.progress
         else {
             return None;
         };
-        let length = document.instruction.required_words;
-        let response_length = count(text);
         Some(Self {
-            id: document.id,
-            instruction: InstructionRow::of(&document.instruction),
-            candidate: document.candidate,
-            rule,
+            record: Record::of(document, run, recipe)?,
+            line: document.instruction.line,
+            instruction: document.instruction.text(),
+            rule: rule.clone(),
             value: *value,
             threshold: *threshold,
-            detail,
-            length,
-            response_length,
-            score_length: length.map(|required| score_length(required, response_length)),
-            score_quality: judge::score_quality(votes),
-            judge: JudgeRecord::of(votes),
-            plan: &plan.steps,
-            sections: sections.iter().map(SectionRecord::of).collect(),
+            detail: detail.clone(),
         })
     }
 }
 
 impl<'a> Failed<'a> {
+    /// Of a document that cannot be read, nothing but its id is known.
+    pub(super) fn unreadable(id: DocumentId, problem: &str) -> Self {
+        let instruction = InstructionRow { instruction_id: None, line: 0, language: None, instruction: String::new() };
+        let message = problem.to_owned();
+        let (attempts, plan, sections) = (Vec::new(), &[], Vec::new());
+        Self { id, instruction, candidate: None, class: UNREADABLE, message, attempts, plan, sections }
+    }
+
     /// A document that failed by lost leases has no message of its own: only the store knows of it.
-    pub(super) fn of(stored: &'a Record, document: &'a Document, attempts: &'a [Attempt]) -> Self {
+    pub(super) fn of(stored: &'a store::Record, document: &'a Document, attempts: &'a [Attempt]) -> Self {
         let message = match &document.progress {
             Progress::Failed { message, .. } => message.clone(),
             Progress::Planning { .. }
@@ -133,7 +123,7 @@ impl<'a> Failed<'a> {
         Self {
             id: document.id,
             instruction: InstructionRow::of(&document.instruction),
-            candidate: document.candidate,
+            candidate: Some(document.candidate),
             class: &stored.reason,
             message,
             attempts: attempts

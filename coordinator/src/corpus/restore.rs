@@ -3,7 +3,7 @@
 use longhand_proto::task::{ModelInfo, Usage};
 
 use super::shard::ShardIndex;
-use super::{Corpus, CorpusError, Record, Result, SectionRecord, blocking};
+use super::{Corpus, CorpusError, Record, Result, SectionRecord, SummaryRecord, blocking};
 use crate::domain::document::{Document, Progress, Section, Verdict, add_usage};
 use crate::domain::plan::Plan;
 use crate::domain::state::State;
@@ -60,19 +60,23 @@ pub(super) async fn restore(store: &dyn Store, record: &Record, round: u32) -> R
         if stored.state.is_terminal() || !untouched {
             return Err("already being written".to_owned());
         }
-        finished(&mut document, record, round).map_err(|error| error.to_string())?;
+        document.round = round;
+        finish(&mut document, record, Verdict::Accepted).map_err(|error| error.to_string())?;
         Ok((document, State::Accepted, ()))
     };
     Ok(cas_loop(store, stored, false, decide).await?.is_ok())
 }
 
-/// The document as it was when the record was written, without timings, which a record does not hold.
-fn finished(document: &mut Document, record: &Record, round: u32) -> Result<(), StoreError> {
+/// Makes the document what it was when the record was written, without timings, which a record does not hold.
+///
+/// # Errors
+/// A seed of the record is no number.
+pub(super) fn finish(document: &mut Document, record: &Record, verdict: Verdict) -> Result<(), StoreError> {
     let text = record.messages.last().map(|message| message.content.clone()).unwrap_or_default();
     let sections =
         record.sections.iter().map(|section| self::section(section, record)).collect::<Result<Vec<_>, _>>()?;
     let provenance = record.provenance.clone();
-    document.round = round;
+    document.summaries = record.summaries.iter().map(SummaryRecord::summary).collect();
     document.usage = Usage::default();
     sections.iter().for_each(|section| add_usage(&mut document.usage, section.usage));
     document.model = Some(ModelInfo {
@@ -85,7 +89,7 @@ fn finished(document: &mut Document, record: &Record, round: u32) -> Result<(), 
         context: 0,
     });
     let votes = record.judge.iter().flat_map(|judged| &judged.votes).map(vote).collect();
-    let (plan, verdict) = (Plan { steps: record.plan.clone() }, Verdict::Accepted);
+    let plan = Plan { steps: record.plan.clone() };
     document.progress = Progress::Finished { plan, sections, text, verdict, votes };
     Ok(())
 }

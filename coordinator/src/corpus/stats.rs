@@ -6,6 +6,7 @@ use longhand_proto::RunId;
 use serde::{Deserialize, Serialize};
 
 use super::record::count;
+use super::rejections::UNREADABLE;
 use super::{Cost, Packing};
 use crate::domain::document::{Document, Progress};
 use crate::domain::judge;
@@ -206,6 +207,17 @@ impl Stats {
                 AttemptEnd::Released => self.attempts.released += 1,
             }
         }
+    }
+
+    /// Counts one document that cannot be read, among those that failed.
+    pub(super) fn add_unreadable(&mut self) {
+        self.documents.failed += 1;
+        *self.failed.entry(UNREADABLE.into()).or_default() += 1;
+    }
+
+    /// Number of documents that could not be read.
+    pub fn unreadable(&self) -> u64 {
+        self.failed.get(UNREADABLE).copied().unwrap_or(0)
     }
 
     fn add_accepted(&mut self, document: &Document) {

@@ -4,6 +4,7 @@ mod archived;
 mod crash;
 mod exported;
 mod memory_source;
+mod refiltered;
 
 use longhand_proto::task::{FinishReason, Message, ModelInfo, Timings, Usage};
 use longhand_proto::{DocumentId, RunId};
@@ -25,6 +26,7 @@ pub(super) fn run() -> Run {
         created_ms: 0,
         policy: RunPolicy::default(),
         paused: false,
+        cancelling: false,
     }
 }
 

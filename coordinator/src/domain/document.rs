@@ -208,6 +208,11 @@ impl Document {
         }
     }
 
+    /// True if the document is finished and no rule rejects it.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.progress, Progress::Finished { verdict: Verdict::Accepted, .. })
+    }
+
     /// The whole text, if the document has come to a verdict.
     pub fn assembled(&self) -> Option<Assembled<'_>> {
         let Progress::Finished { plan, sections, text, .. } = &self.progress else { return None };

@@ -58,8 +58,9 @@ pub fn says_too_little(text: &str) -> bool {
 /// True if a text of a Latin script is surely in another language than English.
 pub fn is_foreign(text: &str) -> bool {
     let text = beginning(text);
-    whatlang::detect(text).is_some_and(|found| found.is_reliable() && found.lang() != whatlang::Lang::Eng)
-        && !looks_english(text)
+    // The cheap question first.
+    !looks_english(text)
+        && whatlang::detect(text).is_some_and(|found| found.is_reliable() && found.lang() != whatlang::Lang::Eng)
 }
 
 /// ISO 639-3 code of the language that a text is most likely written in; `und` if it holds no words.

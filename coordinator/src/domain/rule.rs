@@ -31,8 +31,11 @@ impl Bound {
 /// How much of a document a rule must see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// One section at a time, with the sections before it: the value can be known as soon as a section is written.
+    /// One section at a time: what a document has is at most what its sections have, added up (places) or the largest of them
+    /// (shares).
     Section,
+    /// A section and those before it.
+    SoFar,
     /// The whole document.
     Document,
 }

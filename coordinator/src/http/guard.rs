@@ -25,6 +25,10 @@ use crate::net::Peer;
 
 /// The pages send it with every change.
 const CSRF_HEADER: &str = "x-longhand";
+/// The roles of those who use the pages, the most wanted first.
+const PEOPLE: [Role; 2] = [Role::Operator, Role::Reader];
+/// The only change that a reader may make.
+pub(super) const LOG_OUT: &str = "/logout";
 /// Longest time for a request's body and for the answer; a report takes the longest.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -52,6 +56,11 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// True if it may look only.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.role == Role::Reader)
+    }
+
     /// False once the token has expired or was withdrawn, or the user logged out.
     pub(super) fn is_valid(&self) -> bool {
         let is_open = self.session.as_ref().is_none_or(|cookie| self.guard.sessions.identity(cookie).is_some());
@@ -82,13 +91,8 @@ impl Guard {
             return Ok(access(Some(identity), Some(cookie.to_owned())));
         }
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        tokens.check(header, roles, stranger(peer)).map(|identity| access(Some(identity), None))
+        tokens.check(header, roles, peer).map(|identity| access(Some(identity), None))
     }
-}
-
-/// The address of a peer that had no valid token on this connection.
-fn stranger(peer: Option<&Peer>) -> Option<IpAddr> {
-    peer.filter(|peer| !peer.is_known()).and_then(Peer::address).map(|address| address.ip())
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -99,7 +103,10 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// Rejects requests that are not authenticated, and changes that another site may have caused.
 pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let (path, headers) = (request.uri().path(), request.headers());
-    let roles: &[Role] = if path == "/metrics" { &[Role::Operator, Role::Worker] } else { &[Role::Operator] };
+    let roles: &[Role] = match path {
+        "/metrics" => &[Role::Operator, Role::Reader, Role::Metrics, Role::Worker],
+        _ => &PEOPLE,
+    };
     if guard.tokens.is_none() && !local_name(headers) {
         return text_response(StatusCode::FORBIDDEN, "invalid Host header: use an IP address or localhost");
     }
@@ -107,12 +114,14 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
     let is_page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
     if is_page && let Some(token) = token_in_query(request.uri()) {
         // The address that the program prints. It is replaced at once by one that can be shown.
+        // `//host/` would lead to another site.
+        let path = if path.starts_with("//") { "/" } else { path };
         return guard.log_in(&token, path, peer);
     }
     let access = match guard.authenticate(headers, roles, peer) {
         Ok(access) => Some(access),
         Err(Denied::TooMany) => return too_many(),
-        Err(Denied::Missing | Denied::Unknown | Denied::Expired | Denied::WrongRole(..)) => None,
+        Err(Denied::Missing | Denied::Unknown | Denied::Expired | Denied::WrongRole(..) | Denied::Certificate) => None,
     };
     let Some(access) = access else {
         if is_page {
@@ -130,6 +139,12 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
         return text_response(
             StatusCode::FORBIDDEN,
             "cross-site request rejected: send the header `x-longhand: 1`, and no Origin of another site",
+        );
+    }
+    if is_change && path != LOG_OUT && access.is_read_only() {
+        return text_response(
+            StatusCode::FORBIDDEN,
+            "a reader's token changes nothing; log in with an operator's token",
         );
     }
     if let Some(peer) = peer {
@@ -248,15 +263,17 @@ pub(super) async fn log_out(State(guard): State<Arc<Guard>>, headers: HeaderMap)
 }
 
 impl Guard {
-    /// Goes on to `path` with a session, if the token is an operator's.
+    /// Goes on to `path` with a session, if the token is an operator's or a reader's.
     fn log_in(&self, token: &str, path: &str, peer: Option<&Peer>) -> Response {
         let header = format!("Bearer {}", token.trim());
         let session = match &self.tokens {
             None => None,
-            Some(tokens) => match tokens.check(Some(&header), &[Role::Operator], stranger(peer)) {
+            Some(tokens) => match tokens.check(Some(&header), &PEOPLE, peer) {
                 Ok(identity) => Some(self.sessions.create(identity)),
                 Err(Denied::TooMany) => return too_many(),
-                Err(Denied::Missing | Denied::Unknown | Denied::Expired | Denied::WrongRole(..)) => {
+                Err(
+                    Denied::Missing | Denied::Unknown | Denied::Expired | Denied::WrongRole(..) | Denied::Certificate,
+                ) => {
                     return (StatusCode::SEE_OTHER, [(LOCATION, "/login?error")]).into_response();
                 }
             },

@@ -151,7 +151,7 @@ fn a_document_goes_from_plan_through_its_sections_to_a_verdict() {
 /// Filters that take all texts of [`prose`].
 fn lenient() -> Filters {
     let off = ["min_words", "min_score_length", "refusal", "max_repetition_within", "max_repetition_between"];
-    let more = ["leftover_identifiers", "max_section_error", "min_plan_coverage"];
+    let more = ["leftover_identifiers", "max_section_error", "max_unfinished", "min_plan_coverage"];
     let mut filters = Filters::default();
     for rule in filter::all().filter(|rule| off.contains(&rule.key) || more.contains(&rule.key)) {
         filters.set(rule, rule.off);

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -123,6 +124,7 @@ impl Connections {
             closed,
             message_bytes: Arc::new(Semaphore::new(MESSAGE_BYTES)),
             health_calls: Arc::new(Semaphore::new(HEALTH_CALLS)),
+            certificate: OnceLock::new(),
         })))
     }
 }
@@ -174,9 +176,30 @@ struct Inner {
     closed: CancellationToken,
     message_bytes: Arc<Semaphore>,
     health_calls: Arc<Semaphore>,
+    certificate: OnceLock<CertificateDer<'static>>,
+}
+
+/// True for what a certificate can have as its name: a DNS name or an address.
+pub(crate) fn is_certificate_name(name: &str) -> bool {
+    ServerName::try_from(name).is_ok()
 }
 
 impl Peer {
+    /// It presented this certificate, which the CA of clients signed.
+    pub(crate) fn set_certificate(&self, certificate: CertificateDer<'static>) {
+        // A handshake has one.
+        self.0.certificate.get_or_init(|| certificate);
+    }
+
+    /// True if it presented a certificate with this alternative name.
+    pub(crate) fn has_certificate_of(&self, name: &str) -> bool {
+        let Some(certificate) = self.0.certificate.get() else { return false };
+        let (Ok(parsed), Ok(name)) = (webpki::EndEntityCert::try_from(certificate), ServerName::try_from(name)) else {
+            return false;
+        };
+        parsed.verify_is_valid_for_subject_name(&name).is_ok()
+    }
+
     /// Its address, if the network has addresses.
     pub fn address(&self) -> Option<SocketAddr> {
         self.0.address

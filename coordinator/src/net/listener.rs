@@ -92,7 +92,13 @@ impl Listener {
 async fn handshake(acceptor: tokio_rustls::TlsAcceptor, connection: Connection<TcpStream>) -> Option<Accepted> {
     let address = connection.peer().address();
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(connection).into_fallible()).await {
-        Ok(Ok(stream)) => Some(Accepted::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => {
+            let (connection, session) = stream.get_ref();
+            if let Some([certificate, ..]) = session.peer_certificates() {
+                connection.peer().set_certificate(certificate.clone());
+            }
+            Some(Accepted::Tls(Box::new(stream)))
+        }
         Ok(Err((error, connection))) => {
             tracing::debug!(?address, %error, "TLS handshake failed");
             linger(connection).await;

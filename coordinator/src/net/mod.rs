@@ -10,5 +10,6 @@ mod listener;
 
 pub use certificates::{Certificates, Pem, PemError, Protocol};
 pub use connection::Connection;
+pub(crate) use connections::is_certificate_name;
 pub use connections::{Connections, Limits, Peer, raise_file_limit};
 pub(crate) use listener::Listener;

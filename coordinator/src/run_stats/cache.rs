@@ -144,7 +144,16 @@ mod tests {
         let run: RunId = name.parse().unwrap();
         let (recipe, recipe_hash, policy) = (String::new(), String::new(), RunPolicy::default());
         store
-            .create_run(&Run { id: run.clone(), recipe, recipe_hash, seed: 0, created_ms: 1, policy, paused: false })
+            .create_run(&Run {
+                id: run.clone(),
+                recipe,
+                recipe_hash,
+                seed: 0,
+                created_ms: 1,
+                policy,
+                paused: false,
+                cancelling: false,
+            })
             .await
             .unwrap();
         let row = |line: u64| BadRow {

@@ -18,7 +18,7 @@ pub enum AttemptEnd {
     Error,
     /// The lease expired, or made no progress.
     Lost,
-    /// Given back by a draining worker, or revoked by an operator.
+    /// Given back by a draining worker, or cancelled or revoked by an operator.
     Released,
 }
 
@@ -60,7 +60,8 @@ pub struct Attempt {
     /// How it ended.
     pub end: AttemptEnd,
     /// JSON object of what the coordinator knows (task kind, section, usage, finish reason, error); `{}` for a lost one,
-    /// `{"revoked": state}` for one that a [`CompareAndSwap`](super::CompareAndSwap) revoked.
+    /// `{"revoked": state}` for one that a [`CompareAndSwap`](super::CompareAndSwap) revoked; one whose document was cancelled
+    /// meanwhile has `"revoked": "cancelled"` beside the rest.
     pub detail: serde_json::Value,
 }
 
@@ -74,6 +75,10 @@ impl Attempt {
     /// Why its text was not kept: the rule that rejected it, or the class of its error. None if the text was kept, or if
     /// the attempt ended without one.
     pub(crate) fn discarded_by(&self) -> Option<&str> {
+        let revoked = self.detail.get("revoked").and_then(Value::as_str).filter(|state| *state == "cancelled");
+        if revoked.is_some() {
+            return revoked.filter(|_| self.generated() > 0);
+        }
         let rule = self.detail.pointer("/rejected/rule").and_then(Value::as_str);
         let class = || self.detail.pointer("/error/class").and_then(Value::as_str).unwrap_or("error");
         rule.or_else(|| (self.end == AttemptEnd::Error).then(class))

@@ -40,6 +40,15 @@ pub struct Renewal {
     pub checkpoint: Option<Checkpoint>,
 }
 
+/// Answer to renewals.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Renewed {
+    /// Those that are not live. They stay what they were.
+    pub lost: Vec<LeaseId>,
+    /// Those of a run that is being cancelled, and those whose commit cancelled the document. Not extended either.
+    pub cancelled: Vec<LeaseId>,
+}
+
 /// What becomes of a document whose attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
@@ -76,7 +85,7 @@ impl Next {
         match self {
             Self::Continue { .. } | Self::Judge { .. } => AttemptEnd::Completed,
             Self::Retry { .. } | Self::End { state: State::Failed, .. } => AttemptEnd::Error,
-            Self::Release => AttemptEnd::Released,
+            Self::Release | Self::End { state: State::Cancelled, .. } => AttemptEnd::Released,
             Self::End { .. } => AttemptEnd::Completed,
         }
     }
@@ -100,6 +109,11 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// True for the one end that a run takes while it is being cancelled.
+    pub fn cancels(&self) -> bool {
+        matches!(self.next, Next::End { state: State::Cancelled, .. })
+    }
+
     /// # Errors
     /// [`StoreError::Refused`] for an end in a state that is not terminal.
     pub(super) fn check(&self) -> Result<()> {
@@ -125,6 +139,8 @@ pub enum Committed {
     Repeated(Option<LeaseGrant>),
     /// The lease is not live: nothing was changed.
     Stale,
+    /// The lease is live, but its run is being cancelled: nothing was changed. Only an end as cancelled is taken.
+    Cancelling,
 }
 
 /// What a lease id means to the store at this moment.
@@ -172,13 +188,14 @@ pub trait LeaseStore: Send + Sync {
     /// worker with the judge's model, those that wait for the judge. Delayed documents that are due become ready before
     /// their run is asked. [`Record::lease`] of each is set.
     async fn lease(&self, query: &LeaseQuery) -> Result<Vec<Record>>;
-    /// Extends live leases to now + `ttl_ms`; returns those that are not live. The checkpoint is stored in the same step.
+    /// Extends live leases to now + `ttl_ms`, unless their run is being cancelled. The checkpoint is stored in the same step.
     /// Progress never shrinks.
-    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>>;
+    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Renewed>;
     /// What this lease id means now.
     async fn lookup(&self, lease: LeaseId) -> Result<Lookup>;
     /// Ends an attempt, if its lease is live. Counters: `Continue`, `Judge` and `End` clear errors and losses (a new task
-    /// begins), `Retry` adds an error, `Release` a release. Appends an [`Attempt`](super::Attempt).
+    /// begins), `Retry` adds an error, `Release` a release. Appends an [`Attempt`](super::Attempt). While the run is being
+    /// cancelled, only an end as cancelled is taken.
     ///
     /// # Errors
     /// [`StoreError::Refused`] for an end in a state that is not terminal.

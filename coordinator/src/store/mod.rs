@@ -37,7 +37,7 @@ pub use self::document::{CompareAndSwap, DocumentStore, NewDocument, Revision, S
 pub use self::ended::EndedDocument;
 pub use self::envelope::{Envelope, EnvelopeChange};
 pub use self::error::{Result, StoreError};
-pub use self::lease::{Commit, Committed, LeaseQuery, LeaseStore, Lookup, Next, Renewal, SweepLimits, Swept};
+pub use self::lease::{Commit, Committed, LeaseQuery, LeaseStore, Lookup, Next, Renewal, Renewed, SweepLimits, Swept};
 pub use self::open::open;
 pub use self::record::{Counters, LeaseGrant, Record, UnreadableDocument};
 pub use self::redis::{RedisOptions, RedisStore, RedisTls, scripts};

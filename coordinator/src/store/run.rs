@@ -8,7 +8,7 @@ use super::ended::EndedDocument;
 use super::error::Result;
 use crate::domain::state::State;
 
-/// One submission: fixed when it is created, except that it can be paused.
+/// One submission: fixed when it is created, except that it can be paused and cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Name of the run.
@@ -26,6 +26,9 @@ pub struct Run {
     pub policy: RunPolicy,
     /// No new leases are granted; live leases continue.
     pub paused: bool,
+    /// No new leases are granted and no results are taken; the documents are being ended, see [`RunStore::cancel`].
+    #[serde(default)]
+    pub cancelling: bool,
 }
 
 /// How a run shares the workers with others.
@@ -132,6 +135,12 @@ pub trait RunStore: Send + Sync {
     /// # Errors
     /// [`StoreError::NotFound`](super::StoreError::NotFound) without the run, here and wherever a run is named.
     async fn pause(&self, run: &RunId, paused: bool) -> Result<Run>;
+    /// From now on no document of the run is leased, and a commit is answered with
+    /// [`Committed::Cancelling`](super::Committed::Cancelling), until [`RunStore::finish_cancel`]. Meanwhile somebody must end the
+    /// documents.
+    async fn cancel(&self, run: &RunId) -> Result<()>;
+    /// Ends the cancelling of a run whose documents have all ended. False while some have not.
+    async fn finish_cancel(&self, run: &RunId) -> Result<bool>;
     /// Documents of the run by state.
     async fn counts(&self, run: &RunId) -> Result<Counts>;
 }

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod audit_log;
+mod cancel;
 mod ended;
 mod fair_share;
 mod flush;
@@ -14,6 +15,7 @@ mod workers;
 
 pub(crate) async fn on_cluster(cluster: &longhand_tests::cluster::Cluster) {
     attempt::on_cluster(cluster).await;
+    cancel::on_cluster(cluster).await;
     ended::on_cluster(cluster).await;
     flush::on_cluster(cluster).await;
     lease::on_cluster(cluster).await;

@@ -177,6 +177,7 @@ pub(crate) fn a_run(name: &str, created_ms: u64) -> Run {
         created_ms,
         policy: RunPolicy::default(),
         paused: false,
+        cancelling: false,
     }
 }
 

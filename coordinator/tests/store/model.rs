@@ -35,16 +35,48 @@ pub(crate) fn policy(run: usize) -> RunPolicy {
 /// One call. Leases are named by the number of the grant, for the store draws their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Op {
-    Submit { run: usize, rows: Vec<usize>, bad: bool },
-    Lease { worker: usize, request: usize, slots: usize },
-    Renew { renewals: Vec<(usize, u64, Option<u32>)> },
-    Commit { lease: usize, then: Then, body: Option<u32>, checkpoint: Option<u32> },
-    Lookup { lease: usize },
-    Sweep { max_losses: u32 },
+    Submit {
+        run: usize,
+        rows: Vec<usize>,
+        bad: bool,
+    },
+    Lease {
+        worker: usize,
+        request: usize,
+        slots: usize,
+    },
+    Renew {
+        renewals: Vec<(usize, u64, Option<u32>)>,
+    },
+    Commit {
+        lease: usize,
+        then: Then,
+        body: Option<u32>,
+        checkpoint: Option<u32>,
+    },
+    Lookup {
+        lease: usize,
+    },
+    Sweep {
+        max_losses: u32,
+    },
     Swap(Swap),
-    Flush { run: usize, rows: Vec<usize> },
-    Pause { run: usize, paused: bool },
-    Pass { ticks: u64 },
+    Flush {
+        run: usize,
+        rows: Vec<usize>,
+    },
+    Pause {
+        run: usize,
+        paused: bool,
+    },
+    /// To begin or to finish it.
+    Cancel {
+        run: usize,
+        begin: bool,
+    },
+    Pass {
+        ticks: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +157,11 @@ pub(crate) enum Answer {
         inserted: u64,
     },
     Leased(Vec<((usize, usize), usize)>),
-    Lost(Vec<usize>),
+    /// Those that are not live, and those that were cancelled.
+    Lost(Vec<usize>, Vec<usize>),
+    Cancelling,
+    /// Whether the run is not being cancelled any more.
+    Finished(bool),
     Done(Option<usize>),
     Repeated(Option<usize>),
     Stale,
@@ -181,6 +217,7 @@ pub(crate) struct Model {
     /// Leases granted so far.
     pub(crate) leases: usize,
     paused: [bool; RUNS],
+    cancelling: [bool; RUNS],
     requests: Vec<Request>,
 }
 
@@ -191,6 +228,7 @@ impl Model {
             docs: [const { [const { None }; ROWS] }; RUNS],
             leases: 0,
             paused: [false; RUNS],
+            cancelling: [false; RUNS],
             requests: Vec::new(),
         }
     }
@@ -240,6 +278,15 @@ impl Model {
                 self.paused[*run] = *paused;
                 Answer::Nothing
             }
+            Op::Cancel { run, begin: true } => {
+                self.cancelling[*run] = true;
+                Answer::Nothing
+            }
+            Op::Cancel { run, begin: false } => {
+                let finished = self.docs[*run].iter().flatten().all(|doc| doc.envelope.state.is_terminal());
+                self.cancelling[*run] &= !finished;
+                Answer::Finished(finished)
+            }
             Op::Pass { ticks } => {
                 self.now += 2 * ticks;
                 Answer::Nothing
@@ -279,7 +326,11 @@ impl Model {
         }
         let mut queues: Vec<Vec<(usize, usize)>> = Vec::new();
         for run in 0..RUNS {
-            queues.push(if self.paused[run] { Vec::new() } else { self.queue(run, MODELS[who]) });
+            queues.push(if self.paused[run] || self.cancelling[run] {
+                Vec::new()
+            } else {
+                self.queue(run, MODELS[who])
+            });
         }
         let mut taken = [0; RUNS];
         for _ in 0..slots {
@@ -331,12 +382,20 @@ impl Model {
 
     fn renew(&mut self, renewals: &[(usize, u64, Option<u32>)]) -> Answer {
         let now = self.now;
-        let mut lost = Vec::new();
+        let (mut lost, mut cancelled) = (Vec::new(), Vec::new());
         for &(lease, progress, tokens) in renewals {
             let Some(id) = self.leased(lease) else {
-                lost.push(lease);
+                let last = self.committed(lease);
+                match last.is_some_and(|id| self.doc(id).envelope.state == State::Cancelled) {
+                    true => cancelled.push(lease),
+                    false => lost.push(lease),
+                }
                 continue;
             };
+            if self.cancelling[id.0] {
+                cancelled.push(lease);
+                continue;
+            }
             let tokens = tokens.map(|token| checkpoint(&[token]));
             let renewal = Renewal { lease: lease_id(lease), progress, checkpoint: tokens };
             let doc = self.doc(id);
@@ -344,13 +403,17 @@ impl Model {
             doc.checkpoint = renewal.checkpoint.or(doc.checkpoint.take());
         }
         lost.sort_unstable();
-        Answer::Lost(lost)
+        cancelled.sort_unstable();
+        Answer::Lost(lost, cancelled)
     }
 
     fn commit(&mut self, lease: usize, then: Then, body: Option<u32>, tokens: Option<u32>) -> Answer {
         let (now, next) = (self.now, lease_id(self.leases));
         let Some(id) = self.leased(lease).or_else(|| self.committed(lease)) else { return Answer::Stale };
         let call = commit_call(lease_id(lease), next, then, body, tokens, 1);
+        if self.cancelling[id.0] && self.leased(lease).is_some() && !call.cancels() {
+            return Answer::Cancelling;
+        }
         let doc = self.doc(id);
         let (answer, change) = doc.envelope.commit(&call, now);
         if let Some(change) = change {
@@ -363,6 +426,7 @@ impl Model {
             }
             Committed::Repeated(grant) => Answer::Repeated(grant.map(|grant| number(grant.id))),
             Committed::Stale => Answer::Stale,
+            Committed::Cancelling => Answer::Cancelling,
         }
     }
 

@@ -75,6 +75,7 @@ impl ReferenceStateMachine for Reference {
             ),
             2 => (0..RUNS, rows()).prop_map(|(run, rows)| Op::Flush { run, rows }),
             1 => (0..RUNS, any::<bool>()).prop_map(|(run, paused)| Op::Pause { run, paused }),
+            1 => (0..RUNS, prop::bool::weighted(0.3)).prop_map(|(run, begin)| Op::Cancel { run, begin }),
             3 => (1..4_u64).prop_map(|ticks| Op::Pass { ticks }),
         ]
         .boxed()
@@ -179,6 +180,11 @@ impl Tested {
                 assert_eq!(run.paused, *paused);
                 Answer::Nothing
             }
+            Op::Cancel { run, begin: true } => {
+                store.cancel(&self.runs[*run]).await.unwrap();
+                Answer::Nothing
+            }
+            Op::Cancel { run, begin: false } => Answer::Finished(store.finish_cancel(&self.runs[*run]).await.unwrap()),
             Op::Pass { ticks } => {
                 self.fixture.pass(2 * ticks * HALF);
                 Answer::Nothing
@@ -216,11 +222,14 @@ impl Tested {
                 checkpoint: tokens.map(|token| checkpoint(&[token])),
             })
             .collect();
-        let lost = self.fixture.store.renew(&renewals, LEASE * HALF).await.unwrap();
+        let renewed = self.fixture.store.renew(&renewals, LEASE * HALF).await.unwrap();
         let name = |id| if id == self.unknown { self.leases.len() } else { self.number(id) };
-        let mut lost: Vec<usize> = lost.into_iter().map(name).collect();
-        lost.sort_unstable();
-        Answer::Lost(lost)
+        let [lost, cancelled] = [renewed.lost, renewed.cancelled].map(|ids| {
+            let mut named: Vec<usize> = ids.into_iter().map(name).collect();
+            named.sort_unstable();
+            named
+        });
+        Answer::Lost(lost, cancelled)
     }
 
     async fn step_commit(&mut self, lease: usize, then: Then, body: Option<u32>, tokens: Option<u32>) -> Answer {
@@ -235,6 +244,7 @@ impl Tested {
             Committed::Done(grant) => Answer::Done(grant.map(|grant| self.number(grant.id))),
             Committed::Repeated(grant) => Answer::Repeated(grant.map(|grant| self.number(grant.id))),
             Committed::Stale => Answer::Stale,
+            Committed::Cancelling => Answer::Cancelling,
         }
     }
 

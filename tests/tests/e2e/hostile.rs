@@ -79,7 +79,10 @@ async fn what_a_worker_says_is_finite_and_short() {
         let refused = renew(&harness, |vitals| change(vitals, &long)).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{}", refused.message());
     }
+    renew(&harness, |vitals| vitals.problem = long.clone()).await.unwrap();
+    renew(&harness, |vitals| vitals.kinds = vec![1; 1 << 20]).await.unwrap();
     let workers = harness.store.workers().await.unwrap();
+    assert!(workers.iter().all(|worker| worker.report.problem.len() <= 500 && worker.report.kinds.len() <= 1));
     assert!(workers.iter().all(|worker| worker.report.tokens_per_second.is_finite()), "{workers:?}");
 
     let raw = RawClient::of(&harness);

@@ -123,8 +123,13 @@ async fn every_worker_call_whose_reply_is_lost_is_retried_and_takes_effect_once(
     let next: Lease = reply.next.expect("the first section").try_into().unwrap();
     assert_eq!(next.task.section, 0);
 
-    let release =
-        v1::ReleaseRequest { worker: worker.into(), lease_id: next.id.to_string(), checkpoint: None, cost: 0.0 };
+    let release = v1::ReleaseRequest {
+        worker: worker.into(),
+        lease_id: next.id.to_string(),
+        checkpoint: None,
+        cost: 0.0,
+        generated: 0,
+    };
     let reply = lossy
         .call(|wire| {
             let request = release.clone();

@@ -1,6 +1,7 @@
 //! End-to-end tests: the real services on a loopback port, the real worker, the real store; only the model is a mock.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod cancel;
 mod harness;
 mod hostile;
 mod lease;

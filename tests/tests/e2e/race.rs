@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longhand_coordinator::control::admin::{self, RewriteScope, Selector};
+use longhand_coordinator::control::cancel;
 use longhand_coordinator::control::rpc::{Coordinator, ServiceOptions, serve};
 use longhand_coordinator::control::sweeper::{SweeperOptions, sweep};
 use longhand_coordinator::domain::document::Progress;
@@ -87,7 +88,7 @@ async fn a_cancel_concurrent_with_a_result_keeps_the_whole_result_or_none() {
         let section = section.expect("the first section");
         let output = write(section.task).await;
         let (outcome, cancelled) =
-            tokio::join!(peer.complete(section.id, output), admin::cancel(harness.store.as_ref(), &run, id));
+            tokio::join!(peer.complete(section.id, output), cancel::cancel(harness.store.as_ref(), &run, id));
         cancelled.unwrap().unwrap();
         let record = harness.record(id).await;
         assert_eq!((record.state, &record.lease), (State::Cancelled, &None));
@@ -144,7 +145,7 @@ async fn a_requeue_concurrent_with_the_last_result_sees_a_finished_document_or_n
             assert_eq!(past.len(), 1);
             let before: longhand_coordinator::domain::document::Document = serde_json::from_str(&past[0].body).unwrap();
             assert_eq!(before.sections().len(), steps, "the text that was accepted stays in the history");
-            admin::cancel(harness.store.as_ref(), &run_id(), id).await.unwrap().unwrap();
+            cancel::cancel(harness.store.as_ref(), &run_id(), id).await.unwrap().unwrap();
         } else {
             assert_eq!((record.state, now.round, now.sections().len()), (State::Accepted, 0, steps));
         }

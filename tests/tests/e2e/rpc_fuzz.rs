@@ -108,7 +108,7 @@ fn valid_messages(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
             cost: 0.0,
         }
         .encode_to_vec(),
-        v1::ReleaseRequest { worker, lease_id, checkpoint, cost: 0.0 }.encode_to_vec(),
+        v1::ReleaseRequest { worker, lease_id, checkpoint, cost: 0.0, generated: 0 }.encode_to_vec(),
         v1::CreateRunRequest { run: "other".into(), recipe: "[retry]\nmax_errors = 1\n".into(), seed: u64::MAX, terms }
             .encode_to_vec(),
         v1::AddRowsRequest { run: run.clone(), candidates: 2, rows: vec![row; 2] }.encode_to_vec(),

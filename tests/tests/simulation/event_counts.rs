@@ -14,13 +14,15 @@ pub(crate) struct EventCounts {
     pub(crate) released: u64,
     pub(crate) resumed: u64,
     pub(crate) swapped: u64,
+    /// Results that came while the run was being cancelled.
+    pub(crate) cancelling: u64,
     /// Texts compared with those of the fault-free run.
     pub(crate) compared: u64,
 }
 
 impl EventCounts {
     pub(crate) fn add(&mut self, other: &Self) {
-        let pairs: [(&mut u64, u64); 12] = [
+        let pairs: [(&mut u64, u64); 13] = [
             (&mut self.leased, other.leased),
             (&mut self.committed, other.committed),
             (&mut self.repeated, other.repeated),
@@ -32,6 +34,7 @@ impl EventCounts {
             (&mut self.released, other.released),
             (&mut self.resumed, other.resumed),
             (&mut self.swapped, other.swapped),
+            (&mut self.cancelling, other.cancelling),
             (&mut self.compared, other.compared),
         ];
         for (sum, more) in pairs {

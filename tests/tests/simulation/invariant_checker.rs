@@ -8,8 +8,8 @@ use futures::FutureExt;
 use longhand_coordinator::domain::document::Document;
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Attempt, AttemptEnd, Commit, Committed, Counters, DocumentStore, LeaseQuery, Lookup, Next, Record, Renewal, Result,
-    RunStore, Source, SqliteStore, Store, Swapped, SweepLimits, Swept,
+    Attempt, AttemptEnd, Commit, Committed, Counters, DocumentStore, LeaseQuery, Lookup, Next, Record, Renewal,
+    Renewed, Result, RunStore, Source, SqliteStore, Store, Swapped, SweepLimits, Swept,
 };
 use longhand_proto::{DocumentId, LeaseId};
 
@@ -34,6 +34,8 @@ pub(crate) struct CheckerState {
     leases: BTreeSet<LeaseId>,
     pub(crate) history: History,
     pub(crate) counts: EventCounts,
+    /// The run was cancelled as a whole, which is the operator's last act.
+    cancelled: bool,
     /// The first violation of the contract.
     pub(crate) violation: Option<String>,
 }
@@ -185,8 +187,23 @@ impl CheckerState {
         for record in changed {
             self.check_document(record, matches!(step, Step::Swap(..)))?;
         }
+        if self.cancelled {
+            // Only cancelling is left to do, and a sweep may take what nobody ended yet.
+            let ended = changed.iter().all(|record| {
+                if matches!(step, Step::Sweep(..)) {
+                    !matches!(record.state, State::Leased | State::Accepted | State::Rejected)
+                } else {
+                    record.state == State::Cancelled || matches!(step, Step::Flush)
+                }
+            });
+            ensure!(ended, "a cancelled run goes on");
+        }
         match step {
             Step::Submit => Ok(()),
+            Step::Cancel => {
+                self.cancelled = true;
+                Ok(())
+            }
             Step::Lookup(answer) => {
                 self.counts.stale += u64::from(matches!(answer, Ok(Lookup::Stale)));
                 ensure!(changed.is_empty(), "a lookup changed a document");
@@ -286,22 +303,17 @@ impl CheckerState {
     }
 
     /// Renewals are not listed as changes, so all documents are checked.
-    fn renewed(
-        &mut self,
-        renewals: &[Renewal],
-        ttl_ms: u64,
-        answer: &Result<Vec<LeaseId>>,
-        truth: &SqliteStore,
-    ) -> Checked {
+    fn renewed(&mut self, renewals: &[Renewal], ttl_ms: u64, answer: &Result<Renewed>, truth: &SqliteStore) -> Checked {
         let now = clock::unix_ms();
-        let lost = answer.as_deref().unwrap_or_default();
+        let Renewed { lost, cancelled } = answer.as_ref().ok().cloned().unwrap_or_default();
         for renewal in renewals {
             let live = self
                 .observed
                 .values()
                 .any(|observed| observed.record.lease.as_ref().is_some_and(|it| it.id == renewal.lease));
+            let (is_lost, is_cancelled) = (lost.contains(&renewal.lease), cancelled.contains(&renewal.lease));
             ensure!(
-                live != lost.contains(&renewal.lease),
+                if live { !is_lost && is_cancelled == self.cancelled } else { is_lost || is_cancelled },
                 "lease {} is live: {live}, and the answer says otherwise",
                 renewal.lease
             );
@@ -311,7 +323,8 @@ impl CheckerState {
             let before = &self.before(record.id)?.record;
             let id = record.id;
             let renewal = (before.lease.as_ref())
-                .and_then(|grant| renewals.iter().rev().find(|renewal| renewal.lease == grant.id));
+                .and_then(|grant| renewals.iter().rev().find(|renewal| renewal.lease == grant.id))
+                .filter(|renewal| !cancelled.contains(&renewal.lease));
             let Some(renewal) = renewal else {
                 ensure!(
                     (&record.lease, &record.checkpoint) == (&before.lease, &before.checkpoint),
@@ -361,7 +374,8 @@ impl CheckerState {
                 ensure!(changed.is_empty(), "a repeated commit changed a document");
                 return Ok(());
             }
-            Ok(Committed::Stale) | Err(_) => {
+            Ok(Committed::Stale | Committed::Cancelling) | Err(_) => {
+                self.counts.cancelling += u64::from(matches!(answer, Ok(Committed::Cancelling)));
                 self.counts.stale += 1;
                 ensure!(changed.is_empty(), "a stale commit changed a document");
                 return Ok(());
@@ -461,6 +475,9 @@ fn after_commit(before: Counters, next: &Next) -> (Counters, u64) {
         Next::Continue { .. } | Next::Judge { .. } => (Counters { releases, ..Counters::default() }, 1),
         Next::Retry { .. } => (Counters { errors: errors + 1, losses, releases }, 0),
         Next::Release => (Counters { errors, losses, releases: releases + 1 }, 0),
-        Next::End { state, .. } => (Counters { releases, ..Counters::default() }, u64::from(*state != State::Failed)),
+        Next::End { state, .. } => {
+            let adds = !matches!(state, State::Failed | State::Cancelled);
+            (Counters { releases, ..Counters::default() }, u64::from(adds))
+        }
     }
 }

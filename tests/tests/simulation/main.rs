@@ -99,7 +99,19 @@ fn invariants_hold_under_faults_and_a_seed_reproduces_its_history() {
         );
     }
     // A simulation without faults proves nothing.
-    let EventCounts { repeated, stale, stale_renewals, swept, errors, released, resumed, swapped, compared, .. } = sum;
+    let EventCounts {
+        repeated,
+        stale,
+        stale_renewals,
+        swept,
+        errors,
+        released,
+        resumed,
+        swapped,
+        cancelling,
+        compared,
+        ..
+    } = sum;
     for (what, often) in [
         ("commits repeated", repeated),
         ("stale commits", stale),
@@ -109,6 +121,7 @@ fn invariants_hold_under_faults_and_a_seed_reproduces_its_history() {
         ("releases", released),
         ("sections resumed", resumed),
         ("operator changes", swapped),
+        ("results of a cancelled run", cancelling),
         ("texts compared", compared),
     ] {
         assert!(often >= seeds / 40, "{what}: only {often} in {seeds} seeds; there are too few faults");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Attempt, Commit, Committed, DocumentStore, Filter, LeaseGrant, LeaseStore, Lookup, Next, Record, Renewal, Result,
-    Source, SqliteStore, Store, SweepLimits, Swept,
+    Attempt, Commit, Committed, DocumentStore, Filter, LeaseGrant, LeaseStore, Lookup, Next, Record, Renewal, Renewed,
+    Result, Source, SqliteStore, Store, SweepLimits, Swept,
 };
 use longhand_proto::{LeaseId, rng};
 
@@ -66,16 +66,16 @@ impl Mutation {
         }
     }
 
-    pub(crate) async fn renew(self, store: &SqliteStore, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>> {
-        let lost = store.renew(renewals, ttl_ms).await?;
+    pub(crate) async fn renew(self, store: &SqliteStore, renewals: &[Renewal], ttl_ms: u64) -> Result<Renewed> {
+        let renewed = store.renew(renewals, ttl_ms).await?;
         if self == Self::StaleCheckpoint {
-            for renewal in renewals.iter().filter(|renewal| lost.contains(&renewal.lease)) {
+            for renewal in renewals.iter().filter(|renewal| renewed.lost.contains(&renewal.lease)) {
                 if let Some((_, _, held)) = former(store, renewal.lease).await? {
                     store.renew(&[Renewal { lease: held.id, progress: 0, ..renewal.clone() }], ttl_ms).await?;
                 }
             }
         }
-        Ok(lost)
+        Ok(renewed)
     }
 
     pub(crate) async fn sweep(self, store: &SqliteStore, limits: &SweepLimits) -> Result<Vec<Swept>> {

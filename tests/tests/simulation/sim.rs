@@ -440,4 +440,14 @@ async fn operate(documents: &[DocumentId], checker: &InvariantChecker) {
         let refused = done.err().map(|error| error.status().message().to_owned());
         checker.note(OPERATOR, format!("action {action} on {document}: {refused:?}"));
     }
+    if rng::below(4) == 0 {
+        let request = v1::CancelRequest { run: run_id().to_string(), document: String::new() };
+        let call = |wire| {
+            let request = request.clone();
+            async move { OperatorClient::new(wire).cancel(request).await }
+        };
+        if let Err(error) = link.call_with_retry("cancel", patience, call).await {
+            checker.report(format!("the run cannot be cancelled: {:?}", error.status()));
+        }
+    }
 }

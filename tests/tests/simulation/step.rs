@@ -1,7 +1,8 @@
 //! A call to the store as the checker sees it, and its line in the history.
 
 use longhand_coordinator::store::{
-    Commit, Committed, CompareAndSwap, LeaseQuery, Lookup, Record, Renewal, Result, Swapped, SweepLimits, Swept,
+    Commit, Committed, CompareAndSwap, LeaseQuery, Lookup, Record, Renewal, Renewed, Result, Swapped, SweepLimits,
+    Swept,
 };
 use longhand_proto::LeaseId;
 
@@ -11,10 +12,11 @@ pub(crate) enum Step<'a> {
     Submit,
     Lookup(&'a Result<Lookup>),
     Lease(&'a LeaseQuery, &'a Result<Vec<Record>>),
-    Renew(&'a [Renewal], u64, &'a Result<Vec<LeaseId>>),
+    Renew(&'a [Renewal], u64, &'a Result<Renewed>),
     Commit(&'a Commit, &'a Result<Committed>),
     Sweep(&'a SweepLimits, &'a Result<Vec<Swept>>),
     Swap(&'a CompareAndSwap, &'a Result<Swapped>),
+    Cancel,
     Flush,
 }
 
@@ -41,14 +43,15 @@ pub(crate) fn describe(step: &Step<'_>, changed: &[Record]) -> Option<String> {
                     format!("{} at {} with {tokens}", short(&it.lease), it.progress)
                 })
                 .collect();
-            let lost: Vec<_> = answer.iter().flatten().map(short).collect();
-            format!("renew {line:?} lost {lost:?}")
+            let of = |ids: fn(&Renewed) -> &Vec<LeaseId>| answer.iter().flat_map(ids).map(short).collect::<Vec<_>>();
+            format!("renew {line:?} lost {:?} cancelled {:?}", of(|it| &it.lost), of(|it| &it.cancelled))
         }
         Step::Commit(commit, answer) => {
             let answer = match answer {
                 Ok(Committed::Done(_)) => "done",
                 Ok(Committed::Repeated(_)) => "repeated",
                 Ok(Committed::Stale) => "stale",
+                Ok(Committed::Cancelling) => "cancelling",
                 Err(_) => "failed",
             };
             format!("commit {} {:?} {}: {answer}", short(&commit.lease), commit.next, commit.detail)
@@ -59,6 +62,7 @@ pub(crate) fn describe(step: &Step<'_>, changed: &[Record]) -> Option<String> {
             Err(error) => format!("sweep failed: {error}"),
         },
         Step::Swap(swap, answer) => format!("swap of version {} to {:?}: {answer:?}", swap.version, swap.state),
+        Step::Cancel => "the run is cancelled".to_owned(),
         Step::Flush => "flush".to_owned(),
     };
     let now: Vec<_> = changed

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use longhand_coordinator::store::{
     Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, EndedDocument, Filter,
-    LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunStore, Source,
-    SqliteStore, Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
+    LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Renewed, Result, Revision, Run, RunStore,
+    Source, SqliteStore, Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
 };
 use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
@@ -109,6 +109,19 @@ impl RunStore for StoreProxy {
         self.call(self.store.pause(run, paused)).await
     }
 
+    async fn cancel(&self, run: &RunId) -> Result<()> {
+        self.call(async {
+            let answer = self.store.cancel(run).await;
+            self.observe(&Step::Cancel);
+            answer
+        })
+        .await
+    }
+
+    async fn finish_cancel(&self, run: &RunId) -> Result<bool> {
+        self.call(self.store.finish_cancel(run)).await
+    }
+
     async fn counts(&self, run: &RunId) -> Result<Counts> {
         self.call(self.store.counts(run)).await
     }
@@ -158,7 +171,7 @@ impl LeaseStore for StoreProxy {
         .await
     }
 
-    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>> {
+    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Renewed> {
         self.call(async {
             let answer = self.mutation.renew(&self.store, renewals, ttl_ms).await;
             self.observe(&Step::Renew(renewals, ttl_ms, &answer));

@@ -46,6 +46,11 @@ impl ActiveLease {
         (self.progress > self.acked).then(|| self.written.clone())
     }
 
+    /// Tokens of the unfinished text. An engine that gives text alone counts what it gave.
+    pub(super) fn generated(&self) -> u32 {
+        self.written.tokens.len().max(self.progress as usize) as u32
+    }
+
     /// The engine has changed the text.
     pub(super) fn apply(&mut self, delta: Delta) {
         self.progress += (delta.tokens.len() + delta.backtracks.len()) as u64;

@@ -27,14 +27,10 @@ pub(super) struct Renewal {
 }
 
 #[derive(Debug)]
-pub(super) struct Leased {
-    pub(super) leases: Vec<Lease>,
-    pub(super) drain: bool,
-}
-
-#[derive(Debug)]
 pub(super) struct Renewed {
     pub(super) lost: Vec<LeaseId>,
+    /// Those whose run or document was cancelled.
+    pub(super) cancelled: Vec<LeaseId>,
     pub(super) drain: bool,
 }
 
@@ -43,6 +39,8 @@ pub(super) struct Renewed {
 pub(super) enum Completed {
     Recorded(Option<Box<Lease>>),
     Stale,
+    /// The run or the document was cancelled.
+    Cancelled,
 }
 
 /// The coordinator as a worker sees it.
@@ -103,7 +101,7 @@ impl CoordinatorClient {
 
     /// Waits for up to `slots` documents. Once `drain` is cancelled it asks for no more, and returns what this request
     /// was granted so far: those leases must be released, not left to expire.
-    pub(super) async fn lease(&self, slots: u32, drain: CancellationToken) -> Result<Leased, CallError> {
+    pub(super) async fn lease(&self, slots: u32, drain: CancellationToken) -> Result<Vec<Lease>, CallError> {
         let id = LeaseId::mint().to_string();
         let waiting = self.lease_call(&id, slots, self.wait);
         let reply = tokio::select! {
@@ -111,8 +109,7 @@ impl CoordinatorClient {
             reply = waiting => reply?,
             () = drain.cancelled() => self.lease_call(&id, 0, Duration::ZERO).await?,
         };
-        let leases = reply.leases.into_iter().filter_map(parse_lease).collect();
-        Ok(Leased { leases, drain: reply.drain })
+        Ok(reply.leases.into_iter().filter_map(parse_lease).collect())
     }
 
     async fn lease_call(&self, id: &str, slots: u32, wait: Duration) -> Result<v1::LeaseReply, CallError> {
@@ -134,7 +131,7 @@ impl CoordinatorClient {
 
     /// Renews, in as many calls as the size of the checkpoints requires.
     pub(super) async fn renew(&self, renewals: Vec<Renewal>, status: WorkerStatus) -> Result<Renewed, CallError> {
-        let mut renewed = Renewed { lost: Vec::new(), drain: false };
+        let mut renewed = Renewed { lost: Vec::new(), cancelled: Vec::new(), drain: false };
         for renewals in batches(renewals) {
             let vitals = Some(status.clone().into());
             let request = v1::RenewRequest { worker: self.worker.to_string(), renewals, vitals };
@@ -143,7 +140,10 @@ impl CoordinatorClient {
                 async move { client(channel).renew(request).await }
             };
             let reply = self.call("renew", self.call_timeout, call).await?;
-            renewed.lost.extend(reply.lost.iter().filter_map(|id| id.parse::<LeaseId>().ok()));
+            let cancelled: Vec<LeaseId> = reply.cancelled.iter().filter_map(|id| id.parse().ok()).collect();
+            let lost = reply.lost.iter().filter_map(|id| id.parse().ok());
+            renewed.lost.extend(lost.filter(|id| !cancelled.contains(id)));
+            renewed.cancelled.extend(cancelled);
             renewed.drain |= reply.drain;
         }
         Ok(renewed)
@@ -181,6 +181,7 @@ impl CoordinatorClient {
         let reply = self.call("complete", self.call_timeout, call).await?;
         match reply.outcome() {
             v1::Outcome::Recorded => Ok(Completed::Recorded(reply.next.and_then(parse_lease).map(Box::new))),
+            v1::Outcome::Stale if reply.cancelled => Ok(Completed::Cancelled),
             v1::Outcome::Stale => Ok(Completed::Stale),
             v1::Outcome::Unspecified => {
                 Err(CallError::Refused(Status::internal(format!("unknown outcome {}", reply.outcome))))
@@ -202,18 +203,21 @@ impl CoordinatorClient {
             .await
     }
 
-    /// Releases a document; a stored checkpoint stays if `checkpoint` is none. False if the lease was lost before.
+    /// Releases a document; a stored checkpoint stays if `checkpoint` is none. `generated` are the tokens of its unfinished text.
+    /// False if the lease was lost before.
     pub(super) async fn release(
         &self,
         lease: LeaseId,
         checkpoint: Option<Checkpoint>,
         cost: f64,
+        generated: u32,
     ) -> Result<bool, CallError> {
         let request = v1::ReleaseRequest {
             worker: self.worker.to_string(),
             lease_id: lease.to_string(),
             checkpoint: checkpoint.map(Into::into),
             cost,
+            generated,
         };
         let call = |channel| {
             let request = request.clone();

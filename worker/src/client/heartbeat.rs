@@ -1,7 +1,7 @@
 //! The status that a worker reports with each renewal: what it holds, what its engine is doing, and how fast it has been
 //! since the last report.
 
-use longhand_proto::task::WorkerStatus;
+use longhand_proto::task::{TaskKind, WorkerStatus};
 use tokio::time::Instant;
 
 use super::report::{WorkerReport, WorkerSnapshot};
@@ -54,6 +54,7 @@ impl Heartbeat {
             uptime_ms: (now - self.started).as_millis() as u64,
             draining,
             problem: engine.problem().unwrap_or_default(),
+            kinds: TaskKind::ALL.map(|kind| kind.as_str().to_owned()).to_vec(),
         }
     }
 }

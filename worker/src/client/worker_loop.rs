@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::active_lease::{AbortOnDrop, ActiveLease, log_lease};
-use super::coordinator_client::{Completed, CoordinatorClient, Leased, Renewal, Renewed};
+use super::coordinator_client::{Completed, CoordinatorClient, Renewal, Renewed};
 use super::cost::CostMeter;
 use super::error::WorkerError;
 use super::failover_channel::CallError;
@@ -42,7 +42,7 @@ pub(super) enum Input {
 /// The end of a call.
 #[derive(Debug)]
 pub(super) enum Reply {
-    Leased { since: Instant, result: Result<Leased, CallError> },
+    Leased { since: Instant, result: Result<Vec<Lease>, CallError> },
     Renewed { sent: Vec<(LeaseId, u64)>, result: Result<Renewed, CallError> },
     Completed { lease: LeaseId, text: bool, since: Instant, result: Result<Completed, CallError> },
     Released { lease: LeaseId, result: Result<bool, CallError> },
@@ -205,18 +205,13 @@ impl WorkerLoop {
         match reply {
             Reply::Leased { since, result } => {
                 self.lease_pending = false;
-                let Leased { leases, drain } =
-                    result.map_err(|error| WorkerError::from_call(error, self.options.give_up))?;
-                if drain {
-                    self.start_drain();
-                }
-                for lease in leases {
+                for lease in result.map_err(|error| WorkerError::from_call(error, self.options.give_up))? {
                     self.start_task(lease, since);
                 }
             }
             Reply::Renewed { sent, result } => {
                 self.renew_pending = false;
-                let Renewed { lost, drain } =
+                let Renewed { lost, cancelled, drain } =
                     result.map_err(|error| WorkerError::from_call(error, self.options.give_up))?;
                 for (lease, progress) in sent {
                     if let Some(active) = self.leases.get_mut(&lease) {
@@ -227,6 +222,7 @@ impl WorkerLoop {
                 for lease in lost {
                     self.drop_lost(lease);
                 }
+                self.stop_cancelled(&cancelled);
                 if drain {
                     self.start_drain();
                 }
@@ -256,6 +252,10 @@ impl WorkerLoop {
                     self.report.continued += 1;
                     self.start_task(*next, since);
                 }
+            }
+            Ok(Completed::Cancelled) => {
+                self.report.released += 1;
+                log_lease!(DEBUG, active, lease, "document cancelled; result discarded");
             }
             Ok(Completed::Stale) => {
                 self.report.lost += 1;
@@ -365,6 +365,18 @@ impl WorkerLoop {
         }
     }
 
+    /// Stops decoding what was cancelled, and says how much was written.
+    fn stop_cancelled(&mut self, cancelled: &[LeaseId]) {
+        let is_writing = |lease: &&LeaseId| self.leases.get(*lease).is_some_and(|active| active.generation.is_some());
+        let writing: Vec<LeaseId> = cancelled.iter().filter(is_writing).copied().collect();
+        if let Some(active) = writing.first().and_then(|lease| self.leases.get(lease)) {
+            tracing::info!(run = %active.place.run, tasks = writing.len(), "cancelled by an operator; decoding stopped");
+        }
+        for lease in writing {
+            self.release(lease);
+        }
+    }
+
     /// Stops leasing and releases what is unfinished; calls that deliver results are awaited.
     fn start_drain(&mut self) {
         if self.drain.is_cancelled() {
@@ -383,9 +395,11 @@ impl WorkerLoop {
     fn release(&mut self, lease: LeaseId) {
         let Some(active) = self.leases.get_mut(&lease) else { return };
         active.generation = None;
+        let generated = active.generated();
         let checkpoint = self.leases.get(&lease).and_then(|active| self.checkpoint(active));
         let (client, cost) = (self.client.clone(), self.end_cost(lease, None));
-        let call = async move { Reply::Released { lease, result: client.release(lease, checkpoint, cost).await } };
+        let call =
+            async move { Reply::Released { lease, result: client.release(lease, checkpoint, cost, generated).await } };
         self.calls.push(call.boxed());
     }
 

@@ -3,12 +3,15 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "the kinds of a value may become more")]
 
+mod sums;
+
 use std::fmt::Write;
 
 use longhand_proto::template::literal_len;
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
+use sums::with_bounded_sums;
 
 /// Depth of nested lists and maps that can be printed; tools and messages have a dozen.
 const MAX_DEPTH: usize = 100;
@@ -19,6 +22,7 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", to_json);
+    environment.add_filter(sums::FILTER, sums::bounded);
     environment.add_test("iterable", is_iterable);
     environment.add_test("sequence", is_sequence);
 }
@@ -39,12 +43,19 @@ pub(super) fn translate(source: &str) -> String {
                 let word =
                     inside.trim_start_matches(['{', '%', '-', '+']).trim_end_matches(['}', '%', '-', '+']).trim();
                 match word {
+                    "raw" => {
+                        let raw = behind.find("endraw").unwrap_or(behind.len());
+                        out.push_str(inside);
+                        out.push_str(&behind[..raw]);
+                        rest = &behind[raw..];
+                        continue;
+                    }
                     "generation" => out.push_str(&inside.replace("generation", "with")),
                     "endgeneration" => out.push_str(&inside.replace("endgeneration", "endwith")),
-                    _ => out.push_str(&with_format_filters(inside)),
+                    _ => out.push_str(&with_bounded_sums(&with_format_filters(inside))),
                 }
             }
-            _ => out.push_str(&with_format_filters(inside)),
+            _ => out.push_str(&with_bounded_sums(&with_format_filters(inside))),
         }
         rest = behind;
     }
@@ -251,15 +262,16 @@ fn rsplit(text: &str, sep: Option<&str>, most: Option<usize>) -> Result<Vec<Stri
 /// Prints a value as Python does: `None`, `True`, lists with their texts in quotes.
 fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let printed = match value.kind() {
-        ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => repr(value, 0)?,
+        ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => repr(state, value, 0)?,
         _ => return minijinja::escape_formatter(out, state, value),
     };
     state.consume_fuel(printed.len() as u64 / 64)?;
     out.write_str(&printed).map_err(Error::from)
 }
 
-fn repr(value: &Value, depth: usize) -> Result<String, Error> {
+fn repr(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<String, Error> {
     check_depth(depth)?;
+    state.consume_fuel(1)?;
     Ok(match value.kind() {
         ValueKind::None => "None".into(),
         ValueKind::Bool => if value.is_true() { "True" } else { "False" }.into(),
@@ -283,12 +295,16 @@ fn repr(value: &Value, depth: usize) -> Result<String, Error> {
         ValueKind::Map => {
             let mut entries = Vec::new();
             for key in value.try_iter()? {
-                entries.push(format!("{}: {}", repr(&key, depth + 1)?, repr(&value.get_item(&key)?, depth + 1)?));
+                entries.push(format!(
+                    "{}: {}",
+                    repr(state, &key, depth + 1)?,
+                    repr(state, &value.get_item(&key)?, depth + 1)?
+                ));
             }
             format!("{{{}}}", entries.join(", "))
         }
         ValueKind::Seq => {
-            let items = value.try_iter()?.map(|item| repr(&item, depth + 1)).collect::<Result<Vec<_>, _>>()?;
+            let items = value.try_iter()?.map(|item| repr(state, &item, depth + 1)).collect::<Result<Vec<_>, _>>()?;
             format!("[{}]", items.join(", "))
         }
         _ => value.to_string(),
@@ -330,14 +346,15 @@ fn to_json(state: &State<'_, '_>, value: &Value, indent: Option<Value>, named: K
     named.assert_all_used()?;
     let layout = Layout { indent, item_separator, key_separator, ensure_ascii, sort_keys };
     let mut out = String::new();
-    layout.write(&mut out, value, 0)?;
+    layout.write(state, &mut out, value, 0)?;
     state.consume_fuel(out.len() as u64 / 64)?;
     Ok(out.into())
 }
 
 impl Layout {
-    fn write(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
+    fn write(&self, state: &State<'_, '_>, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
         check_depth(depth)?;
+        state.consume_fuel(1)?;
         match value.kind() {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -353,7 +370,7 @@ impl Layout {
                     self.begin_item(out, at, depth + 1);
                     self.write_text(out, key.as_str().unwrap_or(&key.to_string()));
                     out.push_str(&self.key_separator);
-                    self.write(out, &value.get_item(key)?, depth + 1)?;
+                    self.write(state, out, &value.get_item(key)?, depth + 1)?;
                 }
                 self.end_items(out, keys.len(), depth);
                 out.push('}');
@@ -363,7 +380,7 @@ impl Layout {
                 let mut count = 0;
                 for item in value.try_iter()? {
                     self.begin_item(out, count, depth + 1);
-                    self.write(out, &item, depth + 1)?;
+                    self.write(state, out, &item, depth + 1)?;
                     count += 1;
                 }
                 self.end_items(out, count, depth);

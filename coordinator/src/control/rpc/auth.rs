@@ -9,6 +9,7 @@ use longhand_proto::clock;
 
 use super::rejected_tokens::RejectedTokens;
 use crate::files::private;
+use crate::net::{self, Peer};
 
 /// What a token permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,14 +18,22 @@ pub enum Role {
     Worker,
     /// Submits, inspects and changes runs.
     Operator,
+    /// Inspects runs: the dashboard without its actions, the calls that change nothing, metrics.
+    Reader,
+    /// Reads metrics.
+    Metrics,
 }
 
 impl Role {
+    const ALL: [Self; 4] = [Self::Worker, Self::Operator, Self::Reader, Self::Metrics];
+
     /// Its name in a token file.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Worker => "worker",
             Self::Operator => "operator",
+            Self::Reader => "reader",
+            Self::Metrics => "metrics",
         }
     }
 }
@@ -37,12 +46,15 @@ struct Entry {
     expires_ms: Option<u64>,
     /// Name of its owner; may be empty.
     name: String,
+    /// Name that the certificate of a caller with this token must have; none for any caller.
+    certificate: Option<String>,
 }
 
 /// The owner of a valid token, and when it expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) name: String,
+    pub(crate) role: Role,
     pub(crate) expires_ms: Option<u64>,
     /// Of the token: it may be withdrawn before it expires.
     hash: blake3::Hash,
@@ -90,7 +102,7 @@ pub enum TokenError {
         source: std::io::Error,
     },
     /// A line is invalid. It is not shown, because it may contain a token.
-    #[error("{}, line {line}: {problem}; expected `ROLE TOKEN [EXPIRES] [NAME]`, such as `worker TOKEN` or `operator TOKEN 2027-01-31T00:00:00Z anna`", path.display())]
+    #[error("{}, line {line}: {problem}; expected `ROLE TOKEN [EXPIRES] [NAME] [cert=NAME]`, such as `worker TOKEN` or `operator TOKEN 2027-01-31T00:00:00Z anna`", path.display())]
     Line {
         /// The file.
         path: PathBuf,
@@ -128,17 +140,21 @@ pub(crate) enum Denied {
     Unknown,
     #[error("the token has expired; add a new one to the coordinator's --token-file and use it")]
     Expired,
-    #[error("wrong token: it is for {}s, and the call requires one for {}s; use the other token", .0.as_str(), .1.as_str())]
+    #[error("wrong token: its role is {}, and this requires the role {}; use another token", .0.as_str(), .1.as_str())]
     WrongRole(Role, Role),
+    #[error("the token counts only with a client certificate of its name; pass that with --tls-cert and --tls-key")]
+    Certificate,
 }
 
 /// Shortest valid token in bytes: shorter ones can be guessed.
 const MIN_TOKEN_BYTES: usize = 16;
 /// Longest name of an owner in bytes.
 const MAX_NAME_BYTES: usize = 64;
+/// Begins the name of a certificate in a line.
+const CERTIFICATE: &str = "cert=";
 
 impl Tokens {
-    /// Reads `ROLE TOKEN [EXPIRES] [NAME]` lines; empty lines and those that begin with `#` are ignored.
+    /// Reads `ROLE TOKEN [EXPIRES] [NAME] [cert=NAME]` lines; empty lines and those that begin with `#` are ignored.
     ///
     /// # Errors
     /// The file cannot be read or is readable by other users, a line is invalid, or a role has no token.
@@ -171,14 +187,12 @@ impl Tokens {
     /// A single token for both roles, without expiry: of a process that only its user reaches.
     pub fn local(token: &str) -> Self {
         let hash = blake3::hash(token.as_bytes());
-        let entry = |role| Entry { role, hash, expires_ms: None, name: String::new() };
-        Self::new(vec![entry(Role::Worker), entry(Role::Operator)])
+        Self::new(vec![Entry::unnamed(Role::Worker, hash), Entry::unnamed(Role::Operator, hash)])
     }
 
     /// A single token for one role, without expiry.
     pub fn single(role: Role, token: &str) -> Self {
-        let hash = blake3::hash(token.as_bytes());
-        Self::new(vec![Entry { role, hash, expires_ms: None, name: String::new() }])
+        Self::new(vec![Entry::unnamed(role, blake3::hash(token.as_bytes()))])
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, TokenError> {
@@ -189,9 +203,10 @@ impl Tokens {
             let role = match words.next() {
                 None => continue,
                 Some(word) if word.starts_with('#') => continue,
-                Some("worker") => Role::Worker,
-                Some("operator") => Role::Operator,
-                Some(_) => return Err(wrong("the first word is not a role")),
+                Some(word) => Role::ALL
+                    .into_iter()
+                    .find(|role| role.as_str() == word)
+                    .ok_or_else(|| wrong("the first word is not a role: worker, operator, reader or metrics"))?,
             };
             let token = words.next().ok_or_else(|| wrong("the token is missing"))?;
             if token.len() < MIN_TOKEN_BYTES {
@@ -201,14 +216,20 @@ impl Tokens {
             // A time starts with a digit, a name does not.
             let expires_ms = words.next_if(|word| word.starts_with(|c: char| c.is_ascii_digit()));
             let expires_ms = expires_ms.map(time).transpose().map_err(wrong)?;
-            let name = words.next().unwrap_or_default().to_owned();
+            let name = words.next_if(|word| !word.starts_with(CERTIFICATE)).unwrap_or_default().to_owned();
+            let certificate =
+                words.next_if(|word| word.starts_with(CERTIFICATE)).map(|word| &word[CERTIFICATE.len()..]);
             if words.next().is_some() {
-                return Err(wrong("the line has more than role, token, time and name"));
+                return Err(wrong("the line has more than role, token, time, name and certificate"));
             }
+            if certificate.is_some_and(|name| !net::is_certificate_name(name)) {
+                return Err(wrong("the name of the certificate is neither a DNS name nor an address"));
+            }
+            let certificate = certificate.map(str::to_owned);
             if name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
                 return Err(wrong("the name is longer than 64 bytes or has control characters"));
             }
-            entries.push(Entry { role, hash: blake3::hash(token.as_bytes()), expires_ms, name });
+            entries.push(Entry { role, hash: blake3::hash(token.as_bytes()), expires_ms, name, certificate });
         }
         for role in [Role::Worker, Role::Operator] {
             if !entries.iter().any(|entry| entry.role == role) {
@@ -218,47 +239,51 @@ impl Tokens {
         Ok(Self::new(entries))
     }
 
-    /// False once the token has expired or was withdrawn.
+    /// False once the token has expired, was withdrawn, or has another role.
     pub(crate) fn is_current(&self, identity: &Identity) -> bool {
-        self.entries().iter().any(|entry| entry.hash == identity.hash && !entry.is_expired())
+        let is_same = |entry: &Entry| entry.hash == identity.hash && entry.role == identity.role;
+        self.entries().iter().any(|entry| is_same(entry) && !entry.is_expired())
     }
 
-    /// Checks the value of `authorization` for a token of one of these roles. Those that an address tries in vain are counted,
-    /// and too many make it wait.
-    pub(crate) fn check(
-        &self,
-        header: Option<&str>,
-        roles: &[Role],
-        address: Option<IpAddr>,
-    ) -> Result<Identity, Denied> {
+    /// Checks the value of `authorization` for a token of one of these roles, the most wanted first. Tokens that an address tries
+    /// in vain are counted, and too many make it wait, unless the connection had a valid one.
+    pub(crate) fn check(&self, header: Option<&str>, roles: &[Role], peer: Option<&Peer>) -> Result<Identity, Denied> {
+        let stranger = peer.filter(|peer| !peer.is_known());
+        let address = stranger.and_then(Peer::address).map(|address| address.ip());
         let now = clock::now();
         if header.is_some() && address.is_some_and(|address| self.0.rejected.is_blocked(address, now)) {
             return Err(Denied::TooMany);
         }
-        let checked = self.find(header, roles);
-        if matches!(checked, Err(Denied::Unknown | Denied::Expired | Denied::WrongRole(..))) {
+        let checked = self.find(header, roles, peer);
+        if matches!(checked, Err(Denied::Unknown | Denied::Expired | Denied::WrongRole(..) | Denied::Certificate)) {
             self.0.rejected.record(address, now);
         }
         checked
     }
 
-    fn find(&self, header: Option<&str>, roles: &[Role]) -> Result<Identity, Denied> {
+    fn find(&self, header: Option<&str>, roles: &[Role], peer: Option<&Peer>) -> Result<Identity, Denied> {
         let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::Missing)?;
         let hash = blake3::hash(token.as_bytes());
-        // The same token may be in several lines, for one role or both.
-        let mut denied = Denied::Unknown;
+        // The same token may be in several lines, for one role or several.
+        let (mut denied, mut found) = (Denied::Unknown, None);
         for entry in self.entries().iter().filter(|entry| entry.hash == hash) {
+            let has_certificate = |name: &String| peer.is_some_and(|peer| peer.has_certificate_of(name));
             if entry.is_expired() {
                 denied = Denied::Expired;
-            } else if roles.contains(&entry.role) {
-                return Ok(Identity { name: entry.name.clone(), expires_ms: entry.expires_ms, hash });
+            } else if let Some(rank) = roles.iter().position(|role| *role == entry.role) {
+                if !entry.certificate.as_ref().is_none_or(has_certificate) {
+                    denied = Denied::Certificate;
+                } else if found.as_ref().is_none_or(|(best, _)| rank < *best) {
+                    let Entry { role, name, expires_ms, .. } = entry.clone();
+                    found = Some((rank, Identity { name, role, expires_ms, hash }));
+                }
             } else if denied == Denied::Unknown
                 && let Some(wanted) = roles.first()
             {
                 denied = Denied::WrongRole(entry.role, *wanted);
             }
         }
-        Err(denied)
+        found.map(|(_, identity)| identity).ok_or(denied)
     }
 }
 
@@ -268,6 +293,10 @@ fn time(text: &str) -> Result<u64, &'static str> {
 }
 
 impl Entry {
+    fn unnamed(role: Role, hash: blake3::Hash) -> Self {
+        Self { role, hash, expires_ms: None, name: String::new(), certificate: None }
+    }
+
     fn is_expired(&self) -> bool {
         self.expires_ms.is_some_and(|expires| expires <= clock::unix_ms())
     }
@@ -327,6 +356,50 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_and_whoever_scrapes_have_roles_of_their_own() {
+        const READER: &str = "0123456789abcdef-reader";
+        const SCRAPER: &str = "0123456789abcdef-metrics";
+        let tokens = both(&format!("reader {READER}\nmetrics {SCRAPER}"));
+        assert_eq!(check(&tokens, READER, Role::Reader), Ok(()));
+        assert_eq!(check(&tokens, READER, Role::Operator), Err(Denied::WrongRole(Role::Reader, Role::Operator)));
+        assert_eq!(check(&tokens, SCRAPER, Role::Metrics), Ok(()));
+        for role in [Role::Worker, Role::Operator, Role::Reader] {
+            assert_eq!(check(&tokens, SCRAPER, role), Err(Denied::WrongRole(Role::Metrics, role)));
+        }
+        // A token that is in two lines has the role that is wanted most.
+        let tokens = both(&format!("reader {OPERATOR}"));
+        let header = format!("Bearer {OPERATOR}");
+        for (roles, role) in
+            [([Role::Operator, Role::Reader], Role::Operator), ([Role::Reader, Role::Operator], Role::Reader)]
+        {
+            assert_eq!(tokens.check(Some(&header), &roles, None).unwrap().role, role);
+        }
+    }
+
+    #[test]
+    fn a_session_ends_when_its_token_gets_another_role() {
+        let tokens = both("");
+        let identity = tokens.check(Some(&format!("Bearer {OPERATOR}")), &[Role::Operator], None).unwrap();
+        assert!(tokens.is_current(&identity));
+        let demoted = self::tokens(&format!("worker {WORKER}\nreader {OPERATOR}\noperator {OPERATOR}-2")).unwrap();
+        assert!(!demoted.is_current(&identity));
+    }
+
+    #[test]
+    fn a_token_that_names_a_certificate_counts_only_with_it() {
+        let tokens = both("operator token-of-anna-0123 anna cert=anna.example.org");
+        let header = "Bearer token-of-anna-0123";
+        assert_eq!(tokens.check(Some(header), &[Role::Operator], None).unwrap_err(), Denied::Certificate);
+        let connections = net::Connections::new(net::Limits::default());
+        for (name, counts) in [("anna.example.org", true), ("bert.example.org", false)] {
+            let peer = connections.admit(None).unwrap();
+            let certificate = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap().cert;
+            peer.set_certificate(certificate.der().clone());
+            assert_eq!(tokens.check(Some(header), &[Role::Operator], Some(&peer)).is_ok(), counts, "{name}");
+        }
+    }
+
+    #[test]
     fn an_invalid_line_is_named_and_no_secret_is_shown() {
         for (line, says) in [
             ("root secret-secret-secret", "not a role"),
@@ -334,6 +407,7 @@ mod tests {
             ("worker secret", "shorter than 16"),
             ("worker secret-secret-secret 2101-13-01", "time of expiry"),
             ("worker secret-secret-secret 2101-01-01T00:00:00Z anna now", "more than role"),
+            ("worker secret-secret-secret anna cert=-.", "neither a DNS name nor an address"),
             (&format!("worker secret-secret-secret {}", "a".repeat(65)), "64 bytes"),
         ] {
             let error = tokens(&format!("worker {WORKER}\n{line}")).unwrap_err();

@@ -5,6 +5,8 @@ use tonic::Status;
 
 /// Most bytes of a name: of a model, a version, a device.
 const MAX_NAME: usize = 512;
+/// Most characters of the problem of an engine.
+const MAX_PROBLEM: usize = 500;
 /// Most bytes of one text: some times what the longest section has. All sections of a document fit into one message.
 const MAX_TEXT: usize = 256 << 10;
 /// Most tokens of an unfinished text, and places where its end was taken back.
@@ -32,8 +34,11 @@ pub(super) fn model(model: &v1::ModelInfo) -> Result<(), Status> {
     names.into_iter().try_for_each(|text| name("model", text))
 }
 
-/// The status of a worker.
-pub(super) fn vitals(vitals: &v1::Vitals) -> Result<(), Status> {
+/// The status of a worker. What its engine complains of may be the answer of a server, and is cut.
+pub(super) fn vitals(vitals: &mut v1::Vitals) -> Result<(), Status> {
+    if let Some((end, _)) = vitals.problem.char_indices().nth(MAX_PROBLEM) {
+        vitals.problem.truncate(end);
+    }
     name("version", &vitals.version)?;
     if !vitals.tokens_per_second.is_finite() || vitals.tokens_per_second < 0.0 {
         return Err(Status::invalid_argument("field `tokens_per_second` is not a speed"));

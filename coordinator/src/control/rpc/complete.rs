@@ -2,11 +2,12 @@
 
 use longhand_proto::task::{Checkpoint, Lease};
 use longhand_proto::{LeaseId, WorkerId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::apply_result::{AppliedResult, Report};
 use super::coordinator::Coordinator;
 use super::render::read;
+use crate::control::cancel;
 use crate::control::metrics::{AttemptCost, Stopwatch};
 use crate::control::trace::AttemptSpan;
 use crate::domain::state::State;
@@ -20,6 +21,8 @@ pub(super) enum Completed {
     Recorded(Option<Box<Lease>>),
     /// The lease is not live: the result was discarded.
     Stale,
+    /// The same, because the run or the document was cancelled.
+    Cancelled,
 }
 
 impl Coordinator {
@@ -43,6 +46,7 @@ impl Coordinator {
             // A worker may complete its own leases only.
             Lookup::Live(record) if !is_held_by(&record, &report.worker) => Completed::Stale,
             Lookup::Live(record) => self.record(*record, report).await?,
+            Lookup::Committed(record) if record.state == State::Cancelled => Completed::Cancelled,
             Lookup::Committed(_) => self.repeat(lease).await?,
             Lookup::Stale => Completed::Stale,
         };
@@ -75,6 +79,10 @@ impl Coordinator {
         }
         match committed {
             Committed::Stale => Ok(Completed::Stale),
+            Committed::Cancelling => {
+                self.cancel_reported(record, commit.detail).await?;
+                Ok(Completed::Cancelled)
+            }
             Committed::Repeated(_) => self.repeat(lease).await,
             Committed::Done(None) => {
                 self.wake(usize::from(matches!(commit.next, Next::Continue { .. } | Next::Judge { .. })));
@@ -105,12 +113,31 @@ impl Coordinator {
                 Lookup::Live(record) => Ok(Completed::Recorded(self.render(*record).await?.map(Box::new))),
                 Lookup::Committed(_) | Lookup::Stale => Ok(Completed::Recorded(None)),
             },
-            Committed::Repeated(None) | Committed::Done(_) => Ok(Completed::Recorded(None)),
-            Committed::Stale => Ok(Completed::Stale),
+            // Another call may have ended the document under this lease.
+            Committed::Repeated(None) => match self.inner.store.lookup(lease).await? {
+                Lookup::Committed(record) if record.state == State::Cancelled => Ok(Completed::Cancelled),
+                Lookup::Committed(_) | Lookup::Live(_) | Lookup::Stale => Ok(Completed::Recorded(None)),
+            },
+            Committed::Done(_) => Ok(Completed::Recorded(None)),
+            Committed::Stale | Committed::Cancelling => Ok(Completed::Stale),
         }
     }
 
-    /// Returns a lease unfinished, without counting an error. False if the lease is not live.
+    /// Ends a document whose run is being cancelled, with what its worker reported of the attempt.
+    async fn cancel_reported(&self, record: Record, mut detail: Value) -> Result<()> {
+        detail["revoked"] = json!(State::Cancelled);
+        let generated = detail.pointer("/usage/generated").and_then(Value::as_u64).unwrap_or(0);
+        let kind = read(&record).ok().map(|document| document.current().0);
+        if let Err(reason) = cancel::end(self.store().as_ref(), record, Some(detail)).await? {
+            tracing::warn!(reason, "a document of a run that is being cancelled has not ended yet");
+        }
+        self.metrics().cancelled(kind, generated);
+        self.notify_change();
+        Ok(())
+    }
+
+    /// Returns a lease unfinished, without counting an error. False if the lease is not live. `generated` counts if the run is
+    /// being cancelled: the tokens of the unfinished text.
     ///
     /// # Errors
     /// The store failed.
@@ -120,11 +147,13 @@ impl Coordinator {
         lease: LeaseId,
         checkpoint: Option<Checkpoint>,
         cost: f64,
+        generated: u32,
     ) -> Result<bool> {
         let (mut kind, mut span) = (None, None);
-        let mut detail = match self.inner.store.lookup(lease).await? {
-            Lookup::Live(record) if !is_held_by(&record, worker) => return Ok(false),
-            Lookup::Live(record) => match read(&record) {
+        let found = self.inner.store.lookup(lease).await?;
+        let mut detail = match &found {
+            Lookup::Live(record) if !is_held_by(record, worker) => return Ok(false),
+            Lookup::Live(record) => match read(record) {
                 Ok(document) => {
                     let (task, section) = document.current();
                     kind = Some(task);
@@ -154,6 +183,14 @@ impl Coordinator {
                 Ok(true)
             }
             Committed::Repeated(_) => Ok(true),
+            Committed::Cancelling => {
+                if let Lookup::Live(record) = found {
+                    let mut detail = commit.detail;
+                    detail["usage"] = json!({ "generated": generated });
+                    self.cancel_reported(*record, detail).await?;
+                }
+                Ok(true)
+            }
             Committed::Stale => Ok(false),
         }
     }

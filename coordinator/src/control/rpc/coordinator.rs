@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use longhand_proto::RunId;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::recent_leases::RecentLeases;
 use super::refusals::Refusals;
@@ -77,6 +77,8 @@ pub(super) struct Inner {
     changes: watch::Sender<u64>,
     run_stats: RunStatsCache,
     store_health: watch::Sender<Option<String>>,
+    /// Wakes the sweeper.
+    sweep_requested: Notify,
     /// Runs that disappeared from the store. A lock, as sweeper and calls use it; held for one look-up.
     lost_runs: std::sync::Mutex<BTreeSet<RunId>>,
     /// Runs that this process deleted.
@@ -104,6 +106,7 @@ impl Coordinator {
             changes: watch::Sender::new(0),
             run_stats: RunStatsCache::default(),
             store_health: watch::Sender::new(None),
+            sweep_requested: Notify::new(),
             lost_runs: std::sync::Mutex::default(),
             deleted_runs: std::sync::Mutex::default(),
         };
@@ -144,6 +147,16 @@ impl Coordinator {
         self.notify_change();
     }
 
+    /// Lets the sweeper begin at once.
+    pub(super) fn request_sweep(&self) {
+        self.inner.sweep_requested.notify_one();
+    }
+
+    /// Resolves at the next [`Coordinator::request_sweep`].
+    pub(crate) async fn sweep_requested(&self) {
+        self.inner.sweep_requested.notified().await;
+    }
+
     /// A number that grows with every change that this process makes to a document. For progress displays.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
@@ -157,7 +170,8 @@ impl Coordinator {
 
     /// Finds out why runs make no progress.
     pub(crate) fn stall_finder(&self) -> StallFinder<'_> {
-        StallFinder::new(self.inner.store.as_ref(), self.inner.store_health.borrow().clone())
+        let problem = self.inner.store_health.borrow().clone();
+        StallFinder::new(self.inner.store.as_ref(), problem, self.inner.refusals.recipes())
     }
 
     /// Remembers runs that disappeared from the store, and forgets those that are there again.

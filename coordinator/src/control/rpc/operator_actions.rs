@@ -1,15 +1,21 @@
 //! What operators do, by gRPC or on the dashboard: done, counted, announced to waiting workers, and written to the audit
 //! log with name and time.
 
+use std::time::Duration;
+
 use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, RunId, WorkerId};
+use tokio::time::Instant;
 
 use super::auth::Principal;
 use super::coordinator::Coordinator;
 use crate::control::admin::{self, Requeued, RewriteScope, Selector};
+use crate::control::cancel;
 use crate::domain::document::Document;
 use crate::store::{Action, ActionKind, EndedDocument, Result, Run, StoreError};
 
+/// How long a call that cancels a run ends documents itself. A small run is then done when it returns.
+const CANCEL_INLINE: Duration = Duration::from_millis(250);
 /// Documents that one call deletes.
 const DELETE_PAGE: u32 = 256;
 
@@ -32,7 +38,7 @@ impl Coordinator {
     /// # Errors
     /// There is no such document, or the store failed.
     pub(crate) async fn cancel(&self, who: &Principal, run: &RunId, id: DocumentId) -> Result<Result<(), String>> {
-        if let Err(reason) = admin::cancel(self.store().as_ref(), run, id).await? {
+        if let Err(reason) = cancel::cancel(self.store().as_ref(), run, id).await? {
             return Ok(Err(reason));
         }
         self.append_audit(who, Some(run), ActionKind::Cancel, 1, id.to_string()).await;
@@ -40,17 +46,47 @@ impl Coordinator {
         Ok(Ok(()))
     }
 
-    /// See [`admin::cancel_page`].
+    /// Cancels a run: once this returns, nothing of it is leased and no result of it is accepted. Documents are ended for a moment
+    /// here, and then by the sweeper. Returns how many were ended, and how many are left.
     ///
     /// # Errors
-    /// As there.
-    pub(crate) async fn cancel_page(&self, who: &Principal, run: &RunId) -> Result<(u64, bool)> {
-        let (documents, more) = admin::cancel_page(self.store().as_ref(), run).await?;
-        if documents > 0 {
-            self.append_audit(who, Some(run), ActionKind::Cancel, documents, "all unfinished".into()).await;
+    /// There is no such run, or the store failed.
+    pub(crate) async fn cancel_run(&self, who: &Principal, run: &RunId) -> Result<(u64, u64)> {
+        let store = self.store();
+        let before = store.run(run).await?.is_some_and(|run| run.cancelling);
+        let unfinished = store.counts(run).await?.unfinished();
+        store.cancel(run).await?;
+        if !before && unfinished > 0 {
+            self.append_audit(who, Some(run), ActionKind::Cancel, unfinished, "all unfinished".into()).await;
         }
         self.notify_change();
-        Ok((documents, more))
+        let ended = self.end_cancelled(run, Some(Instant::now() + CANCEL_INLINE)).await?;
+        let remaining = store.counts(run).await?.unfinished();
+        if remaining > 0 {
+            self.request_sweep();
+        }
+        Ok((ended, remaining))
+    }
+
+    /// Ends documents of a run that is being cancelled, all that can be or until a time; returns how many. Leased ones are left
+    /// for half a lease, in which their workers hear of it and say how much they wrote.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn end_cancelled(&self, run: &RunId, until: Option<Instant>) -> Result<u64> {
+        let mut sum = 0;
+        loop {
+            let ended = cancel::cancel_page(self.store().as_ref(), run, self.lease_ms() / 2).await?;
+            sum += ended;
+            self.notify_change();
+            if ended == 0 || until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+        }
+        if self.store().finish_cancel(run).await? {
+            tracing::info!(%run, "all documents of the cancelled run have ended");
+        }
+        Ok(sum)
     }
 
     /// See [`admin::requeue`].

@@ -182,6 +182,7 @@ impl operator_server::Operator for OperatorService {
         let run = run_id(&run)?;
         let selector = match which.ok_or(WireError::Missing("which"))? {
             v1::requeue_request::Which::Failed(_) => Selector::Failed,
+            v1::requeue_request::Which::Cancelled(_) => Selector::Cancelled,
             v1::requeue_request::Which::Rejected(rule) => Selector::Rejected { rule },
             v1::requeue_request::Which::Document(id) => Selector::Document(document_id(&id)?),
         };
@@ -212,8 +213,8 @@ impl operator_server::Operator for OperatorService {
         let run = run_id(&run)?;
         if document.is_empty() {
             self.run(&run).await?;
-            let (documents, more) = self.coordinator.cancel_page(&who, &run).await.map_err(status)?;
-            return Ok(Response::new(v1::CancelReply { documents, more }));
+            let (documents, remaining) = self.coordinator.cancel_run(&who, &run).await.map_err(status)?;
+            return Ok(Response::new(v1::CancelReply { documents, more: remaining > 0, remaining }));
         }
         let id = document_id(&document)?;
         self.coordinator
@@ -221,7 +222,7 @@ impl operator_server::Operator for OperatorService {
             .await
             .map_err(status)?
             .map_err(|reason| Status::failed_precondition(format!("document {id} cannot be cancelled: {reason}")))?;
-        Ok(Response::new(v1::CancelReply { documents: 1, more: false }))
+        Ok(Response::new(v1::CancelReply { documents: 1, more: false, remaining: 0 }))
     }
 
     async fn delete_run(&self, request: Request<v1::DeleteRunRequest>) -> Answer<v1::DeleteRunReply> {
@@ -268,7 +269,9 @@ fn unknown_state(error: UnknownWord) -> Status {
 fn refused(error: SubmitError) -> Status {
     match error {
         SubmitError::Store(error) => status(error),
-        SubmitError::Differs { .. } | SubmitError::Paused(_) => Status::failed_precondition(error.to_string()),
+        SubmitError::Differs { .. } | SubmitError::Paused(_) | SubmitError::Cancelling(_) => {
+            Status::failed_precondition(error.to_string())
+        }
         // To be retried: what was added stays, and the archive may be available again.
         SubmitError::Archive(error) => Status::unavailable(error.to_string()),
         SubmitError::Document { .. } => Status::invalid_argument(error.to_string()),

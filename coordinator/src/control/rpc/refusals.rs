@@ -17,8 +17,8 @@ pub(super) struct Refusals(Mutex<Known>);
 struct Known {
     /// Kinds of task that some worker did not support.
     tasks: BTreeMap<RunId, BTreeSet<TaskKind>>,
-    /// Runs whose recipe this replica cannot read.
-    recipes: BTreeSet<RunId>,
+    /// Runs whose recipe this replica cannot read, and why.
+    recipes: BTreeMap<RunId, String>,
 }
 
 impl Refusals {
@@ -28,8 +28,13 @@ impl Refusals {
     }
 
     /// The recipe of this run cannot be read here.
-    pub(super) fn recipe(&self, run: RunId) {
-        self.lock().recipes.insert(run);
+    pub(super) fn recipe(&self, run: RunId, problem: String) {
+        self.lock().recipes.insert(run, problem);
+    }
+
+    /// The runs whose recipe cannot be read here, and why.
+    pub(super) fn recipes(&self) -> BTreeMap<RunId, String> {
+        self.lock().recipes.clone()
     }
 
     /// The runs that a worker is not given which supports these kinds of task.
@@ -37,7 +42,7 @@ impl Refusals {
         let known = self.lock();
         let lacks = |asked: &BTreeSet<TaskKind>| asked.iter().any(|kind| !kinds.contains(kind));
         let tasks = known.tasks.iter().filter(|(_, asked)| lacks(asked)).map(|(run, _)| run);
-        tasks.chain(&known.recipes).cloned().collect()
+        tasks.chain(known.recipes.keys()).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -57,7 +62,8 @@ mod tests {
         refusals.task(run.clone(), TaskKind::Summary);
         assert_eq!(refusals.of(&old), std::slice::from_ref(&run));
         assert!(refusals.of(&TaskKind::ALL).is_empty());
-        refusals.recipe(run.clone());
-        assert_eq!(refusals.of(&TaskKind::ALL), [run]);
+        refusals.recipe(run.clone(), "line 1".into());
+        assert_eq!(refusals.of(&TaskKind::ALL), std::slice::from_ref(&run));
+        assert_eq!(refusals.recipes()[&run], "line 1");
     }
 }

@@ -30,7 +30,7 @@ impl Coordinator {
             Ok(context) => context,
             Err(error @ (StoreError::Refused(_) | StoreError::NotFound { .. })) => {
                 tracing::error!(run = %record.run, %error, "the recipe of a run cannot be read: no document of it is leased here");
-                self.inner.refusals.recipe(record.run.clone());
+                self.inner.refusals.recipe(record.run.clone(), error.to_string());
                 // Another replica may read it.
                 self.end_attempt(grant.id, None, Next::Release, json!({ "error": error.to_string() })).await?;
                 return Ok(None);

@@ -16,7 +16,7 @@ use super::complete::Completed;
 use super::coordinator::Coordinator;
 use super::status::status;
 use crate::lifecycle::Outcome;
-use crate::store::{LeaseQuery, Renewal};
+use crate::store::{LeaseQuery, Renewal, Renewed};
 
 /// Most leases that one call may renew.
 const MAX_RENEWALS: usize = 4_096;
@@ -28,8 +28,6 @@ const MAX_CLASS: usize = 64;
 const MAX_MESSAGE: usize = 2_000;
 /// Most bytes of a request id.
 const MAX_REQUEST_ID: usize = 64;
-/// Task kinds of a worker that states none: an older build, which cannot read other tasks.
-const DEFAULT_KINDS: [TaskKind; 3] = [TaskKind::Plan, TaskKind::Section, TaskKind::Judge];
 
 /// See `coordinator.proto`.
 #[derive(Debug)]
@@ -117,29 +115,31 @@ impl coordinator_server::Coordinator for WorkerService {
         }
         let leases = self.coordinator.lease(&query, &kinds, wait, &self.closing).await.map_err(status)?;
         let leases = leases.into_iter().map(Into::into).collect();
-        // `drain` is reserved: see the protocol.
-        Ok(Response::new(v1::LeaseReply { leases, drain: false }))
+        Ok(Response::new(v1::LeaseReply { leases }))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
-        let v1::RenewRequest { worker, renewals, vitals } = request.into_inner();
+        let v1::RenewRequest { worker, renewals, mut vitals } = request.into_inner();
         let worker = parse_worker_id(&worker)?;
         if renewals.len() > MAX_RENEWALS {
             return Err(Status::invalid_argument(format!(
                 "too many renewals in one call: at most {MAX_RENEWALS} are allowed"
             )));
         }
-        vitals.as_ref().map_or(Ok(()), bounds::vitals)?;
+        vitals.as_mut().map_or(Ok(()), bounds::vitals)?;
         let renewals = renewals.into_iter().map(parse_renewal).collect::<Result<Vec<_>, Status>>()?;
         let renewed = self.coordinator.store().renew(&renewals, self.coordinator.lease_ms()).await;
-        let lost = self.coordinator.track_health(renewed).map_err(status)?.iter().map(ToString::to_string).collect();
+        let Renewed { mut lost, cancelled } = self.coordinator.track_health(renewed).map_err(status)?;
+        // For older workers those that were cancelled are lost like others.
+        lost.extend(&cancelled);
+        let [lost, cancelled] = [lost, cancelled].map(|ids| ids.iter().map(ToString::to_string).collect());
         let drain = match vitals {
             Some(vitals) if self.coordinator.inner.worker_health.admit(&worker, clock::now()) => {
                 self.coordinator.record_heartbeat(&worker, &vitals.into()).await
             }
             Some(_) | None => false,
         };
-        Ok(Response::new(v1::RenewReply { lost, drain }))
+        Ok(Response::new(v1::RenewReply { lost, drain, cancelled }))
     }
 
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {
@@ -164,27 +164,33 @@ impl coordinator_server::Coordinator for WorkerService {
             // Of a worker in quarantine: the document goes to another one, and is charged nothing.
             WireResult::Failure(_) => {
                 let released =
-                    self.coordinator.release(&worker, lease, None, sound_cost(cost)).await.map_err(status)?;
+                    self.coordinator.release(&worker, lease, None, sound_cost(cost), 0).await.map_err(status)?;
                 let outcome = if released { v1::Outcome::Recorded } else { v1::Outcome::Stale };
-                return Ok(Response::new(v1::CompleteReply { outcome: outcome.into(), next: None }));
+                return Ok(Response::new(v1::CompleteReply { outcome: outcome.into(), next: None, cancelled: false }));
             }
         };
         let kinds = task_kinds(&kinds);
         let report = Report { worker, lease, outcome, want_next, kinds, traceparent, cost: sound_cost(cost) };
         Ok(Response::new(match self.coordinator.complete(report).await.map_err(status)? {
-            Completed::Recorded(next) => {
-                v1::CompleteReply { outcome: v1::Outcome::Recorded.into(), next: next.map(|lease| (*lease).into()) }
+            Completed::Recorded(next) => v1::CompleteReply {
+                outcome: v1::Outcome::Recorded.into(),
+                next: next.map(|lease| (*lease).into()),
+                cancelled: false,
+            },
+            Completed::Stale => v1::CompleteReply { outcome: v1::Outcome::Stale.into(), next: None, cancelled: false },
+            Completed::Cancelled => {
+                v1::CompleteReply { outcome: v1::Outcome::Stale.into(), next: None, cancelled: true }
             }
-            Completed::Stale => v1::CompleteReply { outcome: v1::Outcome::Stale.into(), next: None },
         }))
     }
 
     async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseReply>, Status> {
-        let v1::ReleaseRequest { worker, lease_id, checkpoint, cost } = request.into_inner();
+        let v1::ReleaseRequest { worker, lease_id, checkpoint, cost, generated } = request.into_inner();
         let (worker, lease) = (parse_worker_id(&worker)?, parse_lease_id(&lease_id)?);
         checkpoint.as_ref().map_or(Ok(()), bounds::checkpoint)?;
         let checkpoint = checkpoint.map(Into::into);
-        let released = self.coordinator.release(&worker, lease, checkpoint, sound_cost(cost)).await.map_err(status)?;
+        let cost = sound_cost(cost);
+        let released = self.coordinator.release(&worker, lease, checkpoint, cost, generated).await.map_err(status)?;
         let outcome = if released { v1::Outcome::Recorded } else { v1::Outcome::Stale };
         Ok(Response::new(v1::ReleaseReply { outcome: outcome.into() }))
     }
@@ -200,7 +206,7 @@ fn parse_lease_id(text: &str) -> Result<LeaseId, WireError> {
 
 fn task_kinds(stated: &[i32]) -> Vec<TaskKind> {
     if stated.is_empty() {
-        return DEFAULT_KINDS.to_vec();
+        return TaskKind::FIRST.to_vec();
     }
     stated.iter().filter_map(|&number| TaskKind::from_wire(number)).collect()
 }
@@ -249,6 +255,7 @@ mod tests {
             created_ms: 1,
             policy: RunPolicy { model: "writer".into(), judge: "judge".into(), ..RunPolicy::default() },
             paused: false,
+            cancelling: false,
         };
         store.create_run(&run).await.unwrap();
         let id = DocumentId::derive(&run.id, "1", 0);

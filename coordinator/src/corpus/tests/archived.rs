@@ -1,5 +1,7 @@
 //! What the archive does with a run or a document that cannot be read.
 
+use std::collections::BTreeMap;
+
 use longhand_proto::RunId;
 
 use super::super::{Archive, StorageLocation};
@@ -44,8 +46,9 @@ async fn a_run_or_a_document_that_cannot_be_read_does_not_keep_the_others_from_t
     }
 
     let archive = Archive::open(StorageLocation::open(dir.path().to_str().unwrap()).unwrap());
-    assert_eq!(archive.flush_all(&store).await.unwrap(), 3);
-    assert_eq!(archive.flush_all(&store).await.unwrap(), 0);
+    let mut before = BTreeMap::new();
+    assert_eq!(archive.flush_round(&store, &mut before, true).await.unwrap(), 3);
+    assert_eq!(archive.flush_round(&store, &mut before, true).await.unwrap(), 0);
     let ids: Vec<_> = good.iter().map(|document| document.id).collect();
     assert_eq!(archive.find(&run_id(), &ids).await.unwrap().len(), 3);
     // Somebody else wrote into the archive: what was read once is not trusted.
@@ -57,4 +60,50 @@ async fn a_run_or_a_document_that_cannot_be_read_does_not_keep_the_others_from_t
 
     let left = store.unflushed(&run_id(), 1_000).await.unwrap();
     assert_eq!(left.len(), super::super::flush::BATCH as usize);
+}
+
+#[tokio::test]
+async fn a_round_looks_at_active_runs_and_at_those_that_have_just_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::in_memory(|| 1).unwrap();
+    let archive = Archive::open(StorageLocation::open(dir.path().to_str().unwrap()).unwrap());
+    let [ended, active] = ["ended", "active"].map(|id| Run { id: id.parse().unwrap(), ..run() });
+    let add = async |run: &Run, number| {
+        let document = Document { run: run.id.clone(), ..document(number, Language::En, 2) };
+        accept(&store, &run.id, &document, serde_json::to_string(&document).unwrap()).await;
+    };
+    for run in [&ended, &active] {
+        store.create_run(run).await.unwrap();
+    }
+    add(&ended, 1).await;
+    let waiting = document(9, Language::En, 2).id;
+    let new = NewDocument { id: waiting, body: "{}".into(), failed: None };
+    store.submit(&active.id, &[new]).await.unwrap();
+    add(&active, 2).await;
+    let mut before = BTreeMap::new();
+    assert_eq!(
+        archive.flush_round(&store, &mut before, false).await.unwrap(),
+        1,
+        "the run that ended is not looked at"
+    );
+    assert_eq!(before.keys().collect::<Vec<_>>(), [&active.id]);
+    add(&active, 3).await;
+    let version = store.get(waiting).await.unwrap().unwrap().version;
+    let cancel = CompareAndSwap {
+        document: waiting,
+        version,
+        state: State::Cancelled,
+        reason: "cancelled".into(),
+        judge: false,
+        body: None,
+    };
+    store.swap(&cancel).await.unwrap();
+    assert!(store.active_runs().await.unwrap().is_empty());
+    assert_eq!(archive.flush_round(&store, &mut before, false).await.unwrap(), 1, "it was active the last time");
+    assert!(before.is_empty());
+    assert_eq!(
+        archive.flush_round(&store, &mut before, true).await.unwrap(),
+        1,
+        "a round over all runs finds the rest"
+    );
 }

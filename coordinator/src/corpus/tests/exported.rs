@@ -332,3 +332,39 @@ async fn of_two_near_duplicates_the_one_submitted_first_is_kept() {
         assert!(kept.iter().all(|row| row["id"] != documents[4].id.to_string()));
     }
 }
+
+#[tokio::test]
+async fn documents_that_cannot_be_read_are_passed_over_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut documents = mixed(200);
+    reject(&mut documents[5], "too_short");
+    reject(&mut documents[6], "too_short");
+    let source = MemorySource::of(&documents);
+    {
+        let mut records = source.records.lock().unwrap();
+        let contradicts = records[7].body.clone();
+        // More than a shard holds, accepted and rejected ones, a text that is not finished, and a verdict that is not there.
+        for at in (0..5).chain(10..90) {
+            records[at].body = "\"no document\"".into();
+        }
+        records[5].body = "{".into();
+        records[6].body = contradicts;
+        let unfinished = Document {
+            progress: Progress::Cancelled { plan: None, sections: Vec::new() },
+            ..document(8, Language::En, 1)
+        };
+        records[8].body = serde_json::to_string(&unfinished).unwrap();
+    }
+    let stats = export(&source, dir.path(), &Options::default()).await;
+    assert_eq!((stats.unreadable(), stats.documents.failed, stats.documents.accepted), (88, 88, 112));
+    let failed = rows(&dir.path().join("failed.jsonl"));
+    assert_eq!(failed.len(), 88);
+    assert!(
+        failed.iter().all(|row| row["class"] == "unreadable" && row["message"].as_str().is_some_and(|m| !m.is_empty()))
+    );
+    assert!(failed.iter().any(|row| row["id"] == json!(documents[8].id)));
+    assert_eq!(rows(&dir.path().join("data/train-00000-of-00001.jsonl")).len(), 112);
+    // Mended, it is in the next export.
+    source.put(&documents[0]);
+    assert_eq!(export(&source, dir.path(), &Options::default()).await.documents.accepted, 113);
+}

@@ -10,9 +10,13 @@ use super::budget::suitable_steps;
 use crate::domain::language::Language;
 use crate::domain::recipe::PlanRules;
 
-/// Characters of a main point. Long enough for a sentence; a bound, because a small model would ramble on.
-const POINT_EN: (u32, u32) = (20, 200);
-const POINT_ZH: (u32, u32) = (6, 80);
+/// Characters of a main point behind its first, at least and at most. Long enough for a sentence; a bound, because a small model would ramble on.
+pub(super) const fn bounds(language: Language) -> (u32, u32) {
+    match language {
+        Language::En => (20, 240),
+        Language::Zh => (6, 80),
+    }
+}
 
 /// The grammar of the plans that [`super::parse()`] takes. With the required length it also holds the number of lines to
 /// what suits that length.
@@ -22,11 +26,12 @@ pub fn grammar(rules: &PlanRules, language: Language, required: Option<u32>) -> 
     let words = number_between(rules.min_words, rules.max_words);
     let (before, after, rest) = match language {
         Language::En => {
-            let point = point("[A-Za-z0-9\"']", POINT_EN);
+            // No small letter: a line does not go on with the sentence of the one before.
+            let point = point("[A-Z0-9\"']", bounds(language));
             ("Paragraph ", " - Main Point: ", format!("{point} - Word Count: ({words}) words"))
         }
         Language::Zh => {
-            let point = point(r"[^\s\-–—]", POINT_ZH);
+            let point = point(r"[^\s\-–—]", bounds(language));
             ("段落", " - 主要内容：", format!("{point} - 字数：({words})字"))
         }
     };

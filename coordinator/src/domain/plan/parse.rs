@@ -1,10 +1,10 @@
 //! From a model's text to a plan. Strict: what is not understood is an error with its line, never skipped.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::grammar::bounds;
 use super::{PlanError, form};
 use crate::domain::language::Language;
 use crate::domain::plan::{Plan, Step};
@@ -32,7 +32,6 @@ static ZH_COUNT: LazyLock<Regex> =
 /// Reads the plan in `text`: only numbered lines in the language's form, blank lines aside.
 pub fn parse(text: &str, rules: &PlanRules, language: Language) -> Result<Plan, PlanError> {
     let mut steps: Vec<Step> = Vec::new();
-    let mut points: HashMap<String, usize> = HashMap::new();
     for (index, line) in text.lines().enumerate() {
         let line_number = index + 1;
         let line = line.trim();
@@ -51,10 +50,7 @@ pub fn parse(text: &str, rules: &PlanRules, language: Language) -> Result<Plan, 
         let Some(words) = digits(words).filter(|words| (min..=max).contains(words)) else {
             return Err(PlanError::Words { line: line_number, words: words.into(), min, max });
         };
-        if let Some(first) = points.insert(point.to_lowercase(), line_number) {
-            return Err(PlanError::Duplicate { line: line_number, first });
-        }
-        steps.push(Step { main_point: point.to_owned(), words });
+        steps.push(Step { main_point: whole(point, language).to_owned(), words });
         if steps.len() as u32 > rules.max_steps {
             let steps = text.lines().filter(|line| !line.trim().is_empty()).count();
             return Err(PlanError::Steps { steps, min: rules.min_steps, max: rules.max_steps });
@@ -84,6 +80,16 @@ fn split(line: &str, language: Language) -> Option<(&str, &str, &str)> {
     };
     let fits = point.chars().count() <= MAX_POINT_CHARS && !twice;
     fits.then_some((number, point.trim(), words))
+}
+
+/// The main point without the words before which the grammar's bound cut it: a sentence that fills it ends at its last comma.
+fn whole(point: &str, language: Language) -> &str {
+    let (_, longest) = bounds(language);
+    if point.chars().count() != longest as usize + 1 || point.ends_with(['.', '!', '?', '。', '！', '？']) {
+        return point;
+    }
+    let end = point.rfind([',', ';', '，', '；', '、']).filter(|end| *end > point.len() / 2);
+    end.map_or(point, |end| &point[..end])
 }
 
 /// A number written in ASCII digits only, without sign, separator or leading zero.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::actions::actions;
 use crate::control::rpc::Coordinator;
 use crate::control::stall::Stall;
+use crate::domain::recipe::Recipe;
 use crate::http::error::{ApiError, ApiResult, Caller, SharedState, bad_request, conflict, run_id};
 use crate::run_stats::{MAX_SUMMARIES, details, summary};
 use crate::store::{Counts, Run, StoreError};
@@ -46,7 +47,7 @@ pub(super) async fn runs(Extract(state): SharedState) -> ApiResult {
     let mut summaries = futures::future::try_join_all(summaries).await?.into_iter();
     let rows: Vec<_> = (runs.iter())
         .map(|(run, counts, stall)| {
-            json!({ "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "counts": counts, "stall": stall,
+            json!({ "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "cancelling": run.cancelling, "counts": counts, "stall": stall,
                     "summary": summaries.next() })
         })
         .collect();
@@ -83,7 +84,9 @@ pub(super) async fn run(Extract(state): SharedState, Path(run): Path<String>) ->
     };
     Ok(Json(json!({
         "run": {
-            "id": run.id, "created_ms": run.created_ms, "paused": run.paused, "seed": run.seed.to_string(),
+            "id": run.id, "created_ms": run.created_ms, "paused": run.paused,
+            "cancelling": run.cancelling, "seed": run.seed.to_string(),
+            "recipe": Recipe::from_toml(&run.recipe).map_or_else(|_| String::new(), |recipe| recipe.name),
             "recipe_hash": run.recipe_hash, "model": run.policy.model, "priority": run.policy.priority,
         },
         "counts": counts, "stall": stall, "summary": summary, "details": details, "actions": actions, "now_ms": now,
@@ -129,18 +132,7 @@ pub(super) async fn cancel(
         coordinator.cancel(&who, &run, id.parse().map_err(bad_request)?).await?.map_err(conflict)?;
         return Ok(Json(json!({ "documents": 1 })));
     }
-    // A task of its own, which continues if the browser disconnects.
-    let coordinator = coordinator.clone();
-    let cancelled = tokio::spawn(async move {
-        let mut documents = 0;
-        loop {
-            let (done, more) = coordinator.cancel_page(&who, &run).await?;
-            documents += done;
-            if !more {
-                return Ok::<_, StoreError>(documents);
-            }
-        }
-    });
-    let documents = cancelled.await.map_err(|error| StoreError::Other(error.to_string()))??;
-    Ok(Json(json!({ "documents": documents })))
+    // What is left is ended in the background, and counts as cancelled here: nothing else can become of it.
+    let (ended, remaining) = coordinator.cancel_run(&who, &run).await?;
+    Ok(Json(json!({ "documents": ended + remaining })))
 }

@@ -2,7 +2,7 @@
 -- ARGV: clock offset, lease id, next (continue, judge, retry, release or end), next lease id or '', delay, state, reason,
 --       time to live of the next lease, how the attempt ended, its detail (JSON), 1 if there is a body, body,
 --       checkpoint or ''
--- Returns 'done', 'repeated' or 'stale', and the envelope if it has the lease that the commit granted.
+-- Returns 'done', 'repeated', 'stale' or 'cancelling', and the envelope if it has the lease that the commit granted.
 
 local lease, next, delay, state, reason = ARGV[2], ARGV[3], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local id, doc = find(lease)
@@ -14,6 +14,10 @@ if doc.lease ~= lease then
     return { 'repeated', flat(doc) }
   end
   return { 'repeated' }
+end
+
+if is_cancelling() and not (next == 'end' and state == 'cancelled') then
+  return { 'cancelling' }
 end
 
 local now = clock()

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] is the run's hash, lh:{RUN}:run. All other keys of the run begin as it does, so they live in one hash slot;
 -- which of them a step touches depends on what it reads, so they are built here:
---   run                 HASH    the run, its policy, `paused` if it is, and next_seq
+--   run                 HASH    the run, its policy, `paused` and `cancelling` if it is, and next_seq
 --   d:ID                HASH    a document's envelope; a field that is false, empty or 0 is absent
 --   b:ID, c:ID          STRING  its body and its checkpoint, JSON
 --   a:ID, h:ID          LIST    its attempts, and its revisions (what it was before each requeue), JSON
@@ -205,11 +205,11 @@ end
 -- What may be leased to a worker with this model: how many documents in all, how many of them new ones, and how many
 -- that wait for the judge.
 local function leasable(now, model, weights)
-  local policy = redis.call('HMGET', KEYS[1], 'paused', 'model', 'max_open', 'judge')
+  local policy = redis.call('HMGET', KEYS[1], 'paused', 'model', 'max_open', 'judge', 'cancelling')
   local wanted, judge = policy[2] or '', policy[4] or ''
   local can_write = wanted == '' or wanted == model or wanted == weights
   local can_judge = judge ~= '' and (judge == model or judge == weights)
-  if policy[1] or not (can_write or can_judge) then
+  if policy[1] or policy[5] or not (can_write or can_judge) then
     return 0, 0, 0
   end
   promote_due(now)
@@ -227,6 +227,11 @@ local function leasable(now, model, weights)
   local open = begun + waiting + redis.call('ZCARD', RUN .. 's:leased') + redis.call('ZCARD', RUN .. 's:delayed')
   local new = math.max(math.min(bound - open, ready - begun), 0)
   return begun + new + votes, new, votes
+end
+
+-- True while the run is being cancelled: no lease is extended, and no result is taken.
+local function is_cancelling()
+  return redis.call('HEXISTS', KEYS[1], 'cancelling') == 1
 end
 
 -- The document of a live lease, or of one that was committed last: id, envelope; or nothing.

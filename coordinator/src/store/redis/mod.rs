@@ -31,8 +31,9 @@ use self::run_cache::RunCache;
 use self::scripts::{CommitArgs, MAX_DELAY_MS, encode, encode_checkpoint};
 use super::{
     Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, EndedDocument,
-    Envelope, Filter, LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run,
-    RunPolicy, RunStore, Source, Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
+    Envelope, Filter, LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Renewed, Result, Revision,
+    Run, RunPolicy, RunStore, Source, Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord,
+    WorkerStore,
 };
 use crate::domain::state::State;
 
@@ -133,6 +134,13 @@ impl RedisStore {
         ask.arg(key(&run, &format!("{list}:{document}"))).arg(0).arg(-1);
         let entries: Vec<String> = self.client.command(&ask).await?;
         entries.iter().map(|json| serde_json::from_str(json).map_err(unreadable)).collect()
+    }
+
+    async fn step_cancel(&self, run: &RunId, begin: bool) -> Result<bool> {
+        let mut call = self.client.step(&scripts::CANCEL, run);
+        call.arg(u8::from(begin));
+        let finished: Option<bool> = self.client.invoke(&call).await?;
+        finished.ok_or_else(|| StoreError::no_run(run))
     }
 
     /// Documents of one index.
@@ -319,6 +327,14 @@ impl RunStore for RedisStore {
         record::run(run, self.client.invoke(&call).await?)?.ok_or_else(|| StoreError::no_run(run))
     }
 
+    async fn cancel(&self, run: &RunId) -> Result<()> {
+        self.step_cancel(run, true).await.map(drop)
+    }
+
+    async fn finish_cancel(&self, run: &RunId) -> Result<bool> {
+        self.step_cancel(run, false).await
+    }
+
     async fn counts(&self, run: &RunId) -> Result<Counts> {
         let mut call = self.client.step(&scripts::COUNTS, run);
         call.arg(State::ALL.map(State::as_str).as_slice());
@@ -404,13 +420,13 @@ impl LeaseStore for RedisStore {
         self.lease_over_runs(query).await
     }
 
-    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>> {
-        let mut lost = Vec::new();
+    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Renewed> {
+        let mut renewed = Renewed::default();
         let mut routed = Vec::new();
         for renewal in renewals {
             match self.run_of_lease(renewal.lease).await? {
                 Some(run) => routed.push((run, renewal, encode_checkpoint(renewal.checkpoint.as_ref())?)),
-                None => lost.push(renewal.lease),
+                None => renewed.lost.push(renewal.lease),
             }
         }
         routed.sort_by(|(a, ..), (b, ..)| a.cmp(b));
@@ -422,14 +438,16 @@ impl LeaseStore for RedisStore {
                 for (_, renewal, checkpoint) in batch {
                     call.arg(renewal.lease.to_string()).arg(renewal.progress).arg(checkpoint);
                 }
-                let gone: Vec<String> = self.client.invoke(&call).await?;
-                for id in gone {
-                    lost.push(id.parse().map_err(unreadable)?);
+                let (lost, cancelled): (Vec<String>, Vec<String>) = self.client.invoke(&call).await?;
+                for (ids, found) in [(lost, &mut renewed.lost), (cancelled, &mut renewed.cancelled)] {
+                    for id in ids {
+                        found.push(id.parse().map_err(unreadable)?);
+                    }
                 }
                 rest = after;
             }
         }
-        Ok(lost)
+        Ok(renewed)
     }
 
     async fn lookup(&self, lease: LeaseId) -> Result<Lookup> {
@@ -460,6 +478,7 @@ impl LeaseStore for RedisStore {
             "done" => Ok(Committed::Done(grant)),
             "repeated" => Ok(Committed::Repeated(grant)),
             "stale" => Ok(Committed::Stale),
+            "cancelling" => Ok(Committed::Cancelling),
             other => Err(unreadable(other)),
         }
     }

@@ -115,5 +115,6 @@ pub(super) fn run(id: &RunId, fields: Fields) -> Result<Option<Run>> {
             max_open: fields.number("max_open")?,
         },
         paused: fields.0.contains_key("paused"),
+        cancelling: fields.0.contains_key("cancelling"),
     }))
 }

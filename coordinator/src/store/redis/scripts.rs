@@ -30,6 +30,7 @@ scripts! {
     LOAD = "" "load.lua";
     DELETE = "" "delete.lua";
     PAUSE = "" "pause.lua";
+    CANCEL = "" "cancel.lua";
     DEMAND = "" "demand.lua";
     LEASE = "" "lease.lua";
     RENEW = "" "renew.lua";

@@ -4,10 +4,12 @@ use longhand_proto::LeaseId;
 use rusqlite::{OptionalExtension, Result, Transaction};
 
 use super::row::{self, Bytes, DocumentRow, int};
-use super::run::ACTIVE;
+use super::run::{self, ACTIVE};
 use crate::domain::state::State;
 use crate::store::fair_share::{RunDemand, fair_share};
-use crate::store::{Commit, Committed, LeaseGrant, LeaseQuery, Lookup, Record, Renewal, RunPolicy, SweepLimits, Swept};
+use crate::store::{
+    Commit, Committed, LeaseGrant, LeaseQuery, Lookup, Record, Renewal, Renewed, RunPolicy, SweepLimits, Swept,
+};
 
 /// Most delayed documents that one call makes ready.
 const DUE_BATCH: u32 = 1024;
@@ -118,7 +120,7 @@ fn promote_due(tx: &Transaction<'_>, run: i64, now: u64) -> Result<()> {
 fn runs_with_work(tx: &Transaction<'_>, query: &LeaseQuery) -> Result<Vec<(i64, RunPolicy)>> {
     let mut select = tx.prepare_cached(&format!(
         "SELECT key, priority, model, max_open, judge, id FROM run
-         WHERE NOT paused AND (model IN ('', ?1, ?2) OR judge <> '' AND judge IN (?1, ?2))
+         WHERE NOT paused AND NOT cancelling AND (model IN ('', ?1, ?2) OR judge <> '' AND judge IN (?1, ?2))
              AND key IN ({ACTIVE})
              AND EXISTS (SELECT 1 FROM tally WHERE tally.run = key AND state IN ('ready', 'delayed') AND n > 0)
          ORDER BY created_ms, id",
@@ -146,22 +148,28 @@ fn grant(tx: &Transaction<'_>, mut row: DocumentRow, query: &LeaseQuery, now: u6
     row.into_record(tx).map(Some)
 }
 
-pub(super) fn renew(tx: &Transaction<'_>, renewals: &[Renewal], ttl_ms: u64, now: u64) -> Result<Vec<LeaseId>> {
-    let mut lost = Vec::new();
+pub(super) fn renew(tx: &Transaction<'_>, renewals: &[Renewal], ttl_ms: u64, now: u64) -> Result<Renewed> {
+    let mut answer = Renewed::default();
     for renewal in renewals {
         let found = row::leased(tx, renewal.lease)?;
         let renewed = found.and_then(|row| Some((row.envelope.renew(renewal, ttl_ms, now)?, row)));
         let Some((envelope, mut row)) = renewed else {
-            lost.push(renewal.lease);
+            let last = row::committed(tx, renewal.lease)?;
+            let cancelled = last.is_some_and(|row| row.envelope.state == State::Cancelled);
+            if cancelled { &mut answer.cancelled } else { &mut answer.lost }.push(renewal.lease);
             continue;
         };
+        if run::is_cancelling(tx, &row.run)? {
+            answer.cancelled.push(renewal.lease);
+            continue;
+        }
         row.envelope = envelope;
         if renewal.checkpoint.is_some() {
             row.set_checkpoint(tx, renewal.checkpoint.as_ref())?;
         }
         row.save(tx)?;
     }
-    Ok(lost)
+    Ok(answer)
 }
 
 pub(super) fn lookup(tx: &Transaction<'_>, lease: LeaseId) -> Result<Lookup> {
@@ -180,6 +188,9 @@ pub(super) fn commit(tx: &Transaction<'_>, commit: &Commit, now: u64) -> Result<
         None => row::committed(tx, commit.lease)?,
     };
     let Some(mut row) = found else { return Ok(Committed::Stale) };
+    if row.envelope.live(commit.lease).is_some() && !commit.cancels() && run::is_cancelling(tx, &row.run)? {
+        return Ok(Committed::Cancelling);
+    }
     let (answer, change) = row.envelope.commit(commit, now);
     if let Some(change) = change {
         row.apply(tx, change, commit.body.as_deref(), commit.checkpoint.as_ref(), now)?;

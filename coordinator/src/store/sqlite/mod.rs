@@ -22,8 +22,8 @@ use tokio::sync::Mutex;
 
 use super::{
     Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, Counts, DocumentStore, EndedDocument, Filter,
-    LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Result, Revision, Run, RunStore, Source, Store,
-    StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
+    LeaseQuery, LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Renewed, Result, Revision, Run, RunStore,
+    Source, Store, StoreError, Submitted, Swapped, SweepLimits, Swept, WorkerRecord, WorkerStore,
 };
 
 /// Returns Unix milliseconds: given by the caller that opens a store.
@@ -232,6 +232,16 @@ impl RunStore for SqliteStore {
         self.write(move |tx, _| Ok(run::pause(tx, &run, paused)?.ok_or_else(|| StoreError::no_run(&run))?)).await
     }
 
+    async fn cancel(&self, run: &RunId) -> Result<()> {
+        let run = run.clone();
+        self.write(move |tx, _| Ok(run::cancel(tx, key(tx, &run)?)?)).await
+    }
+
+    async fn finish_cancel(&self, run: &RunId) -> Result<bool> {
+        let run = run.clone();
+        self.write(move |tx, _| Ok(run::finish_cancel(tx, key(tx, &run)?)?)).await
+    }
+
     async fn counts(&self, run: &RunId) -> Result<Counts> {
         let run = run.clone();
         self.read(move |tx| Ok(run::counts(tx, key(tx, &run)?)?)).await
@@ -277,7 +287,7 @@ impl LeaseStore for SqliteStore {
         self.write(move |tx, now| Ok(lease::lease(tx, &query, now)?)).await
     }
 
-    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Vec<LeaseId>> {
+    async fn renew(&self, renewals: &[Renewal], ttl_ms: u64) -> Result<Renewed> {
         let renewals = renewals.to_vec();
         self.write(move |tx, now| Ok(lease::renew(tx, &renewals, ttl_ms, now)?)).await
     }
@@ -359,6 +369,7 @@ mod tests {
             created_ms: 1,
             policy: crate::store::RunPolicy::default(),
             paused: false,
+            cancelling: false,
         }
     }
 

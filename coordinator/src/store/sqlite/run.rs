@@ -6,7 +6,8 @@ use rusqlite::{OptionalExtension, Result, Row, Transaction};
 use super::row::{self, int};
 use crate::store::{Counts, Run, RunPolicy};
 
-const RUN: &str = "SELECT id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused, judge FROM run";
+const RUN: &str = "SELECT id, recipe, recipe_hash, seed, created_ms, priority, model, max_open, paused, judge, \
+                   cancelling FROM run";
 
 /// Keys of the runs with unfinished documents, by the index `tally_active`.
 pub(super) const ACTIVE: &str = "SELECT run FROM tally WHERE n > 0 AND state IN ('ready', 'leased', 'delayed')";
@@ -82,6 +83,7 @@ fn read_run(row: &Row<'_>) -> Result<Run> {
         created_ms: row::time(row, 4)?,
         policy: RunPolicy { priority: row.get(5)?, model: row.get(6)?, max_open: row.get(7)?, judge: row.get(9)? },
         paused: row.get(8)?,
+        cancelling: row.get(10)?,
     })
 }
 
@@ -89,6 +91,23 @@ fn read_run(row: &Row<'_>) -> Result<Run> {
 pub(super) fn pause(tx: &Transaction<'_>, id: &RunId, paused: bool) -> Result<Option<Run>> {
     tx.prepare_cached("UPDATE run SET paused = ?2 WHERE id = ?1")?.execute((id.as_str(), paused))?;
     run(tx, id)
+}
+
+pub(super) fn cancel(tx: &Transaction<'_>, run: i64) -> Result<()> {
+    tx.prepare_cached("UPDATE run SET cancelling = 1 WHERE key = ?1")?.execute([run]).map(drop)
+}
+
+/// False while documents have not ended.
+pub(super) fn finish_cancel(tx: &Transaction<'_>, run: i64) -> Result<bool> {
+    if counts(tx, run)?.unfinished() > 0 {
+        return Ok(false);
+    }
+    tx.prepare_cached("UPDATE run SET cancelling = 0 WHERE key = ?1")?.execute([run])?;
+    Ok(true)
+}
+
+pub(super) fn is_cancelling(tx: &Transaction<'_>, id: &RunId) -> Result<bool> {
+    tx.prepare_cached("SELECT cancelling FROM run WHERE id = ?1")?.query_row([id.as_str()], |row| row.get(0))
 }
 
 /// The run's key, if there is such a run.

@@ -77,6 +77,11 @@ fn prepare(connection: &mut Connection, path: &Path, network: bool) -> Result<()
          END;",
     )
     .map_err(explain)?;
+    let known =
+        tx.prepare("SELECT 1 FROM pragma_table_info('run') WHERE name = 'cancelling'").map_err(explain)?.exists([]);
+    if !known.map_err(explain)? {
+        tx.execute_batch("ALTER TABLE run ADD COLUMN cancelling INTEGER NOT NULL DEFAULT 0").map_err(explain)?;
+    }
     tx.commit().map_err(explain)
 }
 

@@ -13,6 +13,7 @@ CREATE TABLE run (
     judge       TEXT NOT NULL,
     max_open    INTEGER NOT NULL,
     paused      INTEGER NOT NULL,
+    cancelling  INTEGER NOT NULL DEFAULT 0,
     next_seq    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX run_by_age ON run (created_ms, id);

@@ -16,7 +16,7 @@ mod tests;
 mod vocabulary;
 
 use crate::domain::document::{Assembled, Verdict};
-use crate::domain::rule::{Filters, Measure, Rule, Stage};
+use crate::domain::rule::{Filters, Measure, Rule, Stage, Threshold};
 
 pub(crate) use rules::filters;
 pub use rules::{NEAR_DUPLICATE, NearDuplicateIndex, RULES, SCORE_LENGTH, TOO_SHORT, TRUNCATED, all, score_length};
@@ -67,10 +67,26 @@ pub fn measure_all(filters: &Filters, assembled: &Assembled<'_>) -> Vec<Measured
 }
 
 /// The rule that a document fails already as far as it is written; none if it fails none. Only rules that need no more than
-/// that are asked.
-pub fn evaluate_so_far(filters: &Filters, assembled: &Assembled<'_>) -> Option<Measured> {
-    let rules = RULES.iter().filter(|rule| rule.stage == Stage::Section);
-    rules.filter_map(|rule| apply(rule, filters, assembled)).find(|measured| measured.fired)
+/// that are asked. The sections before the newest passed: most rules look at the newest alone, so that a document of n words
+/// costs a multiple of n, and at the rest only if they find something there.
+pub fn evaluate_so_far(filters: &Filters, document: &Assembled<'_>) -> Option<Measured> {
+    let newest = &document.sections[document.sections.len().saturating_sub(1)..];
+    let text = newest.first().map_or("", |section| &section.text);
+    let alone = Assembled { sections: newest, text, ..*document };
+    let asked = |rule: &&Rule| match rule.stage {
+        Stage::Section => !passes_alone(rule, filters, &alone),
+        Stage::SoFar => true,
+        Stage::Document => false,
+    };
+    RULES.iter().filter(asked).filter_map(|rule| apply(rule, filters, document)).find(|measured| measured.fired)
+}
+
+/// True if the section adds nothing that could make its document fail.
+fn passes_alone(rule: &Rule, filters: &Filters, section: &Assembled<'_>) -> bool {
+    apply(rule, filters, section).is_none_or(|measured| match rule.default {
+        Threshold::Number(_) => !measured.fired,
+        Threshold::Count(_) | Threshold::Switch(_) => measured.value == 0.0,
+    })
 }
 
 /// What a rule says of a document; none if it is off or has nothing to measure.

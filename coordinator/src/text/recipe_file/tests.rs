@@ -129,23 +129,23 @@ fn the_recipes_that_come_with_longhand_have_the_hashes_that_they_always_had() {
     for (recipe, hash, text) in [
         (
             Recipe::builtin(),
-            "f1e00d2e2aad0df7b12c2a7941641f0d36a411ba85340b2cd4d9eeb2139a2996",
-            "964e37841a9d8e0199f90702b3eb213809a18bfb03532caaa61e3096ae6a4bb0",
+            "b73d213318f2f7c38938d153d997cb3d63f5ccda05ed59291444abcf2840704b",
+            "cd0decfbcd0bf0af5b203e0c2026b3ce16904c0e61c2615ab8f46ce684a1a5a0",
         ),
         (
             Recipe::load(folder.join("longwriter.toml")).unwrap(),
-            "f1e00d2e2aad0df7b12c2a7941641f0d36a411ba85340b2cd4d9eeb2139a2996",
-            "964e37841a9d8e0199f90702b3eb213809a18bfb03532caaa61e3096ae6a4bb0",
+            "b73d213318f2f7c38938d153d997cb3d63f5ccda05ed59291444abcf2840704b",
+            "cd0decfbcd0bf0af5b203e0c2026b3ce16904c0e61c2615ab8f46ce684a1a5a0",
         ),
         (
             Recipe::load(folder.join("demo.toml")).unwrap(),
-            "b3d3fc26ccc950c752f491b943c611d066617d77ae97f846d8f1df75482b2d81",
-            "6f289a036480c5b138a0ca398c16dc3da49a2cadccc139adc9a65a22daf6846d",
+            "b82ba4a499bcec66436da33c2610b376c51031d1214c2cf592445fc8bf567f11",
+            "4f73fe87789b84d7531db26815e694ca1d6667731786719ea8f358685765c094",
         ),
         (
             Recipe::load(folder.join("demo-long.toml")).unwrap(),
-            "4324ae7a06f8315432627b3506007ca0df0efc5ef784c808560fd939087d05ec",
-            "1dae2598fd946537f08e75ce6ddf1af3cdb2acef01f3a0d4e3ea4c70223e70e1",
+            "13dd03424422da467a67cefb50e85f1ae77ceff294c1f6004723c8d0cda6f94f",
+            "bc15de714f656c7a3a43cf24e10f6bff0fb7cf08de9b0dd1d91fd20f2389d862",
         ),
     ] {
         assert_eq!((recipe.hash().as_str(), text_hash(&recipe).as_str()), (hash, text), "{}", recipe.name);

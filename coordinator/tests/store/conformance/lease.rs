@@ -44,7 +44,7 @@ async fn a_stale_lease_changes_nothing(fixture: &Fixture) {
         assert_eq!(fixture.store.commit(&late).await.unwrap(), Committed::Stale);
     }
     let late = Renewal { lease: lost, progress: 99, checkpoint: Some(checkpoint(&[6])) };
-    assert_eq!(fixture.store.renew(&[late], TTL).await.unwrap(), [lost]);
+    assert_eq!(fixture.store.renew(&[late], TTL).await.unwrap().lost, [lost]);
     assert_eq!(fixture.store.lookup(lost).await.unwrap(), Lookup::Stale);
 
     assert_eq!(fixture.get(before.id).await, before);
@@ -77,7 +77,7 @@ async fn a_repeated_complete_still_finds_the_lease_it_was_given(fixture: &Fixtur
     assert_eq!(grant.id, minted);
 
     let late = Renewal { lease: first, progress: 9, checkpoint: Some(checkpoint(&[6])) };
-    assert_eq!(fixture.store.renew(&[late], TTL).await.unwrap(), [first], "a committed lease renews nothing");
+    assert_eq!(fixture.store.renew(&[late], TTL).await.unwrap().lost, [first], "a committed lease renews nothing");
     assert_eq!(fixture.get(record.id).await.lease.as_ref(), Some(&grant));
     assert_eq!(fixture.get(record.id).await.checkpoint, None);
 
@@ -205,7 +205,10 @@ async fn an_expired_lease_lives_until_a_sweep_has_seen_it(fixture: &Fixture) {
     let (_, two) = fixture.lease_one().await;
     fixture.pass(3 * TTL);
     // Nobody else can hold the documents: workers continue after a coordinator was away.
-    assert_eq!(fixture.store.renew(&[Renewal { lease: one, progress: 1, checkpoint: None }], TTL).await.unwrap(), []);
+    assert_eq!(
+        fixture.store.renew(&[Renewal { lease: one, progress: 1, checkpoint: None }], TTL).await.unwrap().lost,
+        []
+    );
     fixture.end(two, State::Accepted).await;
     assert_eq!(fixture.sweep().await, []);
 }

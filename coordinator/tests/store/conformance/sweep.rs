@@ -109,7 +109,7 @@ async fn a_lease_that_is_renewed_without_progress_is_taken_away(fixture: &Fixtur
             Renewal { lease: works, progress: turn, checkpoint: None },
             Renewal { lease: hangs, progress: 0, checkpoint: None },
         ];
-        let gone = fixture.store.renew(&renewals, TTL).await.unwrap();
+        let gone = fixture.store.renew(&renewals, TTL).await.unwrap().lost;
         assert_eq!(gone.len(), usize::from(turn == 6));
     }
     assert_eq!(fixture.get(hung.id).await.counters.losses, 1);

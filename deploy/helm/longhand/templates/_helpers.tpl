@@ -20,6 +20,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 
+{{/* An image by its digest, which cannot be replaced, or else by its tag: (dict "root" $ "part" "worker") */}}
+{{- define "longhand.image" -}}
+{{- $digest := index .root.Values.image.digests .part -}}
+{{ index .root.Values.image .part }}{{ if $digest }}@{{ $digest }}{{ else }}:{{ include "longhand.tag" .root }}{{ end }}
+{{- end -}}
+
 {{/* What the program would refuse, refused before anything is installed. */}}
 {{- define "longhand.check" -}}
 {{- $open := not (and .Values.access.tokensSecret .Values.access.tlsSecret) -}}
@@ -41,6 +47,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if and .Values.redis.enabled .Values.redis.urlSecret -}}
 {{- fail "redis: both redis.enabled and redis.urlSecret are set; which one holds the documents?" -}}
 {{- end -}}
+{{- if and .Values.redis.passwordSecret (not .Values.redis.enabled) -}}
+{{- fail "redis.passwordSecret is for the Redis of this chart; of one of yours the password stands in the URL of redis.urlSecret" -}}
+{{- end -}}
+{{- if and .Values.redis.enabled (not .Values.redis.passwordSecret) (not .Values.access.insecure) -}}
+{{- fail "redis.passwordSecret: name a Secret whose key `password` holds the password of the chart's Redis (openssl rand -hex 32), or set access.insecure=true" -}}
+{{- end -}}
 {{- if eq .Values.worker.engine "openai" -}}
 {{- if not .Values.worker.baseUrl }}{{ fail "worker.engine=openai needs worker.baseUrl" }}{{ end -}}
 {{- else if eq .Values.worker.engine "local" -}}
@@ -54,6 +66,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- if and (eq .Values.worker.engine "local") (hasPrefix "cuda" .Values.worker.device) (eq (int .Values.worker.gpus) 0) -}}
 {{- fail "worker.device=cuda needs worker.gpus=1; for the CPU engine say worker.device=cpu" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.egress -}}
+{{- if and (not .Values.redis.enabled) (not .Values.networkPolicy.allowEgressTo.coordinator) -}}
+{{- fail "networkPolicy.allowEgressTo.coordinator: say where the Redis of redis.urlSecret is, or set networkPolicy.egress=false" -}}
+{{- end -}}
+{{- if and (eq .Values.worker.engine "openai") (not .Values.networkPolicy.allowEgressTo.worker) -}}
+{{- fail "networkPolicy.allowEgressTo.worker: say where the server of worker.baseUrl is, or set networkPolicy.egress=false" -}}
+{{- end -}}
 {{- end -}}
 {{- if and .Values.keda.enabled (ne .Values.worker.kind "Deployment") -}}
 {{- fail "keda.enabled needs worker.kind=Deployment" -}}
@@ -80,6 +100,20 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* What every part asks: names, in kube-system or of the node's cache; and the collector of traces, in the cluster. */}}
+{{- define "longhand.egress" -}}
+- to:
+    - namespaceSelector:
+        matchLabels: {kubernetes.io/metadata.name: kube-system}
+    - ipBlock: {cidr: 169.254.20.10/32}
+  ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- if .Values.otel.endpoint }}
+- to:
+    - namespaceSelector: {}
+  ports: [{port: 4317}, {port: 4318}]
+{{- end }}
 {{- end -}}
 
 {{/* Variables that every part has. */}}

@@ -285,6 +285,7 @@ mod tests {
             constraint: None,
             ban: Vec::new(),
             letters: Letters::Any,
+            words_left: 0,
             max_tokens: 1000,
             seed: 1,
             traceparent: String::new(),
@@ -346,6 +347,66 @@ mod tests {
                 other => panic!("{response}: {other:?}"),
             }
         }
+    }
+
+    /// Nothing that a server sends is a panic, and into which pieces the network cuts it changes nothing.
+    #[test]
+    fn no_stream_panics_and_each_is_read_alike_in_any_pieces() {
+        use longhand_tests::spoil::{seeds, spoiled};
+
+        const PIECES: &[&str] = &[
+            "data:",
+            "data: ",
+            "\n\n",
+            "\r\n",
+            "[DONE]",
+            "event: error\n",
+            ": ping\n",
+            "null",
+            "1e999",
+            "-1",
+            "\\ud83d",
+            "\u{feff}",
+            "\"delta\":null",
+            "\"choices\":[",
+            "\"usage\":{\"prompt_tokens\":1e30}",
+            "<think>",
+            "</think>",
+            "\"finish_reason\":\"length\"",
+            "{\"error\":{\"code\":429}}",
+            "\"content\":[{\"text\":\"x\"}]",
+        ];
+        let good = format!(
+            ": ping\n\ndata: {DELTA}\n\nevent: message\ndata: {DELTA}\n\ndata: {STOP}\n\n\
+             data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":9,\"completion_tokens\":3}}}}\n\ndata: [DONE]\n\n"
+        );
+        for seed in seeds(2_000) {
+            longhand_proto::rng::seed(seed);
+            let stream = spoiled(good.as_bytes(), PIECES);
+            let read = |size: usize| {
+                let mut reader = StreamReader::new(&task(), 1000, Instant::now());
+                for bytes in stream.chunks(size) {
+                    reader.read(bytes).map_err(|error| format!("{error:?}"))?;
+                    if reader.is_done() {
+                        break;
+                    }
+                }
+                reader.finish().map(|output| output.text).map_err(|error| format!("{error:?}"))
+            };
+            let whole = read(usize::MAX);
+            for size in [1, 7] {
+                let pieces = read(size);
+                assert_eq!(pieces.is_ok(), whole.is_ok(), "seed {seed}: {}", String::from_utf8_lossy(&stream));
+                assert_eq!(pieces.ok(), whole.clone().ok(), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_that_comes_twice_in_one_event_is_read_once() {
+        let twice =
+            r#"{"choices":[{"delta":{"reasoning":"Hm","reasoning":"Hm","content":"The 港.","content":"The 港."}}]}"#;
+        assert_eq!(text(&format!("data: {twice}\n\ndata: {STOP}\n\n"), 9).unwrap(), "The 港.");
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn render(source: &str) -> Result<String, Error> {
 fn templates_give_what_python_gives() {
     for (source, expected) in [
         ("{% generation %}a{% endgeneration %}b", "ab"),
+        ("{% raw %}{{ a + b }} {% generation %}{% endraw %}.", "{{ a + b }} {% generation %}."),
         ("x {%- generation -%} a {%- endgeneration %} b", "xa b"),
         ("{% for x in list %}\n  {% generation %}\n{{ x }}\n  {% endgeneration %}\n{% endfor %}.", "a\nb\n."),
         ("{% set n = 1 %}{% generation %}{% set n = 2 %}{{ n }}{% endgeneration %}{{ n }}", "21"),
@@ -98,4 +99,30 @@ fn what_is_not_supported_is_refused_by_name() {
         let error = format!("{:#}", render(source).unwrap_err());
         assert!(error.contains(name), "{error}");
     }
+}
+
+#[test]
+fn lists_that_are_doubled_or_repeated_are_refused_in_time() {
+    let doubled = |begin: &str, again: &str, end: &str| format!("{begin}{}{end}", again.repeat(60));
+    let begun = std::time::Instant::now();
+    for source in [
+        doubled("{% set a = [1] %}", "{% set a = a + a %}", "{{ a|length }}"),
+        doubled("{% set a = [1] %}", "{% set b = a %}{% set a = b + a %}", "{{ a|list|length }}"),
+        doubled("{% set ns = namespace(a=[1]) %}", "{% set ns.a = (ns.a + ns.a) %}", "{{ ns.a|tojson }}"),
+        format!("{}{{{{ a }}}}{}", "{% with a = (a or [1]) + (a or [1]) %}".repeat(60), "{% endwith %}".repeat(60)),
+        format!("{}{{{{ a }}}}{}", "{% for a in [(a or [1]) + (a or [1])] %}".repeat(60), "{% endfor %}".repeat(60)),
+        "{% set a = [1] * 1000000000 %}{{ a }}".to_owned(),
+        format!("{{{{ ([1] * 1000000000{})|length }}}}", " + [1]".repeat(40)),
+        "{{ range(100000)|list + range(100000)|list }}".to_owned(),
+        "{% set a = [[1]] %}{% for x in range(40) %}{% set a = [a[0] + a[0]] %}{{ a }}{% endfor %}{% macro f(a, n) %}{{ f(a + a, n - 1) if n else a }}{% endmacro %}{{ f([1], 40) }}".to_owned(),
+    ] {
+        let error = render(&source).expect_err(&source);
+        let refused = matches!(error.kind(), ErrorKind::OutOfFuel | ErrorKind::InvalidOperation);
+        assert!(refused, "{source}: {error:#}");
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    // What templates do with sums works as before.
+    let sums = "{% set ns = namespace(m=[]) %}{% for x in list %}{% set ns.m = ns.m + [x] %}{% endfor %}{{ ns.m + ['c'] }} \
+                {{ name + text|upper + '.' }} {{ 1 + 2 * 3 }} {{ (list + list)[1 + 1] }}";
+    assert_eq!(render(sums).unwrap(), "['a', 'b', 'c'] 港 <b>&'A<SEP>B<SEP>C. 7 a");
 }

@@ -57,19 +57,23 @@ impl Policy {
         }
     }
 
-    /// Who calls, if tokens are required.
-    fn authenticate(&self, role: Role, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Option<Identity>, Status> {
-        let caller = peer.and_then(Peer::address);
-        // One that had a valid token does not have to guess.
-        let address = caller.filter(|_| !peer.is_some_and(Peer::is_known)).map(|caller| caller.ip());
+    /// Who calls, if tokens are required. `roles` are those that may.
+    fn authenticate(
+        &self,
+        roles: &[Role],
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Option<Identity>, Status> {
         check_protocol(headers)?;
         let mut identity = None;
         if let Some(tokens) = &self.tokens {
             let header = headers.get("authorization").and_then(|value| value.to_str().ok());
+            // One that had a valid token does not have to guess.
             let known =
-                tokens.check(header, &[role], address).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
+                tokens.check(header, roles, peer).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
             identity = Some(known);
         }
+        let caller = peer.and_then(Peer::address);
         if let Some(Err(wait)) = caller.map(|caller| self.rate_limit.admit(caller, clock::now())) {
             return Err(retry_after("rate limit exceeded; retry after the time in the metadata", wait));
         }
@@ -84,9 +88,8 @@ impl Policy {
             path if path.ends_with("/Lease") => CallKind::Lease,
             _ => CallKind::Worker,
         };
-        let role = if kind == CallKind::Operator { Role::Operator } else { Role::Worker };
         let peer = peer(&head.extensions);
-        let identity = self.authenticate(role, &head.headers, peer.as_ref())?;
+        let identity = self.authenticate(allowed(kind, head.uri.path()), &head.headers, peer.as_ref())?;
         if let Some(peer) = &peer {
             peer.mark_known();
         }
@@ -107,6 +110,20 @@ impl Policy {
         let body = message::receive_small(body, HEALTH_BYTES, HEALTH_TIMEOUT).await?;
         let answer = inner.call(Request::from_parts(head, body)).await.unwrap_or_else(|never| match never {});
         Ok(answer.map(|body| hold(body, (permit, watch))))
+    }
+}
+
+/// Calls of operators that change nothing.
+const READS: [&str; 5] = ["ListRuns", "GetRun", "GetFigures", "ListDocuments", "GetDocument"];
+
+/// The roles that may make a call.
+fn allowed(kind: CallKind, path: &str) -> &'static [Role] {
+    match kind {
+        CallKind::Operator if READS.iter().any(|call| path.ends_with(&format!("/{call}"))) => {
+            &[Role::Operator, Role::Reader]
+        }
+        CallKind::Operator => &[Role::Operator],
+        CallKind::Lease | CallKind::Worker => &[Role::Worker],
     }
 }
 

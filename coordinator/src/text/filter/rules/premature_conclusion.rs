@@ -49,10 +49,10 @@ static HEADING: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a constant pattern, compiled by the tests")
 });
 
-/// Sections before the last that end with a conclusion or have one for a heading.
+/// Sections before the plan's last that end with a conclusion or have one for a heading.
 fn measure(document: &Assembled<'_>) -> Option<Measure> {
-    let (_, before) = document.sections.split_last()?;
-    let found: Vec<&str> = before.iter().filter_map(|section| conclusion(&section.text)).collect();
+    let before = document.sections.iter().take(document.plan.steps.len().saturating_sub(1));
+    let found: Vec<&str> = before.filter_map(|section| conclusion(&section.text)).collect();
     Some(Measure::count(found.len(), found.first().map(|line| excerpt(line))))
 }
 

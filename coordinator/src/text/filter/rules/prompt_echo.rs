@@ -92,7 +92,7 @@ static ZH: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a constant pattern, compiled by the tests")
 });
 
-/// A story may end so, but only a story: the last line does not count.
+/// A story may end so, but only a story: the last line of a document does not count.
 static CLIFFHANGER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)^\W*(?:to\s+be\s+continued|未完待续|待续)\W*$").expect("a constant pattern, compiled by the tests")
 });
@@ -130,7 +130,9 @@ fn measure(document: &Assembled<'_>) -> Option<Measure> {
             || runs(sentence, language).iter().any(|run| prompt.contains(run) && !own.contains(run))
     });
     let mut lines = document.text.trim_end().lines();
-    lines.next_back();
+    if document.sections.len() >= document.plan.steps.len() {
+        lines.next_back();
+    }
     for line in lines.filter(|line| CLIFFHANGER.is_match(line)) {
         echoes = Measure::count(echoes.value as usize + 1, Some(excerpt(line)));
     }

@@ -12,7 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "repetition_between",
     key: "max_repetition_between",
     measures: "largest share of a section that an earlier section holds",
-    stage: Stage::Section,
+    stage: Stage::SoFar,
     bound: Bound::AtMost,
     default: Threshold::Number(0.2),
     off: Threshold::Number(1.0),

@@ -12,7 +12,7 @@ use crate::text::shingles;
 pub(super) const RULE: Rule = Rule {
     name: "unfinished",
     key: "max_unfinished",
-    measures: "sections whose last sentence has no end, or with a sentence that is endless or stutters",
+    measures: "sections whose last sentence has no end or whose first has no beginning, or with one that is endless or stutters",
     stage: Stage::Section,
     bound: Bound::AtMost,
     default: Threshold::Count(0),
@@ -33,14 +33,19 @@ const fn endless(language: Language) -> usize {
     }
 }
 
+/// Lines of fewer words may be verse, items or captions.
+const MIN_PROSE_WORDS: usize = 12;
 /// Phrases of a line from which on it stutters, if a phrase has few words.
 const MAX_PHRASES: usize = 8;
 const WORDS_PER_PHRASE: usize = 10;
 
-/// Sections whose last line is prose without an end, or that hold an endless sentence or a stutter.
+/// Sections whose last line is prose without an end, that begin in the middle of a sentence, or that hold an endless sentence
+/// or a stutter.
 fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let most = endless(document.instruction.language);
-    let open = |text| open_end(text).or_else(|| long_sentence(text, most)).or_else(|| stutter(text));
+    let open = |text| {
+        open_end(text).or_else(|| open_beginning(text)).or_else(|| long_sentence(text, most)).or_else(|| stutter(text))
+    };
     let open: Vec<&str> = document.sections.iter().filter_map(|section| open(&section.text)).collect();
     Some(Measure::count(open.len(), open.first().map(|line| excerpt(line))))
 }
@@ -52,6 +57,10 @@ fn open_end(text: &str) -> Option<&str> {
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         (last, code) = (line.trim(), fence.holds(line));
     }
+    // Another line would still be code.
+    if fence.holds("") {
+        return Some(last);
+    }
     let bare = last.trim_end_matches(['*', '_', '`', ' ']);
     let end = bare.chars().next_back()?;
     let whole = code
@@ -61,6 +70,16 @@ fn open_end(text: &str) -> Option<&str> {
         || numbered(last)
         || signature(last);
     (!whole).then_some(last)
+}
+
+/// The first line, if it begins with a small letter as the rest of a sentence does: "iPhone", "de Gaulle" and verse do not.
+fn open_beginning(text: &str) -> Option<&str> {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let word: &str = first.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    let small = word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let particle = matches!(word, "al" | "da" | "de" | "del" | "der" | "di" | "du" | "la" | "le" | "van" | "von");
+    let verse = shingles::word_count(first) < MIN_PROSE_WORDS;
+    (small && !particle && !verse).then_some(first)
 }
 
 /// The first sentence of so many words. A row of a table is none.

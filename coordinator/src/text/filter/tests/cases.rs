@@ -16,9 +16,10 @@ use longhand_proto::task::FinishReason;
 use regex::{Captures, Regex};
 
 use super::{Owned, chinese_prose, prose};
+use crate::domain::document::{Assembled, assemble};
 use crate::domain::language::Language;
 use crate::domain::plan::Step;
-use crate::domain::rule::{Filters, Rule};
+use crate::domain::rule::{Filters, Rule, Stage, Threshold};
 use crate::text::filter::{self, Measured, NEAR_DUPLICATE, NearDuplicateIndex, apply};
 
 /// The cases of a rule.
@@ -163,6 +164,46 @@ fn a_rule_that_is_off_rejects_none_of_its_cases() {
             assert!(measured.is_none_or(|measured| !measured.fired), "cases/{}.txt:{}", rule.name, case.line);
         }
     }
+}
+
+/// The sections of a document, one after the other, and what `ask` says of each prefix until it finds something.
+fn first_found(document: &Owned, ask: impl Fn(&Assembled<'_>) -> Option<Measured>) -> Option<(usize, Measured)> {
+    (1..=document.sections.len()).find_map(|written| {
+        let sections = &document.sections[..written];
+        let text = assemble(sections);
+        ask(&Assembled { sections, text: &text, ..document.assembled() }).map(|found| (written, found))
+    })
+}
+
+/// The cases of all rules, joined into documents of several sections: what the gate says of them is what the rules say of the
+/// whole text after each section.
+#[test]
+fn the_newest_section_alone_tells_what_all_sections_tell() {
+    let mut filters = [(); 3].map(|()| Filters::default());
+    for rule in filter::all() {
+        if let Threshold::Count(_) = rule.default {
+            filters[1].set(rule, 1);
+            filters[2].set(rule, rule.off);
+        }
+    }
+    let mut found_any = 0;
+    for language in [Language::En, Language::Zh] {
+        let all = filter::all().flat_map(|rule| cases(rule.name, &file(rule))).filter(|it| it.language == language);
+        let short = |case: &Case| case.sections.iter().all(|text| filled(text).len() < 20_000);
+        let all: Vec<Case> = all.filter(short).collect();
+        for (three, filters) in all.chunks(3).zip(filters.iter().cycle()) {
+            let sections = three.iter().flat_map(|case| case.sections.clone()).collect();
+            let document = document(&Case { sections, line: 0, fires: false, language, asked: None });
+            let whole = |prefix: &Assembled<'_>| {
+                let rules = filter::RULES.iter().filter(|rule| rule.stage != Stage::Document);
+                rules.filter_map(|rule| apply(rule, filters, prefix)).find(|measured| measured.fired)
+            };
+            let want = first_found(&document, whole);
+            found_any += usize::from(want.is_some());
+            assert_eq!(first_found(&document, |it| filter::evaluate_so_far(filters, it)), want, "{}", document.text);
+        }
+    }
+    assert!(found_any > 100, "only {found_any} documents are found wanting");
 }
 
 #[test]
