@@ -38,7 +38,7 @@ pub(crate) fn silu<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn gelu_tanh<V: Vector>(x: V) -> V {
     // Twice sqrt(2 / pi), to the base 2.
-    const LINEAR: f32 = -1.595_769_1 * std::f32::consts::LOG2_E;
+    const LINEAR: f32 = -1.595_769 * std::f32::consts::LOG2_E;
     let cubic = x.mul(x).mul(V::splat(LINEAR * 0.044_715)).add(V::splat(LINEAR));
     x.div(V::splat(1.0).add(exp2(x.mul(cubic))))
 }
