@@ -97,7 +97,7 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Check whether a coordinator or a worker is ready
     Health(HealthArgs),
-    /// Download models
+    /// Download models, and print what they are
     #[command(subcommand)]
     Model(Model),
     /// Estimate the GPUs, time and memory that a corpus takes

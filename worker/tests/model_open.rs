@@ -4,7 +4,9 @@
 mod fixtures;
 
 use longhand_proto::task::Message;
-use longhand_worker::model::{DType, LayerSpec, LayerWeight, Model, RopeScaling, RopeStyle, WeightId, dequantize};
+use longhand_worker::model::{
+    Activation, DType, LayerSpec, LayerWeight, Model, RopeScaling, RopeStyle, SlidingWindow, WeightId, dequantize,
+};
 
 fn user(text: &str) -> Message {
     Message { role: "user".into(), content: text.into() }
@@ -25,6 +27,8 @@ fn the_small_model_opens_as_what_it_is() {
                     qkv_bias: false,
                     o_bias: false,
                     mlp_bias: false,
+                    post_norms: false,
+                    activation: Activation::Silu,
                     qk_norm: false,
                     rope_style: RopeStyle::Interleaved
                 }
@@ -96,8 +100,8 @@ fn families_differ_where_they_must() {
     assert_eq!(open("llama-linear").config().rope_scaling, Some(RopeScaling::Linear { factor: 2.0 }));
     assert_eq!(open("mistral").config().context, 256, "the sliding window caps the context");
     let yarn = open("qwen3-yarn");
-    assert!(matches!(yarn.config().rope_scaling, Some(RopeScaling::Yarn { factor: 2.0, original_context: 32, .. })));
-    assert_eq!(yarn.config().context, 64, "what it makes of 32");
+    assert!(matches!(yarn.config().rope_scaling, Some(RopeScaling::Yarn { factor: 2.0, original_context: 64, .. })));
+    assert_eq!(yarn.config().context, 128, "what it makes of 64");
     assert_eq!(
         (open("llama-dynamic").config().rope_scaling.as_ref(), open("llama-dynamic").config().context),
         (None, 128)
@@ -107,6 +111,17 @@ fn families_differ_where_they_must() {
     assert!(matches!(&phi3.config().rope_scaling, Some(RopeScaling::Factors { divisors, .. }) if divisors[1] == 1.25));
     let layer = open("llama-biases").config().layer;
     assert!(layer.qkv_bias && layer.o_bias && layer.mlp_bias);
+    for name in ["gemma3", "gemma3-q8_0.gguf"] {
+        let config = open(name).config().clone();
+        assert_eq!(config.window, Some(SlidingWindow { width: 24, period: 6, rope_base: 10_000.0 }), "{name}");
+        assert_eq!(
+            (config.rope_base, &config.rope_scaling),
+            (1e6, &Some(RopeScaling::Linear { factor: 2.0 })),
+            "{name}"
+        );
+        assert!(config.layer.post_norms && config.layer.activation == Activation::GeluTanh, "{name}");
+        assert_eq!((config.embedding_scale, config.context), (96_f32.sqrt(), 512), "{name}");
+    }
     assert_eq!(open("mistral3").config().family, "llama", "the text part of a multimodal model");
     for name in ["qwen2", "qwen2-q4_1.gguf"] {
         let model = open(name);

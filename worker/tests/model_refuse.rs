@@ -93,7 +93,7 @@ fn damaged_gguf_files() {
 fn gguf_files_of_other_kinds() {
     says(
         &refusal_of_gguf("q4_0.gguf", &[(b"llama", b"mamba")]),
-        &["general.architecture is mamba", "llama, phi3, qwen2 or qwen3"],
+        &["general.architecture is mamba", "gemma3, llama, phi3, qwen2 or qwen3"],
     );
     says(
         &refusal_of_gguf("q4_0.gguf", &[(b"smollm", b"tekken")]),

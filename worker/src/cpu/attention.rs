@@ -23,6 +23,7 @@ pub(crate) fn segment(isa: Isa, call: &Call<'_>, out: &mut [f32]) {
     assert!((1..=QUERIES).contains(&count) && out.len() >= count * len);
     assert!((1..=SEGMENT / 16).contains(&call.kv_blocks.len()) && call.width.is_multiple_of(LANES));
     assert!(call.kv_blocks.iter().all(|kv_block| kv_block.len() == super::kv::kv_block_words(call.width)));
+    assert!(call.hidden.len() == count);
     assert!(call.queries.len() == count * call.width / 2);
     match isa {
         #[cfg(target_arch = "x86_64")]

@@ -73,7 +73,8 @@ fn scale_and_min(packed: &[u8], j: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(min))
 }
 
-/// Calls `each` with every run of a row in order. `row` is a whole number of the type's blocks.
+/// Calls `each` with every run of a row in order. `row` is a whole number of the type's blocks. Long, as it has an arm for each
+/// type.
 pub(crate) fn runs(dtype: DType, row: &[u8], mut each: impl FnMut(Run)) {
     let one = |q, scale, min| Run { q, scale: [scale; 2], min };
     match dtype {

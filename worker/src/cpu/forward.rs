@@ -18,7 +18,7 @@ use super::projection::{add_to_residual, multiply};
 use super::qk_rope::QkRope;
 use super::weights::{Weights, forms};
 use crate::device::{BLOCK_TOKENS, StepBatch};
-use crate::model::ModelConfig;
+use crate::model::{Activation, ModelConfig};
 use crate::ops::rope::Rope;
 use crate::ops::vector::LANES;
 
@@ -40,8 +40,10 @@ struct Scratch {
     queries: Buffer<u32>,
     /// Partial results of attention; grows with the context.
     partials: Vec<f32>,
-    /// `[row][head_dim / 2]`
+    /// `[row][head_dim / 2]`; of layers with a window behind those of all others.
     angles: Vec<[f32; 2]>,
+    /// What a branch gives before it is normalised, `[row][dim]`; empty where nothing is.
+    branch: Buffer<f32>,
     attn_in: Activations,
     output_in: Activations,
     mlp_in: Activations,
@@ -57,7 +59,21 @@ pub(crate) struct Forward {
     pub(crate) weights: Weights,
     pub(crate) kv: KvPool,
     rope: Rope,
+    /// Of layers with a sliding window.
+    window_rope: Option<Rope>,
     scratch: Scratch,
+}
+
+/// The jobs of a step, for layers that see all positions and for those with a window.
+struct Plans {
+    full: Plan,
+    window: Option<Plan>,
+}
+
+impl Plans {
+    fn of(&self, window: Option<usize>) -> &Plan {
+        self.window.as_ref().filter(|_| window.is_some()).unwrap_or(&self.full)
+    }
 }
 
 /// Rows whose logits are computed together.
@@ -75,14 +91,17 @@ impl Forward {
             queries: Buffer::new(rows * config.heads * width / 2),
             partials: Vec::new(),
             angles: Vec::new(),
+            branch: Buffer::new(if config.layer.post_norms { rows * config.dim } else { 0 }),
             attn_in: input(config.dim, forms(layers.iter().flat_map(|layer| &layer.qkv))),
             output_in: input(q, forms(layers.iter().map(|layer| &layer.output))),
             mlp_in: input(config.dim, forms(layers.iter().flat_map(|layer| [&layer.gate, &layer.up]))),
             down_in: input(config.ffn, forms(layers.iter().map(|layer| &layer.down))),
             head_in: Activations::new(HEAD_ROWS, config.dim.next_multiple_of(RUN), forms([weights.lm_head()])),
         };
+        let rope = |turns| Rope::new(turns, config.layer.rope_style, config.rotated);
         Self {
-            rope: Rope::new(config.rope_turns(), config.layer.rope_style, config.rotated),
+            rope: rope(config.rope_turns()),
+            window_rope: config.window_rope_turns().map(rope),
             config,
             isa,
             pool,
@@ -94,10 +113,12 @@ impl Forward {
 
     /// Runs all layers over a checked batch. The residual stream of its rows is left for [`Forward::logits`].
     pub(crate) fn layers(&mut self, batch: &StepBatch) {
-        let plan = Plan::new(batch, SPREAD_ROWS * self.pool.threads());
-        self.embed(batch, &plan);
+        let spread = SPREAD_ROWS * self.pool.threads();
+        let window = self.config.window.map(|window| Plan::new(batch, spread, Some(window.width)));
+        let plans = Plans { full: Plan::new(batch, spread, None), window };
+        self.embed(batch, &plans.full);
         for layer in 0..self.config.layers {
-            self.attention(layer, batch, &plan);
+            self.attention(layer, batch, plans.of(self.config.window_of(layer)));
             self.mlp(layer, batch.tokens.len());
         }
     }
@@ -106,11 +127,15 @@ impl Forward {
         let dim = self.config.dim;
         for (token, x) in batch.tokens.iter().zip(self.scratch.x.chunks_exact_mut(dim)) {
             self.weights.embedding.row(*token as usize, x);
+            x.iter_mut().for_each(|x| *x *= self.config.embedding_scale);
         }
-        let pairs = self.config.head_dim / 2;
-        self.scratch.angles.resize(batch.tokens.len() * pairs, [0.0; 2]);
-        for (&position, angles) in plan.positions.iter().zip(self.scratch.angles.chunks_exact_mut(pairs)) {
-            self.rope.angles(position, angles);
+        let (rows, pairs) = (batch.tokens.len(), self.config.head_dim / 2);
+        let ropes = [Some(&self.rope), self.window_rope.as_ref()];
+        self.scratch.angles.resize(2 * rows * pairs, [0.0; 2]);
+        for (rope, angles) in ropes.into_iter().flatten().zip(self.scratch.angles.chunks_exact_mut(rows * pairs)) {
+            for (&position, angles) in plan.positions.iter().zip(angles.chunks_exact_mut(pairs)) {
+                rope.angles(position, angles);
+            }
         }
     }
 
@@ -126,7 +151,16 @@ impl Forward {
         if scratch.partials.len() < needed {
             scratch.partials.resize(needed, 0.0);
         }
-        let work = LayerAttention { isa, config, kv, layer: index, queries: &scratch.queries, batch, plan };
+        let work = LayerAttention {
+            isa,
+            config,
+            kv,
+            layer: index,
+            queries: &scratch.queries,
+            batch,
+            plan,
+            window: config.window_of(index),
+        };
         let partials = Shared::new(&mut scratch.partials);
         pool.run(plan.attention.len() * config.kv_heads, &|chunk| work.run(chunk, &partials));
         let (sink, partials) = (scratch.output_in.sink(), Shared::new(&mut scratch.partials));
@@ -139,7 +173,10 @@ impl Forward {
         });
 
         let ranges = [TileRange::Each(slice::from_ref(&layer.output)), TileRange::Pairs(&layer.gate, &layer.up)];
-        add_to_residual(pool, isa, ranges, &scratch.output_in, rows, &layer.output_bias, scratch.x.shared());
+        let Scratch { x, branch, output_in, .. } = scratch;
+        let out = if layer.post_attn_norm.is_empty() { x.shared() } else { cleared(branch, rows * config.dim) };
+        add_to_residual(pool, isa, ranges, output_in, rows, &layer.output_bias, out);
+        add_normed(pool, isa, config, &layer.post_attn_norm, rows, branch, x);
     }
 
     /// Queries, keys and values of all rows, biases added.
@@ -167,12 +204,16 @@ impl Forward {
 
     /// Rotates queries and keys; queries go where attention reads them, keys and values into the pool.
     fn write_kv(&mut self, index: usize, batch: &StepBatch, plan: &Plan) {
-        let Self { config, isa, pool, weights, kv, rope, scratch } = self;
+        let Self { config, isa, pool, weights, kv, rope, window_rope, scratch } = self;
         let (layer, isa, rows) = (&weights.layers[index], *isa, batch.tokens.len());
         let (head_dim, share, query_words) = (config.head_dim, config.heads / config.kv_heads, kv.width / 2);
         let [q, k, v] = layer.qkv.each_ref().map(|matrix| matrix.outputs);
-        let scale = std::f32::consts::LOG2_E / (head_dim as f32).sqrt();
-        let qk_rope = QkRope { layer, rope, angles: &scratch.angles, config, scale };
+        let scale = std::f32::consts::LOG2_E * config.query_scale;
+        let (rope, first) = match window_rope {
+            Some(window_rope) if config.window_of(index).is_some() => (&*window_rope, rows * head_dim / 2),
+            _ => (&*rope, 0),
+        };
+        let qk_rope = QkRope { layer, rope, angles: &scratch.angles[first..], config, scale };
         let (out, queries, writer) = (scratch.qkv.shared(), scratch.queries.shared(), kv.writer(index));
         let write = |job: &WriteJob| {
             for at in 0..job.rows {
@@ -229,11 +270,18 @@ impl Forward {
                     let halves = |[low, high]: &[Out; 2]| [low[row], high[row]];
                     let (gate, up) = (halves(gate), halves(up));
                     let row = group * GROUP + row;
-                    norm::silu_put(isa, gate.each_ref(), up.each_ref(), biases, &sink, row, unit * RUN);
+                    let put = match config.layer.activation {
+                        Activation::Silu => norm::silu_put,
+                        Activation::GeluTanh => norm::gelu_put,
+                    };
+                    put(isa, gate.each_ref(), up.each_ref(), biases, &sink, row, unit * RUN);
                 }
             }
         });
-        add_to_residual(pool, isa, [down, next], &scratch.down_in, rows, &layer.down_bias, scratch.x.shared());
+        let Scratch { x, branch, down_in, .. } = scratch;
+        let out = if layer.post_mlp_norm.is_empty() { x.shared() } else { cleared(branch, rows * config.dim) };
+        add_to_residual(pool, isa, [down, next], down_in, rows, &layer.down_bias, out);
+        add_normed(pool, isa, config, &layer.post_mlp_norm, rows, branch, x);
     }
 
     /// Logits of up to [`HEAD_ROWS`] rows of the last step, `[row][vocab]`.
@@ -256,6 +304,35 @@ impl Forward {
             }
         });
     }
+}
+
+/// Zeros, to be added to.
+fn cleared(branch: &mut Buffer<f32>, len: usize) -> Shared<'_, f32> {
+    branch[..len].fill(0.0);
+    branch.shared()
+}
+
+/// Adds what a branch gives, normalised with `weight`, to the residual stream; does nothing where there is no such norm.
+fn add_normed(
+    pool: &mut Pool,
+    isa: Isa,
+    config: &ModelConfig,
+    weight: &[f32],
+    rows: usize,
+    branch: &mut Buffer<f32>,
+    x: &mut Buffer<f32>,
+) {
+    if weight.is_empty() {
+        return;
+    }
+    let (dim, x, branch) = (config.dim, x.shared(), &branch[..rows * config.dim]);
+    spread(pool, rows, rows, &|row| {
+        let mut normed = vec![0.0; dim];
+        norm::norm(isa, &branch[row * dim..][..dim], weight, config.norm_eps, &mut normed);
+        // SAFETY: this call alone has this row.
+        let x = unsafe { x.part(row * dim, dim) };
+        x.iter_mut().zip(normed).for_each(|(x, normed)| *x += normed);
+    });
 }
 
 /// Runs small jobs on the pool if there are many rows, else here.

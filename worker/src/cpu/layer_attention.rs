@@ -21,6 +21,8 @@ pub(crate) struct LayerAttention<'a> {
     pub(crate) queries: &'a [u32],
     pub(crate) batch: &'a StepBatch,
     pub(crate) plan: &'a Plan,
+    /// Positions that a token sees, as the plan was made for.
+    pub(crate) window: Option<usize>,
 }
 
 impl<'a> LayerAttention<'a> {
@@ -91,18 +93,21 @@ impl<'a> LayerAttention<'a> {
         let skipped = start.saturating_sub(job.position) * share;
         for first in (skipped..count).step_by(QUERIES) {
             let here = first..count.min(first + QUERIES);
-            let mut visible = [0; QUERIES];
-            for (query, visible) in here.clone().zip(&mut visible) {
-                *visible = SEGMENT.min(job.position + query / share + 1 - start);
+            let (mut visible, mut hidden) = ([0; QUERIES], [0; QUERIES]);
+            for (query, (visible, hidden)) in here.clone().zip(visible.iter_mut().zip(&mut hidden)) {
+                let end = job.position + query / share + 1;
+                *visible = SEGMENT.min(end - start);
+                let first = self.window.map_or(0, |window| end.saturating_sub(window));
+                *hidden = SEGMENT.min(first.saturating_sub(start));
             }
-            let visible = &visible[..here.len()];
+            let (visible, hidden) = (&visible[..here.len()], &hidden[..here.len()]);
             // Positions grow with the rows: what the last query does not see, none does.
             let kv_blocks = &kv_blocks[..visible[here.len() - 1].div_ceil(BLOCK_TOKENS)];
             let queries = &queries[here.start * words..here.end * words];
-            attention::segment(self.isa, &Call { queries, visible, kv_blocks, width, prefetch }, out);
+            attention::segment(self.isa, &Call { queries, visible, hidden, kv_blocks, width, prefetch }, out);
             prefetch = &[];
             for (query, part) in here.zip(out.chunks_exact(len)) {
-                // Every query sees something of the job's first segment.
+                // No query sees anything before the job's first segment.
                 match segment == job.segments.0 {
                     true => total(query).copy_from_slice(part),
                     false => attention::fold(self.isa, total(query), part),

@@ -2,7 +2,7 @@
 
 use super::activations::Sink;
 use super::isa::per_isa;
-use crate::ops::exp2::silu;
+use crate::ops::exp2::{gelu_tanh, silu};
 use crate::ops::vector::{LANES, Lanes, Vector};
 
 /// `1 / sqrt(mean of squares + eps)`, summed in lanes in a fixed order.
@@ -46,6 +46,31 @@ fn put_body<V: Vector>(values: &[f32], sink: &Sink<'_>, row: usize) {
 fn silu_put_body<V: Vector>(
     gate: [&Lanes; 2],
     up: [&Lanes; 2],
+    biases: [&[f32]; 2],
+    sink: &Sink<'_>,
+    row: usize,
+    first: usize,
+) {
+    gated_put(silu::<V>, gate, up, biases, sink, row, first);
+}
+
+#[inline(always)]
+fn gelu_put_body<V: Vector>(
+    gate: [&Lanes; 2],
+    up: [&Lanes; 2],
+    biases: [&[f32]; 2],
+    sink: &Sink<'_>,
+    row: usize,
+    first: usize,
+) {
+    gated_put(gelu_tanh::<V>, gate, up, biases, sink, row, first);
+}
+
+#[inline(always)]
+fn gated_put<V: Vector>(
+    activation: impl Fn(V) -> V,
+    gate: [&Lanes; 2],
+    up: [&Lanes; 2],
     [gate_bias, up_bias]: [&[f32]; 2],
     sink: &Sink<'_>,
     row: usize,
@@ -54,7 +79,7 @@ fn silu_put_body<V: Vector>(
     let mut values = [0.0; 2 * LANES];
     for (half, values) in values.chunks_exact_mut(LANES).enumerate() {
         let biased = |x: &Lanes, bias: &[f32]| V::load(x).add(V::load(&bias[half * LANES..]));
-        silu(biased(gate[half], gate_bias)).mul(biased(up[half], up_bias)).store(values);
+        activation(biased(gate[half], gate_bias)).mul(biased(up[half], up_bias)).store(values);
     }
     // SAFETY: the thread that multiplies these outputs owns them for all rows.
     unsafe { sink.put::<V>(row, first, &values) }
@@ -75,6 +100,10 @@ per_isa! {
 per_isa! {
     /// Stores `silu(gate) * up` of 32 inputs from `first` on, after their biases are added.
     pub(crate) fn silu_put(gate: [&Lanes; 2], up: [&Lanes; 2], biases: [&[f32]; 2], sink: &Sink<'_>, row: usize, first: usize) = silu_put_body;
+}
+per_isa! {
+    /// The same with `gelu_tanh(gate)`.
+    pub(crate) fn gelu_put(gate: [&Lanes; 2], up: [&Lanes; 2], biases: [&[f32]; 2], sink: &Sink<'_>, row: usize, first: usize) = gelu_put_body;
 }
 
 #[cfg(test)]

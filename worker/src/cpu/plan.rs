@@ -42,8 +42,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// `spread`: cut the context of decoding rows into jobs of one segment if there are fewer rows than this.
-    pub(crate) fn new(batch: &StepBatch, spread: usize) -> Self {
+    /// `spread`: cut the context of decoding rows into jobs of one segment if there are fewer rows than this. `window`:
+    /// positions that a token sees, if it does not see all.
+    pub(crate) fn new(batch: &StepBatch, spread: usize, window: Option<usize>) -> Self {
         let mut plan = Self::default();
         let rows = batch.tokens.len();
         let mut row = 0;
@@ -58,22 +59,31 @@ impl Plan {
             }
             for at in (0..step.len).step_by(TILE_ROWS) {
                 let count = TILE_ROWS.min(step.len - at);
-                plan.push_attention(sequence, row + at, count, step.start + at, count == 1 && rows < spread);
+                let position = step.start + at;
+                let first = window.map_or(0, |window| (position + 1).saturating_sub(window) / SEGMENT);
+                let segments = (first, (position + count).div_ceil(SEGMENT));
+                plan.push_attention(sequence, (row + at, count), position, segments, count == 1 && rows < spread);
             }
             row += step.len;
         }
         plan
     }
 
-    fn push_attention(&mut self, sequence: usize, row: usize, rows: usize, position: usize, split: bool) {
-        let segments = (position + rows).div_ceil(SEGMENT);
-        let parts = if split { segments } else { 1 };
+    fn push_attention(
+        &mut self,
+        sequence: usize,
+        (row, rows): (usize, usize),
+        position: usize,
+        (first, end): (usize, usize),
+        split: bool,
+    ) {
+        let parts = if split { end - first } else { 1 };
         for _ in 0..rows {
             self.parts.push((self.total_parts, parts));
             self.total_parts += parts;
         }
         for part in 0..parts {
-            let segments = if split { (part, part + 1) } else { (0, segments) };
+            let segments = if split { (first + part, first + part + 1) } else { (first, end) };
             self.attention.push(AttentionJob { sequence, row, rows, position, segments, part });
         }
     }

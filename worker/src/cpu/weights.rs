@@ -23,6 +23,9 @@ pub(crate) struct Layer {
     /// Of gate and up, zeros where the layer has none: whole tiles.
     pub(crate) gate_up_biases: [Vec<f32>; 2],
     pub(crate) mlp_norm: Vec<f32>,
+    /// Of what attention and the feed-forward layer give; empty where the layer has none.
+    pub(crate) post_attn_norm: Vec<f32>,
+    pub(crate) post_mlp_norm: Vec<f32>,
     pub(crate) gate: Matrix,
     pub(crate) up: Matrix,
     pub(crate) down: Matrix,
@@ -58,7 +61,7 @@ impl Weights {
 
 impl Layer {
     fn load(model: &Model, index: usize, pool: &mut Pool) -> Result<Self, ModelError> {
-        let LayerSpec { qkv_bias, o_bias, mlp_bias, qk_norm, .. } = model.config().layer;
+        let LayerSpec { qkv_bias, o_bias, mlp_bias, qk_norm, post_norms, .. } = model.config().layer;
         let mut matrix = |weight| packed(model, WeightId::Layer(index, weight), pool);
         let vector = |weight| model.floats(WeightId::Layer(index, weight));
         let tiles = model.config().ffn.next_multiple_of(RUN);
@@ -77,6 +80,8 @@ impl Layer {
             down_bias: vector_if(mlp_bias, DownBias)?,
             gate_up_biases: [padded(vector_if(mlp_bias, GateBias)?), padded(vector_if(mlp_bias, UpBias)?)],
             mlp_norm: vector(MlpNorm)?,
+            post_attn_norm: vector_if(post_norms, PostAttnNorm)?,
+            post_mlp_norm: vector_if(post_norms, PostMlpNorm)?,
             gate: matrix(GateProj)?,
             up: matrix(UpProj)?,
             down: matrix(DownProj)?,

@@ -13,14 +13,47 @@ pub struct LayerSpec {
     pub mlp_bias: bool,
     /// q and k are RMS-normalised per head before rope.
     pub qk_norm: bool,
+    /// What attention and the feed-forward layer give is RMS-normalised before it is added to the residual stream.
+    pub post_norms: bool,
+    /// Of the feed-forward layer's gate.
+    pub activation: Activation,
     /// Which two elements of a head rotate together.
     pub rope_style: RopeStyle,
+}
+
+/// The function of a feed-forward layer's gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x times the logistic function of x.
+    Silu,
+    /// The error function's GELU, approximated by a hyperbolic tangent.
+    GeluTanh,
+}
+
+/// Layers that see the last positions only, and those between them that see all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlidingWindow {
+    /// Positions that a token sees, its own included.
+    pub width: usize,
+    /// One layer of so many sees all: the last of them.
+    pub period: usize,
+    /// Base of the rope frequencies in layers with a window. They are not scaled.
+    pub rope_base: f32,
 }
 
 impl LayerSpec {
     /// Layers without biases and head norms.
     pub(crate) const fn plain(rope_style: RopeStyle) -> Self {
-        Self { qkv_bias: false, o_bias: false, mlp_bias: false, qk_norm: false, rope_style }
+        let activation = Activation::Silu;
+        Self {
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
+            qk_norm: false,
+            post_norms: false,
+            activation,
+            rope_style,
+        }
     }
 }
 
@@ -52,8 +85,16 @@ pub struct ModelConfig {
     pub rope_base: f32,
     /// How rope frequencies are stretched.
     pub rope_scaling: Option<RopeScaling>,
+    /// Sliding windows of some of the layers.
+    pub window: Option<SlidingWindow>,
+    /// Embeddings are multiplied with it.
+    pub embedding_scale: f32,
+    /// Products of queries and keys are multiplied with it.
+    pub query_scale: f32,
     /// Added to the mean of squares in every RMS norm.
     pub norm_eps: f32,
+    /// Added to the weights of norms as they lie in the file.
+    pub norm_offset: f32,
     /// The output head is the embedding matrix.
     pub tied_embeddings: bool,
     /// What its layers compute.
@@ -68,6 +109,16 @@ impl ModelConfig {
     /// How each pair of a head turns, `[head_dim / 2]`: radians per position, and what cosine and sine are multiplied with.
     pub(crate) fn rope_turns(&self) -> Vec<[f32; 2]> {
         rope::turns(self.head_dim, self.rotated, self.rope_base, self.rope_scaling.as_ref())
+    }
+
+    /// The same of layers with a sliding window.
+    pub(crate) fn window_rope_turns(&self) -> Option<Vec<[f32; 2]>> {
+        self.window.map(|window| rope::turns(self.head_dim, self.rotated, window.rope_base, None))
+    }
+
+    /// Positions that a token sees in a layer; none if it sees all.
+    pub(crate) fn window_of(&self, layer: usize) -> Option<usize> {
+        self.window.filter(|window| !(layer + 1).is_multiple_of(window.period)).map(|window| window.width)
     }
 
     /// The first of its numbers that no model can have, with what is wrong about it.
@@ -100,6 +151,10 @@ impl ModelConfig {
         let positive = |x: f32| x.is_finite() && x > 0.0;
         if !positive(self.rope_base) || !positive(self.norm_eps) {
             return Some(format!("rope base {} and norm epsilon {} must be positive", self.rope_base, self.norm_eps));
+        }
+        let window = self.window.is_none_or(|of| of.width > 0 && of.period > 0 && positive(of.rope_base));
+        if !window || !positive(self.embedding_scale) || !positive(self.query_scale) {
+            return Some(format!("invalid sliding window or scale: {self:?}"));
         }
         let scaling = match &self.rope_scaling {
             None => true,

@@ -29,7 +29,7 @@ pub mod tokenizer;
 
 pub use arch::{FamilyInfo, LayerWeight, Part, WeightId, families};
 pub use chat_template::{ChatTemplate, Thinking};
-pub use config::{LayerSpec, ModelConfig};
+pub use config::{Activation, LayerSpec, ModelConfig, SlidingWindow};
 pub use error::ModelError;
 pub use quant::{DType, QuantError, dequantize};
 pub use tensor::{Tensor, TensorInfo};
@@ -99,10 +99,15 @@ impl Model {
         &self.loaded.name
     }
 
-    /// All elements of a weight in float32, outermost dimension first; errors as of [`Model::tensor`].
+    /// All elements of a weight in float32, outermost dimension first, norms as they are multiplied with; errors as of
+    /// [`Model::tensor`].
     pub fn floats(&self, weight: WeightId) -> Result<Vec<f32>, ModelError> {
         // The length was checked when the model was opened.
-        self.tensor(weight)?.to_f32().map_err(|_| ModelError::NoSuchWeight(weight))
+        let mut floats = self.tensor(weight)?.to_f32().map_err(|_| ModelError::NoSuchWeight(weight))?;
+        if weight.part() == Part::Norms {
+            floats.iter_mut().for_each(|x| *x += self.config().norm_offset);
+        }
+        Ok(floats)
     }
 
     /// The model's tokenizer.

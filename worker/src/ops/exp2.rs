@@ -34,8 +34,30 @@ pub(crate) fn silu<V: Vector>(x: V) -> V {
     x.div(V::splat(1.0).add(power))
 }
 
+/// Half of x times 1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)): x times the logistic function of twice that.
+#[inline(always)]
+pub(crate) fn gelu_tanh<V: Vector>(x: V) -> V {
+    // Twice sqrt(2 / pi), to the base 2.
+    const LINEAR: f32 = -1.595_769 * std::f32::consts::LOG2_E;
+    let cubic = x.mul(x).mul(V::splat(LINEAR * 0.044_715)).add(V::splat(LINEAR));
+    x.div(V::splat(1.0).add(exp2(x.mul(cubic))))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn gelu_follows_its_formula() {
+        for i in -1_000..1_000 {
+            let x = i as f32 * 0.0103;
+            let wide = f64::from(x);
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044_715 * wide.powi(3));
+            let want = 0.5 * wide * (1.0 + inner.tanh());
+            assert!((f64::from(gelu_tanh::<Lanes>([x; LANES])[0]) - want).abs() < 1e-6, "gelu({x})");
+        }
+    }
+
     #[test]
     fn exp2_is_accurate_and_exact_where_softmax_needs_it() {
         let exp2 = super::exp2_one;

@@ -2,7 +2,7 @@
 //! tricks. It ships with the program: `longhand selftest` compares the device at hand with it, as the tests do.
 
 use crate::model::LayerWeight::{self, *};
-use crate::model::{Model, ModelConfig, ModelError, WeightId};
+use crate::model::{Activation, Model, ModelConfig, ModelError, WeightId};
 use crate::ops::fp8::round_to_e4m3;
 use crate::ops::rope::Rope;
 
@@ -45,9 +45,12 @@ pub fn logits(model: &Model, tokens: &[u32], rounding: Rounding) -> Result<Vec<f
     let embedding = model.floats(WeightId::Embedding)?;
     let dim = config.dim;
     let mut x: Vec<f32> = tokens.iter().flat_map(|token| &embedding[*token as usize * dim..][..dim]).copied().collect();
-    let rope = Rope::new(config.rope_turns(), config.layer.rope_style, config.rotated);
+    x.iter_mut().for_each(|x| *x *= config.embedding_scale);
+    let rope = |turns| Rope::new(turns, config.layer.rope_style, config.rotated);
+    let (full, local) = (rope(config.rope_turns()), config.window_rope_turns().map(rope));
     for index in 0..config.layers {
-        Layer { model, rope: &rope, index, rounding }.run(&mut x, tokens.len())?;
+        let rope = local.as_ref().filter(|_| config.window_of(index).is_some()).unwrap_or(&full);
+        Layer { model, rope, index, rounding }.run(&mut x, tokens.len())?;
     }
     let normed = norm(&x, &model.floats(WeightId::OutputNorm)?, config.norm_eps);
     let lm_head = if config.tied_embeddings { WeightId::Embedding } else { WeightId::LmHead };
@@ -65,6 +68,15 @@ struct Layer<'a> {
 impl Layer<'_> {
     fn floats(&self, weight: LayerWeight) -> Result<Vec<f32>, ModelError> {
         self.model.floats(WeightId::Layer(self.index, weight))
+    }
+
+    /// Adds what a branch gives to the residual stream, normalised where the layer says so.
+    fn add(&self, x: &mut [f32], mut out: Vec<f32>, post_norm: LayerWeight) -> Result<(), ModelError> {
+        if self.model.config().layer.post_norms {
+            out = norm(&out, &self.floats(post_norm)?, self.model.config().norm_eps);
+        }
+        x.iter_mut().zip(out).for_each(|(x, out)| *x += out);
+        Ok(())
     }
 
     /// A projection, and its bias if there is one.
@@ -100,15 +112,20 @@ impl Layer<'_> {
         if self.rounding == Rounding::KeysAndValues {
             k.chunks_mut(head_dim).chain(v.chunks_mut(head_dim)).for_each(to_e4m3);
         }
-        let attended = attention(config, &q, &k, &v, positions);
-        add(x, &self.project(OProj, config.layer.o_bias.then_some(OBias), &attended, config.heads * head_dim)?);
+        let attended = attention(config, config.window_of(self.index), &q, &k, &v, positions);
+        let out = self.project(OProj, config.layer.o_bias.then_some(OBias), &attended, config.heads * head_dim)?;
+        self.add(x, out, PostAttnNorm)?;
 
         let normed = norm(x, &self.floats(MlpNorm)?, config.norm_eps);
         let bias = |bias| config.layer.mlp_bias.then_some(bias);
         let gate = self.project(GateProj, bias(GateBias), &normed, dim)?;
         let up = self.project(UpProj, bias(UpBias), &normed, dim)?;
-        let hidden: Vec<f32> = gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
-        add(x, &self.project(DownProj, bias(DownBias), &hidden, config.ffn)?);
+        let activate = |x: f32| match config.layer.activation {
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::GeluTanh => 0.5 * x * (1.0 + (0.797_884_6 * (x + 0.044_715 * x * x * x)).tanh()),
+        };
+        let hidden: Vec<f32> = gate.iter().zip(up).map(|(gate, up)| activate(*gate) * up).collect();
+        self.add(x, self.project(DownProj, bias(DownBias), &hidden, config.ffn)?, PostMlpNorm)?;
         Ok(())
     }
 }
@@ -130,10 +147,6 @@ fn project(
         (Rounding::Layers | Rounding::KeysAndValues | Rounding::Nothing, _) => {}
     }
     Ok(multiply(&numbers, &x, inputs))
-}
-
-fn add(x: &mut [f32], y: &[f32]) {
-    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
 /// Normalises every `weight.len()` values of `x`.
@@ -179,21 +192,29 @@ fn rotate(rope: &Rope, heads: &mut [f32], positions: usize, head_dim: usize) {
     }
 }
 
-/// Softmax attention; `q` is `[positions, heads, head_dim]`, `k` and `v` are `[positions, kv_heads, head_dim]`.
-fn attention(config: &ModelConfig, q: &[f32], k: &[f32], v: &[f32], positions: usize) -> Vec<f32> {
+/// Softmax attention, over the last `window` positions if there is one; `q` is `[positions, heads, head_dim]`, `k` and `v` are `[positions, kv_heads, head_dim]`.
+fn attention(
+    config: &ModelConfig,
+    window: Option<usize>,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    positions: usize,
+) -> Vec<f32> {
     let (head_dim, heads, kv_heads) = (config.head_dim, config.heads, config.kv_heads);
     let mut out = vec![0.0; q.len()];
     for position in 0..positions {
         for head in 0..heads {
             let q = &q[(position * heads + head) * head_dim..][..head_dim];
             let at = |of: usize| (of * kv_heads + head / (heads / kv_heads)) * head_dim;
+            let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
             let scores: Vec<f32> =
-                (0..=position).map(|of| dot(q, &k[at(of)..][..head_dim]) / (head_dim as f32).sqrt()).collect();
+                (first..=position).map(|of| dot(q, &k[at(of)..][..head_dim]) * config.query_scale).collect();
             let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let weights: Vec<f32> = scores.iter().map(|score| (score - max).exp()).collect();
             let total: f32 = weights.iter().sum();
             let out = &mut out[(position * heads + head) * head_dim..][..head_dim];
-            for (of, weight) in weights.iter().enumerate() {
+            for (of, weight) in (first..).zip(&weights) {
                 out.iter_mut().zip(&v[at(of)..][..head_dim]).for_each(|(out, v)| *out += weight / total * v);
             }
         }

@@ -28,10 +28,10 @@ pub(super) unsafe fn segment(call: &Call<'_>, out: &mut [f32]) {
     // and `values` reads no others.
     unsafe {
         score(call, scores.0.as_mut_ptr().cast());
-        for (q, &visible) in call.visible.iter().enumerate() {
+        for (q, (&hidden, &visible)) in call.hidden.iter().zip(call.visible).enumerate() {
             let (scores, weights) = (scores.0[q].assume_init_mut(), weights.0[q].assume_init_mut());
             let totals = &mut out[q * len + call.width..];
-            (totals[0], totals[1]) = softmax(scores, weights, visible, call.kv_blocks.len());
+            (totals[0], totals[1]) = softmax(scores, weights, hidden..visible, call.kv_blocks.len());
         }
         values(call, weights.0.as_ptr().cast(), out);
         amx::release();

@@ -1,6 +1,7 @@
 //! Attention with the bf16 dot products of AVX-512.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::call::{Call, SEGMENT, partial_len};
 use crate::cpu::kv::kv_block_words;
@@ -25,7 +26,8 @@ pub(super) unsafe fn segment(call: &Call<'_>, out: &mut [f32]) {
     let (words, len) = (call.width / 2, partial_len(call.width));
     for (index, visible) in call.visible.chunks(MOST).enumerate() {
         let queries = &call.queries[index * MOST * words..][..visible.len() * words];
-        let call = &Call { queries, visible, ..*call };
+        let hidden = &call.hidden[index * MOST..][..visible.len()];
+        let call = &Call { queries, visible, hidden, ..*call };
         let out = &mut out[index * MOST * len..];
         // SAFETY: the caller vouches for both.
         unsafe {
@@ -61,7 +63,8 @@ unsafe fn queries<const Q: usize>(call: &Call<'_>, out: &mut [f32]) {
     }
     for q in 0..Q {
         let totals = &mut out[q * len + call.width..];
-        (totals[0], totals[1]) = softmax(&mut scores[q], &mut weights[q], call.visible[q], call.kv_blocks.len());
+        let seen = call.hidden[q]..call.visible[q];
+        (totals[0], totals[1]) = softmax(&mut scores[q], &mut weights[q], seen, call.kv_blocks.len());
     }
     let mut first = 0;
     while first < call.width {
@@ -114,17 +117,22 @@ unsafe fn score<const Q: usize, const N: usize>(call: &Call<'_>, kv_block: usize
     }
 }
 
-/// Turns scores into weights rounded to bf16, two positions a word. Gives the greatest score and the sum of weights.
+/// Turns the scores of the positions that are seen into weights rounded to bf16, two positions a word. Gives the greatest score and the sum of weights.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
 pub(super) fn softmax(
     scores: &mut [f32; SEGMENT],
     weights: &mut [u32; SEGMENT / 2],
-    visible: usize,
+    seen: Range<usize>,
     kv_blocks: usize,
 ) -> (f32, f32) {
-    let used = visible.div_ceil(LANES);
-    scores[visible..used * LANES].fill(f32::NEG_INFINITY);
+    if seen.is_empty() {
+        weights[..kv_blocks * LANES / 2].fill(0);
+        return (f32::NEG_INFINITY, 0.0);
+    }
+    let used = seen.end.div_ceil(LANES);
+    scores[..seen.start].fill(f32::NEG_INFINITY);
+    scores[seen.end..used * LANES].fill(f32::NEG_INFINITY);
     let mut row_max = _mm512_set1_ps(f32::NEG_INFINITY);
     for scores in scores.chunks_exact(LANES).take(used) {
         // SAFETY: sixteen floats.

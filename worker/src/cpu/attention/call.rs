@@ -20,6 +20,8 @@ pub(crate) struct Call<'a> {
     pub(crate) queries: &'a [u32],
     /// Positions of the segment that each query sees: at least 1 and at most 16 x KV blocks.
     pub(crate) visible: &'a [usize],
+    /// Positions at the segment's start that each query does not see; all, where that is not less than `visible`.
+    pub(crate) hidden: &'a [usize],
     /// The segment's KV blocks, 1 to 16.
     pub(crate) kv_blocks: &'a [&'a [u32]],
     /// Padded head width.

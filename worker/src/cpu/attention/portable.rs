@@ -17,6 +17,13 @@ fn unpack(word: u32) -> (f32, f32) {
 fn segment_body<V: Vector>(call: &Call<'_>, out: &mut [f32]) {
     let half = call.width / 2 * LANES;
     for (index, (out, &visible)) in out.chunks_exact_mut(partial_len(call.width)).zip(call.visible).enumerate() {
+        let hidden = call.hidden[index];
+        if hidden >= visible {
+            let (values, totals) = out.split_at_mut(call.width);
+            values.fill(0.0);
+            (totals[0], totals[1]) = (f32::NEG_INFINITY, 0.0);
+            continue;
+        }
         let kv_blocks = &call.kv_blocks[..visible.div_ceil(LANES)];
         let mut scores = [f32::NEG_INFINITY; SEGMENT];
         for (kv_block, scores) in kv_blocks.iter().zip(scores.chunks_exact_mut(LANES)) {
@@ -30,6 +37,7 @@ fn segment_body<V: Vector>(call: &Call<'_>, out: &mut [f32]) {
             }
             scores.copy_from_slice(&sums);
         }
+        scores[..hidden].fill(f32::NEG_INFINITY);
         scores[visible..].fill(f32::NEG_INFINITY);
 
         let mut row_max = V::splat(f32::NEG_INFINITY);

@@ -42,19 +42,22 @@ fn words(query: &[f32], width: usize) -> Vec<u32> {
     words
 }
 
-/// Output of `count` queries that see `seen[q]` positions each.
-fn run(isa: Isa, case: &Case, queries: &[Vec<u32>], seen: &[usize]) -> Vec<Vec<f32>> {
+/// Output of `count` queries that see `seen[q]` positions each, the last `window` of them if there are more.
+fn run(isa: Isa, case: &Case, queries: &[Vec<u32>], seen: &[usize], window: usize) -> Vec<Vec<f32>> {
     let len = partial_len(case.width);
     let mut totals = vec![vec![0.0; len]; queries.len()];
     let max = *seen.iter().max().unwrap();
     for start in (0..max).step_by(SEGMENT) {
         let active: Vec<usize> = (0..queries.len()).filter(|q| seen[*q] > start).collect();
         let visible: Vec<usize> = active.iter().map(|q| SEGMENT.min(seen[*q] - start)).collect();
+        let hidden = |q: &usize| SEGMENT.min(seen[*q].saturating_sub(window).saturating_sub(start));
+        let hidden: Vec<usize> = active.iter().map(hidden).collect();
         let words: Vec<u32> = active.iter().flat_map(|q| &queries[*q]).copied().collect();
         let end = max.min(start + SEGMENT);
         let kv_blocks: Vec<&[u32]> =
             (start / 16..end.div_ceil(16)).map(|block| case.pool.kv_block(1, block_of(block), 2)).collect();
-        let call = Call { queries: &words, visible: &visible, kv_blocks: &kv_blocks, width: case.width, prefetch: &[] };
+        let (queries, visible, hidden, kv_blocks) = (&words[..], &visible[..], &hidden[..], &kv_blocks[..]);
+        let call = Call { queries, visible, hidden, kv_blocks, width: case.width, prefetch: &[] };
         let mut out = vec![f32::NAN; active.len() * len];
         segment(isa, &call, &mut out);
         for (part, q) in out.chunks_exact(len).zip(active) {
@@ -69,25 +72,26 @@ fn run(isa: Isa, case: &Case, queries: &[Vec<u32>], seen: &[usize]) -> Vec<Vec<f
 
 #[test]
 fn kernels_agree_with_softmax_in_float64() {
-    for (head_dim, seed) in [(16, 1), (20, 2), (64, 3), (80, 4), (128, 5)] {
+    for (head_dim, seed) in [(16, 1), (20, 2), (64, 3), (80, 4), (128, 5), (256, 6)] {
         let case = case(head_dim, seed);
         let queries: Vec<Vec<u32>> = case.queries.iter().map(|query| words(query, case.width)).collect();
         for isa in Isa::all() {
-            for count in 1..=QUERIES {
+            for (count, window) in (1..=QUERIES).map(|count| (count, [usize::MAX, 1, 40, 300][count % 4])) {
                 let lengths = [1, 2, 16, 17, 255, 256, 257, 700];
                 let seen: Vec<usize> = (0..count).map(|q| lengths[(q * 3 + count) % 8]).collect();
-                let got = run(isa, &case, &queries[..count], &seen);
+                let got = run(isa, &case, &queries[..count], &seen, window);
                 for q in 0..count {
                     let score = |key: &Vec<f32>| -> f64 {
                         key.iter().zip(&case.queries[q]).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>()
                     };
-                    let scores: Vec<f64> = case.keys[..seen[q]].iter().map(score).collect();
+                    let first = seen[q].saturating_sub(window);
+                    let scores: Vec<f64> = case.keys[first..seen[q]].iter().map(score).collect();
                     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                     let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp2()).collect();
                     let total: f64 = weights.iter().sum();
                     for d in 0..head_dim {
                         let value = |(weight, value): (&f64, &Vec<f32>)| weight / total * f64::from(value[d]);
-                        let want: f64 = weights.iter().zip(&case.values).map(value).sum();
+                        let want: f64 = weights.iter().zip(&case.values[first..]).map(value).sum();
                         // Weights are rounded to 8 bits, values are at most 1.
                         let error = (f64::from(got[q][d]) - want).abs();
                         assert!(error < 4e-3, "{isa}, head width {head_dim}, {} positions: {error}", seen[q]);
@@ -105,9 +109,12 @@ fn a_query_gives_the_same_bits_alone_and_in_company() {
     let queries: Vec<Vec<u32>> = case.queries.iter().map(|query| words(query, case.width)).collect();
     for isa in Isa::all() {
         let seen = [1, 30, 31, 100, 256, 257, 600, 700, 2, 3, 64, 511, 512, 513, 699, 700];
-        let together = run(isa, &case, &queries, &seen);
-        for q in 0..QUERIES {
-            assert_eq!(run(isa, &case, &queries[q..=q], &seen[q..=q])[0], together[q], "{isa}, query {q}");
+        for window in [usize::MAX, 70] {
+            let together = run(isa, &case, &queries, &seen, window);
+            for q in 0..QUERIES {
+                let alone = run(isa, &case, &queries[q..=q], &seen[q..=q], window);
+                assert_eq!(alone[0], together[q], "{isa}, query {q}, window {window}");
+            }
         }
     }
 }
@@ -117,7 +124,7 @@ fn what_an_earlier_sequence_left_in_a_block_does_not_leak() {
     let mut case = case(64, 10);
     let queries = vec![words(&case.queries[0], case.width)];
     for isa in Isa::all() {
-        let clean = run(isa, &case, &queries, &[37]);
+        let clean = run(isa, &case, &queries, &[37], usize::MAX);
         let poison = vec![f32::NAN; 64];
         for position in 32..48 {
             // SAFETY: one thread.
@@ -128,6 +135,6 @@ fn what_an_earlier_sequence_left_in_a_block_does_not_leak() {
             // SAFETY: one thread.
             unsafe { case.pool.writer(1).put(block_of(position / 16), 2, position % 16, key, value) };
         }
-        assert_eq!(run(isa, &case, &queries, &[37]), clean, "{isa}");
+        assert_eq!(run(isa, &case, &queries, &[37], usize::MAX), clean, "{isa}");
     }
 }

@@ -77,7 +77,11 @@ pub(super) fn config(source: &dyn SizeSource, keys: &SizeKeys, traits: Traits) -
         context: traits.window.map_or(context, |window| context.min(window)),
         rope_base: traits.rope_base,
         rope_scaling: traits.rope_scaling,
+        window: None,
+        embedding_scale: 1.0,
+        query_scale: 1.0 / (head_dim(source, keys)? as f32).sqrt(),
         norm_eps: traits.norm_eps,
+        norm_offset: 0.0,
         tied_embeddings: traits.tied_embeddings,
         layer: traits.layer,
     };
@@ -147,13 +151,16 @@ fn layer_weights(config: &ModelConfig, projections: &Projections) -> Vec<(LayerW
     use LayerWeight::*;
     let &ModelConfig { dim, ffn, head_dim, layer, .. } = config;
     let (q, kv) = (config.heads * head_dim, config.kv_heads * head_dim);
+    // Where branches have norms behind them too, the plain name is that of attention's.
+    let mlp_norm =
+        if layer.post_norms { "pre_feedforward_layernorm.weight" } else { "post_attention_layernorm.weight" };
     let mut weights = vec![
         (AttnNorm, ["attn_norm.weight", "input_layernorm.weight"], vec![dim]),
         (QProj, projections.q, vec![q, dim]),
         (KProj, projections.k, vec![kv, dim]),
         (VProj, projections.v, vec![kv, dim]),
         (OProj, ["attn_output.weight", "self_attn.o_proj.weight"], vec![dim, q]),
-        (MlpNorm, ["ffn_norm.weight", "post_attention_layernorm.weight"], vec![dim]),
+        (MlpNorm, ["ffn_norm.weight", mlp_norm], vec![dim]),
         (GateProj, projections.gate, vec![ffn, dim]),
         (UpProj, projections.up, vec![ffn, dim]),
         (DownProj, ["ffn_down.weight", "mlp.down_proj.weight"], vec![dim, ffn]),
@@ -163,6 +170,12 @@ fn layer_weights(config: &ModelConfig, projections: &Projections) -> Vec<(LayerW
             (QBias, Q_BIAS, vec![q]),
             (KBias, ["attn_k.bias", "self_attn.k_proj.bias"], vec![kv]),
             (VBias, ["attn_v.bias", "self_attn.v_proj.bias"], vec![kv]),
+        ]);
+    }
+    if layer.post_norms {
+        weights.extend([
+            (PostAttnNorm, ["post_attention_norm.weight", "post_attention_layernorm.weight"], vec![dim]),
+            (PostMlpNorm, ["post_ffw_norm.weight", "post_feedforward_layernorm.weight"], vec![dim]),
         ]);
     }
     if layer.o_bias {

@@ -24,6 +24,8 @@ const KEYS: SizeKeys = SizeKeys {
     context: "context_length",
 };
 
+const WINDOW: &str = "attention.sliding_window";
+
 /// Weights that carry rope scaling as divisors of frequencies; they become part of the configuration.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 const LONG_FACTORS: &str = "rope_factors_long.weight";
@@ -58,6 +60,11 @@ pub(crate) struct GgufConfig<'a> {
 }
 
 impl GgufConfig<'_> {
+    /// The width of the sliding window, which must be stated.
+    pub(super) fn window(&self) -> Result<usize, ModelError> {
+        self.size(WINDOW)
+    }
+
     /// The configuration of a dense decoder with these layers, and the biases that the file has.
     pub(super) fn dense(&self, layer: LayerSpec) -> Result<ModelConfig, ModelError> {
         self.refuse_variants()?;
@@ -69,7 +76,8 @@ impl GgufConfig<'_> {
         let traits = Traits {
             family: self.family,
             vocab: manifest::matrix(self.path, self.tensors, embedding)?[0],
-            window: self.optional_size("attention.sliding_window")?.filter(|&window| window > 0),
+            // The window of a family of which only some layers have one does not bound the context.
+            window: self.optional_size(WINDOW)?.filter(|&window| window > 0 && !layer.post_norms),
             rope_base: self.optional_float("rope.freq_base")?.unwrap_or(10_000.0),
             rope_scaling: self.rope_scaling()?,
             rotated,

@@ -6,6 +6,7 @@
 
 mod dense;
 pub(super) mod family;
+mod gemma3;
 pub(super) mod gguf;
 pub(super) mod hugging_face;
 mod hugging_face_rope;
@@ -20,7 +21,7 @@ use self::family::Family;
 pub(super) use self::weight::Format;
 pub use self::weight::{LayerWeight, Part, WeightId};
 
-static FAMILIES: [&Family; 4] = [&llama::FAMILY, &phi3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+static FAMILIES: [&Family; 5] = [&gemma3::FAMILY, &llama::FAMILY, &phi3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
 
 /// What documentation says of a family.
 #[derive(Debug, Clone, Copy)]

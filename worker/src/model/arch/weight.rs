@@ -42,7 +42,9 @@ impl WeightId {
         match self {
             Self::Embedding => Part::Embedding,
             Self::LmHead => Part::Head,
-            Self::OutputNorm | Self::Layer(_, AttnNorm | MlpNorm | QNorm | KNorm) => Part::Norms,
+            Self::OutputNorm | Self::Layer(_, AttnNorm | PostAttnNorm | MlpNorm | PostMlpNorm | QNorm | KNorm) => {
+                Part::Norms
+            }
             Self::Layer(_, QProj | KProj | VProj | OProj | QBias | KBias | VBias | OBias) => Part::Attention,
             Self::Layer(_, GateProj | UpProj | DownProj | GateBias | UpBias | DownBias) => Part::FeedForward,
         }
@@ -80,8 +82,12 @@ pub enum LayerWeight {
     KNorm,
     /// `[dim, q]`
     OProj,
+    /// Norm of what attention gives, `[dim]`, as [`crate::model::LayerSpec::post_norms`] says.
+    PostAttnNorm,
     /// Norm before the feed-forward layer, `[dim]`.
     MlpNorm,
+    /// Norm of what the feed-forward layer gives, `[dim]`, as for attention.
+    PostMlpNorm,
     /// `[ffn, dim]`
     GateProj,
     /// `[ffn, dim]`

@@ -209,7 +209,10 @@ impl<'a> Vocabulary<'a> {
         if byte_tokens.len() != 256 {
             return Err(self.damaged(format!("{TOKENS} has tokens for {} of 256 bytes", byte_tokens.len())));
         }
-        let unknown = unknown.ok_or_else(|| self.damaged(format!("{TOKENS} has no unknown token")))?;
+        // Some files give it no role of its own.
+        let stated = self.gguf.unsigned("tokenizer.ggml.unknown_token_id");
+        let stated = stated.and_then(|id| self.tokens.get(usize::try_from(id).ok()?).copied());
+        let unknown = unknown.or(stated).ok_or_else(|| self.damaged(format!("{TOKENS} has no unknown token")))?;
         let bpe = BPE::builder()
             .vocab_and_merges(self.ids(), self.piece_merges()?)
             .byte_fallback(true)
