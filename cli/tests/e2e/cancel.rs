@@ -35,10 +35,10 @@ fn a_large_run_stops_at_once_and_is_taken_up_again() {
     }
 
     // How long a process takes that asks one thing: what a loaded machine adds to the call.
-    let asked = longhand_proto::clock::now();
+    let asked = clock::now();
     status();
     let process = asked.elapsed();
-    let (called, called_ms) = (longhand_proto::clock::now(), clock::unix_ms());
+    let (called, called_ms) = (clock::now(), clock::unix_ms());
     let reply = fleet.ask(&["cancel", "ships"]).remove(0);
     let answered = called.elapsed();
     let done = loop {

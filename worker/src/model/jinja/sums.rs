@@ -52,26 +52,13 @@ pub(super) fn with_bounded_sums(tag: &str) -> String {
     let (mut first, mut tests) = (tag.starts_with("{%"), false);
     while at < end {
         let rest = &tag[at..end];
-        let c = rest.as_bytes()[0];
-        let len = match c {
-            b'\'' | b'"' => literal_len(rest),
-            _ if is_word(rest.chars().next()) => rest.find(|c| !is_word(Some(c))).unwrap_or(rest.len()),
-            _ => rest.chars().next().map_or(1, char::len_utf8),
-        };
-        let token = &rest[..len];
-        at += len;
+        let token = &rest[..token_len(rest)];
+        at += token.len();
         if token.trim().is_empty() {
             out.push_str(token);
             continue;
         }
-        let divides = match token {
-            _ if first => true,
-            "not" => !tests,
-            _ if tests => false,
-            "set" | "if" | "elif" | "else" | "for" | "in" | "and" | "or" | "recursive" | "with" => true,
-            "," | "=" | "<" | ">" | "!" | ":" => true,
-            _ => false,
-        };
+        let divides = first || divides(token, tests);
         first = false;
         tests = token == "is" || tests && token == "not";
         let Some(region) = regions.last_mut() else { break };
@@ -108,6 +95,27 @@ pub(super) fn with_bounded_sums(tag: &str) -> String {
     regions.iter_mut().rev().take(1).for_each(|region| region.end(&mut out));
     out.push_str(&tag[end.max(at)..]);
     out
+}
+
+/// Bytes of the text in quotes, word or sign that `rest` begins with.
+fn token_len(rest: &str) -> usize {
+    let first = rest.chars().next();
+    match first {
+        Some('\'' | '"') => literal_len(rest),
+        _ if is_word(first) => rest.find(|c| !is_word(Some(c))).unwrap_or(rest.len()),
+        _ => first.map_or(0, char::len_utf8),
+    }
+}
+
+/// True for what binds less than `+`.
+fn divides(token: &str, tests: bool) -> bool {
+    match token {
+        "not" => !tests,
+        _ if tests => false,
+        "set" | "if" | "elif" | "else" | "for" | "in" | "and" | "or" | "recursive" | "with" => true,
+        "," | "=" | "<" | ">" | "!" | ":" => true,
+        _ => false,
+    }
 }
 
 fn region_start(regions: &mut [Region], start: usize) {
