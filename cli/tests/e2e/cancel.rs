@@ -63,7 +63,7 @@ fn a_large_run_stops_at_once_and_is_taken_up_again() {
         accepted(&done)
     );
     assert!(u128::from(late_ms) <= STOPS_WITHIN.as_millis(), "a document was accepted {late_ms} ms after the call");
-    // The command asks twice, and ends documents for a quarter of a second.
+    // The command asks twice.
     let allowed = Duration::from_millis(500) + 3 * process;
     assert!(answered <= allowed.max(Duration::from_secs(1)), "the call took {answered:?}");
     let count = |state: &str| done["counts"][state].as_u64().unwrap();

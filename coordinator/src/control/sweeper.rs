@@ -89,7 +89,7 @@ pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: Ca
 /// Ends the documents of all runs that are being cancelled, as far as they can be ended now.
 async fn end_cancelled(coordinator: &Coordinator) -> crate::store::Result<()> {
     for run in coordinator.store().active_runs().await?.into_iter().filter(|run| run.cancelling) {
-        coordinator.end_cancelled(&run.id, None).await?;
+        coordinator.end_cancelled(&run.id).await?;
     }
     Ok(())
 }

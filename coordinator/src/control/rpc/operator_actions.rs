@@ -1,12 +1,9 @@
 //! What operators do, by gRPC or on the dashboard: done, counted, announced to waiting workers, and written to the audit
 //! log with name and time.
 
-use std::time::Duration;
-
 use longhand_proto::number::plural;
 use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, RunId, WorkerId};
-use tokio::time::Instant;
 
 use super::auth::Principal;
 use super::coordinator::Coordinator;
@@ -15,8 +12,8 @@ use crate::control::cancel;
 use crate::domain::document::Document;
 use crate::store::{Action, ActionKind, EndedDocument, Result, Run, StoreError};
 
-/// How long a call that cancels a run ends documents itself. A small run is then done when it returns.
-const CANCEL_INLINE: Duration = Duration::from_millis(250);
+/// Most unfinished documents that a call which cancels a run ends itself, so that a small run is done when it returns.
+const CANCEL_INLINE: u64 = 64;
 /// Documents that one call deletes.
 const DELETE_PAGE: u32 = 256;
 
@@ -47,8 +44,8 @@ impl Coordinator {
         Ok(Ok(()))
     }
 
-    /// Cancels a run: once this returns, nothing of it is leased and no result of it is accepted. Documents are ended for a moment
-    /// here, and then by the sweeper. Returns how many were ended, and how many are left.
+    /// Cancels a run: once this returns, nothing of it is leased and no result of it is accepted. The documents of a
+    /// small run are ended here, those of a large one by the sweeper. Returns how many were ended, and how many are left.
     ///
     /// # Errors
     /// There is no such run, or the store failed.
@@ -61,7 +58,9 @@ impl Coordinator {
             self.append_audit(who, Some(run), ActionKind::Cancel, unfinished, "all unfinished".into()).await;
         }
         self.notify_change();
-        self.end_cancelled(run, Some(Instant::now() + CANCEL_INLINE)).await?;
+        if unfinished <= CANCEL_INLINE {
+            self.end_cancelled(run).await?;
+        }
         let remaining = store.counts(run).await?.unfinished();
         if remaining > 0 {
             self.request_sweep();
@@ -70,19 +69,16 @@ impl Coordinator {
         Ok((unfinished.saturating_sub(remaining), remaining))
     }
 
-    /// Ends documents of a run that is being cancelled, all that can be or until a time. Leased ones are left for half a lease, in
-    /// which their workers hear of it and say how much they wrote.
+    /// Ends documents of a run that is being cancelled, all that can be. Leased ones are left for half a lease, in which their
+    /// workers hear of it and say how much they wrote.
     ///
     /// # Errors
     /// The store failed.
-    pub(crate) async fn end_cancelled(&self, run: &RunId, until: Option<Instant>) -> Result<()> {
-        loop {
-            let ended = cancel::cancel_page(self.store().as_ref(), run, self.lease_ms() / 2).await?;
+    pub(crate) async fn end_cancelled(&self, run: &RunId) -> Result<()> {
+        while cancel::cancel_page(self.store().as_ref(), run, self.lease_ms() / 2).await? > 0 {
             self.notify_change();
-            if ended == 0 || until.is_some_and(|until| Instant::now() >= until) {
-                break;
-            }
         }
+        self.notify_change();
         if self.store().finish_cancel(run).await? {
             tracing::info!(%run, "all documents of the cancelled run have ended");
         }
