@@ -50,7 +50,7 @@ NEED_CXX = command -v c++ >/dev/null || { root=; [ "$$(id -u)" = 0 ] || root=sud
   $$root apt-get update -qq && $$root apt-get install -qq --yes --no-install-recommends g++ \
   || { echo 'Install g++ by hand and run this again.' >&2; exit 1; }; }
 
-.PHONY: help demo demo-large test docs-check chaos fuzz bench gpu lint advisories model model-large test-deps rust-components
+.PHONY: help pictures demo demo-large test docs-check chaos fuzz bench gpu lint advisories model model-large test-deps rust-components
 .DEFAULT_GOAL := help
 
 help:
@@ -64,6 +64,7 @@ help:
 	@echo 'make deploy-check  check deploy/: charts, units, scripts; run a real Slurm, two hosts, a rolling update'
 	@echo 'make gpu        the checks that need a GPU; without one, packs them into target/gpu for a machine that has one'
 	@echo 'make docs-check links, commands and tables of README.md, docs/ and the other pages'
+	@echo 'make pictures   docs/dashboard.png: the dashboard of a run of the test double'
 	@echo 'make lint       formatting, lints, docs, licences and sources of the dependencies'
 	@echo 'make advisories known weaknesses of the dependencies (downloads the database of RustSec)'
 	@echo 'make model      fetch the small model (98 MB) into $(LONGHAND_CACHE)/models'
@@ -83,6 +84,11 @@ demo-large: model-large
 
 test: lint model test-deps
 	$(CARGO) test --workspace --locked
+
+# The pictures of the README, made anew after a change of the pages.
+pictures: test-deps
+	$(CARGO) build --release --locked --package longhand
+	bash docs/pictures.sh target/release/longhand docs/dashboard.png
 
 # A part of `make test`.
 docs-check:

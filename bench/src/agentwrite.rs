@@ -214,6 +214,7 @@ impl AgentWriteBench {
             max_tokens: self.tokens,
             seed: 0,
             letters: Letters::Any,
+            words_left: 0,
             traceparent: String::new(),
         }
     }

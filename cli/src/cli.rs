@@ -1,6 +1,6 @@
 //! The command line: subcommands and their help.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use longhand_bench::Bench;
 use longhand_command::exit::{Code, Result};
 
@@ -9,10 +9,13 @@ use crate::data::filter::{self, FilterArgs};
 use crate::data::import::{self, ImportArgs};
 use crate::data::report::{self, ReportArgs};
 use crate::data::select::{self, SelectArgs};
+use crate::data::serve::{self, ServeArgs};
 use crate::data::validate::{self, ValidateArgs};
+use crate::doctor::{self, DoctorArgs};
 use crate::eval::Eval;
 use crate::model::Model;
 use crate::operate::Operate;
+use crate::package::{self, PackageArgs};
 use crate::plan_capacity::{self, CapacityArgs};
 use crate::preview::{self, PreviewArgs};
 use crate::run;
@@ -79,10 +82,14 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Judge the written texts of a corpus anew, with another recipe's filters
     Filter(FilterArgs),
+    /// Show a finished corpus in the browser, read-only
+    Serve(ServeArgs),
     /// Assign tasks to workers and keep the state of all runs in a store
     Coordinator(Box<CoordinatorArgs>),
     /// Generate documents for a coordinator
     Worker(Box<WorkerArgs>),
+    /// Look at what this machine has: GPU, libraries, disk, ports, store, model, and what to do
+    Doctor(DoctorArgs),
     /// Test the compute device: driver, every kernel, a model end to end, and speed
     Selftest(SelftestArgs),
     /// Run benchmarks
@@ -100,6 +107,9 @@ pub(crate) enum Command {
     Eval(Eval),
     #[command(flatten)]
     Operate(Operate),
+    /// Write shell completions and man pages into a folder, for a package of the program
+    #[command(hide = true)]
+    PackageFiles(PackageArgs),
 }
 
 impl Command {
@@ -113,6 +123,8 @@ impl Command {
             Self::Select(args) => args.json,
             Self::Report(args) => args.json,
             Self::Filter(args) => args.json,
+            Self::Serve(_) => false,
+            Self::Doctor(args) => args.json,
             Self::Coordinator(args) => args.json,
             Self::Worker(args) => args.json,
             Self::Selftest(args) => args.json,
@@ -122,6 +134,7 @@ impl Command {
             Self::PlanCapacity(args) => args.json,
             Self::Eval(command) => command.json(),
             Self::Operate(command) => command.json(),
+            Self::PackageFiles(_) => false,
         }
     }
 
@@ -146,6 +159,8 @@ impl Command {
             Self::Select(args) => select::select(&args).await,
             Self::Report(args) => report::report(&args),
             Self::Filter(args) => filter::filter(&args).await,
+            Self::Serve(args) => serve::serve(&args).await,
+            Self::Doctor(args) => doctor::doctor(&args).await,
             Self::Coordinator(args) => coordinator::coordinator(&args).await,
             Self::Worker(args) => worker::worker(&args).await,
             Self::Selftest(args) => args.run().await,
@@ -155,6 +170,7 @@ impl Command {
             Self::PlanCapacity(args) => plan_capacity::plan(&args),
             Self::Eval(command) => command.run().await,
             Self::Operate(command) => command.run().await,
+            Self::PackageFiles(args) => package::write(&args, Cli::command()),
         }
     }
 }
@@ -162,7 +178,6 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -11,6 +11,8 @@ use longhand_proto::clock;
 use serde::Serialize;
 use serde_json::Value;
 
+/// Steps of the bar.
+const BAR: u64 = 1_000;
 /// Time between two plain lines or two events.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -18,6 +20,12 @@ const EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Snapshot {
     pub(crate) counts: Counts,
+    /// Part of the run that is done, counted in tokens.
+    pub(crate) done: f64,
+    /// Tokens generated since this process started.
+    pub(crate) tokens: u64,
+    /// Tokens that the run still needs, as far as is known.
+    pub(crate) tokens_left: u64,
     /// Sections written since this process started.
     pub(crate) sections: u64,
     /// Sections that the plans of open documents still need.
@@ -75,9 +83,9 @@ impl Display {
     /// Shows the progress at most every few seconds; `last` shows it in any case.
     pub(crate) fn progress(&mut self, snapshot: &Snapshot, last: bool) -> Result<()> {
         if let Kind::Bar(bar) = &self.kind {
-            bar.set_length(snapshot.counts.total());
-            bar.set_position(snapshot.counts.total() - snapshot.counts.unfinished());
-            bar.set_message(line(snapshot));
+            bar.set_position((snapshot.done * BAR as f64) as u64);
+            bar.set_prefix(head(snapshot));
+            bar.set_message(states(&snapshot.counts));
             return Ok(());
         }
         let now = clock::now();
@@ -119,18 +127,35 @@ struct Event<'a, T> {
 }
 
 fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
+    let bar = ProgressBar::new(BAR);
+    // The second line is cut to the terminal; the first fits 80 columns.
     bar.set_style(
-        ProgressStyle::with_template("{bar:24} {pos}/{len} documents  {wide_msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+        ProgressStyle::with_template("{bar:12} {prefix}\n{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     // Steady, so that the bar moves while one long section is written.
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
 
-fn line(snapshot: &Snapshot) -> String {
-    let counts = &snapshot.counts;
+/// How far the run is, how fast, and how long it still takes: at most 80 columns with the bar.
+fn head(snapshot: &Snapshot) -> String {
+    let (total, unfinished) = (snapshot.counts.total(), snapshot.counts.unfinished());
+    let mut text = format!(
+        "{:>3} %  {}/{} documents  {} tok/s",
+        (snapshot.done * 100.0).floor(),
+        grouped(total - unfinished),
+        grouped(total),
+        grouped(snapshot.tokens_per_second.round() as u64)
+    );
+    match snapshot.eta_s {
+        Some(eta) => text.push_str(&format!("  {} left", duration(eta))),
+        None if unfinished == 0 => text.push_str(&format!("  in {}", duration(snapshot.elapsed_s))),
+        None => {}
+    }
+    text
+}
+
+fn states(counts: &Counts) -> String {
     let mut parts = Vec::new();
     for (number, word) in [
         (counts.accepted, "accepted"),
@@ -144,18 +169,13 @@ fn line(snapshot: &Snapshot) -> String {
             parts.push(format!("{} {word}", grouped(number)));
         }
     }
-    let documents = parts.join(", ");
-    let mut text = format!(
-        "{documents} | sections {} written, {} remaining | {} tok/s",
-        grouped(snapshot.sections),
-        grouped(snapshot.sections_left),
-        grouped(snapshot.tokens_per_second.round() as u64)
-    );
+    parts.join(", ")
+}
+
+fn line(snapshot: &Snapshot) -> String {
+    let mut text = format!("{}  {}", head(snapshot), states(&snapshot.counts));
     if let Some(rate) = snapshot.prefix_hit_rate {
-        text.push_str(&format!(" | prefix hits {:.0} %", rate * 100.0));
-    }
-    if let Some(eta) = snapshot.eta_s {
-        text.push_str(&format!(" | about {} left", duration(eta)));
+        text.push_str(&format!("; prefix hits {:.0} %", rate * 100.0));
     }
     text
 }
@@ -167,6 +187,9 @@ mod tests {
     fn snapshot() -> Snapshot {
         Snapshot {
             counts: Counts { accepted: 2, rejected: 1, leased: 3, ready: 2, ..Counts::default() },
+            done: 0.4119,
+            tokens: 30_000,
+            tokens_left: 42_000,
             sections: 14,
             sections_left: 21,
             running: 3,
@@ -181,9 +204,21 @@ mod tests {
     fn a_line_shows_counts_speed_and_remaining_time() {
         assert_eq!(
             line(&snapshot()),
-            "2 accepted, 1 rejected, 3 in progress, 2 waiting | sections 14 written, 21 remaining | 1,234 tok/s | prefix \
-             hits 92 % | about 1 min 30 s left"
+            " 41 %  3/8 documents  1,234 tok/s  1 min 30 s left  2 accepted, 1 rejected, 3 in progress, 2 waiting; prefix hits 92 %"
         );
+        let counts = Counts { accepted: 7, rejected: 1, ..Counts::default() };
+        let last =
+            Snapshot { counts, done: 1.0, tokens_left: 0, sections_left: 0, running: 0, eta_s: None, ..snapshot() };
+        assert!(line(&last).starts_with("100 %  8/8 documents  1,234 tok/s  in 1 min 00 s"), "{}", line(&last));
+    }
+
+    #[test]
+    fn a_large_run_fits_eighty_columns() {
+        let counts = Counts { accepted: 90_000, ready: 10_000, ..Counts::default() };
+        let large = Snapshot { counts, tokens_per_second: 99_999.0, eta_s: Some(359_999), ..snapshot() };
+        // The bar and its space.
+        let columns = 12 + 1 + head(&large).len();
+        assert!(columns <= 80, "{columns} columns: {}", head(&large));
     }
 
     #[test]

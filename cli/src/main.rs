@@ -4,11 +4,14 @@ mod args;
 mod cli;
 mod data;
 mod display;
+mod doctor;
 mod engine;
 mod eval;
 mod gpus;
+mod help_groups;
 mod model;
 mod operate;
+mod package;
 mod plan_capacity;
 mod preview;
 mod run;
@@ -21,7 +24,7 @@ mod version;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output;
 use serde_json::json;
@@ -39,7 +42,8 @@ const RUNTIME_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     version::set_build();
-    let cli = Cli::parse();
+    let matches = help_groups::grouped(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = cli.command.json();
     let code = start(cli).unwrap_or_else(|failure| {
         output::note(&format!("error: {failure}"));

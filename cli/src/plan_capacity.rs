@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output::{self, grouped};
+use longhand_command::output::{self, grouped, plural};
 use serde::{Deserialize, Serialize};
 
 use crate::gpus::{self, GPUS, Gpu, PROMPT, SECTION_WORDS, TOKENS_PER_WORD};
@@ -16,14 +16,111 @@ Examples:
   longhand plan-capacity --documents 6000 --words 5000 --model config.json --gpu h100 --tokens-per-second 4200
 
 Without --tokens-per-second, the estimate assumes that each step reads all weights and the KV cache of all concurrent
-documents once, at the fraction of the memory bandwidth given by --efficiency. A measured speed is better: use `longhand
-bench engine`, or the tokens per second of a first run.";
+documents once, at the fraction of the memory bandwidth that was measured on this card with the nearest shape, or on another
+card if there is none. The output says which. Your own measurement is better: use `longhand bench engine`, or the tokens per
+second of a first run.";
 
-/// Assumed bytes in Redis: per waiting document, and per word of a document in progress.
+/// Bytes in Redis per waiting document: see coordinator/BENCHMARKS.md.
 const WAITING_BYTES: f64 = 1_500.0;
+/// Bytes of a word of text.
 const BYTES_PER_WORD: f64 = 6.5;
+/// Bytes in Redis for each word of a document that ended, which has its sections and its whole text; and for each section, which
+/// has its tokens, its times and its attempts.
+const ENDED_BYTES_PER_WORD: f64 = 2.0 * BYTES_PER_WORD;
+const SECTION_BYTES: f64 = 2_000.0;
+/// Fraction of a card's bf16 that prefill reaches: 0.52 on an H100, 0.51 on an H200 (`8x4096+1`, 26 November 2026).
+const PREFILL: f64 = 0.5;
 /// Assumed commits per second of one coordinator with one Redis: see coordinator/BENCHMARKS.md.
 const COMMITS_PER_SECOND: f64 = 3_000.0;
+
+/// One line of worker/BENCHMARKS.md: decoding with that many streams, whose context grows to `context` and 128 tokens.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    gpu: &'static str,
+    model: &'static str,
+    weight_bytes: f64,
+    kv_bytes: f64,
+    streams: f64,
+    context: f64,
+    tokens_per_second: f64,
+}
+
+/// The day of all of them.
+const MEASURED_ON: &str = "26 November 2026";
+/// Streams from which on a line stands for a loaded card.
+const LOADED: f64 = 32.0;
+
+const fn measured(
+    gpu: &'static str,
+    model: &'static str,
+    bytes: (f64, f64),
+    shape: (f64, f64),
+    speed: f64,
+) -> Measured {
+    let ((weight_bytes, kv_bytes), (streams, context)) = (bytes, shape);
+    Measured { gpu, model, weight_bytes, kv_bytes, streams, context, tokens_per_second: speed }
+}
+
+const MEASURED: [Measured; 10] = [
+    measured("h100", "llama-3.1-8b", (2.0, 2.0), (1.0, 1_024.0), 160.0),
+    measured("h100", "llama-3.1-8b", (2.0, 2.0), (32.0, 1_024.0), 4_151.0),
+    measured("h100", "llama-3.1-8b", (2.0, 2.0), (64.0, 1_024.0), 6_911.0),
+    measured("h100", "llama-3.1-8b", (2.0, 2.0), (100.0, 4_096.0), 4_054.0),
+    measured("h100", "llama-3.1-8b", (1.0, 2.0), (64.0, 1_024.0), 8_291.0),
+    measured("h100", "llama-3.1-8b", (2.0, 1.0), (64.0, 1_024.0), 7_603.0),
+    measured("h100", "llama-3.1-8b", (2.0, 1.0), (100.0, 4_096.0), 5_781.0),
+    measured("h100", "qwen3-8b", (2.0, 2.0), (64.0, 2_048.0), 4_934.0),
+    measured("h200", "llama-3.1-8b", (2.0, 2.0), (1.0, 1_024.0), 221.0),
+    measured("h200", "llama-3.1-8b", (2.0, 2.0), (64.0, 1_024.0), 9_281.0),
+];
+
+impl Measured {
+    /// Fraction of the card's bandwidth.
+    fn efficiency(&self) -> f64 {
+        let (Ok(config), Some(gpu)) = (config(self.model), GPUS.iter().find(|gpu| gpu.name == self.gpu)) else {
+            return 0.0;
+        };
+        let kv = self.streams * (self.context + 64.0) * config.kv_values() * self.kv_bytes;
+        let bytes = config.parameters() * self.weight_bytes + kv;
+        bytes * self.tokens_per_second / self.streams / (gpu.bandwidth * 1e12)
+    }
+
+    /// How far it is from a shape: orders of magnitude, and other number formats.
+    fn distance(&self, (weight_bytes, kv_bytes): (f64, f64), (streams, context): (f64, f64)) -> f64 {
+        let formats = f64::from(u8::from(self.weight_bytes != weight_bytes) + u8::from(self.kv_bytes != kv_bytes));
+        formats + (self.streams / streams).ln().abs() + (self.context / context).ln().abs()
+    }
+}
+
+/// The fraction of the bandwidth to expect of a card with a shape, and where it is from.
+fn efficiency(gpu: &Gpu, bytes: (f64, f64), shape: (f64, f64)) -> (f64, String) {
+    let nearest = |card: &'static str| {
+        let lines = MEASURED.iter().filter(move |line| line.gpu == card);
+        lines.min_by(|a, b| a.distance(bytes, shape).total_cmp(&b.distance(bytes, shape)))
+    };
+    let here = nearest(gpu.name);
+    let loaded: Vec<f64> = MEASURED.iter().filter(|it| it.streams >= LOADED).map(Measured::efficiency).collect();
+    let Some(line) = here else {
+        let lowest = loaded.iter().copied().fold(1.0, f64::min);
+        let text = format!(
+            "assumed: {lowest:.2} of the bandwidth, the least that was measured on h100 and h200; not on this card"
+        );
+        return (lowest, text);
+    };
+    let share = line.efficiency();
+    let text = format!(
+        "{share:.2} of the bandwidth, as on one {} on {MEASURED_ON}: {} tokens/s with {}'s shape, {} streams at {} tokens, \
+         {} bytes per weight, {} per value of the KV cache",
+        line.gpu,
+        grouped(line.tokens_per_second as u64),
+        line.model,
+        line.streams,
+        grouped(line.context as u64),
+        line.weight_bytes,
+        line.kv_bytes
+    );
+    (share, text)
+}
 
 /// The corpus, the model and the GPUs.
 #[derive(Debug, Args)]
@@ -53,9 +150,9 @@ pub(crate) struct CapacityArgs {
     #[arg(long, value_name = "N")]
     tokens_per_second: Option<f64>,
 
-    /// Fraction of the memory bandwidth that decoding reaches
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.6)]
-    efficiency: f64,
+    /// Fraction of the memory bandwidth that decoding reaches [default: as measured, see above]
+    #[arg(long, value_name = "FRACTION")]
+    efficiency: Option<f64>,
 
     /// Fraction of the documents that the filters accept
     #[arg(long, value_name = "FRACTION", default_value_t = 0.9)]
@@ -126,6 +223,8 @@ struct Capacity {
     documents_in_work: u64,
     tokens_per_second: f64,
     measured: bool,
+    /// Where the speed is from.
+    basis: String,
     tokens: f64,
     gpu_hours: f64,
     gpus: u64,
@@ -133,7 +232,12 @@ struct Capacity {
     price: Option<f64>,
     price_per_million_words: Option<f64>,
     commits_per_second: f64,
+    /// When all documents have ended and none was archived: texts stay until then.
     redis_mb: f64,
+    /// When none has begun.
+    redis_waiting_mb: f64,
+    /// Of a coordinator's `--archive`, beside Redis.
+    archive_gb: f64,
     corpus_gb: f64,
 }
 
@@ -145,7 +249,7 @@ pub(crate) fn plan(args: &CapacityArgs) -> Result<Code> {
         let known: Vec<_> = GPUS.iter().map(|gpu| gpu.name).collect();
         Failure::refused(format!("invalid --gpu {}: expected one of {}", args.gpu, known.join(", ")))
     })?;
-    for (flag, share) in [("--efficiency", args.efficiency), ("--accepted", args.accepted)] {
+    for (flag, share) in [("--efficiency", args.efficiency.unwrap_or(1.0)), ("--accepted", args.accepted)] {
         if !(share > 0.0 && share <= 1.0) {
             return Err(Failure::refused(format!("invalid {flag} {share}: expected a number above 0 and at most 1")));
         }
@@ -203,19 +307,24 @@ fn estimate(args: &CapacityArgs, config: &Config, gpu: &Gpu) -> Result<Capacity,
     }
     // No more than there are documents, or than an engine runs concurrently.
     let in_work = in_work.min(documents).min(4_096.0);
-    let bytes = weights + in_work * kv * (PROMPT + text / 2.0);
-    let memory_time = bytes / (gpu.bandwidth * 1e12 * args.efficiency);
-    let compute_time = 2.0 * parameters * in_work / (gpu.tflops * 1e12 * args.efficiency);
+    let context = PROMPT + text / 2.0;
+    let bytes = weights + in_work * kv * context;
+    let (share, basis) = match (args.tokens_per_second, args.efficiency) {
+        (Some(_), given) => (given.unwrap_or(1.0), "as given with --tokens-per-second".to_owned()),
+        (None, Some(given)) => (given, format!("{given} of the bandwidth, as given with --efficiency")),
+        (None, None) => efficiency(gpu, (args.weight_bytes, args.kv_bytes), (in_work, context)),
+    };
+    let memory_time = bytes / (gpu.bandwidth * 1e12 * share);
+    let compute_time = 2.0 * parameters * in_work / (gpu.tflops * 1e12 * share);
     let speed = args.tokens_per_second.unwrap_or(in_work / memory_time.max(compute_time));
     // Each section adds about 100 prompt tokens; each plan is prefilled once.
     let sections = (words / SECTION_WORDS).ceil();
     let tokens = documents * (text + PROMPT / 3.0);
-    let prefill = documents * (PROMPT + sections * 100.0) * 2.0 * parameters / (gpu.tflops * 1e12 * 0.4);
+    let prefill = documents * (PROMPT + sections * 100.0) * 2.0 * parameters / (gpu.tflops * 1e12 * PREFILL);
     let seconds = tokens / speed + prefill;
     let gpus = args.gpus.unwrap_or_else(|| (seconds / 86_400.0).ceil().max(1.0) as u64);
     let hours = seconds / 3_600.0 / gpus as f64;
     let price = args.gpu_hour.map(|price| price * seconds / 3_600.0);
-    let in_redis = (in_work * gpus as f64).min(documents);
     Ok(Capacity {
         parameters,
         weights_gb: weights / 1e9,
@@ -224,6 +333,7 @@ fn estimate(args: &CapacityArgs, config: &Config, gpu: &Gpu) -> Result<Capacity,
         documents_in_work: in_work as u64,
         tokens_per_second: speed,
         measured: args.tokens_per_second.is_some(),
+        basis,
         tokens,
         gpu_hours: seconds / 3_600.0,
         gpus,
@@ -231,25 +341,36 @@ fn estimate(args: &CapacityArgs, config: &Config, gpu: &Gpu) -> Result<Capacity,
         price,
         price_per_million_words: price.map(|price| price / (documents * words * args.accepted / 1e6)),
         commits_per_second: documents * (sections + 1.0) / (hours * 3_600.0),
-        redis_mb: (documents * WAITING_BYTES + in_redis * words * BYTES_PER_WORD) / 1e6,
+        redis_mb: documents * (WAITING_BYTES + words * ENDED_BYTES_PER_WORD + (sections + 1.0) * SECTION_BYTES) / 1e6,
+        redis_waiting_mb: documents * WAITING_BYTES / 1e6,
+        archive_gb: documents * args.accepted * words * BYTES_PER_WORD * 2.0 / 1e9,
         corpus_gb: documents * args.accepted * words * BYTES_PER_WORD * 2.2 / 1e9,
     })
 }
 
 fn table(args: &CapacityArgs, gpu: &Gpu, it: &Capacity) -> String {
-    let basis = if it.measured { "measured" } else { "estimate" };
     let mut rows = vec![
         ("model", format!("{:.2} billion parameters, {:.1} GB of weights", it.parameters / 1e9, it.weights_gb)),
         ("KV cache", format!("{:.0} kB per token, {:.0} MB per document", it.kv_kb_per_token, it.kv_mb_per_document)),
-        ("per GPU", format!("{} concurrent documents", grouped(it.documents_in_work))),
-        ("speed per GPU", format!("{} tokens/s ({basis})", grouped(it.tokens_per_second as u64))),
+        ("per GPU", format!("{} at a time", plural(it.documents_in_work, "document"))),
+        ("speed per GPU", format!("{} tokens/s", grouped(it.tokens_per_second as u64))),
+        ("  basis", it.basis.clone()),
         ("total", format!("{:.0} million tokens, {:.1} GPU hours", it.tokens / 1e6, it.gpu_hours)),
         ("GPUs", format!("{} {}, {:.1} hours", grouped(it.gpus), gpu.name, it.hours)),
     ];
     if let (Some(price), Some(words)) = (it.price, it.price_per_million_words) {
         rows.push(("price", format!("{price:.0}, {words:.2} per million accepted words")));
     }
-    rows.push(("Redis", format!("{:.0} MB, {:.1} commits/s", it.redis_mb, it.commits_per_second)));
+    let [waiting, ended] = [it.redis_waiting_mb, it.redis_mb].map(|mb| grouped(mb.ceil() as u64));
+    rows.push((
+        "Redis",
+        format!("{waiting} MB at first, {ended} MB when all is written; {:.1} commits/s", it.commits_per_second),
+    ));
+    rows.push(("", "texts stay in it until `longhand archive`".into()));
+    rows.push((
+        "with --archive",
+        format!("{:.1} GB more on disk, as a copy if Redis is lost; Redis needs the same", it.archive_gb),
+    ));
     rows.push(("corpus on disk", format!("{:.1} GB (JSONL and Parquet)", it.corpus_gb)));
     rows.push(("limiting factor", limiting_factor(args, it)));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -264,7 +385,7 @@ fn limiting_factor(args: &CapacityArgs, it: &Capacity) -> String {
         );
     }
     if it.redis_mb > 16_000.0 {
-        return "Redis memory: submit several runs, or use a Redis Cluster (the keys of a run share one hash tag)"
+        return "Redis memory: submit several runs and archive each when it has ended (`longhand archive`), or use a Redis Cluster"
             .into();
     }
     if it.documents_in_work < 16 {
@@ -301,6 +422,33 @@ mod tests {
         assert!((config("smollm2-135m").unwrap().parameters() / 134.5e6 - 1.0).abs() < 0.01);
         // 128 KiB a token for Llama-3.1-8B in bf16.
         assert_eq!(config("llama-3.1-8b").unwrap().kv_values() * 2.0, 131_072.0);
+    }
+
+    #[test]
+    fn an_estimate_agrees_with_what_was_measured() {
+        for line in MEASURED {
+            let (config, gpu) = (config(line.model).unwrap(), GPUS.iter().find(|gpu| gpu.name == line.gpu).unwrap());
+            let (share, basis) = efficiency(gpu, (line.weight_bytes, line.kv_bytes), (line.streams, line.context));
+            let kv = line.streams * (line.context + 64.0) * config.kv_values() * line.kv_bytes;
+            let bytes = config.parameters() * line.weight_bytes + kv;
+            let speed = line.streams * gpu.bandwidth * 1e12 * share / bytes;
+            assert!((speed / line.tokens_per_second - 1.0).abs() < 0.01, "{line:?}: {speed}");
+            assert!((0.5..0.95).contains(&share) && basis.contains(line.gpu), "{basis}");
+        }
+        // 79 documents of 5,000 words at a time: near the line with 100 streams at 4k.
+        let plan = plan("").unwrap();
+        assert!((3_400.0..4_100.0).contains(&plan.tokens_per_second), "{}", plan.tokens_per_second);
+        assert!(plan.basis.contains("4,054 tokens/s"), "{}", plan.basis);
+        let (share, basis) = efficiency(&GPUS[2], (2.0, 2.0), (64.0, 1_024.0));
+        assert!(basis.contains("not on this card") && share < 0.8, "{share} {basis}");
+    }
+
+    #[test]
+    fn whole_texts_are_counted_in_redis() {
+        let plan = plan("").unwrap();
+        // 6,000 documents of 5,000 words in 11 tasks each, their text twice.
+        assert!((plan.redis_mb - 6_000.0 * (1_500.0 + 65_000.0 + 22_000.0) / 1e6).abs() < 1.0, "{}", plan.redis_mb);
+        assert_eq!(plan.redis_waiting_mb, 9.0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+pub use longhand_proto::number::{grouped, plural};
 use serde::Serialize;
 
 use crate::exit::{Failure, Result};
@@ -86,29 +87,6 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A number with thousands separators: 1,234,567.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number with its noun: `1 document`, `2,000 documents`.
-pub fn count(number: u64, noun: &str) -> String {
-    let noun = match noun.strip_suffix('y') {
-        _ if number == 1 => noun.to_owned(),
-        Some(stem) => format!("{stem}ies"),
-        None => format!("{noun}s"),
-    };
-    format!("{} {noun}", grouped(number))
-}
-
 /// Asks a yes-or-no question on the terminal, if there is one at both ends; true without one, as in a script.
 ///
 /// # Errors
@@ -118,7 +96,9 @@ pub fn confirm(question: &str) -> Result<bool> {
         return Ok(true);
     }
     let mut answer = String::new();
-    eprint!("{} [y/N] ", terminal::lines(question));
+    // If it cannot be shown, nobody answers it with yes.
+    write!(io::stderr(), "{} [y/N] ", terminal::lines(question))
+        .map_err(|e| Failure::stopped(format!("stderr: {e}")))?;
     io::stdin().read_line(&mut answer).map_err(|e| Failure::stopped(format!("stdin: {e}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
@@ -137,9 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_durations_have_units() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([count(1, "document"), count(1_000, "entry")], ["1 document", "1,000 entries"]);
+    fn durations_have_units() {
         assert_eq!([7, 187, 7500].map(duration), ["7 s", "3 min 07 s", "2 h 05 min"]);
     }
 

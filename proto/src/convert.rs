@@ -68,6 +68,7 @@ impl From<Task> for v1::Task {
             seed: task.seed,
             traceparent: task.traceparent,
             letters: v1::Letters::from(task.letters).into(),
+            words_left: task.words_left,
             ban: task.ban,
         }
     }
@@ -114,6 +115,7 @@ impl TryFrom<v1::Task> for Task {
             max_tokens: task.max_tokens,
             seed: task.seed,
             letters: v1::Letters::try_from(task.letters).unwrap_or_default().into(),
+            words_left: task.words_left,
             traceparent: task.traceparent,
             ban: task.ban,
         })

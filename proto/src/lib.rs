@@ -20,6 +20,7 @@ pub mod v1 {
 pub mod clock;
 mod convert;
 pub mod id;
+pub mod number;
 pub mod rng;
 pub mod task;
 pub mod template;

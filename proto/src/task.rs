@@ -33,6 +33,10 @@ pub struct Task {
     /// Letters that the text may have. Not applied under a grammar, nor by remote engines.
     #[serde(default)]
     pub letters: Letters,
+    /// Words that are planned for the document from this task on, its own text included; 0 if not known. The engine plans its
+    /// memory by them; no text depends on them.
+    #[serde(default)]
+    pub words_left: u32,
     /// Upper bound on generated tokens; reaching it means the text is truncated.
     pub max_tokens: u32,
     /// Seed of the sampler, combined with document, section and position.

@@ -21,8 +21,11 @@ use tokio_util::sync::CancellationToken;
 use super::load::Load;
 use crate::redis_server::RedisServer;
 
-const PATIENCE: RetryPolicy =
-    RetryPolicy { attempt_timeout: Duration::from_secs(60), total_timeout: Duration::from_secs(120) };
+const PATIENCE: RetryPolicy = RetryPolicy {
+    attempt_timeout: Duration::from_secs(60),
+    total_timeout: Duration::from_secs(120),
+    refused_timeout: Duration::from_secs(120),
+};
 
 /// A running coordinator and its workers.
 #[derive(Debug)]

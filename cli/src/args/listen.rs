@@ -1,5 +1,6 @@
 //! The ports that this program opens, and who may connect.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -114,8 +115,9 @@ impl ListenConfig {
     /// Opens a port; one that is reachable from other machines needs TLS and tokens, or `insecure`. `flag` is the argument
     /// that gave the address.
     pub(crate) async fn open(&self, flag: &str, address: &str) -> Result<TcpListener> {
+        let example = if flag == "--http" { HTTP } else { "127.0.0.1:7070" };
         let invalid =
-            |e| Failure::refused(format!("{flag} {address}: {e}; expected HOST:PORT, such as 127.0.0.1:7070"));
+            |e| Failure::refused(format!("invalid {flag} {address}: {e}; expected HOST:PORT, such as {example}"));
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(invalid)?.collect();
         let reachable = addresses.iter().any(|address| !address.ip().is_loopback());
         if reachable && !self.insecure {
@@ -132,7 +134,15 @@ impl ListenConfig {
                 )));
             }
         }
-        TcpListener::bind(addresses.as_slice()).await.map_err(invalid)
+        TcpListener::bind(addresses.as_slice()).await.map_err(|e| {
+            let remedy = match e.kind() {
+                ErrorKind::AddrInUse => "stop what listens there, or choose another port",
+                ErrorKind::AddrNotAvailable => "choose an address of this machine",
+                ErrorKind::PermissionDenied => "choose a port from 1024 on",
+                _ => "choose another address",
+            };
+            Failure::refused(format!("{flag} {address} cannot be opened: {e}; {remedy}"))
+        })
     }
 
     /// Opens the HTTP port: the given one; without one, the default or else a free port; none for `off`.

@@ -5,4 +5,5 @@ pub(crate) mod filter;
 pub(crate) mod import;
 pub(crate) mod report;
 pub(crate) mod select;
+pub(crate) mod serve;
 pub(crate) mod validate;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output::{self, grouped};
+use longhand_command::output::{self, grouped, plural};
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::files::atomic;
 use longhand_coordinator::report::{self, Summary};
@@ -69,6 +69,6 @@ fn text(summary: &Summary) -> String {
         let counts = [rule.alone, rule.in_order].map(|count| grouped(count as u64));
         rows.push([vec![rule.rule.to_owned(), threshold], counts.to_vec(), vec![median]].concat());
     }
-    let (documents, kept) = (grouped(summary.documents as u64), grouped(summary.kept as u64));
-    format!("{}\n{documents} documents, {kept} kept", output::table(&rows))
+    let (documents, kept) = (plural(summary.documents as u64, "document"), grouped(summary.kept as u64));
+    format!("{}\n{documents}, {kept} kept", output::table(&rows))
 }

@@ -194,6 +194,7 @@ async fn evaluate(mut args: EvalArgs, grouping: score::Grouping) -> Result<Code>
             limit: None,
             store_access: StoreArgs::default(),
             trace_content: false,
+            add: true,
             new_run: false,
             dry_run: false,
             quiet: false,

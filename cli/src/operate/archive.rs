@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output::{self, grouped};
+use longhand_command::output::{self, grouped, plural};
 use longhand_coordinator::control::wire;
 use longhand_coordinator::corpus::{Corpus, RunArchive, StorageLocation};
 use longhand_coordinator::domain::state::State;
@@ -158,7 +158,7 @@ pub(super) async fn archive(args: &ArchiveArgs) -> Result<Code> {
         output::json(&json!({ "run": args.run, "archived": documents, "to": args.to, "deleted": !args.keep }))?;
     } else {
         let deleted = if args.keep { "" } else { " and deleted from the store" };
-        output::line(&format!("run {}: {} documents archived to {}{deleted}", args.run, grouped(documents), args.to))?;
+        output::line(&format!("run {}: {} archived to {}{deleted}", args.run, plural(documents, "document"), args.to))?;
     }
     Ok(Code::Ok)
 }
@@ -207,8 +207,8 @@ pub(super) async fn restore(args: &RestoreArgs) -> Result<Code> {
         output::json(&json!({ "run": args.run, "documents": documents, "restored": loaded }))?;
     } else {
         let present = documents - loaded;
-        let known = if present > 0 { format!(", {} were there", grouped(present)) } else { String::new() };
-        output::line(&format!("run {}: {} documents restored{known}", args.run, grouped(loaded)))?;
+        let known = if present > 0 { format!("; already there: {}", grouped(present)) } else { String::new() };
+        output::line(&format!("run {}: {} restored{known}", args.run, plural(loaded, "document")))?;
     }
     Ok(Code::Ok)
 }
@@ -232,9 +232,9 @@ pub(super) async fn delete(args: &DeleteArgs) -> Result<Code> {
     let documents = runs::total(&counts);
     if !args.yes {
         return Err(Failure::refused(format!(
-            "run {} has {} documents, {} of them accepted; add --yes to delete it",
+            "run {} has {}, {} of them accepted; add --yes to delete it",
             run.id,
-            grouped(documents),
+            plural(documents, "document"),
             grouped(counts.accepted)
         )));
     }
@@ -242,7 +242,7 @@ pub(super) async fn delete(args: &DeleteArgs) -> Result<Code> {
     if args.json {
         output::json(&json!({ "run": args.run, "deleted": documents }))?;
     } else {
-        output::line(&format!("run {}: deleted with {} documents", args.run, grouped(documents)))?;
+        output::line(&format!("run {}: deleted with {}", args.run, plural(documents, "document")))?;
     }
     Ok(Code::Ok)
 }
@@ -267,8 +267,8 @@ async fn ended_run(client: &OperatorClient, id: &RunId, done: &str) -> Result<(v
     let unfinished = runs::unfinished(&counts);
     if unfinished > 0 {
         return Err(Failure::refused(format!(
-            "run {id} is not {done}: {} documents have not ended; wait for them, or run `longhand cancel {id}`",
-            grouped(unfinished)
+            "run {id} is not {done}: {} not ended yet; wait, or run `longhand cancel {id}`",
+            plural(unfinished, "document")
         )));
     }
     Ok((run, counts))

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output::{self, count, grouped};
+use longhand_command::output::{self, grouped, plural};
 use longhand_proto::{DocumentId, RunId, v1};
 use serde_json::json;
 
@@ -45,7 +45,7 @@ pub(super) async fn cancel(args: &CancelArgs) -> Result<Code> {
         }
         let question = format!(
             "Cancel {} of run {run}? {} in progress; unfinished sections are discarded",
-            count(open, "document"),
+            plural(open, "document"),
             grouped(now.leased)
         );
         if !args.yes && !output::confirm(&question)? {
@@ -71,7 +71,7 @@ pub(super) async fn cancel(args: &CancelArgs) -> Result<Code> {
         output::json(&json!({ "run": run, "cancelled": documents + remaining, "remaining": remaining }))?;
         return Ok(Code::Ok);
     }
-    let mut text = format!("run {run}: {} cancelled", count(documents + remaining, "document"));
+    let mut text = format!("run {run}: {} cancelled", plural(documents + remaining, "document"));
     if remaining > 0 {
         text.push_str(&format!(
             "; nothing more of it is leased or accepted, and {} of them are being ended: `longhand watch {run}` shows how many \
@@ -99,7 +99,7 @@ pub(super) async fn pause(args: &OneRunArgs, paused: bool) -> Result<Code> {
     } else {
         let in_progress = run.counts.map_or(0, |counts| counts.leased);
         output::line(&if paused {
-            format!("run {} is paused; {} in progress finish their section", run.id, count(in_progress, "document"))
+            format!("run {} is paused; {} in progress finish their section", run.id, plural(in_progress, "document"))
         } else {
             format!("run {} is resumed", run.id)
         })?;

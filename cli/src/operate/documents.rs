@@ -7,10 +7,11 @@ use longhand_command::terminal;
 use longhand_coordinator::control::wire;
 use longhand_coordinator::domain::document::{Document, Progress, Verdict, assemble};
 use longhand_coordinator::store::{Attempt, Revision};
-use longhand_proto::{DocumentId, RunId, WireError, v1};
+use longhand_proto::{WireError, v1};
 use serde_json::{Value, json};
 
-use super::client::{OperatorClient, grpc};
+use super::client::grpc;
+use super::run_source::{PAGE, RunSource};
 use super::timeline::timeline;
 use crate::args::connection::ConnectionArgs;
 
@@ -18,14 +19,12 @@ use crate::args::connection::ConnectionArgs;
 const OTHER_COLUMNS: usize = 74;
 /// Fewest columns of an id or a reason, however narrow the terminal.
 const MIN_COLUMNS: usize = 12;
-/// Documents per call.
-const PAGE: u32 = 256;
 
 /// The documents to list.
 #[derive(Debug, Args)]
 pub(crate) struct DocumentsArgs {
-    /// Name of the run
-    run: RunId,
+    /// Name of the run, or the folder of a corpus
+    run: String,
 
     /// List only documents in this state: ready, leased, delayed, accepted, rejected, failed or cancelled
     #[arg(long, value_name = "STATE")]
@@ -50,11 +49,11 @@ pub(crate) struct DocumentsArgs {
 /// The document to show.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// Name of the run
-    run: RunId,
+    /// Name of the run, or the folder of a corpus
+    run: String,
 
-    /// Id of the document, as listed by `longhand documents`
-    document: DocumentId,
+    /// Id of the document or of its row, as listed by `longhand documents`
+    document: String,
 
     /// Print only the text
     #[arg(long, conflicts_with = "json")]
@@ -70,24 +69,19 @@ pub(crate) struct ShowArgs {
 
 /// Lists the documents of a run.
 pub(super) async fn documents(args: &DocumentsArgs) -> Result<Code> {
-    let client = OperatorClient::open(&args.connection)?;
+    let source = RunSource::open(&args.run, &args.connection).await?;
     let room = (terminal::width().saturating_sub(OTHER_COLUMNS) / 2).max(MIN_COLUMNS);
     let mut rows = vec![["document", "row", "state", "reason", "sections", "words"].map(str::to_owned).to_vec()];
     let (mut left, mut after) = (args.limit, None);
     while left > 0 {
         let request = v1::ListDocumentsRequest {
-            run: args.run.to_string(),
             state: args.state.clone().unwrap_or_default(),
             reason: args.reason.clone().unwrap_or_default(),
             after,
             limit: left.min(PAGE),
-            whole: false,
+            ..source.request()
         };
-        let list = |wire| {
-            let request = request.clone();
-            async move { grpc(wire).list_documents(request).await }
-        };
-        let reply = client.call("documents", list).await?;
+        let reply = source.page(request).await?;
         left -= (reply.documents.len() as u32).min(left);
         for document in &reply.documents {
             if args.json {
@@ -133,13 +127,14 @@ fn summary(document: &v1::Document) -> Value {
 
 /// Shows one document.
 pub(super) async fn show(args: &ShowArgs) -> Result<Code> {
-    let client = OperatorClient::open(&args.connection)?;
-    let request = v1::GetDocumentRequest { run: args.run.to_string(), document: args.document.to_string() };
+    let source = RunSource::open(&args.run, &args.connection).await?;
+    let document = source.document(&args.document).await?.to_string();
+    let request = v1::GetDocumentRequest { run: source.run.to_string(), document };
     let get = |wire| {
         let request = request.clone();
         async move { grpc(wire).get_document(request).await }
     };
-    let reply = client.call("show", get).await?;
+    let reply = source.client.call("show", get).await?;
     let attempts = wire::attempts_from_wire(&reply).map_err(unreadable)?;
     let history = wire::history_from_wire(&reply).map_err(unreadable)?;
     if args.json {

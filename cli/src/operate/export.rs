@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output::{self, grouped};
+use longhand_command::output::{self, grouped, plural};
 use longhand_coordinator::corpus::{Corpus, Format, Options, Refiltered, Stats};
 use longhand_coordinator::domain::recipe::Recipe;
 use longhand_coordinator::store::{self, RedisOptions, Source};
@@ -178,7 +178,7 @@ async fn from_coordinator(
         return refiltered(&source, run, recipe, target, options).await;
     }
     // Locked to the end: one process at a time writes into a folder.
-    let folder = claim(target.path(), run, &known.recipe_hash, known.seed)?;
+    let folder = claim(target.path(), args.format, run, &known.recipe_hash, known.seed)?;
     let mut corpus = Corpus::open(folder.dir(), run, &source).await.map_err(Failure::stopped)?;
     let stats = corpus.export_to(&source, folder.dir(), options).await.map_err(Failure::stopped)?;
     Ok(Exported { folder, stats, moves: None })
@@ -200,7 +200,7 @@ async fn from_folder(
         let store = store::open(&url, store_options).await.map_err(Failure::refused)?;
         return refiltered(store.as_ref(), &run, recipe, target, options).await;
     }
-    let folder = claim(target.path(), &run, &home.identity.recipe_hash, home.identity.seed)?;
+    let folder = claim(target.path(), args.format, &run, &home.identity.recipe_hash, home.identity.seed)?;
     let store = store::open(&url, store_options).await.map_err(Failure::refused)?;
     let mut corpus = Corpus::open(home.dir(), &run, store.as_ref()).await.map_err(Failure::refused)?;
     let stats = corpus.export_to(store.as_ref(), folder.dir(), options).await.map_err(Failure::stopped)?;
@@ -235,13 +235,13 @@ pub(crate) fn text(run: &RunId, stats: &Stats, output: &str) -> String {
     }
     if let Some(packing) = &stats.packing {
         text.push_str(&format!(
-            "\ntokens per record: mean {:.0}, max {}; {} windows of {}, {:.1} % full; {} records longer than one window",
+            "\ntokens per record: mean {:.0}, max {}; {} windows of {}, {:.1} % full; {} longer than one window",
             packing.mean,
             grouped(packing.max.into()),
             grouped(packing.windows),
             grouped(packing.window.into()),
             packing.fill * 100.0,
-            grouped(packing.too_long)
+            plural(packing.too_long, "record")
         ));
     }
     text

@@ -10,6 +10,7 @@ pub(crate) mod refilter;
 mod remote_source;
 mod requeue;
 mod run_args;
+mod run_source;
 mod runs;
 mod submit;
 pub(crate) mod target;
@@ -31,7 +32,7 @@ pub(crate) enum Operate {
     Status(runs::StatusArgs),
     /// Follow a run until it ends
     Watch(OneRunArgs),
-    /// List the documents of a run
+    /// List the documents of a run or a corpus folder
     Documents(documents::DocumentsArgs),
     /// Show one document: state, attempts, text and history
     Show(documents::ShowArgs),

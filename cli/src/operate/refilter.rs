@@ -12,7 +12,7 @@ use crate::run::folder::Folder;
 pub(crate) async fn write(judged: &Refiltered<'_>, target: &Target, options: &Options) -> Result<(Folder, Stats)> {
     let run = judged.run();
     // Locked to the end: one process at a time writes into a folder.
-    let folder = claim(target.path(), &run.id, &run.recipe_hash, run.seed)?;
+    let folder = claim(target.path(), options.format, &run.id, &run.recipe_hash, run.seed)?;
     let mut corpus = Corpus::open(folder.dir(), &run.id, judged).await.map_err(Failure::stopped)?;
     let stats = corpus.export_to(judged, folder.dir(), options).await.map_err(Failure::stopped)?;
     Ok((folder, stats))

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use longhand_command::exit::{Code, Result};
-use longhand_command::output::{self, count};
+use longhand_command::output::{self, plural};
 use longhand_proto::v1::requeue_request::Which;
 use longhand_proto::{DocumentId, RunId, v1};
 use serde_json::json;
@@ -112,9 +112,9 @@ pub(super) async fn requeue(args: &RequeueArgs) -> Result<Code> {
         output::line(&format!(
             "run {}: {} {done}; {} kept, {} to rewrite (their texts remain in the history)",
             args.run,
-            count(sum.documents, "document"),
-            count(sum.kept, "section"),
-            count(sum.redone, "section")
+            plural(sum.documents, "document"),
+            plural(sum.kept, "section"),
+            plural(sum.redone, "section")
         ))?;
     }
     Ok(Code::Ok)

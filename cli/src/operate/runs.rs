@@ -43,7 +43,9 @@ pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
         for run in &runs {
             let mut fields = fields(run);
             if let Some(figures) = &figures {
-                fields["cost"] = figures["cost"].clone();
+                for field in ["cost", "words", "tokens", "complete", "counted_ms"] {
+                    fields[field] = figures[field].clone();
+                }
             }
             output::json(&fields)?;
         }
@@ -63,8 +65,18 @@ pub(super) async fn status(args: &StatusArgs) -> Result<Code> {
     let stalls = runs.iter().filter_map(|run| Some((run, stall(run)?)));
     let stalls: String = stalls.map(|(run, message)| format!("\n{}: no progress: {message}", run.id)).collect();
     let text = if runs.is_empty() { "no runs".to_owned() } else { table(&rows) };
-    let cost = figures.as_ref().and_then(figures::cost).map(|cost| format!("\ncost: {cost}")).unwrap_or_default();
-    output::line(&format!("{}{stalls}{cost}", text.trim_end()))?;
+    let mut more = String::new();
+    if let (Some(figures), [run]) = (&figures, &runs[..]) {
+        let words = figures["words"].as_u64().unwrap_or(0);
+        more.push_str(&format!("\nwords: {} in accepted documents", grouped(words)));
+        if let Some(cost) = figures::cost(figures) {
+            more.push_str(&format!("\ncost: {cost}"));
+        }
+        if let Some(counting) = figures::counting(figures, total(&run.counts.unwrap_or_default())) {
+            more.push_str(&format!("\n{counting}"));
+        }
+    }
+    output::line(&format!("{}{stalls}{more}", text.trim_end()))?;
     Ok(Code::Ok)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output::{self, grouped};
+use longhand_command::output::{self, grouped, plural};
 use longhand_coordinator::control::wire;
 use longhand_coordinator::dataset::input;
 use longhand_coordinator::domain::recipe::Recipe;
@@ -62,7 +62,7 @@ pub(crate) struct SubmitArgs {
     seed: u64,
 
     /// Priority: workers take runs with higher numbers first; runs with equal numbers share the workers
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     priority: u32,
 
     /// Accept only workers with the model of this name or weights hash
@@ -121,9 +121,9 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
         )?;
     } else {
         let known = if existing > 0 { format!(", {} already existed", grouped(existing)) } else { String::new() };
-        output::line(&format!("run {run}: {} documents submitted{known}", grouped(inserted)))?;
+        output::line(&format!("run {run}: {} submitted{known}", plural(inserted, "document")))?;
         if bad > 0 {
-            output::line(&format!("{} bad rows; run `longhand validate` to see them", grouped(bad)))?;
+            output::line(&format!("{}; run `longhand validate` to see them", plural(bad, "bad row")))?;
         }
     }
     if changed > 0 {
@@ -135,9 +135,8 @@ pub(super) async fn submit(args: &SubmitArgs) -> Result<Code> {
 /// What became of rows whose id the run has with another instruction.
 fn changed_rows(documents: u64) -> String {
     format!(
-        "{} documents exist with another instruction than their rows have now, and were left as they are: give these rows new \
-         ids, or submit under another run id",
-        grouped(documents)
+        "not changed: {} whose rows have another instruction now; give these rows new ids, or submit under another run id",
+        plural(documents, "document")
     )
 }
 

@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use longhand_command::exit::{Failure, Result};
-use longhand_coordinator::corpus::{self, StorageLocation};
+use longhand_coordinator::corpus::{self, Format, StorageLocation};
 use longhand_proto::RunId;
 
 use crate::run::folder::{Folder, Identity, RunClaim};
 use crate::run::temporary_folder::TemporaryFolder;
 
 /// Locks the folder of an export for this process.
-pub(super) fn claim(output: &Path, run: &RunId, recipe_hash: &str, seed: u64) -> Result<Folder> {
+pub(super) fn claim(output: &Path, format: Format, run: &RunId, recipe_hash: &str, seed: u64) -> Result<Folder> {
     let claim = RunClaim {
+        input: None,
+        format: &format.to_string(),
         run: Some(run.clone()),
         recipe_hash,
         seed,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use longhand_command::exit::{Code, Result};
-use longhand_command::output::{self, count, duration, grouped};
+use longhand_command::output::{self, duration, grouped, plural};
 use longhand_command::terminal;
 use longhand_proto::v1;
 use serde_json::Value;
 
 use super::client::OperatorClient;
-use super::figures::{cost, figures};
+use super::figures::{cost, counting, figures, is_complete};
 use super::run_args::OneRunArgs;
 use super::runs::{fetch, fields, line, stall, total, unfinished};
 
@@ -30,14 +30,18 @@ pub(super) async fn watch(args: &OneRunArgs) -> Result<Code> {
     loop {
         let run = fetch(&client, &args.run).await?;
         let counts = run.counts.unwrap_or_default();
-        let ended = unfinished(&counts) == 0;
+        let mut ended = unfinished(&counts) == 0;
         let state = (counts, run.paused, run.cancelling, run.stall.as_ref().map(|stall| stall.cause.clone()));
         let changed = shown.as_ref() != Some(&state);
         shown = Some(state);
         if bar.is_some() || changed || ended {
             let figures = figures(&client, &args.run).await?;
+            // The last word is a whole count.
+            let last = ended && is_complete(&figures);
+            let show = changed || last;
+            ended = last;
             if args.json {
-                if changed {
+                if show {
                     let mut event = fields(&run);
                     event["figures"] = figures.clone();
                     output::json(&event)?;
@@ -112,10 +116,13 @@ fn block(run: &v1::Run, figures: &Value) -> String {
     match stall(run) {
         Some(message) => row(&mut text, "no progress", message),
         None if run.cancelling => {
-            row(&mut text, "", &format!("cancelling: {} not ended yet", count(unfinished(&counts), "document")));
+            row(&mut text, "", &format!("cancelling: {} not ended yet", plural(unfinished(&counts), "document")));
         }
         None if run.paused => row(&mut text, "", "paused: what is in progress is finished"),
         None => {}
+    }
+    if let Some(counting) = counting(figures, total(&counts)) {
+        row(&mut text, "totals", &counting);
     }
     let (written, left) = (number(figures, "/sections"), number(figures, "/sections_left"));
     row(&mut text, "sections", &format!("{} written, {} remaining{}", grouped(written), grouped(left), speed(figures)));
@@ -151,16 +158,16 @@ fn block(run: &v1::Run, figures: &Value) -> String {
             let (reason, message) = (&cause["reason"], cause["message"].as_str().unwrap_or_default());
             let example = terminal::cell(message, EXAMPLE);
             let name = if index == 0 { state } else { "" };
-            let count = grouped(cause["count"].as_u64().unwrap_or(0));
-            row(&mut text, name, &format!("{count} {}: {example}", reason.as_str().unwrap_or_default()));
+            let number = grouped(cause["count"].as_u64().unwrap_or(0));
+            row(&mut text, name, &format!("{number} {}: {example}", reason.as_str().unwrap_or_default()));
         }
         if causes.len() > CAUSES {
-            row(&mut text, "", &format!("and {} more causes", causes.len() - CAUSES));
+            row(&mut text, "", &format!("and {}", plural((causes.len() - CAUSES) as u64, "more cause")));
         }
     }
     for fault in figures["faults"].as_array().into_iter().flatten().take(CAUSES) {
-        let (class, count) = (fault["error"].as_str().unwrap_or_default(), fault["count"].as_u64().unwrap_or(0));
-        row(&mut text, "errors", &format!("{} documents: {class}", grouped(count)));
+        let (class, documents) = (fault["error"].as_str().unwrap_or_default(), fault["count"].as_u64().unwrap_or(0));
+        row(&mut text, "errors", &format!("{}: {class}", plural(documents, "document")));
     }
     text
 }

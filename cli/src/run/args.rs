@@ -79,6 +79,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ID", env = "LONGHAND_RUN_ID")]
     pub(crate) run_id: Option<RunId>,
 
+    /// Add the rows of another input to the run in the output folder
+    #[arg(long, conflicts_with = "new_run")]
+    pub(crate) add: bool,
+
     /// Archive the run in the output folder and start a new one
     #[arg(long)]
     pub(crate) new_run: bool,

@@ -78,15 +78,15 @@ fn text(event: &Event) -> String {
         text.push_str(&format!("--- first prompt ---\n{prompt}\n--- end ---\n"));
     }
     if let Some(tokens) = event.prompt_tokens {
-        text.push_str(&format!("{} tokens\n", output::grouped(tokens as u64)));
+        text.push_str(&format!("{}\n", output::plural(tokens as u64, "token")));
     }
     text.push_str(&format!(
-        "{} valid rows ({} English, {} Chinese), {} bad rows; {} documents would be written with recipe {} ({})",
-        output::grouped(event.input.rows),
-        event.input.english,
-        event.input.chinese,
-        event.input.bad,
-        output::grouped(event.documents),
+        "{} ({} English, {} Chinese), {}; {} would be written with recipe {} ({})",
+        output::plural(event.input.rows, "valid row"),
+        output::grouped(event.input.english),
+        output::grouped(event.input.chinese),
+        output::plural(event.input.bad, "bad row"),
+        output::plural(event.documents, "document"),
         event.recipe,
         event.recipe_hash,
     ));

@@ -34,6 +34,12 @@ pub(crate) struct Identity {
     pub(crate) weights_hash: String,
     /// Where the state is, without password.
     pub(crate) store: String,
+    /// Hashes of the input files that were submitted; empty in a folder of an older build.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) inputs: Vec<String>,
+    /// Format of an export; empty in the folder of a run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) format: String,
 }
 
 /// The run that a process wants to use the folder for.
@@ -46,6 +52,10 @@ pub(crate) struct RunClaim<'a> {
     pub(crate) model: &'a str,
     pub(crate) weights_hash: &'a str,
     pub(crate) store: Option<&'a str>,
+    /// Hash of the input file; none if its rows may be added to those of other files.
+    pub(crate) input: Option<String>,
+    /// Format of an export.
+    pub(crate) format: &'a str,
     /// Archive another run instead of failing.
     pub(crate) new_run: bool,
 }
@@ -73,16 +83,10 @@ impl Folder {
             refuse_foreign_files(dir)?;
         }
         if let Some(held) = &known
-            && let Some(difference) = difference(held, claim)
+            && let Some(difference) = difference(dir, held, claim)
             && !claim.new_run
         {
-            return Err(Failure::refused(format!(
-                "{} holds run {} with {difference}\nUse the same value, choose another output folder, or add --new-run to \
-                 archive that run in {} and start a new one.",
-                dir.display(),
-                held.run,
-                dir.join("previous-N").display(),
-            )));
+            return Err(Failure::refused(format!("{} holds run {} with {difference}", dir.display(), held.run,)));
         }
         if claim.new_run && known.is_some() {
             archive_previous(dir)?;
@@ -93,8 +97,7 @@ impl Folder {
             Some(identity) => identity,
             None => {
                 let identity = new_identity(dir, claim)?;
-                let text = serde_json::to_vec_pretty(&identity).map_err(Failure::refused)?;
-                atomic::replace(&path, &text).map_err(Failure::refused)?;
+                write_identity(&path, &identity)?;
                 identity
             }
         };
@@ -117,6 +120,15 @@ impl Folder {
         let lock = lock(dir)?;
         let identity = read_identity(&dir.join(STATE).join("run.json"))?.ok_or_else(none)?;
         Ok(Self { dir: dir.to_owned(), identity, resumed: true, _lock: lock })
+    }
+
+    /// Remembers an input file, whose rows are being submitted.
+    pub(crate) fn add_input(&mut self, hash: String) -> Result<()> {
+        if self.identity.inputs.contains(&hash) {
+            return Ok(());
+        }
+        self.identity.inputs.push(hash);
+        write_identity(&self.dir.join(STATE).join("run.json"), &self.identity)
     }
 
     /// Path of the folder.
@@ -207,8 +219,33 @@ fn read_identity(path: &Path) -> Result<Option<Identity>> {
     })
 }
 
-/// The first difference, as the end of a sentence; none if the claim resumes the run of the folder.
-fn difference(held: &Identity, claim: &RunClaim<'_>) -> Option<String> {
+fn write_identity(path: &Path, identity: &Identity) -> Result<()> {
+    let text = serde_json::to_vec_pretty(identity).map_err(Failure::refused)?;
+    atomic::replace(path, &text).map_err(Failure::refused)
+}
+
+/// The first difference with what to do; none if the claim resumes the run of the folder.
+fn difference(dir: &Path, held: &Identity, claim: &RunClaim<'_>) -> Option<String> {
+    if claim.format != held.format && !held.format.is_empty() {
+        return Some(format!(
+            "its export in format {}, not {}.\nChoose another output folder, or delete this one.",
+            held.format, claim.format
+        ));
+    }
+    let archive = format!(
+        "choose another output folder, or add --new-run to archive that run in {} and start a new one.",
+        dir.join("previous-N").display()
+    );
+    if let Some(difference) = other_run(held, claim) {
+        return Some(format!("{difference}\nUse the same value, {archive}"));
+    }
+    let other_input = !held.inputs.is_empty() && claim.input.as_ref().is_some_and(|hash| !held.inputs.contains(hash));
+    other_input
+        .then(|| format!("another input: the file is not the one it began with.\nAdd its rows with --add, {archive}"))
+}
+
+/// The first difference that makes it another run, as the end of a sentence.
+fn other_run(held: &Identity, claim: &RunClaim<'_>) -> Option<String> {
     if held.recipe_hash != claim.recipe_hash {
         let (theirs, ours) = (&held.recipe_hash, claim.recipe_hash);
         Some(format!("another recipe: its hash is {theirs}, the hash of this recipe is {ours}."))
@@ -240,6 +277,8 @@ fn new_identity(dir: &Path, claim: &RunClaim<'_>) -> Result<Identity> {
         model: claim.model.to_owned(),
         weights_hash: claim.weights_hash.to_owned(),
         store: location(claim.store),
+        inputs: Vec::new(),
+        format: claim.format.to_owned(),
     })
 }
 
@@ -308,7 +347,17 @@ mod tests {
     use super::*;
 
     fn claim() -> RunClaim<'static> {
-        RunClaim { run: None, recipe_hash: "r1", seed: 1, model: "m", weights_hash: "w1", store: None, new_run: false }
+        RunClaim {
+            run: None,
+            recipe_hash: "r1",
+            seed: 1,
+            model: "m",
+            weights_hash: "w1",
+            store: None,
+            input: None,
+            format: "",
+            new_run: false,
+        }
     }
 
     #[test]
@@ -332,6 +381,31 @@ mod tests {
         assert!(error.message.contains("another `longhand run`"), "{error}");
         drop(first);
         assert!(Folder::open(temp.path(), &claim()).is_ok());
+    }
+
+    #[test]
+    fn another_input_or_format_is_refused_unless_its_rows_are_added() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(temp.path(), &claim()).unwrap();
+        folder.add_input("one".into()).unwrap();
+        drop(folder);
+        let of = |input: &str| RunClaim { input: Some(input.into()), ..claim() };
+        drop(Folder::open(temp.path(), &of("one")).unwrap());
+        let refused = Folder::open(temp.path(), &of("two")).unwrap_err().message;
+        assert!(refused.contains("another input") && refused.contains("--add"), "{refused}");
+        let mut folder = Folder::open(temp.path(), &claim()).unwrap();
+        folder.add_input("two".into()).unwrap();
+        drop(folder);
+        for known in ["one", "two"] {
+            drop(Folder::open(temp.path(), &of(known)).unwrap());
+        }
+
+        let temp = tempfile::tempdir().unwrap();
+        let export = |format| RunClaim { format, ..claim() };
+        drop(Folder::open(temp.path(), &export("sharegpt")).unwrap());
+        drop(Folder::open(temp.path(), &export("sharegpt")).unwrap());
+        let refused = Folder::open(temp.path(), &export("alpaca")).unwrap_err().message;
+        assert!(refused.contains("format sharegpt, not alpaca"), "{refused}");
     }
 
     #[test]

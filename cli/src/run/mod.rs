@@ -1,9 +1,11 @@
 //! `longhand run`: coordinator, store and one worker in one process.
 
+mod advice;
 pub(crate) mod args;
 mod dry_run;
+mod estimate;
 pub(crate) mod folder;
-mod pipe;
+pub(crate) mod pipe;
 mod pipeline;
 mod progress;
 mod run_loop;
@@ -12,11 +14,12 @@ pub(crate) mod stored_corpus;
 mod summary;
 pub(crate) mod temporary_folder;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_command::output::grouped;
+use longhand_command::output::plural;
 use longhand_coordinator::control::submit::{self, RunSpec, SubmitError, SubmitReport};
 use longhand_coordinator::control::trace;
 use longhand_coordinator::dataset::input;
@@ -73,7 +76,11 @@ async fn start(
     listen: ListenConfig,
     http: Option<TcpListener>,
 ) -> Result<Code> {
-    let folder = claim_folder(args, &recipe, engine.as_ref())?;
+    let input = input_hash(&args.input)?;
+    let mut folder = claim_folder(args, &recipe, engine.as_ref(), input.clone())?;
+    if let Some(input) = input {
+        folder.add_input(input)?;
+    }
     let store = open_store(args, &folder).await?;
     let max_losses = recipe.retry.max_losses;
     let spec = RunSpec {
@@ -125,15 +132,26 @@ fn check_input(args: &RunArgs) -> Result<()> {
     match summary.bad_rows.as_slice() {
         [] => Ok(()),
         rows => Err(Failure::refused(format!(
-            "{}\n{} bad rows in {}; nothing was started: fix the rows, or run without --strict",
+            "{}\n{} in {}; nothing was started: fix the rows, or run without --strict",
             rows.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-            summary.bad,
+            plural(summary.bad, "bad row"),
             args.input.display(),
         ))),
     }
 }
 
-fn claim_folder(args: &RunArgs, recipe: &Recipe, engine: &dyn Engine) -> Result<Folder> {
+/// Hash of the input file; none of what is no file, such as a pipe.
+fn input_hash(path: &Path) -> Result<Option<String>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let at = |e: std::io::Error| Failure::refused(format!("{}: {e}", path.display()));
+    let mut hash = blake3::Hasher::new();
+    hash.update_reader(std::fs::File::open(path).map_err(at)?).map_err(at)?;
+    Ok(Some(hash.finalize().to_hex().to_string()))
+}
+
+fn claim_folder(args: &RunArgs, recipe: &Recipe, engine: &dyn Engine, input: Option<String>) -> Result<Folder> {
     let model = engine.model();
     let claim = RunClaim {
         run: args.run_id.clone(),
@@ -142,6 +160,8 @@ fn claim_folder(args: &RunArgs, recipe: &Recipe, engine: &dyn Engine) -> Result<
         model: &model.name,
         weights_hash: &model.weights_hash,
         store: args.store.as_deref(),
+        input: input.filter(|_| !args.add),
+        format: "",
         new_run: args.new_run,
     };
     Folder::open(&args.output, &claim)
@@ -204,9 +224,9 @@ fn announce(
     let model = engine.model();
     let documents = submitted.inserted + submitted.existing;
     let mut text = format!(
-        "run {}: {} documents, model {} on {}, output {}",
+        "run {}: {}, model {} on {}, output {}",
         spec.id,
-        grouped(documents),
+        plural(documents, "document"),
         model.name,
         model.device,
         folder.dir().display()
@@ -216,15 +236,15 @@ fn announce(
     }
     if submitted.bad_rows > 0 {
         text.push_str(&format!(
-            "\n{} bad rows: they will be listed in failed.jsonl; to see them now, run `longhand validate`",
-            grouped(submitted.bad_rows)
+            "\n{}, to be listed in failed.jsonl; to see them now, run `longhand validate`",
+            plural(submitted.bad_rows, "bad row")
         ));
     }
     if submitted.changed > 0 {
         text.push_str(&format!(
-            "\n{} documents exist with another instruction than their rows have now, and are left as they are: give these rows \
-             new ids, or start a new run with --new-run or another output folder",
-            grouped(submitted.changed)
+            "\nnot changed: {} whose rows have another instruction now; give these rows new ids, or start a new run with \
+             --new-run or another output folder",
+            plural(submitted.changed, "document")
         ));
     }
     let fields = json!({

@@ -17,10 +17,10 @@ const BUFFER: usize = 256 << 10;
 const BACKLOG: usize = 4;
 
 /// A connection as the server accepts it, which has no address.
-pub(super) type Accepted = (DuplexStream, Option<SocketAddr>);
+pub(crate) type Accepted = (DuplexStream, Option<SocketAddr>);
 
 /// A client's channel, and the connections that it makes, for the server.
-pub(super) fn open() -> Result<(Channel, impl Stream<Item = io::Result<Accepted>>), tonic::transport::Error> {
+pub(crate) fn open() -> Result<(Channel, impl Stream<Item = io::Result<Accepted>>), tonic::transport::Error> {
     let (sender, receiver) = mpsc::channel::<DuplexStream>(BACKLOG);
     let connect = tower::service_fn(move |_: Uri| {
         let sender = sender.clone();

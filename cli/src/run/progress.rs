@@ -1,29 +1,21 @@
-//! The progress of a run, read from the store and the engine; nothing is counted separately.
+//! The progress of a run in tokens, read from the store and the engine; nothing is counted separately.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{self, Counts, Filter, Record, Store};
+use longhand_coordinator::store::{self, Filter, Record, Store};
 use longhand_proto::{DocumentId, RunId, clock};
 use longhand_worker::engine::Engine;
 
+use super::estimate::{Estimate, Expected};
 use crate::display::Snapshot;
 
 /// Speed is the mean over this window: sections start and end in waves.
-const WINDOW: Duration = Duration::from_secs(15);
+const WINDOW: Duration = Duration::from_secs(60);
 /// Documents per page when listing the store.
 const PAGE: u32 = 64;
-/// Sections that must have been written before the remaining time is estimated.
-const MIN_SECTIONS: u64 = 3;
-
-/// Sections of a document as last seen.
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    written: u64,
-    steps: Option<u64>,
-}
 
 /// Tracks one run.
 #[derive(Debug)]
@@ -34,10 +26,16 @@ pub(crate) struct ProgressTracker {
     started: Instant,
     /// Tokens that the engine had generated for earlier runs.
     before: u64,
-    open: HashMap<DocumentId, Open>,
+    /// The latest change of the store that was read.
+    change_seq: u64,
+    /// Documents that have not ended.
+    open: HashMap<DocumentId, Expected>,
+    estimate: Estimate,
     sections: u64,
-    /// Sum and number of the plan lengths seen: their mean stands for documents without a plan.
-    steps: (u64, u64),
+    /// Part of the documents that had ended when this process started.
+    ended_before: f64,
+    /// The most that was shown: a longer plan than was expected moves no bar back.
+    shown: f64,
     speed: VecDeque<(Instant, u64)>,
 }
 
@@ -45,21 +43,26 @@ impl ProgressTracker {
     /// Reads what earlier processes left open, so that only new sections count as written.
     pub(crate) async fn start(store: Arc<dyn Store>, engine: Arc<dyn Engine>, run: RunId) -> store::Result<Self> {
         let (started, before) = (clock::now(), engine.stats().generated_tokens);
+        // What changes from here on is read again.
+        let change_seq = store.latest_change(&run).await?;
+        let counts = store.counts(&run).await?;
         let mut tracker = Self {
             store,
             engine,
             run,
             started,
             before,
+            change_seq,
             open: HashMap::new(),
+            estimate: Estimate::default(),
             sections: 0,
-            steps: (0, 0),
+            ended_before: 1.0 - counts.unfinished() as f64 / counts.total().max(1) as f64,
+            shown: 0.0,
             speed: VecDeque::from([(started, before)]),
         };
         for state in [State::Ready, State::Delayed, State::Leased] {
-            tracker.update(state).await?;
+            tracker.list(state).await?;
         }
-        tracker.sections = 0;
         Ok(tracker)
     }
 
@@ -75,71 +78,78 @@ impl ProgressTracker {
 
     /// Reads the progress now.
     pub(crate) async fn poll(&mut self) -> store::Result<Snapshot> {
+        self.follow().await?;
         let counts = self.store.counts(&self.run).await?;
-        let seen = self.update(State::Leased).await?;
-        self.close_ended(&seen).await?;
         let stats = self.engine.stats();
-        let left = self.open.values().filter_map(|open| Some(open.steps? - open.written)).sum();
+        let tokens = stats.generated_tokens - self.before;
+        let speed = self.tokens_per_second(stats.generated_tokens);
+        let tokens_left = match counts.unfinished() {
+            0 => 0,
+            _ => self.estimate.tokens_left(self.open.values(), tokens),
+        };
+        let done = tokens as f64 / (tokens + tokens_left).max(1) as f64;
+        let done = self.ended_before + (1.0 - self.ended_before) * done;
+        self.shown = if counts.unfinished() == 0 { 1.0 } else { self.shown.max(done).min(0.999) };
+        // Nothing is known of the speed before the first tokens, nor of the length before the first plan or wish.
+        let known = speed > 0.0 && tokens_left > 0 && self.estimate.is_known();
         Ok(Snapshot {
             counts,
+            done: self.shown,
+            tokens,
+            tokens_left,
             sections: self.sections,
-            sections_left: left,
+            sections_left: self.open.values().filter_map(Expected::sections_left).sum(),
             running: stats.running,
-            tokens_per_second: self.tokens_per_second(stats.generated_tokens),
+            tokens_per_second: speed,
             prefix_hit_rate: fraction(stats.cached_tokens, stats.prompt_tokens),
             elapsed_s: self.elapsed().as_secs(),
-            eta_s: self.eta(&counts, left),
+            eta_s: known.then(|| (tokens_left as f64 / speed).round() as u64),
         })
     }
 
-    /// Updates every started document in one state, and returns their ids.
-    async fn update(&mut self, state: State) -> store::Result<HashSet<DocumentId>> {
-        let mut seen = HashSet::new();
+    /// Reads all documents in one state.
+    async fn list(&mut self, state: State) -> store::Result<()> {
         let filter = Filter { state: Some(state), reason: None };
         let mut after = None;
         loop {
             let page = self.store.list(&self.run, &filter, after, PAGE).await?;
             for record in &page.records {
-                // Listing order is not leasing order, so started documents may come anywhere: skip, do not stop.
-                if record.open {
-                    self.record(record);
-                    seen.insert(record.id);
+                if let Some(expected) = expected(record) {
+                    self.estimate.planned(None, &expected);
+                    self.open.insert(record.id, expected);
                 }
             }
             after = page.next;
             if after.is_none() {
-                return Ok(seen);
+                return Ok(());
             }
         }
     }
 
-    /// Documents that are not leased any more are read once more, for their last sections.
-    async fn close_ended(&mut self, seen: &HashSet<DocumentId>) -> store::Result<()> {
-        let gone: Vec<DocumentId> = self.open.keys().filter(|id| !seen.contains(id)).copied().collect();
-        for id in gone {
-            match self.store.get(id).await? {
-                Some(record) => {
-                    self.record(&record);
-                    if record.state.is_terminal() {
-                        self.open.remove(&id);
-                    }
-                }
-                None => drop(self.open.remove(&id)),
+    /// Reads the documents that changed since the last call.
+    async fn follow(&mut self) -> store::Result<()> {
+        loop {
+            let changed = self.store.changed(&self.run, self.change_seq, PAGE).await?;
+            for record in &changed {
+                self.change_seq = record.change_seq;
+                self.record(record);
+            }
+            if changed.len() < PAGE as usize {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn record(&mut self, record: &Record) {
         // The coordinator reports bodies that cannot be parsed.
-        let Ok(document) = record.document() else { return };
-        let written = document.sections().len() as u64;
-        let steps = document.plan().map(|plan| plan.steps.len() as u64);
-        let before = self.open.insert(record.id, Open { written, steps });
-        self.sections += written.saturating_sub(before.map_or(0, |open| open.written));
-        if let (Some(steps), None) = (steps, before.and_then(|open| open.steps)) {
-            self.steps = (self.steps.0 + steps, self.steps.1 + 1);
-        }
+        let Some(now) = expected(record) else { return };
+        let before =
+            if record.state.is_terminal() { self.open.remove(&record.id) } else { self.open.insert(record.id, now) };
+        // One that had ended when this process started, and is written to a shard.
+        let Some(before) = before.or((!record.state.is_terminal()).then_some(Expected::default())) else { return };
+        self.sections += now.sections.saturating_sub(before.sections);
+        self.estimate.planned(Some(&before), &now);
+        self.estimate.written(&before, &now);
     }
 
     fn tokens_per_second(&mut self, tokens: u64) -> f64 {
@@ -152,18 +162,21 @@ impl ProgressTracker {
         let seconds = now.duration_since(at).as_secs_f64();
         if seconds > 0.0 { (tokens - before) as f64 / seconds } else { 0.0 }
     }
+}
 
-    /// Remaining sections at the speed so far; a document without a plan counts with the mean of the others.
-    fn eta(&self, counts: &Counts, left: u64) -> Option<u64> {
-        let (sum, plans) = self.steps;
-        if self.sections < MIN_SECTIONS || plans == 0 || counts.unfinished() == 0 {
-            return None;
-        }
-        let planned = self.open.values().filter(|open| open.steps.is_some()).count() as u64;
-        let unplanned = counts.unfinished().saturating_sub(planned);
-        let sections = left as f64 + unplanned as f64 * sum as f64 / plans as f64;
-        Some((sections * self.elapsed().as_secs_f64() / self.sections as f64).round() as u64)
-    }
+/// What is expected of a document; none of a body that cannot be parsed.
+fn expected(record: &Record) -> Option<Expected> {
+    let document = record.document().ok()?;
+    let plan = document.plan();
+    let sections = document.sections();
+    let planned = plan.map(|plan| plan.steps.iter().map(|step| u64::from(step.words)).sum::<u64>());
+    Some(Expected {
+        words: planned.filter(|words| *words > 0).or(document.instruction.required_words.map(u64::from)),
+        written: sections.iter().map(|section| u64::from(section.words)).sum(),
+        tokens: u64::from(document.usage.generated),
+        sections: sections.len() as u64,
+        steps: plan.map(|plan| plan.steps.len() as u64),
+    })
 }
 
 /// A part of a whole; none if the whole is empty.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::output::plural;
 use longhand_coordinator::corpus::{Corpus, Options, RunTiming, Stats};
 use longhand_coordinator::store::{Store, StoreError};
 use longhand_proto::clock;
@@ -60,7 +61,7 @@ impl RunLoop {
         let corpus = Corpus::open(folder.dir(), id, store.as_ref()).await.map_err(Failure::stopped)?;
         let restored = corpus.restore(store.as_ref()).await.map_err(Failure::stopped)?;
         if restored > 0 {
-            let text = format!("restored {restored} documents from the corpus that were missing from the store");
+            let text = format!("restored from the corpus: {} missing from the store", plural(restored, "document"));
             display.event("restored", &text, json!({ "documents": restored }))?;
         }
         let tracker =

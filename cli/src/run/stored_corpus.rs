@@ -11,6 +11,11 @@ use longhand_proto::{RunId, clock};
 use super::folder::Folder;
 use super::temporary_folder::TemporaryFolder;
 
+/// True if the folder holds a corpus, or a run that writes one.
+pub(crate) fn is_corpus(dir: &Path) -> bool {
+    Folder::is_run(dir) || dir.join("stats.json").is_file()
+}
+
 /// A run and the store that holds its documents.
 #[derive(Debug)]
 pub(crate) struct StoredCorpus {

@@ -6,6 +6,8 @@ use longhand_command::exit::Code;
 use longhand_command::output::{duration, grouped, table};
 use longhand_coordinator::corpus::{RunTiming, Stats};
 
+use super::advice;
+
 /// The table printed after the last document.
 pub(crate) fn text(stats: &Stats, timing: RunTiming, dir: &Path) -> String {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
@@ -67,7 +69,8 @@ pub(crate) fn text(stats: &Stats, timing: RunTiming, dir: &Path) -> String {
     files.push(row("stats", at("stats.json")));
     // Paths are left-aligned, unlike the numbers.
     let files: String = files.iter().map(|row| format!("{:<9} {}\n", row[0], row[1])).collect();
-    format!("\n{}\n{}", table(&rows), files.trim_end())
+    let advice = advice::text(stats, dir).map_or_else(String::new, |text| format!("\n\n{text}"));
+    format!("\n{}\n{}{advice}", table(&rows), files.trim_end())
 }
 
 /// Success if every document was accepted or rejected, and at least one was accepted.

@@ -1,13 +1,15 @@
 //! `longhand worker`: generates documents for a coordinator.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
+use longhand_command::output::{grouped, plural};
 use longhand_coordinator::http::HttpConfig;
 use longhand_proto::WorkerId;
-use longhand_worker::client::{Metrics, Worker, WorkerError, WorkerOptions, WorkerReport};
+use longhand_worker::client::{Metrics, Waits, Worker, WorkerError, WorkerOptions, WorkerReport};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +21,9 @@ use crate::args::listen::ListenConfig;
 use crate::display::Display;
 use crate::engine;
 use crate::signals::Signals;
+
+/// Time between two looks at what a worker waits for.
+const WAITING_POLL: Duration = Duration::from_secs(1);
 
 const HELP: &str = "\
 Examples:
@@ -108,12 +113,15 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
     let display = Display::new(args.json, false);
     let (model, slots) = (engine.model().clone(), engine.slots());
     let text = format!(
-        "worker {worker}: model {} on {}, {slots} concurrent documents, coordinator {}",
+        "worker {worker}: model {} on {}, {} at a time, coordinator {}",
         model.name,
         model.device,
+        plural(slots.into(), "document"),
         args.connection.coordinator.join(", ")
     );
     let worker_loop = Worker::new(link, engine, options);
+    let mut waiting =
+        Waiting { waits: worker_loop.waits(), address: args.connection.coordinator.join(", "), said: None };
     let stop = CancellationToken::new();
     let site = site(worker_loop.metrics(), stop.clone());
     let http = http.map(|listener| HttpServer::start(listener, listen, site)).transpose()?;
@@ -126,6 +134,7 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
     let mut said = Ok(());
     let ended = tokio::select! {
         ended = &mut work => ended,
+        never = waiting.tell(&display) => match never {},
         () = signals.next() => {
             stop.cancel();
             signals.exit_on_next();
@@ -143,13 +152,44 @@ pub(crate) async fn worker(args: &WorkerArgs) -> Result<Code> {
         error @ WorkerError::Refused(_) => Failure::refused(error),
         error @ (WorkerError::Unreachable { .. } | WorkerError::EngineDead(_)) => Failure::stopped(error),
     })?;
-    let text = format!("stopped: {completed} texts completed, {released} released, {lost} lost, {failed} failed");
+    let text = format!(
+        "stopped: {} completed, {} released, {} lost, {} failed",
+        plural(completed, "text"),
+        grouped(released),
+        grouped(lost),
+        grouped(failed)
+    );
     let fields = json!({
         "completed": completed, "failed": failed, "released": released, "lost": lost, "continued": continued,
     });
     said?;
     display.event("stopped", &text, fields)?;
     Ok(Code::Ok)
+}
+
+/// Says what a worker waits for, once for each reason.
+struct Waiting {
+    waits: Waits,
+    address: String,
+    said: Option<String>,
+}
+
+impl Waiting {
+    async fn tell(&mut self, display: &Display) -> Infallible {
+        loop {
+            tokio::time::sleep(WAITING_POLL).await;
+            let reason = self.waits.reason();
+            if reason == self.said {
+                continue;
+            }
+            if let Some(reason) = &reason {
+                let text = format!("waiting: {reason} (coordinator {})", self.address);
+                // Nobody need be there to read it.
+                drop(display.event("waiting", &text, json!({ "reason": reason, "coordinator": self.address })));
+            }
+            self.said = reason;
+        }
+    }
 }
 
 /// Metrics only: the documents are shown by the coordinator.

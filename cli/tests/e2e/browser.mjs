@@ -68,15 +68,22 @@ const stories = {
     // What the filters say, with thresholds to try out.
     await page.getByRole('link', { name: 'Report', exact: true }).click();
     await heading(page, `Run ${run}`);
-    assert.equal(await page.locator('#thresholds tbody tr').count(), rules);
+    assert.equal(await page.locator('#thresholds tr.rule').count(), rules);
     const kept = await page.locator('#kept').innerText();
     await page.getByLabel('threshold of plan_coverage').fill('1.1');
     await page.locator('#kept', { hasText: /^0$/ }).waitFor();
     assert.notEqual(kept, '0', 'another threshold is another count');
-    await page.getByText('plan_coverage = 1.1').waitFor({ state: 'attached' });
+    await page.locator('#recipe pre', { hasText: 'min_plan_coverage = 1.1' }).waitFor();
+    assert.match(await page.locator('#recipe pre').innerText(), /max_residue = 0/, 'the whole table, since a key left out is the default');
+    const opens = page.getByRole('button', { name: 'plan_coverage', exact: true });
+    await opens.click();
+    await page.getByText('filters.min_plan_coverage').waitFor();
+    await page.locator('#thresholds th', { hasText: 'rejected alone' }).click();
+    await page.getByText('filters.min_plan_coverage').waitFor();
     await looksRight(page, 'a report');
-    await page.getByRole('link', { name: 'Back to the run' }).click();
+    await page.getByLabel('Breadcrumb').getByRole('link', { name: run }).click();
     await heading(page, run);
+    await page.getByRole('link', { name: 'Report', exact: true }).waitFor();
 
     await page.getByRole('link', { name: 'torn_tape' }).first().click();
     await heading(page, 'Documents');
@@ -105,12 +112,20 @@ const stories = {
     await page.keyboard.type('HOSTILE');
     await page.getByText('1 document of 5').waitFor();
     assert.equal(await page.evaluate(() => document.activeElement.id), 'f-q', 'the field keeps the cursor');
+    await page.keyboard.press('Escape');
+    assert.notEqual(await page.evaluate(() => document.activeElement.id), 'f-q', 'Esc leaves the search');
+    await page.keyboard.press('?');
+    await page.getByRole('heading', { name: 'Keys' }).waitFor();
+    await page.keyboard.press('Escape');
     await page.getByRole('link', { name: '<b>hostile</b>' }).focus();
     await page.keyboard.press('Enter');
     await heading(page, '<b>hostile</b>');
     await has(page, "<script>window.harm = 'row'</script>");
-    await page.getByRole('button', { name: 'Expand all' }).click();
+    // The text is open.
     await has(page, "<script>window.harm = 'script'</script>");
+    assert.ok(await page.locator('tr', { hasText: 'too_short' }).count() > 0, 'what every rule measured');
+    const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'Download' }).click()]);
+    assert.match(file.suggestedFilename(), /^[0-9a-f]{32}\.md$/);
     assert.equal(await page.locator('#main').locator('img, script').count(), 0, 'texts stay texts');
     assert.equal(await page.evaluate(() => window.harm), undefined, 'nothing that a model wrote is run');
     const trace = await page.locator('dl a').getAttribute('href');
@@ -145,6 +160,9 @@ const stories = {
 
     const missing = await page.goto(`${url}/runs/nowhere`).then(() => page.locator('.error.box').innerText());
     assert.match(missing, /no run nowhere/);
+    const nothing = await page.goto(`${url}/nothing/here`);
+    assert.equal(nothing.status(), 404);
+    await heading(page, 'Not found');
     // A browser notes each refusal; this one was asked for.
     const unasked = complaints.filter((text) => !text.includes('404'));
     assert.deepEqual(unasked, []);

@@ -2,7 +2,7 @@
 //!
 //! With 20,000 documents: `LONGHAND_CANCEL_DOCUMENTS=20000 cargo test -p longhand --test e2e cancel:: -- --nocapture`
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use longhand_tests::server::{Kind, Server};
 use serde_json::Value;
@@ -23,15 +23,17 @@ fn a_large_run_stops_at_once_and_is_taken_up_again() {
     let fleet = Fleet::over(&server.url(), tempfile::tempdir().unwrap(), &["--lease-seconds", "30"], &[]);
     let documents = documents();
     fleet.submit("ships", documents as usize);
-    let pace = ["--mock-tokens-per-second", "600", "--max-sequences", "32"];
+    // A debug build applies some results a second.
+    let pace = ["--mock-tokens-per-second", "400", "--max-sequences", "8"];
     let _workers = [fleet.worker(&pace), fleet.worker(&pace)];
-    let status = || fleet.ask(&["status", "ships"]).remove(0);
+    // Of all runs: without figures, which take long to count.
+    let status = || fleet.ask(&["status"]).remove(0);
     let accepted = |status: &Value| status["counts"]["accepted"].as_u64().unwrap();
-    while accepted(&status()) < 20 {
+    while accepted(&status()) < 10 {
         std::thread::sleep(Duration::from_millis(100));
     }
 
-    let called = Instant::now();
+    let called = longhand_proto::clock::now();
     let reply = fleet.ask(&["cancel", "ships"]).remove(0);
     let answered = called.elapsed();
     let (mut last, mut risen) = (0, Duration::ZERO);

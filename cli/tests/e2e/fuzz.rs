@@ -121,10 +121,10 @@ fn help(words: &[&str]) -> String {
     String::from_utf8(longhand().args(words).arg("--help").output().unwrap().stdout).unwrap()
 }
 
-/// Names of the subcommands that a help text lists.
+/// Names of the subcommands that a help text lists, in whichever group.
 fn subcommands(help: &str) -> Vec<String> {
-    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names = listed.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    let listed = help.lines().take_while(|line| *line != "Options:").filter_map(|line| line.strip_prefix("  "));
+    let names = listed.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_whitespace().next());
     names.filter(|name| !LEFT_OUT.contains(name)).map(str::to_owned).collect()
 }
 

@@ -1,6 +1,7 @@
 //! The life of a run beside its documents: why it waits, and what becomes of it when it has ended.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -26,13 +27,46 @@ fn a_run_that_waits_says_why() {
 }
 
 #[test]
+fn a_worker_that_waits_says_for_what_and_a_refused_connection_is_reported_at_once() {
+    let mut fleet = Fleet::start(&[]);
+    let worker = fleet.worker(&[]);
+    assert_eq!(worker.event("waiting")["reason"], "no run has work");
+    fleet.coordinator.kill();
+    let reason = worker.event("waiting")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("does not answer") && reason.contains("refused"), "{reason}");
+
+    let asked = Instant::now();
+    let ended = fleet.run(&["status"]);
+    let took = asked.elapsed();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(&fleet.url) && ended.stderr.contains("refused"), "{}", ended.stderr);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn a_rule_that_there_is_not_and_a_negative_priority_are_refused() {
+    let fleet = Fleet::start(&[]);
+    fleet.submit("ships", 1);
+    let refused = fleet.rejected(&["requeue", "ships", "--rejected", "too_shor"]);
+    assert!(refused.contains("did you mean too_short?"), "{refused}");
+    assert_eq!(fleet.ask(&["requeue", "ships", "--rejected", "too_short"])[0]["documents"], 0);
+    let input = fleet.input(1).display().to_string();
+    let refused = fleet.rejected(&["submit", &input, "--priority", "-5"]);
+    assert!(refused.contains("invalid value '-5' for '--priority"), "{refused}");
+    let text = fleet.run(&["pause", "ships"]).stdout;
+    assert!(text.contains("0 documents in progress"), "{text}");
+    let text = fleet.run(&["cancel", "ships", "--yes"]).stdout;
+    assert!(text.contains("run ships: 1 document cancelled"), "{text}");
+}
+
+#[test]
 fn a_run_is_archived_restored_and_deleted() {
     let fleet = Fleet::start(&[]);
     fleet.submit("ships", 3);
     let path = |name: &str| fleet.dir.path().join(name).display().to_string();
     let (archive, corpus) = (path("runs"), path("corpus"));
     let refused = fleet.rejected(&["archive", "ships", "--to", &archive]);
-    assert!(refused.contains("3 documents have not ended"), "{refused}");
+    assert!(refused.contains("3 documents not ended yet"), "{refused}");
     let worker = fleet.worker(&[]);
     fleet.ask(&["watch", "ships"]);
     fleet.ask(&["requeue", "ships", "--document", documents(&fleet)[0]["document"].as_str().unwrap()]);

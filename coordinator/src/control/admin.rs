@@ -12,6 +12,7 @@ use crate::domain::state::State;
 use crate::lifecycle::{NotAllowed, Transition};
 use crate::store::cas::{Written, cas_loop, read};
 use crate::store::{Filter, Record, Result, Store, StoreError};
+use crate::text::filter::RULES;
 
 /// Documents of one page.
 const PAGE: u32 = 64;
@@ -112,6 +113,10 @@ pub async fn requeue(
         }
         Selector::Rejected { rule } => {
             let page = store.list(run, &filter(State::Rejected, Some(rule)), after, PAGE).await?;
+            // A rule of an older version may have rejected some.
+            if page.records.is_empty() && after.is_none() {
+                expect_rule(rule)?;
+            }
             (page.records, page.next)
         }
     };
@@ -154,6 +159,19 @@ async fn run_rules(store: &dyn Store, run: &RunId) -> Result<(Recipe, bool)> {
         )));
     }
     Ok((recipe, !stored.policy.judge.is_empty()))
+}
+
+/// Refuses a rule that there is not, with the one that was probably meant.
+fn expect_rule(name: &str) -> Result<()> {
+    let rules: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
+    if rules.contains(&name) {
+        return Ok(());
+    }
+    let nearest = rules.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+    let meant = nearest.filter(|rule| strsim::jaro_winkler(name, rule) > 0.8);
+    let meant =
+        meant.map_or_else(|| format!("the rules are {}", rules.join(", ")), |rule| format!("did you mean {rule}?"));
+    Err(StoreError::Refused(format!("there is no rule {name}: {meant}")))
 }
 
 /// Sections that stay, and sections that are rewritten.
@@ -213,4 +231,21 @@ fn reopen(record: &Record, recipe: &Recipe, scope: RewriteScope) -> Result<(Docu
 
 fn message(refused: NotAllowed) -> String {
     refused.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_rule_is_refused_with_the_nearest_one() {
+        expect_rule("too_short").unwrap();
+        let refused = |name| expect_rule(name).unwrap_err().to_string();
+        assert!(
+            refused("too_shor").contains("there is no rule too_shor: did you mean too_short?"),
+            "{}",
+            refused("too_shor")
+        );
+        assert!(refused("xyz").contains("the rules are ") && refused("xyz").contains("truncated"));
+    }
 }

@@ -236,6 +236,29 @@ fn judges(policy: &RunPolicy, worker: &WorkerRecord) -> bool {
     policy.can_judge(&info.name, &info.weights_hash)
 }
 
+/// Why a worker with this model gets no document of a run, in a few words; none if the run has ended.
+pub(crate) fn why_passed_over(run: &Run, counts: &Counts, model: &str, weights_hash: &str) -> Option<String> {
+    let Run { id, policy, .. } = run;
+    let (can_write, can_judge) = (policy.can_write(model, weights_hash), policy.can_judge(model, weights_hash));
+    let open = counts.leased + counts.delayed;
+    let reason = match () {
+        () if counts.unfinished() == 0 => return None,
+        () if run.cancelling => "is being cancelled".to_owned(),
+        () if run.paused => "is paused".to_owned(),
+        () if !can_write && !can_judge => format!("requires model {}, and this worker has {model}", policy.model),
+        () if !can_write => "has nothing to judge now".to_owned(),
+        () if counts.ready == 0 && counts.leased == 0 => {
+            format!("backs off after errors ({} documents)", counts.delayed)
+        }
+        () if counts.ready == 0 => format!("has no document left that nobody writes ({open} in progress)"),
+        () if policy.max_open > 0 && open >= u64::from(policy.max_open) => {
+            format!("has as many open documents as it may ({})", policy.max_open)
+        }
+        () => format!("has {} documents for another kind of worker", counts.ready),
+    };
+    Some(format!("run {id} {reason}"))
+}
+
 /// True while it reports and takes documents.
 fn is_active(worker: &WorkerRecord, now: u64) -> bool {
     now.saturating_sub(worker.seen_ms) <= SILENT_MS && !worker.drain && !worker.report.draining

@@ -20,7 +20,6 @@ mod folder;
 mod format;
 mod manifest;
 mod markdown;
-mod number;
 mod packing;
 mod publish;
 mod record;
@@ -63,7 +62,7 @@ pub use run_archive::{ArchivedFile, RunArchive, RunManifest};
 pub use stats::{Attempts, Bin, Histogram, RunTiming, Stats, Tokens};
 pub use storage_location::StorageLocation;
 
-pub(crate) use number::{grouped, plural};
+pub(crate) use longhand_proto::number::{grouped, plural};
 
 use error::REBUILD;
 use manifest::Manifest;

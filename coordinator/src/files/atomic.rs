@@ -96,7 +96,10 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
 }
 
 /// Makes a folder and those above it.
-pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| FileError::io(folder, error))
 }
 

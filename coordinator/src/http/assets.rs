@@ -1,8 +1,8 @@
 //! The files of the pages, compiled into the program.
 
 use axum::extract::{Path, RawQuery};
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use crate::report;
@@ -20,6 +20,14 @@ fn html(text: String) -> Response {
 /// One page for all paths of the dashboard: its script does the routing.
 pub(super) async fn page() -> Response {
     html(include_str!("assets/index.html").to_owned())
+}
+
+/// An address that no page has: the same page, which says so.
+pub(super) async fn missing(uri: Uri) -> Response {
+    if uri.path().starts_with("/api/") || uri.path().starts_with("/assets/") {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    (StatusCode::NOT_FOUND, page().await).into_response()
 }
 
 pub(super) async fn login(RawQuery(query): RawQuery) -> Response {

@@ -5,9 +5,11 @@
 mod api;
 mod assets;
 mod connection;
+mod corpus_file;
 mod error;
 mod guard;
 mod health;
+mod measured_runs;
 mod report;
 mod session;
 mod state;
@@ -25,6 +27,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::{Certificates, Limits, Listener, Protocol};
+use measured_runs::MeasuredRuns;
 use state::AppState;
 pub use state::{HttpConfig, MetricSource};
 pub use trace_url::TraceUrl;
@@ -46,7 +49,7 @@ pub async fn serve(listener: TcpListener, config: HttpConfig, tls: Option<Certif
         config,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         readiness: Mutex::default(),
-        report_lock: Mutex::default(),
+        reports: MeasuredRuns::default(),
         shutdown: shutdown.clone(),
     });
     let public = Router::new()
@@ -62,7 +65,9 @@ pub async fn serve(listener: TcpListener, config: HttpConfig, tls: Option<Certif
         .route("/runs/{*rest}", get(assets::page))
         .route("/workers", get(assets::page))
         .route("/report/{run}", get(report::report))
-        .merge(api::routes())
+        .route("/corpus/{run}/{file}", get(corpus_file::corpus))
+        .merge(api::routes(state.config.read_only))
+        .fallback(assets::missing)
         .with_state(state)
         .route(guard::LOG_OUT, post(guard::log_out))
         .with_state(Arc::clone(&guard))

@@ -9,6 +9,7 @@ use prometheus::proto::MetricFamily;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::measured_runs::MeasuredRuns;
 use super::trace_url::TraceUrl;
 use crate::control::rpc::{Coordinator, Tokens};
 
@@ -28,6 +29,8 @@ pub struct HttpConfig {
     pub stopping: CancellationToken,
     /// Address of the trace viewer that pages link to.
     pub trace_url: Option<TraceUrl>,
+    /// Nothing can be changed: the corpus is finished.
+    pub read_only: bool,
     /// The worker of this process, which cannot be drained.
     pub embedded_worker: Option<WorkerId>,
 }
@@ -46,7 +49,7 @@ pub(super) struct AppState {
     pub(super) streams: Arc<Semaphore>,
     /// When the store was last asked whether it answers, and why it did not: probes cost it one command a second.
     pub(super) readiness: Mutex<Option<(Instant, Result<(), String>)>>,
-    /// Held while a report is computed: one at a time.
-    pub(super) report_lock: Mutex<()>,
+    /// What the rules measured, for reports.
+    pub(super) reports: MeasuredRuns,
     pub(super) shutdown: CancellationToken,
 }

@@ -121,7 +121,19 @@ impl Document {
             max_tokens: 0,
             seed: self.task_seed(kind, section),
             letters: self.letters(kind),
+            words_left: self.words_left(kind),
             traceparent: self.traceparent.clone(),
+        }
+    }
+
+    /// Words planned for what is not written yet; 0 if nobody said.
+    fn words_left(&self, kind: TaskKind) -> u32 {
+        match (kind, self.plan()) {
+            (TaskKind::Judge, _) => 1,
+            (_, Some(plan)) if !plan.is_single_piece() => {
+                plan.steps.iter().skip(self.sections().len()).map(|step| step.words).sum()
+            }
+            _ => self.instruction.required_words.unwrap_or(0),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::domain::language::{self, Language};
 use crate::domain::recipe::Recipe;
 use crate::domain::rule::{Bound, Measure, Rule};
 use crate::text::filter::{self, NearDuplicateIndex, RULES, score_length};
+use crate::text::similarity::Signature;
 
 pub use page::html;
 pub(crate) use page::{CSS, JS, dashboard_html};
@@ -39,6 +40,17 @@ pub struct Report {
     pub recipe: Recipe,
     rows: Vec<Row>,
     others: NearDuplicateIndex,
+}
+
+/// What the rules measured of one document, all but its similarity to others.
+#[derive(Debug)]
+pub(crate) struct MeasuredDocument {
+    id: DocumentId,
+    language: Language,
+    requested: Option<u32>,
+    written: u32,
+    measures: Vec<Option<Measure>>,
+    signature: Signature,
 }
 
 /// One document.
@@ -65,27 +77,43 @@ impl Report {
         Self { run, recipe, rows: Vec::new(), others: NearDuplicateIndex::new() }
     }
 
-    /// Measures a document. Near duplicates are compared with the documents added before.
+    /// Number of documents.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// True without documents.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Measures a document and adds it.
     pub fn add(&mut self, id: DocumentId, document: &Assembled<'_>) {
+        self.push(Self::measure(id, document));
+    }
+
+    /// What the rules say of a document alone: nearly all of the work, and needed once, whatever the thresholds are.
+    pub(crate) fn measure(id: DocumentId, document: &Assembled<'_>) -> MeasuredDocument {
+        MeasuredDocument {
+            id,
+            language: document.instruction.language,
+            requested: document.instruction.required_words,
+            written: u32::try_from(words::count(document.text)).unwrap_or(u32::MAX),
+            measures: RULES.iter().map(|rule| rule.measure(document)).collect(),
+            signature: Signature::of(document.text),
+        }
+    }
+
+    /// Adds a measured document. Near duplicates are compared with the documents added before.
+    pub(crate) fn push(&mut self, document: MeasuredDocument) {
+        let MeasuredDocument { id, language, requested, written, mut measures, signature } = document;
         // With the greatest similarity as threshold no document is left out of later comparisons.
-        let near = self.others.measure(id, document.text, 1.0);
-        let measures: Vec<Option<Measure>> = RULES
-            .iter()
-            .map(|rule| rule.measure(document))
-            .chain([Some(Measure { value: near.value, detail: near.detail })])
-            .collect();
+        let near = self.others.measure_signature(id, &signature, 1.0);
+        measures.push(Some(Measure { value: near.value, detail: near.detail }));
         let values: Vec<Option<f64>> = measures.iter().map(|measure| measure.as_ref().map(|it| it.value)).collect();
         let detail =
             self.first_rejecting(&values).and_then(|at| measures[at].clone()).map_or_else(String::new, |it| it.detail);
-        let instruction = document.instruction;
-        self.rows.push(Row {
-            id,
-            language: instruction.language,
-            requested: instruction.required_words,
-            written: u32::try_from(words::count(document.text)).unwrap_or(u32::MAX),
-            values,
-            detail,
-        });
+        self.rows.push(Row { id, language, requested, written, values, detail });
     }
 
     /// The first rule that rejects a document with these values.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use longhand_proto::RunId;
 use serde_json::json;
 
 use super::plot::{self, rounded};
@@ -11,8 +12,10 @@ use crate::domain::language;
 use crate::domain::rule::Bound;
 use crate::text::filter::SCORE_LENGTH;
 
+/// Style of a report beside that of the dashboard.
 pub(crate) const CSS: &str = include_str!("assets/report.css");
 pub(crate) const JS: &str = include_str!("assets/report.js");
+const DASHBOARD_CSS: &str = include_str!("../http/assets/style.css");
 
 /// Most documents whose values are embedded in the page; of more an evenly spaced sample.
 const MAX_EMBEDDED: usize = 20_000;
@@ -20,98 +23,115 @@ const MAX_EMBEDDED: usize = 20_000;
 const MAX_LISTED: usize = 500;
 
 /// What differs between a standalone page and one of the dashboard.
-struct Frame<'a> {
-    style: &'a str,
-    script: &'a str,
-    head: String,
+struct Frame {
+    style: String,
+    script: String,
+    header: String,
+    notes: String,
+    /// Path of the run in the dashboard.
+    run: Option<String>,
+    /// More documents are being measured.
+    loads_again: bool,
 }
 
 /// The page as one self-contained file.
 pub fn html(report: &Report) -> String {
-    let (style, script) = (format!("<style>{CSS}</style>"), format!("<script>{JS}</script>"));
-    page(report, &Frame { style: &style, script: &script, head: String::new() })
+    let run = escaped(&report.run);
+    let header = format!("<span class=home>Longhand</span><nav> / {run} / report</nav>");
+    let (style, script) = (format!("<style>{DASHBOARD_CSS}{CSS}</style>"), format!("<script>{JS}</script>"));
+    page(report, &Frame { style, script, header, notes: String::new(), run: None, loads_again: false })
 }
 
-/// The page as part of the dashboard, whose content security policy requires scripts and styles as files. `back` is the path
-/// of the run; `notes` are shown below it.
-pub(crate) fn dashboard_html(report: &Report, back: &str, notes: &[String]) -> String {
-    let style = "<link rel=stylesheet href='/assets/report.css'><link rel=icon href='/assets/icon.svg'>";
-    let notes: String = notes.iter().map(|note| format!("<p class=note>{}</p>", escaped(note))).collect();
-    let head = format!("<p><a href='{}'>Back to the run</a></p>{notes}", escaped(back));
-    page(report, &Frame { style, script: "<script src='/assets/report.js'></script>", head })
+/// The page as part of the dashboard, whose content security policy requires scripts and styles as files. `notes` are shown
+/// below the title; `loads_again` says that more documents are being measured.
+pub(crate) fn dashboard_html(report: &Report, run: &RunId, loads_again: bool, notes: &[String]) -> String {
+    let path = format!("/runs/{run}");
+    let header = format!(
+        "<a class=home href='/'><img src='/assets/icon.svg' alt='' width=22 height=22> Longhand</a>\
+         <nav aria-label=Breadcrumb> / <a href='{path}'>{run}</a> / <span aria-current=page>report</span></nav>\
+         <a href='/workers'>Workers</a>"
+    );
+    let style = "<link rel=stylesheet href='/assets/style.css'><link rel=stylesheet href='/assets/report.css'>\
+                 <link rel=icon href='/assets/icon.svg'>";
+    let script = "<script src='/assets/report.js'></script>".to_owned();
+    let notes = notes.iter().map(|note| format!("<p class=note>{}</p>", escaped(note))).collect();
+    page(report, &Frame { style: style.into(), script, header, notes, run: Some(path), loads_again })
 }
 
-fn page(report: &Report, frame: &Frame<'_>) -> String {
+fn page(report: &Report, frame: &Frame) -> String {
     let summary = report.summary();
     let mut out = String::new();
     write(&mut out, report, &summary, frame).expect("a String takes all that is written");
     out
 }
 
-fn write(out: &mut String, report: &Report, summary: &Summary, frame: &Frame<'_>) -> std::fmt::Result {
-    let (run, Frame { style, script, head }) = (escaped(&summary.run), frame);
+fn write(out: &mut String, report: &Report, summary: &Summary, frame: &Frame) -> std::fmt::Result {
+    let (run, Frame { style, script, header, notes, .. }) = (escaped(&summary.run), frame);
+    let again = if frame.loads_again { " data-again" } else { "" };
     write!(
         out,
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
-         <title>Run {run}: report</title>{style}<body><header>{head}<h1>Run {run}</h1><p>{} measured; the filters \
-         of recipe {} keep <b id=kept>{}</b>.</p></header>",
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width, initial-scale=1'>\
+         <meta name=color-scheme content='light dark'><title>Run {run}: report</title>{style}<body class=report{again}>\
+         <header>{header}</header><main id=main><div><h1>Run {run}</h1><p>{} measured; the filters of recipe {} keep \
+         <b id=kept>{}</b>.</p>{notes}</div>",
         plural(summary.documents as u64, "document"),
         escaped(&summary.recipe),
         count(summary.kept)
     )?;
     if summary.documents == 0 {
-        return write!(out, "<p>No document of this run has a verdict yet.</p></body></html>");
+        return write!(out, "<p>No document of this run has a verdict yet.</p></main>{script}</body></html>");
     }
     table(out, summary)?;
-    out.push_str("<section class=pair><div><h2>Lengths</h2>");
+    out.push_str("<div class=grid2><section class=card><h2>Words written and requested</h2>");
     if report.rows.iter().any(|row| row.requested.is_some()) {
         out.push_str(&plot::lengths(&report.rows));
         out.push_str(
             "<p class=note><i class=en></i> English <i class=zh></i> Chinese. Solid line: the requested \
-             length. Between the dashed lines S_l is 80 or more.</p>",
+             length. Between the dashed lines S<sub>l</sub> is 80 or more.</p>",
         );
     } else {
         out.push_str("<p>No instruction requests a length.</p>");
     }
-    out.push_str("</div><div><h2>Length score S<sub>l</sub></h2>");
+    out.push_str("</section><section class=card><h2>Length score S<sub>l</sub></h2>");
     if let Some(scores) = &summary.score_length {
         out.push_str(&plot::bars(scores, SCORE_LENGTH.threshold(&report.recipe.filters)));
         quantiles(out, scores)?;
     }
     out.push_str("<h2>By language</h2>");
     languages(out, summary)?;
-    out.push_str("</div></section><h2>Rules</h2><section class=rules>");
-    for rule in &summary.rules {
-        details(out, rule)?;
-    }
-    out.push_str("</section>");
-    rejected(out, report)?;
+    out.push_str("</section></div>");
+    rejected(out, report, frame)?;
     let data = data(report).to_string().replace('<', "\\u003c");
-    write!(out, "<script type=application/json id=data>{data}</script>{script}</body></html>")
+    write!(out, "</main><script type=application/json id=data>{data}</script>{script}</body></html>")
 }
 
+/// One line a rule, which opens.
 fn table(out: &mut String, summary: &Summary) -> std::fmt::Result {
     out.push_str(
-        "<table id=thresholds class=sortable><thead><tr><th>rule<th>measures<th>threshold<th class=n>rejected alone\
-         <th class=n>rejected in order<th class=n>kept with this rule off</tr></thead><tbody>",
+        "<section class=card><h2>Rules</h2><div class=scroll><table id=thresholds class=sortable><thead><tr><th>rule<th class=wide>measures\
+         <th>threshold<th class='n wide'>rejected alone<th class=n>rejected in order<th class='n wide'>kept with it off</tr></thead>",
     );
     for rule in &summary.rules {
         let value = rule.threshold.map_or_else(String::new, rounded);
         write!(
             out,
-            "<tr><td><a href='#{name}'>{name}</a><td>{}<td>{} <input type=number step=any value='{value}' \
-             placeholder=off aria-label='threshold of {name}'><td class=n>{}<td class=n>{}<td class=n></tr>",
+            "<tbody id='{name}'><tr class=rule><td><button type=button class=open aria-expanded=false>{name}</button>\
+             <td class=wide>{}<td class=nowrap>{} <input type=number step=any value='{value}' placeholder=off aria-label='threshold of \
+             {name}'><td class='n wide'>{}<td class=n>{}<td class='n wide'></tr><tr class=more hidden><td colspan=6>",
             rule.measures,
-            rule.bound,
+            if rule.bound == "at least" { "≥" } else { "≤" },
             count(rule.alone),
             count(rule.in_order),
             name = rule.rule
         )?;
+        details(out, rule)?;
+        out.push_str("</tr></tbody>");
     }
     out.push_str(
-        "</tbody></table><p class=note>Rules are applied in this order; a document counts for the first rule that rejects it. \
-         Edit a threshold to update the counts. <span id=sample></span></p><details id=recipe hidden><summary>Recipe with these \
-         thresholds</summary><pre></pre></details>",
+        "</table></div><p class=note>Rules are applied in this order; a document counts for the first rule that rejects it. \
+         Open a rule for its values. Edit a threshold to update the counts. <span id=sample></span></p><details id=recipe hidden \
+         open><summary>Recipe with these thresholds</summary><pre></pre><p><button type=button id=copy>Copy</button> \
+         <span class=note>for <code>longhand filter CORPUS --recipe FILE</code></span></p></details></section>",
     );
     Ok(())
 }
@@ -133,7 +153,7 @@ fn quantiles(out: &mut String, values: &Distribution) -> std::fmt::Result {
 
 fn languages(out: &mut String, summary: &Summary) -> std::fmt::Result {
     out.push_str(
-        "<table class=sortable><thead><tr><th>language<th class=n>documents<th class=n>kept<th class=n>mean words<th class=n>mean S\
+        "<div class=scroll><table class=sortable><thead><tr><th>language<th class=n>documents<th class=n>kept<th class=n>mean words<th class=n>mean S\
          <sub>l</sub></tr></thead><tbody>",
     );
     for (name, LanguageSummary { documents, kept, words, score_length }) in &summary.languages {
@@ -146,24 +166,21 @@ fn languages(out: &mut String, summary: &Summary) -> std::fmt::Result {
             count(words.round() as usize)
         )?;
     }
-    out.push_str("</tbody></table>");
+    out.push_str("</tbody></table></div>");
     Ok(())
 }
 
 fn details(out: &mut String, rule: &RuleSummary) -> std::fmt::Result {
-    write!(
-        out,
-        "<article id='{0}'><h3>{0}</h3><p>{1}; key <code>filters.{2}</code></p>",
-        rule.rule, rule.measures, rule.key
-    )?;
+    write!(out, "<p>{}; key <code>filters.{}</code></p>", rule.measures, rule.key)?;
     let Some(distribution) = &rule.distribution else {
-        return write!(out, "<p class=note>No document has a value.</p></article>");
+        return write!(out, "<p class=note>No document has a value.</p>");
     };
+    out.push_str("<div class=grid2><div>");
     out.push_str(&plot::bars(distribution, rule.threshold));
     quantiles(out, distribution)?;
     write!(
         out,
-        "<table class=sortable><thead><tr><th class=n>{}<th class=n>kept alone<th class=n>kept with other rules</tr></thead><tbody>",
+        "</div><table class=sortable><thead><tr><th class=n>{}<th class=n>kept alone<th class=n>kept with other rules</tr></thead><tbody>",
         rule.bound
     )?;
     for other in &rule.others {
@@ -176,28 +193,35 @@ fn details(out: &mut String, rule: &RuleSummary) -> std::fmt::Result {
             count(other.together)
         )?;
     }
-    out.push_str("</tbody></table></article>");
+    out.push_str("</tbody></table></div>");
     Ok(())
 }
 
 /// Rejected documents, with the rule and its detail.
-fn rejected(out: &mut String, report: &Report) -> std::fmt::Result {
+fn rejected(out: &mut String, report: &Report, frame: &Frame) -> std::fmt::Result {
     let rows = || report.rows.iter().filter_map(|row| Some((row, report.first_rejecting(&row.values)?)));
     let total = rows().count();
-    write!(out, "<h2>Rejected documents ({})</h2>", count(total))?;
+    if total == 0 {
+        return Ok(());
+    }
+    write!(out, "<section class=card><h2>Rejected documents ({})</h2>", count(total))?;
     if total > MAX_LISTED {
         write!(out, "<p class=note>The first {MAX_LISTED}.</p>")?;
     }
     out.push_str(
-        "<table class=sortable><thead><tr><th>document<th>rule<th class=n>value<th>detail<th>language<th class=n>words requested<th class=n>words \
-         written</tr></thead><tbody>",
+        "<div class=scroll><table class=sortable><thead><tr><th>document<th>rule<th class=n>value<th>detail<th class=wide>language\
+         <th class='n wide'>requested<th class='n wide'>written</tr></thead><tbody>",
     );
     let names: Vec<&str> = rules().map(|rule| rule.name).collect();
     for (row, first) in rows().take(MAX_LISTED) {
+        let id = row.id.to_string();
+        let name = match &frame.run {
+            Some(run) => format!("<a href='{run}/documents/{id}'>{}</a>", &id[..12]),
+            None => format!("<code>{}</code>", &id[..12]),
+        };
         write!(
             out,
-            "<tr><td><code>{}</code><td>{}<td class=n>{}<td>{}<td>{}<td class=n>{}<td class=n>{}</tr>",
-            &row.id.to_string()[..12],
+            "<tr><td>{name}<td>{}<td class=n>{}<td class=detail>{}<td class=wide>{}<td class='n wide'>{}<td class='n wide'>{}</tr>",
             names[first],
             row.values[first].map_or_else(String::new, rounded),
             escaped(&row.detail),
@@ -206,7 +230,7 @@ fn rejected(out: &mut String, report: &Report) -> std::fmt::Result {
             count(row.written as usize)
         )?;
     }
-    out.push_str("</tbody></table>");
+    out.push_str("</tbody></table></div></section>");
     Ok(())
 }
 

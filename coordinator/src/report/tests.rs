@@ -143,7 +143,7 @@ fn the_page_is_self_contained_and_escapes_texts_of_the_run() {
     assert!(page.contains("Run &lt;script&gt;") && page.matches("<script").count() == 2);
     assert!(!page.contains("if you need more. <b>"));
     for rule in rules() {
-        assert!(page.contains(&format!("<article id='{}'>", rule.name)), "{}", rule.name);
+        assert!(page.contains(&format!("<tbody id='{}'>", rule.name)), "{}", rule.name);
     }
     assert_eq!(page.matches("<circle").count(), 13, "one for each document with a requested length");
     let empty = html(&Report::new("none".into(), Recipe::default()));

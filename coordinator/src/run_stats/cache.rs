@@ -34,12 +34,24 @@ pub(crate) struct RunStatsHandle {
     stats: RwLock<RunStats>,
     /// Held by the one task that refreshes.
     refresh_lock: Arc<Mutex<()>>,
+    /// Latest change of the figures that the store keeps, and when they were written. Locked for a comparison.
+    saved: Lock<(u64, u64)>,
 }
 
 impl RunStatsHandle {
     /// The figures as of the last refresh.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, RunStats> {
         self.stats.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if the figures up to this change are to be kept now: others were kept last, and that is some time ago.
+    pub(super) fn is_save_due(&self, change_seq: u64, now_ms: u64, every_ms: u64) -> bool {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = saved.0 != change_seq && now_ms >= saved.1 + every_ms;
+        if due {
+            *saved = (change_seq, now_ms);
+        }
+        due
     }
 
     /// Reads what changed in the store, or waits up to [`REFRESH_TIMEOUT`] for the task that does.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use longhand_proto::DocumentId;
-use longhand_proto::task::TaskKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -27,6 +26,11 @@ pub(crate) struct DocumentSummary {
     pub(crate) change_seq: u64,
     /// The row's own id.
     pub(crate) name: String,
+    /// Number of the candidate, from 0.
+    pub(crate) candidate: u32,
+    /// Model that wrote the latest task; taken out when the summary is added to its run.
+    #[serde(skip)]
+    pub(super) model: Option<String>,
     /// The beginning of the instruction.
     pub(crate) title: String,
     pub(crate) state: State,
@@ -54,8 +58,6 @@ pub(crate) struct DocumentSummary {
     /// What all attempts cost.
     #[serde(skip)]
     pub(crate) cost: f64,
-    /// Tokens of the texts that the document still holds.
-    pub(crate) kept: u64,
     /// Tokens of texts that were not kept, by rule or error class.
     #[serde(skip)]
     pub(crate) discarded: BTreeMap<String, u64>,
@@ -81,13 +83,11 @@ impl DocumentSummary {
         faults.dedup();
         let last = || failed().next_back().and_then(|(attempt, _)| attempt.detail.pointer("/error/message")?.as_str());
         let message = message_of(document, last());
-        let planned = attempts.iter().rfind(|attempt| is_plan(attempt) && error_class(attempt).is_none());
         let plan = document.and_then(Document::plan);
         let name = document.and_then(|it| it.instruction.id.clone()).unwrap_or_default();
         let title = document.map_or_else(String::new, |it| truncated(&it.instruction.text()));
         let message = truncated(message);
         let search = format!("{name}\n{title}\n{message}").to_lowercase();
-        let written: u64 = sections.iter().map(|section| u64::from(section.usage.generated)).sum();
         let mut discarded = BTreeMap::new();
         for (attempt, cause) in attempts.iter().filter_map(|attempt| Some((attempt, attempt.discarded_by()?))) {
             *discarded.entry(cause.to_owned()).or_default() += attempt.generated();
@@ -96,6 +96,8 @@ impl DocumentSummary {
             id: record.id,
             change_seq: record.change_seq,
             name,
+            candidate: document.map_or(0, |document| document.candidate),
+            model: document.and_then(|document| document.model.as_ref()).map(|model| model.name.clone()),
             title,
             state: record.state,
             reason: record.reason.clone(),
@@ -121,7 +123,6 @@ impl DocumentSummary {
             changed_ms: record.changed_ms,
             generated: attempts.iter().map(Attempt::generated).sum(),
             discarded,
-            kept: written + if plan.is_some() { planned.map_or(0, Attempt::generated) } else { 0 },
             cost: cost_of(attempts),
         }
     }
@@ -160,10 +161,6 @@ fn message_of<'a>(document: Option<&'a Document>, last_error: Option<&'a str>) -
         ) => last_error.unwrap_or_default(),
         Some(Progress::Finished { .. } | Progress::Cancelled { .. }) | None => "",
     }
-}
-
-fn is_plan(attempt: &Attempt) -> bool {
-    attempt.detail.get("kind").and_then(Value::as_str) == Some(TaskKind::Plan.as_str())
 }
 
 fn truncated(text: &str) -> String {

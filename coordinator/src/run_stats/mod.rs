@@ -5,9 +5,11 @@ mod cost;
 mod document_summary;
 mod run_summary;
 mod stats;
+mod totals;
 
 pub(crate) use cache::{MAX_SUMMARIES, RunStatsCache};
 pub use cost::Cost;
 pub(crate) use cost::cost_of;
 pub(crate) use document_summary::{DocumentFilter, DocumentSummary};
-pub(crate) use run_summary::{details, status_summary, summary};
+pub(crate) use run_summary::details;
+pub(crate) use totals::current_figures;

@@ -1,23 +1,20 @@
 //! Sums, histograms and a plot of a run, computed from its stats. Values are JSON as the HTTP API returns it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::cache::RunStatsCache;
 use super::cost::Cost;
 use super::document_summary::DocumentSummary;
 use super::stats::{BUCKET_MS, Bucket, RunStats};
 use crate::domain::state::State;
-use crate::store::{Result, Run, Store};
 
 /// Documents in a list of the slowest or oldest.
 const TOP: usize = 8;
 /// Points of a plot.
 const POINTS: u64 = 120;
-/// Bars of a histogram.
-const BARS: usize = 16;
+/// Most documents of the plot of lengths; of more an evenly spaced sample.
+const DOTS: usize = 1_000;
 /// Interval of the speed that is shown.
 const MINUTE_MS: u64 = 60_000;
 /// Interval of the speed that the remaining time is computed from: sections end in waves.
@@ -26,7 +23,7 @@ const RECENT_MS: u64 = 10 * MINUTE_MS;
 const ENOUGH_SECTIONS: f64 = 10.0;
 
 /// Cost and remaining time of a run, for the list of runs and the run's own page.
-pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
+fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
     let (mut words, mut sections, mut steps, mut planned) = (0, 0, 0_u64, 0_u64);
     let [mut accepted, mut open, mut dropped, mut wasted] = [0; 4];
     let mut discarded: BTreeMap<&str, u64> = BTreeMap::new();
@@ -37,10 +34,11 @@ pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
             State::Rejected | State::Failed | State::Cancelled => &mut dropped,
             State::Ready | State::Leased | State::Delayed => &mut open,
         };
-        *tokens += document.kept;
+        let thrown_away: u64 = document.discarded.values().sum();
+        *tokens += document.generated.saturating_sub(thrown_away);
         cost.add(document.state, document.cost);
         documents += u64::from(document.state == State::Accepted);
-        wasted += document.generated.saturating_sub(document.kept);
+        wasted += thrown_away;
         for (cause, tokens) in &document.discarded {
             *discarded.entry(cause).or_default() += tokens;
         }
@@ -60,8 +58,12 @@ pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
     let often = last.sections * MINUTE_MS as f64 >= ENOUGH_SECTIONS;
     let recent = if often { last.sections } else { rate(stats, now, RECENT_MS).sections };
     let eta_ms = (left >= 1.0 && !paused && recent > 0.0).then(|| (left / recent).round());
+    let scores: Vec<f64> = accepted_documents(stats).filter_map(|document| document.score).collect();
     json!({
         "words": words,
+        "mean_words": (documents > 0).then(|| words as f64 / documents as f64),
+        "mean_score": (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64),
+        "worked_ms": stats.worked_ms.map(|(first, last)| last.saturating_sub(first)),
         "tokens": {
             "accepted": accepted, "open": open, "dropped": dropped, "wasted": wasted,
             "cached": stats.cached, "computed": stats.computed,
@@ -77,6 +79,10 @@ pub(crate) fn summary(stats: &RunStats, now: u64, paused: bool) -> Value {
         "complete": stats.complete,
         "listed": stats.documents().count(),
     })
+}
+
+fn accepted_documents(stats: &RunStats) -> impl Iterator<Item = &DocumentSummary> {
+    stats.documents().filter(|document| document.state == State::Accepted)
 }
 
 /// Per millisecond.
@@ -102,18 +108,20 @@ fn rate(stats: &RunStats, now: u64, span_ms: u64) -> Rate {
 }
 
 /// The summary with causes, as `longhand watch` shows it.
-///
-/// # Errors
-/// The store failed.
-pub(crate) async fn status_summary(cache: &RunStatsCache, store: &Arc<dyn Store>, run: &Run) -> Result<Value> {
-    let handle = cache.refreshed(store, &run.id).await?;
-    let now = store.now_ms().await?;
-    let stats = handle.read();
-    let mut summary = summary(&stats, now, run.paused);
-    summary["rejected"] = causes(&stats, State::Rejected);
-    summary["failed"] = causes(&stats, State::Failed);
-    summary["faults"] = error_classes(&stats);
-    Ok(summary)
+pub(super) fn figures(stats: &RunStats, now: u64, paused: bool) -> Value {
+    let mut summary = summary(stats, now, paused);
+    summary["rejected"] = causes(stats, State::Rejected);
+    summary["failed"] = causes(stats, State::Failed);
+    summary["faults"] = error_classes(stats);
+    summary
+}
+
+/// Figures of an earlier time, of which the speed says nothing now.
+pub(super) fn without_speed(mut figures: Value) -> Value {
+    figures["words_per_minute"] = json!(0.0);
+    figures["tokens_per_second"] = json!(0.0);
+    figures["eta_ms"] = Value::Null;
+    figures
 }
 
 /// Everything else that a run's own page shows.
@@ -130,6 +138,7 @@ pub(crate) fn details(stats: &RunStats, now: u64) -> Value {
         scores[(score as usize / 10).min(9)] += 1;
     }
     json!({
+        "models": stats.models,
         "plot": plot(stats, now),
         "scores": scores,
         "lengths": lengths(stats),
@@ -166,28 +175,13 @@ fn error_classes(stats: &RunStats) -> Value {
     classes.iter().map(|(class, count)| json!({ "error": class, "count": count })).collect()
 }
 
-/// Finished documents by words requested and by words written, in the same steps.
+/// Words requested and written of finished documents, and whether each was accepted.
 fn lengths(stats: &RunStats) -> Value {
-    let finished = || stats.documents().filter(|document| document.score.is_some());
-    let longest = finished().map(|document| document.words.max(document.target.unwrap_or(0))).max().unwrap_or(0);
-    let step = round_up(u64::from(longest).div_ceil(BARS as u64)).max(1);
-    let bars = u64::from(longest).div_ceil(step).max(1) as usize;
-    let (mut requested, mut written) = (vec![0_u64; bars], vec![0_u64; bars]);
-    let bar = |words: u32| (u64::from(words.saturating_sub(1)) / step) as usize;
-    for document in finished() {
-        requested[bar(document.target.unwrap_or(0))] += 1;
-        written[bar(document.words)] += 1;
-    }
-    json!({ "step": step, "asked": requested, "written": written, "documents": finished().count() })
-}
-
-/// To 1, 2 or 5 times a power of ten.
-fn round_up(number: u64) -> u64 {
-    let mut power = 1;
-    while power * 10 <= number {
-        power *= 10;
-    }
-    [1, 2, 5, 10].map(|times| times * power).into_iter().find(|&round| round >= number).unwrap_or(number)
+    let finished: Vec<&DocumentSummary> = stats.documents().filter(|document| document.score.is_some()).collect();
+    let step = finished.len().div_ceil(DOTS).max(1);
+    let dots = finished.iter().step_by(step);
+    let dots = dots.map(|it| json!([it.target, it.words, u8::from(it.state == State::Accepted)]));
+    json!({ "dots": dots.collect::<Vec<_>>(), "documents": finished.len() })
 }
 
 /// At most [`POINTS`] equal intervals from the first text to now.
@@ -208,16 +202,4 @@ fn plot(stats: &RunStats, now: u64) -> Value {
         }
     }
     json!({ "from_ms": first * BUCKET_MS, "step_ms": width * BUCKET_MS, "points": points })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn steps_of_a_histogram_are_round() {
-        for (number, round) in [(0, 1), (1, 1), (3, 5), (11, 20), (186, 200), (500, 500), (501, 1_000)] {
-            assert_eq!(round_up(number), round, "{number}");
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Figures of one run: a summary of each document, and what was written over time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -30,6 +30,10 @@ pub(crate) struct RunStats {
     pub(crate) cached: u64,
     /// Prompt tokens computed.
     pub(crate) computed: u64,
+    /// Begin of the first attempt and end of the last one, Unix milliseconds.
+    pub(crate) worked_ms: Option<(u64, u64)>,
+    /// Names of the models that wrote.
+    pub(crate) models: BTreeSet<String>,
     /// Number of the latest change that is included.
     pub(crate) change_seq: u64,
     /// Records read from the store so far.
@@ -45,7 +49,7 @@ impl RunStats {
     }
 
     /// Adds or replaces a document. `summary` is made of the other two.
-    pub(super) fn apply(&mut self, record: &Record, attempts: &[Attempt], summary: DocumentSummary) {
+    pub(super) fn apply(&mut self, record: &Record, attempts: &[Attempt], mut summary: DocumentSummary) {
         self.change_seq = record.change_seq;
         self.read += 1;
         let index = record.seq as usize;
@@ -53,7 +57,10 @@ impl RunStats {
             self.summaries.resize(index + 1, None);
         }
         let counted = self.summaries[index].as_ref().map_or(0, |summary| summary.attempts as usize);
+        self.models.extend(summary.model.take());
         for attempt in attempts.iter().skip(counted) {
+            let (first, last) = self.worked_ms.unwrap_or((attempt.granted_ms, attempt.ended_ms));
+            self.worked_ms = Some((first.min(attempt.granted_ms), last.max(attempt.ended_ms)));
             let number = |pointer| attempt.detail.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
             let bucket = self.plot.entry(attempt.ended_ms / BUCKET_MS).or_default();
             bucket.tokens += attempt.generated().saturating_sub(number("/usage/resumed"));

@@ -141,6 +141,12 @@ pub trait RunStore: Send + Sync {
     async fn cancel(&self, run: &RunId) -> Result<()>;
     /// Ends the cancelling of a run whose documents have all ended. False while some have not.
     async fn finish_cancel(&self, run: &RunId) -> Result<bool>;
+    /// The highest [`Record::change_seq`](super::Record::change_seq) of the run; 0 without documents.
+    async fn latest_change(&self, run: &RunId) -> Result<u64>;
+    /// What [`RunStore::set_totals`] kept.
+    async fn totals(&self, run: &RunId) -> Result<Option<String>>;
+    /// Keeps the totals of a run that somebody counted, JSON, in place of those before. They are deleted with the run.
+    async fn set_totals(&self, run: &RunId, json: &str) -> Result<()>;
     /// Documents of the run by state.
     async fn counts(&self, run: &RunId) -> Result<Counts>;
 }

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::shingles;
 use crate::domain::instruction::Instruction;
-use crate::domain::plan::{Plan, PlanError};
+use crate::domain::plan::{Plan, PlanError, Step};
 use crate::domain::recipe::PlanRules;
 
 /// A line has at most so many times the words of a mean one.
@@ -23,6 +23,22 @@ static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
         r"(?i)\[[^\]]*\]|<[^>]*>|\{[^}]*\}|【[^】]*】|\d+",
         r"|\b(?:main|point|points|words?|word count|sentences?|paragraphs?|sections?|part|count|tbd|todo|n/?a|xxx+|nnn)\b",
         r"|主要内容|段落|字数|部分|句子|待定|[字词句段章节第]",
+    ))
+    .expect("a constant pattern, compiled by the tests")
+});
+
+/// The form of a line, where it stands in a line's point.
+static FORM: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)\bmain point\b|\bword count\b|\bparagraph \d+\s*[-–—]|主要内容\s*[:：]|字数\s*[:：]")
+        .expect("a constant pattern, compiled by the tests")
+});
+
+/// A line for sources or thanks, which a model can only make up.
+static APPENDIX: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?i)^\W*(?:list of )?(?:references|bibliography|works cited|sources|acknowledge?ments?|appendi(?:x|ces))",
+        r"(?: and (?:references|sources|acknowledge?ments?|further reading))?(?: (?:section|list))?\W*$",
+        r"|^\W*(?:参考文献|参考资料|致谢|附录)(?:列表)?\W*$",
     ))
     .expect("a constant pattern, compiled by the tests")
 });
@@ -92,14 +108,15 @@ const STOP_WORDS: &[&str] = &[
 /// asked for thirty lines has twenty points.
 const TWINS: usize = 2;
 
-/// The plan without the lines that make the point of an earlier one.
+/// The plan without the lines that make the point of an earlier one, and those for sources and thanks that nobody asked for.
 ///
 /// # Errors
 /// The first fault of the plan, in words for the model that is asked for another one:
 /// [`PlanError::Placeholder`], [`PlanError::Duplicate`], [`PlanError::Proportion`] or [`PlanError::Subject`].
 pub fn check(plan: Plan, instruction: &Instruction, rules: &PlanRules) -> Result<Plan, PlanError> {
     for (index, step) in plan.steps.iter().enumerate() {
-        if shingles::word_count(&PLACEHOLDER.replace_all(&step.main_point, " ")) == 0 {
+        let is_blank = shingles::word_count(&PLACEHOLDER.replace_all(&step.main_point, " ")) == 0;
+        if is_blank || FORM.is_match(&step.main_point) {
             return Err(PlanError::Placeholder { line: index + 1, text: step.main_point.clone() });
         }
     }
@@ -129,6 +146,13 @@ pub fn check(plan: Plan, instruction: &Instruction, rules: &PlanRules) -> Result
     for (index, _) in twins.iter().rev() {
         steps.remove(*index);
     }
+    let request = instruction.text().to_lowercase();
+    let made_up = |step: &Step| {
+        APPENDIX.is_match(&step.main_point) && !request.contains(step.main_point.trim().to_lowercase().as_str())
+    };
+    if !steps.iter().all(made_up) {
+        steps.retain(|step| !made_up(step));
+    }
     Ok(Plan { steps })
 }
 
@@ -157,7 +181,6 @@ fn similarity(one: &HashSet<String>, other: &HashSet<String>) -> f64 {
 mod tests {
     use super::*;
     use crate::domain::language::Language;
-    use crate::domain::plan::Step;
 
     fn checked(request: &str, points: &[(&str, u32)]) -> Result<usize, PlanError> {
         let instruction = Instruction {
@@ -194,6 +217,7 @@ mod tests {
             "[Main point of this paragraph]",
             "TBD",
             "段落1：主要内容",
+            "Conclusion -_word Count: 100 words, Paragraph 11 -Main Point: Acknowledgments",
         ] {
             let found = checked("Write about Roman roads.", &[("The first Roman roads", 300), (point, 300)]);
             assert_eq!(found, Err(PlanError::Placeholder { line: 2, text: point.into() }), "{point}");
@@ -221,6 +245,13 @@ mod tests {
         assert_eq!(checked("Write about exercise.", &long), Ok(7), "one of eight lines is left out");
         let others = [("The economy of Spain after the war", 300), ("The culture of Spain after the war", 300)];
         assert_eq!(checked("Write about Spain after the war.", &others), Ok(2));
+    }
+
+    #[test]
+    fn lines_for_sources_are_left_out_unless_they_are_asked_for() {
+        let lines = [("Why the first Roman roads were built", 300), ("Acknowledgments", 100), ("References", 100)];
+        assert_eq!(checked("Write about Roman roads.", &lines), Ok(1));
+        assert_eq!(checked("Write about Roman roads, with references.", &lines), Ok(2));
     }
 
     #[test]

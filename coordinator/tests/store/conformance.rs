@@ -11,6 +11,7 @@ mod listing;
 mod submit;
 mod swap;
 mod sweep;
+mod totals;
 mod workers;
 
 pub(crate) async fn on_cluster(cluster: &longhand_tests::cluster::Cluster) {
@@ -26,4 +27,5 @@ pub(crate) async fn on_cluster(cluster: &longhand_tests::cluster::Cluster) {
     submit::on_cluster(cluster).await;
     swap::on_cluster(cluster).await;
     sweep::on_cluster(cluster).await;
+    totals::on_cluster(cluster).await;
 }

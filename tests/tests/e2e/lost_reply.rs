@@ -16,8 +16,11 @@ use tonic::Code;
 
 use crate::harness::{Harness, document, mock, run_id, within, write};
 
-const TIMEOUT: RetryPolicy =
-    RetryPolicy { attempt_timeout: Duration::from_secs(10), total_timeout: Duration::from_secs(30) };
+const TIMEOUT: RetryPolicy = RetryPolicy {
+    attempt_timeout: Duration::from_secs(10),
+    total_timeout: Duration::from_secs(30),
+    refused_timeout: Duration::from_secs(30),
+};
 
 /// A connection whose replies a test drops.
 struct LossyLink {

@@ -189,9 +189,12 @@ impl CheckerState {
         }
         if self.cancelled {
             // Only cancelling is left to do, and a sweep may take what nobody ended yet.
-            let ended = changed.iter().all(|record| match step {
-                Step::Sweep(..) => !matches!(record.state, State::Leased | State::Accepted | State::Rejected),
-                _ => record.state == State::Cancelled || matches!(step, Step::Flush),
+            let ended = changed.iter().all(|record| {
+                if matches!(step, Step::Sweep(..)) {
+                    !matches!(record.state, State::Leased | State::Accepted | State::Rejected)
+                } else {
+                    record.state == State::Cancelled || matches!(step, Step::Flush)
+                }
             });
             ensure!(ended, "a cancelled run goes on");
         }

@@ -399,7 +399,11 @@ async fn run_worker(checker: &InvariantChecker, process: &Arc<Process>, faults: 
 async fn operate(documents: &[DocumentId], checker: &InvariantChecker) {
     let replicas = (0..COORDINATORS).map(|host| channel(&host_name(host))).collect();
     let link = FailoverChannel::from_channels(replicas, Credentials::default()).unwrap();
-    let patience = RetryPolicy { attempt_timeout: Duration::from_secs(3), total_timeout: Duration::from_secs(600) };
+    let patience = RetryPolicy {
+        attempt_timeout: Duration::from_secs(3),
+        total_timeout: Duration::from_secs(600),
+        refused_timeout: Duration::from_secs(600),
+    };
     for _ in 0..4 {
         tokio::time::sleep(rng::around(Duration::from_secs(12))).await;
         let (run, document) = (run_id().to_string(), documents[rng::below(documents.len() as u64) as usize]);

@@ -122,6 +122,18 @@ impl RunStore for StoreProxy {
         self.call(self.store.finish_cancel(run)).await
     }
 
+    async fn latest_change(&self, run: &RunId) -> Result<u64> {
+        self.call(self.store.latest_change(run)).await
+    }
+
+    async fn totals(&self, run: &RunId) -> Result<Option<String>> {
+        self.call(self.store.totals(run)).await
+    }
+
+    async fn set_totals(&self, run: &RunId, json: &str) -> Result<()> {
+        self.call(self.store.set_totals(run, json)).await
+    }
+
     async fn counts(&self, run: &RunId) -> Result<Counts> {
         self.call(self.store.counts(run)).await
     }

@@ -27,6 +27,13 @@ pub(super) struct Renewal {
 }
 
 #[derive(Debug)]
+pub(super) struct Leased {
+    pub(super) leases: Vec<Lease>,
+    /// Why there are none.
+    pub(super) waiting: String,
+}
+
+#[derive(Debug)]
 pub(super) struct Renewed {
     pub(super) lost: Vec<LeaseId>,
     /// Those whose run or document was cancelled.
@@ -101,7 +108,7 @@ impl CoordinatorClient {
 
     /// Waits for up to `slots` documents. Once `drain` is cancelled it asks for no more, and returns what this request
     /// was granted so far: those leases must be released, not left to expire.
-    pub(super) async fn lease(&self, slots: u32, drain: CancellationToken) -> Result<Vec<Lease>, CallError> {
+    pub(super) async fn lease(&self, slots: u32, drain: CancellationToken) -> Result<Leased, CallError> {
         let id = LeaseId::mint().to_string();
         let waiting = self.lease_call(&id, slots, self.wait);
         let reply = tokio::select! {
@@ -109,7 +116,8 @@ impl CoordinatorClient {
             reply = waiting => reply?,
             () = drain.cancelled() => self.lease_call(&id, 0, Duration::ZERO).await?,
         };
-        Ok(reply.leases.into_iter().filter_map(parse_lease).collect())
+        let leases = reply.leases.into_iter().filter_map(parse_lease).collect();
+        Ok(Leased { leases, waiting: reply.waiting })
     }
 
     async fn lease_call(&self, id: &str, slots: u32, wait: Duration) -> Result<v1::LeaseReply, CallError> {
@@ -198,9 +206,9 @@ impl CoordinatorClient {
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        self.channel
-            .call_with_retry(name, RetryPolicy { attempt_timeout: timeout, total_timeout: self.give_up }, call)
-            .await
+        let give_up = self.give_up;
+        let policy = RetryPolicy { attempt_timeout: timeout, total_timeout: give_up, refused_timeout: give_up };
+        self.channel.call_with_retry(name, policy, call).await
     }
 
     /// Releases a document; a stored checkpoint stays if `checkpoint` is none. `generated` are the tokens of its unfinished text.

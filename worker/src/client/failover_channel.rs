@@ -6,8 +6,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use longhand_proto::{PROTOCOL, PROTOCOL_HEADER, RETRY_HEADER, rng};
@@ -122,6 +122,8 @@ pub struct RetryPolicy {
     pub attempt_timeout: Duration,
     /// For all attempts.
     pub total_timeout: Duration,
+    /// For all attempts while every replica's address refuses connections: nothing listens there.
+    pub refused_timeout: Duration,
 }
 
 /// The credentials for a replica, asked for before each attempt: a token may be replaced.
@@ -133,6 +135,8 @@ pub struct FailoverChannel {
     replicas: Arc<[(Channel, CredentialSource)]>,
     /// Number of the replica that calls go to.
     current: Arc<AtomicUsize>,
+    /// Since when no call has been answered, and why. Locked to read or to write it.
+    silence: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
 impl fmt::Debug for FailoverChannel {
@@ -157,7 +161,23 @@ impl FailoverChannel {
         }
         // Clients that start together do not all go to the first one.
         let first = rng::below(replicas.len() as u64) as usize;
-        Ok(Self { replicas: replicas.into(), current: Arc::new(AtomicUsize::new(first)) })
+        Ok(Self { replicas: replicas.into(), current: Arc::new(AtomicUsize::new(first)), silence: Arc::default() })
+    }
+
+    /// For how long calls have had no answer, and what the last one met; none while they are answered.
+    pub fn silence(&self) -> Option<(Duration, String)> {
+        let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        silence.as_ref().map(|(since, reason)| (since.elapsed(), reason.clone()))
+    }
+
+    fn note_answer(&self) {
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn note_silence(&self, status: &Status) {
+        let mut silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = silence.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        *silence = Some((since, described(status)));
     }
 
     /// Over the addresses `urls`. No connection is made before the first call.
@@ -198,19 +218,23 @@ impl FailoverChannel {
         // The runtime's clock, not the machine's: a simulation can own it.
         let begin = Instant::now();
         let mut backoff = MIN_BACKOFF;
-        let mut unanswered = false;
+        let (mut unanswered, mut refused) = (false, 0);
         loop {
             let replica = self.current.load(Ordering::Relaxed) % self.replicas.len();
             let (channel, source) = &self.replicas[replica];
             let credentials = source();
             let channel = InterceptedService::new(channel.clone(), credentials.clone());
             let status = match tokio::time::timeout(policy.attempt_timeout, call(channel)).await {
-                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Ok(reply)) => {
+                    self.note_answer();
+                    return Ok(reply.into_inner());
+                }
                 Ok(Err(status)) => match tls_remedy(&status) {
                     Some(refusal) => return Err(CallError::Refused(refusal)),
                     // The coordinator was restarted just now, and has another token.
                     None if status.code() == Code::Unauthenticated && source() != credentials => status,
                     None if is_permanent(status.code()) => {
+                        self.note_answer();
                         return Err(CallError::Refused(note_uncertain(status, unanswered)));
                     }
                     None => status,
@@ -219,8 +243,11 @@ impl FailoverChannel {
                     Status::deadline_exceeded(format!("no reply within {} ms", policy.attempt_timeout.as_millis()))
                 }
             };
-            if begin.elapsed() >= policy.total_timeout {
-                return Err(CallError::Unanswered(status));
+            self.note_silence(&status);
+            refused = if is_connection_refused(&status) { refused + 1 } else { 0 };
+            let nobody = refused >= self.replicas.len();
+            if begin.elapsed() >= if nobody { policy.refused_timeout } else { policy.total_timeout } {
+                return Err(CallError::Unanswered(Status::new(status.code(), described(&status))));
             }
             unanswered = true;
             tracing::debug!(call = name, replica, code = ?status.code(), error = status.message(), "call failed; retrying");
@@ -297,6 +324,27 @@ fn tls_remedy(status: &Status) -> Option<Status> {
         return None;
     };
     Some(Status::unauthenticated(format!("{remedy} ({text})")))
+}
+
+/// The status with its causes, which name the address.
+fn described(status: &Status) -> String {
+    match status.source() {
+        Some(source) => format!("{}: {}", status.message(), error_chain(source)),
+        None => status.message().to_owned(),
+    }
+}
+
+/// True if nothing listens at the address.
+fn is_connection_refused(status: &Status) -> bool {
+    let mut next = status.source();
+    while let Some(cause) = next {
+        let io = cause.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// An error with its causes.

@@ -30,4 +30,4 @@ pub use failover_channel::{Credentials, FailoverChannel, endpoint};
 pub use metrics::Metrics;
 pub use options::WorkerOptions;
 pub use report::{WorkerReport, WorkerSnapshot};
-pub use worker::Worker;
+pub use worker::{Waits, Worker};

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::active_lease::{AbortOnDrop, ActiveLease, log_lease};
-use super::coordinator_client::{Completed, CoordinatorClient, Renewal, Renewed};
+use super::coordinator_client::{Completed, CoordinatorClient, Leased, Renewal, Renewed};
 use super::cost::CostMeter;
 use super::error::WorkerError;
 use super::failover_channel::CallError;
@@ -42,7 +42,7 @@ pub(super) enum Input {
 /// The end of a call.
 #[derive(Debug)]
 pub(super) enum Reply {
-    Leased { since: Instant, result: Result<Vec<Lease>, CallError> },
+    Leased { since: Instant, result: Result<Leased, CallError> },
     Renewed { sent: Vec<(LeaseId, u64)>, result: Result<Renewed, CallError> },
     Completed { lease: LeaseId, text: bool, since: Instant, result: Result<Completed, CallError> },
     Released { lease: LeaseId, result: Result<bool, CallError> },
@@ -75,6 +75,8 @@ pub(super) struct WorkerLoop {
     grace_ends: Option<Instant>,
     /// Since when no lease has been held.
     idle_since: Option<Instant>,
+    /// Why the last request for documents was granted none.
+    waiting: String,
     report: WorkerReport,
     heartbeat: Heartbeat,
     cost: CostMeter,
@@ -104,6 +106,7 @@ impl WorkerLoop {
             drain: CancellationToken::new(),
             grace_ends: None,
             idle_since: Some(Instant::now()),
+            waiting: String::new(),
             report: WorkerReport::default(),
             heartbeat: Heartbeat::start(),
             cost,
@@ -158,6 +161,11 @@ impl WorkerLoop {
         Ok(Flow::Continue)
     }
 
+    /// Why it has nothing to write; empty while it writes, or does not know.
+    pub(super) fn waiting(&self) -> &str {
+        if self.leases.is_empty() { &self.waiting } else { "" }
+    }
+
     pub(super) fn snapshot(&self) -> WorkerSnapshot {
         let writing = self.leases.values().filter(|active| active.generation.is_some());
         WorkerSnapshot {
@@ -205,7 +213,10 @@ impl WorkerLoop {
         match reply {
             Reply::Leased { since, result } => {
                 self.lease_pending = false;
-                for lease in result.map_err(|error| WorkerError::from_call(error, self.options.give_up))? {
+                let Leased { leases, waiting } =
+                    result.map_err(|error| WorkerError::from_call(error, self.options.give_up))?;
+                self.waiting = waiting;
+                for lease in leases {
                     self.start_task(lease, since);
                 }
             }

@@ -117,9 +117,10 @@ impl Matrix {
             let bytes = unsafe { out.part(tile * tile_bytes, tile_bytes) };
             for lane in 0..LANES.min(outputs - tile * LANES) {
                 let row = &tensor.data[(tile * LANES + lane) * row_bytes..][..row_bytes];
-                match tensor.dtype {
-                    DType::Q2K => pack_row(DType::F16, kind, &expanded(DType::Q2K, row, inputs), inputs, bytes, lane),
-                    dtype => pack_row(dtype, kind, row, inputs, bytes, lane),
+                if tensor.dtype == DType::Q2K {
+                    pack_row(DType::F16, kind, &expanded(DType::Q2K, row, inputs), inputs, bytes, lane);
+                } else {
+                    pack_row(tensor.dtype, kind, row, inputs, bytes, lane);
                 }
             }
         });

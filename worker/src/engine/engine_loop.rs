@@ -9,6 +9,7 @@ use longhand_proto::task::{Failure, FinishReason};
 use tokio::sync::watch;
 
 use super::EngineStats;
+use super::capacity::Capacity;
 use super::event_sender::engine_dead;
 use super::generation_state::Outcome;
 use super::grammar_request::{GrammarRequest, GrammarResponse};
@@ -40,6 +41,7 @@ pub(crate) struct EngineLoop {
     pub(crate) runner: ModelRunner,
     pub(crate) scheduler: Scheduler,
     pub(crate) limits: Limits,
+    pub(crate) capacity: Capacity,
     pub(crate) messages: Receiver<Message>,
     pub(crate) grammar_requests: SyncSender<GrammarRequest>,
     /// Grammar requests without a response.
@@ -159,6 +161,7 @@ impl EngineLoop {
         match message {
             Message::Start(Prepared { sequence, ended }) => {
                 self.stats.prompt_tokens += u64::from(sequence.usage.prompt);
+                self.capacity.started(&sequence);
                 match ended {
                     Some(reason) => self.complete(*sequence, reason),
                     None => self.scheduler.push(*sequence),
@@ -365,6 +368,7 @@ impl EngineLoop {
 
     /// Publishes first, so that a reader of the last event finds the task in the totals.
     fn complete(&mut self, sequence: Sequence, reason: FinishReason) {
+        self.capacity.ended(&sequence);
         self.publish();
         sequence.done(reason);
     }
@@ -409,9 +413,11 @@ impl EngineLoop {
 
     fn publish(&mut self) {
         let blocks = &self.scheduler.blocks;
+        self.stats.slots = self.capacity.slots(self.stats.steps, self.scheduler.sequences());
         self.stats.running = self.scheduler.running.len() as u32;
         self.stats.waiting = self.scheduler.waiting() as u32;
         self.stats.preemptions = self.scheduler.preemptions;
+        self.stats.preempted_tokens = self.scheduler.preempted_tokens;
         self.stats.kv_blocks = blocks.total() as u32;
         self.stats.kv_blocks_used = (blocks.total() - blocks.free()) as u32;
         self.stats_sender.send_replace(self.stats);

@@ -254,9 +254,9 @@ impl GenerationState {
         ngrams.iter().copied().chain(taken_back)
     }
 
-    /// What to add to the logits of tokens that would continue a repeated sequence.
+    /// What to add to the logits of tokens that would continue a repeated sequence. In code, names have to repeat.
     pub(crate) fn dry_penalties(&self) -> Vec<(u32, f32)> {
-        self.dry.as_ref().map_or_else(Vec::new, Dry::penalties)
+        self.dry.as_ref().filter(|_| !self.text.in_code()).map_or_else(Vec::new, Dry::penalties)
     }
 
     /// Tokens that the script of the text allows: bit t of word t/32. None if all are allowed.

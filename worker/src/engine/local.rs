@@ -18,6 +18,7 @@ use futures::future::BoxFuture;
 use longhand_proto::task::{Checkpoint, Failure, ModelInfo, Task};
 use tokio::sync::{Semaphore, watch};
 
+use super::capacity::Capacity;
 use super::engine_loop::{EngineLoop, LoopExit, Message};
 use super::event_sender::{EventSender, engine_dead};
 use super::grammar::GrammarCompiler;
@@ -69,7 +70,6 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct LocalEngine {
     model: ModelInfo,
-    slots: u32,
     queue_permits: Arc<Semaphore>,
     /// None while being dropped: the preparer ends when it is gone.
     requests: Option<SyncSender<Request>>,
@@ -105,7 +105,12 @@ impl LocalEngine {
         // Each task has at most one message under way, and one more tells the thread to stop.
         let (messages, inbox) = sync_channel(queue_capacity + 1);
         let (grammar_requests, grammar_receiver) = sync_channel(queue_capacity);
-        let (stats_sender, stats) = watch::channel(EngineStats::default());
+        // A document grows from nothing to the context: half of it on average.
+        let document = limits.context.min(LONG_DOCUMENT_TOKENS).div_ceil(2);
+        let mut capacity = Capacity::new(limits.pool, options.max_sequences, document);
+        let slots = capacity.slots(0, std::iter::empty());
+        let state = EngineStats { slots, kv_blocks: blocks as u32, ..EngineStats::default() };
+        let (stats_sender, stats) = watch::channel(state);
         let (failure_sender, failure) = watch::channel(None);
 
         let engine_loop = EngineLoop {
@@ -113,17 +118,17 @@ impl LocalEngine {
             runner: ModelRunner::new(device, suppressed, eos),
             scheduler: Scheduler::new(blocks, options.max_sequences),
             limits,
+            capacity,
             messages: inbox,
             grammar_requests,
             awaiting_grammar: 0,
             in_flight: None,
             faults: 0,
             suspects: Vec::new(),
-            stats: EngineStats { kv_blocks: blocks as u32, ..EngineStats::default() },
+            stats: state,
             stats_sender,
         };
         let mut engine = Self {
-            slots: slots(options.max_sequences, limits),
             model: info,
             queue_permits: Arc::new(Semaphore::new(queue_capacity)),
             requests: Some(requests),
@@ -162,7 +167,7 @@ impl Engine for LocalEngine {
     }
 
     fn slots(&self) -> u32 {
-        self.slots
+        self.stats.borrow().slots
     }
 
     fn start(&self, task: Task, resume: Option<Checkpoint>) -> Generation {
@@ -220,15 +225,8 @@ fn model_info(model: &dyn TokenizerAdapter, device: &dyn Device, options: &Engin
     }
 }
 
-/// Tokens that few documents exceed: 10,000 words. Slots are not reduced for a longer context; if many long documents come
-/// at once, preemption frees blocks.
+/// Tokens that are assumed of a document, at most, until some have come: few exceed 10,000 words.
 const LONG_DOCUMENT_TOKENS: usize = 16_384;
-
-/// Documents that fit into the pool at once: a sequence grows from nothing to the context, half of it on average.
-fn slots(max_sequences: usize, limits: Limits) -> u32 {
-    let fit = limits.pool / limits.context.min(LONG_DOCUMENT_TOKENS).div_ceil(2).max(1);
-    fit.clamp(1, max_sequences.max(1)) as u32
-}
 
 fn overloaded() -> Failure {
     Failure {

@@ -3,6 +3,7 @@
 
 pub mod block_hash;
 pub mod block_manager;
+mod capacity;
 pub mod dry;
 mod engine_loop;
 mod event_sender;
@@ -39,7 +40,7 @@ pub trait Engine: Send + Sync + Debug {
     /// The model, for the records.
     fn model(&self) -> &ModelInfo;
 
-    /// Documents that can be decoded at the same time without waiting for memory.
+    /// Documents that can be decoded at the same time without waiting for memory. It changes with what they are.
     fn slots(&self) -> u32;
 
     /// Queues a task. Never blocks. Dropping the returned value cancels it. The engine's spans are children of the span
@@ -141,6 +142,10 @@ pub struct EngineStats {
     pub step_time: Duration,
     /// Sequences preempted because KV memory ran out.
     pub preemptions: u64,
+    /// Tokens that were computed for them, and that memory holds no more.
+    pub preempted_tokens: u64,
+    /// Documents that fit into memory until they end; 0 where the engine has no memory of its own.
+    pub slots: u32,
     /// KV blocks in use now.
     pub kv_blocks_used: u32,
     /// KV blocks of the pool; 0 where the engine has none of its own.

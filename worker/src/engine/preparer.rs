@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::block_hash::BlockHash;
 use super::block_manager::BlockTable;
+use super::capacity::PlannedWords;
 use super::event_sender::EventSender;
 use super::generation_state::{Bounds, GenerationState, Outcome, TextRules};
 use super::grammar::{Grammar, GrammarCompiler, GrammarError, NextTokens};
@@ -103,6 +104,7 @@ impl Preparer {
                     generation,
                     allowed: AllowedTokens::Unconstrained,
                     grammar,
+                    demand: planned_words(&task),
                     events,
                     timer,
                     queue_permit,
@@ -249,6 +251,16 @@ pub(crate) fn permanent(class: &str, message: String) -> Failure {
 
 fn bad_constraint(error: &GrammarError) -> Failure {
     permanent("bad_constraint", format!("invalid grammar constraint: {error}"))
+}
+
+/// What a task says of its document's size.
+fn planned_words(task: &Task) -> PlannedWords {
+    let is_text = task.kind == TaskKind::Section;
+    PlannedWords {
+        words_left: task.words_left,
+        target_words: task.length.filter(|_| is_text).map_or(0, |length| length.target_words),
+        first_section: is_text && task.section == 0,
+    }
 }
 
 /// The random stream of the text: distinct for each text of a seed.

@@ -34,6 +34,8 @@ pub(crate) struct Scheduler {
     pub(crate) blocks: BlockManager,
     max_sequences: usize,
     pub(crate) preemptions: u64,
+    /// Tokens that they gave up: computed again unless the cache still has them.
+    pub(crate) preempted_tokens: u64,
     /// Ids of the sequences admitted since the last [`Scheduler::take_admitted`].
     admitted: Vec<u64>,
 }
@@ -54,6 +56,7 @@ impl Scheduler {
             blocks: BlockManager::new(blocks),
             max_sequences: max_sequences.max(1),
             preemptions: 0,
+            preempted_tokens: 0,
             admitted: Vec::new(),
         }
     }
@@ -61,6 +64,11 @@ impl Scheduler {
     /// Queues a sequence that arrived after all others.
     pub(crate) fn push(&mut self, sequence: Sequence) {
         self.waiting.push_back(sequence);
+    }
+
+    /// All sequences.
+    pub(crate) fn sequences(&self) -> impl Iterator<Item = &Sequence> + Clone {
+        self.running.iter().chain(&self.waiting)
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -143,12 +151,14 @@ impl Scheduler {
             if let Some(at) = plan.rows.iter().position(|row| row.index == last) {
                 *left += plan.rows.remove(at).len;
             }
+            let computed = victim.computed as u64;
             self.free(&mut victim);
             if last == 0 {
                 plan.oversized.push(victim);
                 return false;
             }
             self.preemptions += 1;
+            self.preempted_tokens += computed;
             self.waiting.push_front(victim);
             if last == index {
                 return false;

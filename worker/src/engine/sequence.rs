@@ -7,6 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::block_hash::BlockHash;
 use super::block_manager::BlockTable;
+use super::capacity::PlannedWords;
 use super::event_sender::EventSender;
 use super::generation_state::{EndOfText, GenerationState, Outcome};
 use super::grammar::{Continuation, Grammar, NextTokens};
@@ -48,6 +49,8 @@ pub(crate) struct Sequence {
     pub(crate) allowed: AllowedTokens,
     /// None while a grammar request is under way, or without a constraint.
     pub(crate) grammar: Option<Box<Grammar>>,
+    /// What its task says of the document's size.
+    pub(crate) demand: PlannedWords,
     pub(crate) events: EventSender,
     pub(crate) timer: TaskTimer,
     /// Its permit in the engine's bounded queue.

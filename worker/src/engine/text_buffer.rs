@@ -9,6 +9,39 @@ pub(crate) struct TextBuffer {
     /// Bytes of a character that is not complete yet; at most three.
     incomplete: Vec<u8>,
     words: Counter,
+    code: CodeState,
+}
+
+/// Whether the text so far ends in code, as Markdown marks it.
+#[derive(Debug, Default)]
+struct CodeState {
+    /// Between two lines that begin with three backticks.
+    fence: bool,
+    /// Between two backticks of one line.
+    span: bool,
+    /// Backticks at the end.
+    ticks: usize,
+    /// Something other than spaces stands in the line.
+    inside_line: bool,
+}
+
+impl CodeState {
+    fn push(&mut self, text: &str) {
+        for c in text.chars() {
+            if c == '`' {
+                self.ticks += 1;
+                continue;
+            }
+            match self.ticks {
+                0 => {}
+                3.. if !self.inside_line => (self.fence, self.span) = (!self.fence, false),
+                _ => self.span = !self.span && !self.fence,
+            }
+            self.inside_line = c != '\n' && (self.inside_line || self.ticks > 0 || !c.is_whitespace());
+            self.span &= c != '\n';
+            self.ticks = 0;
+        }
+    }
 }
 
 impl TextBuffer {
@@ -35,6 +68,7 @@ impl TextBuffer {
         }
         self.incomplete.drain(..used);
         self.words.push(&self.text[old..]);
+        self.code.push(&self.text[old..]);
     }
 
     /// The text so far; an incomplete character at its end is left out.
@@ -51,8 +85,16 @@ impl TextBuffer {
         self.words.finish()
     }
 
-    /// True if the text may stop here: it ends with a sentence, closing quotes included, or with a line.
+    /// True in code, its marks included: names repeat there.
+    pub(crate) fn in_code(&self) -> bool {
+        self.code.fence || self.code.span || self.code.ticks > 0
+    }
+
+    /// True if the text may stop here: outside fenced code, it ends with a sentence, closing quotes included, or with a line.
     pub(crate) fn ends_sentence(&self) -> bool {
+        if self.code.fence {
+            return false;
+        }
         let trimmed = self.text.trim_end_matches([' ', '\t', '\r']);
         if trimmed.ends_with('\n') {
             return !trimmed.trim_end().is_empty();
@@ -104,6 +146,22 @@ mod tests {
     #[test]
     fn invalid_bytes_are_replaced_at_once() {
         assert_eq!(text(&[b"a\xff", b"b\xe6", b"c"]).into_string(), "a\u{fffd}b\u{fffd}c");
+    }
+
+    #[test]
+    fn code_is_told_from_prose_as_it_comes() {
+        let mut buffer = TextBuffer::default();
+        let mut code = String::new();
+        for piece in
+            ["Call ", "`", "save", "`", " now.\n", "An ` alone\n", "```", "java\n", "a = `b`;\n", "``", "`\n", "Done."]
+        {
+            buffer.push(piece.as_bytes());
+            code.push(if buffer.in_code() { '#' } else { '.' });
+        }
+        assert_eq!(code, ".###..####..");
+        assert!(buffer.ends_sentence());
+        assert!(!text(&[b"So:\n```\nlet x;\n"]).ends_sentence(), "code goes on");
+        assert!(text(&[b"So:\n```\nlet x;\n```\n"]).ends_sentence());
     }
 
     #[test]

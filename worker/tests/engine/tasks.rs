@@ -33,6 +33,7 @@ pub(crate) fn task(n: u32, prompt: &str) -> Task {
         max_tokens: 60,
         seed: 7,
         letters: Letters::Any,
+        words_left: 0,
         traceparent: String::new(),
     }
 }

@@ -11,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::coordinator::Coordinator;
 use super::render::{MAX_REPLY_BYTES, lease_bytes};
 use crate::control::metrics::Stopwatch;
+use crate::control::stall::why_passed_over;
 use crate::store::{LeaseQuery, Next, Record, Result};
 
+/// Runs that are named to a worker that finds nothing.
+const IDLE_RUNS: usize = 3;
 /// Recorded for a document that is released because the reply is full.
 const REPLY_FULL: &str = "the reply had no room for its prompt";
 
@@ -55,6 +58,24 @@ impl Coordinator {
                 return Ok(Vec::new());
             }
         }
+    }
+
+    /// Why a request found nothing, in one line.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(super) async fn why_idle(&self, query: &LeaseQuery) -> Result<String> {
+        let runs = self.inner.store.active_runs().await?;
+        let mut reasons = Vec::new();
+        // Those that may be asked first are named; a worker reads one line.
+        for run in runs.iter().take(IDLE_RUNS) {
+            let counts = self.inner.store.counts(&run.id).await?;
+            reasons.extend(why_passed_over(run, &counts, &query.model, &query.weights_hash));
+        }
+        if runs.len() > IDLE_RUNS {
+            reasons.push(format!("and {} more runs", runs.len() - IDLE_RUNS));
+        }
+        Ok(if reasons.is_empty() { "no run has work".to_owned() } else { reasons.join("; ") })
     }
 
     /// One query of the store; none if nothing was ready. The result may be empty if no leased document turned out to

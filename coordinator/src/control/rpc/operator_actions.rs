@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use longhand_proto::number::plural;
 use longhand_proto::task::WorkerStatus;
 use longhand_proto::{DocumentId, RunId, WorkerId};
 use tokio::time::Instant;
@@ -54,30 +55,29 @@ impl Coordinator {
     pub(crate) async fn cancel_run(&self, who: &Principal, run: &RunId) -> Result<(u64, u64)> {
         let store = self.store();
         let before = store.run(run).await?.is_some_and(|run| run.cancelling);
-        let unfinished = store.counts(run).await?.unfinished();
         store.cancel(run).await?;
+        let unfinished = store.counts(run).await?.unfinished();
         if !before && unfinished > 0 {
             self.append_audit(who, Some(run), ActionKind::Cancel, unfinished, "all unfinished".into()).await;
         }
         self.notify_change();
-        let ended = self.end_cancelled(run, Some(Instant::now() + CANCEL_INLINE)).await?;
+        self.end_cancelled(run, Some(Instant::now() + CANCEL_INLINE)).await?;
         let remaining = store.counts(run).await?.unfinished();
         if remaining > 0 {
             self.request_sweep();
         }
-        Ok((ended, remaining))
+        // Workers end some, too.
+        Ok((unfinished.saturating_sub(remaining), remaining))
     }
 
-    /// Ends documents of a run that is being cancelled, all that can be or until a time; returns how many. Leased ones are left
-    /// for half a lease, in which their workers hear of it and say how much they wrote.
+    /// Ends documents of a run that is being cancelled, all that can be or until a time. Leased ones are left for half a lease, in
+    /// which their workers hear of it and say how much they wrote.
     ///
     /// # Errors
     /// The store failed.
-    pub(crate) async fn end_cancelled(&self, run: &RunId, until: Option<Instant>) -> Result<u64> {
-        let mut sum = 0;
+    pub(crate) async fn end_cancelled(&self, run: &RunId, until: Option<Instant>) -> Result<()> {
         loop {
             let ended = cancel::cancel_page(self.store().as_ref(), run, self.lease_ms() / 2).await?;
-            sum += ended;
             self.notify_change();
             if ended == 0 || until.is_some_and(|until| Instant::now() >= until) {
                 break;
@@ -86,7 +86,7 @@ impl Coordinator {
         if self.store().finish_cancel(run).await? {
             tracing::info!(%run, "all documents of the cancelled run have ended");
         }
-        Ok(sum)
+        Ok(())
     }
 
     /// See [`admin::requeue`].
@@ -125,7 +125,10 @@ impl Coordinator {
             Err(error) => return Err(error),
         };
         if unfinished > 0 {
-            return Ok(Err(format!("{unfinished} documents have not ended; run `longhand cancel {run}` first")));
+            return Ok(Err(format!(
+                "{} not ended yet; run `longhand cancel {run}` first",
+                plural(unfinished, "document")
+            )));
         }
         if !discard && !store.unflushed(run, 1).await?.is_empty() {
             return Ok(Err(

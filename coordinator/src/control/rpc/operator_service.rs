@@ -14,7 +14,7 @@ use crate::control::submit::{self, RunSpec, SubmitError, SubmitReport};
 use crate::control::wire;
 use crate::domain::recipe::Recipe;
 use crate::domain::state::{State, UnknownWord};
-use crate::run_stats::status_summary;
+use crate::run_stats::current_figures;
 use crate::store::{Filter, Record, Run, RunPolicy, StoreError};
 
 /// Most documents of one page, and bytes after which a page ends early.
@@ -138,7 +138,7 @@ impl operator_server::Operator for OperatorService {
     async fn get_figures(&self, request: Request<v1::GetRunRequest>) -> Answer<v1::Figures> {
         let run = self.run(&run_id(&request.into_inner().run)?).await?;
         let figures =
-            status_summary(self.coordinator.run_stats(), self.coordinator.store(), &run).await.map_err(status)?;
+            current_figures(self.coordinator.run_stats(), self.coordinator.store(), &run).await.map_err(status)?;
         Ok(Response::new(wire::figures_to_wire(&figures)?))
     }
 

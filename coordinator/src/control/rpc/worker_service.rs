@@ -114,8 +114,13 @@ impl coordinator_server::Coordinator for WorkerService {
             return Ok(Response::new(v1::LeaseReply::default()));
         }
         let leases = self.coordinator.lease(&query, &kinds, wait, &self.closing).await.map_err(status)?;
+        // A worker that did not wait asks again at once.
+        let waiting = match leases.is_empty() && query.slots > 0 && !wait.is_zero() {
+            true => self.coordinator.why_idle(&query).await.map_err(status)?,
+            false => String::new(),
+        };
         let leases = leases.into_iter().map(Into::into).collect();
-        Ok(Response::new(v1::LeaseReply { leases }))
+        Ok(Response::new(v1::LeaseReply { leases, waiting }))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {

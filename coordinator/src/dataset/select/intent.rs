@@ -190,6 +190,7 @@ fn task(rules: &Rules, row: &Instruction) -> Task {
         max_tokens: MAX_TOKENS,
         seed: 0,
         letters: Letters::Any,
+        words_left: 0,
         traceparent: String::new(),
     }
 }

@@ -5,15 +5,22 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::{Path, Query, State as Extract};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
 use longhand_proto::DocumentId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::actions::actions;
 use crate::control::admin;
+use crate::domain::document::{Document, assemble};
+use crate::domain::recipe::Recipe;
+use crate::domain::rule::Bound;
 use crate::http::error::{ApiError, ApiResult, SharedState, bad_request, run_id};
+use crate::http::state::AppState;
 use crate::run_stats::{DocumentFilter, DocumentSummary};
 use crate::store::{Attempt, Revision, StoreError};
+use crate::text::filter;
 
 /// Documents of one page of a list.
 const PAGE: usize = 50;
@@ -82,7 +89,7 @@ pub(super) async fn documents(
     Ok(Json(json!({
         "total": total, "page": page, "pages": total.div_ceil(PAGE).max(1), "items": items,
         "reasons": options(|document| &document.reason), "workers": options(|document| &document.worker), "errors": errors,
-        "complete": stats.complete, "listed": stats.documents().count(), "read": stats.read,
+        "candidates": stats.documents().any(|document| document.candidate > 0), "complete": stats.complete, "listed": stats.documents().count(), "read": stats.read,
     })))
 }
 
@@ -95,6 +102,12 @@ pub(super) async fn document(Extract(state): SharedState, Path((run, id)): Path<
     let history = store.history(id).await?;
     let mut actions = actions(store.as_ref(), Some(&run)).await?;
     actions.retain(|action| action.about == id.to_string());
+    let recipe = store.run(&run).await?.and_then(|run| Recipe::from_toml(&run.recipe).ok()).unwrap_or_default();
+    let document = record.document().ok();
+    let candidates = match &document {
+        Some(document) => candidates(&state, document).await?,
+        None => Vec::new(),
+    };
     let lease = record
         .lease
         .as_ref()
@@ -105,10 +118,52 @@ pub(super) async fn document(Extract(state): SharedState, Path((run, id)): Path<
         "checkpoint_tokens": record.checkpoint.as_ref().map(|checkpoint| checkpoint.tokens.len()),
         "now_ms": store.now_ms().await?,
         "body": body(&record.body)?,
+        "measures": document.as_ref().map_or_else(Vec::new, |document| measures(document, &recipe)),
+        "candidates": candidates,
         "attempts": attempts.iter().map(attempt_json).collect::<Vec<_>>(),
         "history": history.iter().map(revision_json).collect::<Vec<_>>(),
         "actions": actions,
     })))
+}
+
+/// What every rule says of a finished document: value, threshold and the place that decided.
+fn measures(document: &Document, recipe: &Recipe) -> Vec<Value> {
+    let Some(assembled) = document.assembled() else { return Vec::new() };
+    let measured = filter::measure_all(&recipe.filters, &assembled).into_iter();
+    measured
+        .filter_map(|it| {
+            let rule = filter::all().find(|rule| rule.name == it.rule)?;
+            Some(json!({ "rule": it.rule, "measures": rule.measures, "value": it.value, "threshold": it.threshold,
+                         "least": rule.bound == Bound::AtLeast, "fired": it.fired, "detail": it.detail }))
+        })
+        .collect()
+}
+
+/// The documents of the same instruction, if there are several.
+async fn candidates(state: &AppState, document: &Document) -> Result<Vec<Value>, ApiError> {
+    let coordinator = state.coordinator()?;
+    let handle = coordinator.run_stats().refreshed(coordinator.store(), &document.run).await?;
+    let stats = handle.read();
+    let most = stats.documents().map(|summary| summary.candidate).max().unwrap_or(0);
+    let identity = document.instruction.identity();
+    let ids: Vec<DocumentId> = (0..=most).map(|number| DocumentId::derive(&document.run, &identity, number)).collect();
+    let known = stats.documents().filter(|summary| ids.contains(&summary.id));
+    let row = |it: &DocumentSummary| json!({ "id": it.id, "candidate": it.candidate, "state": it.state, "words": it.words, "score": it.score });
+    let rows: Vec<Value> = known.map(row).collect();
+    Ok(if rows.len() > 1 { rows } else { Vec::new() })
+}
+
+/// The text of a document as a Markdown file.
+pub(super) async fn text(
+    Extract(state): SharedState,
+    Path((run, id)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let store = state.coordinator()?.store();
+    let record = admin::find(store.as_ref(), &run_id(&run)?, id.parse().map_err(bad_request)?).await?;
+    let document = record.document().map_err(|error| StoreError::Other(error.to_string()))?;
+    let name = format!("attachment; filename=\"{}.md\"", document.id);
+    let headers = [(CONTENT_TYPE, "text/markdown; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)];
+    Ok((headers, assemble(document.sections()) + "\n").into_response())
 }
 
 /// The document as it was before requeue `number`, from 0.

@@ -18,19 +18,29 @@ use super::error::{ApiResult, Caller, SharedState};
 use super::guard::Access;
 use super::state::AppState;
 
-pub(super) fn routes() -> Router<Arc<AppState>> {
+/// `read_only` leaves out what changes a run.
+pub(super) fn routes(read_only: bool) -> Router<Arc<AppState>> {
+    if read_only { reading() } else { reading().merge(changing()) }
+}
+
+fn changing() -> Router<Arc<AppState>> {
+    Router::new()
+        .route("/api/workers/{worker}/drain", post(workers::drain))
+        .route("/api/runs/{run}/pause", post(runs::pause))
+        .route("/api/runs/{run}/cancel", post(runs::cancel))
+        .route("/api/runs/{run}/requeue", post(requeue::requeue))
+}
+
+fn reading() -> Router<Arc<AppState>> {
     Router::new()
         .route("/api/site", get(site))
         .route("/api/events", get(events::events))
         .route("/api/workers", get(workers::workers))
-        .route("/api/workers/{worker}/drain", post(workers::drain))
         .route("/api/runs", get(runs::runs))
         .route("/api/runs/{run}", get(runs::run))
-        .route("/api/runs/{run}/pause", post(runs::pause))
-        .route("/api/runs/{run}/cancel", post(runs::cancel))
-        .route("/api/runs/{run}/requeue", post(requeue::requeue))
         .route("/api/runs/{run}/documents", get(documents::documents))
         .route("/api/runs/{run}/documents/{document}", get(documents::document))
+        .route("/api/runs/{run}/documents/{document}/text", get(documents::text))
         .route("/api/runs/{run}/documents/{document}/past/{number}", get(documents::revision))
 }
 
@@ -40,7 +50,7 @@ async fn site(Extract(state): SharedState, Extension(who): Caller, Extension(acc
         "version": longhand_proto::build(),
         "who": who.name,
         "log_in": state.config.tokens.is_some(),
-        "read_only": access.is_read_only(),
         "trace_url": state.config.trace_url,
+        "read_only": state.config.read_only || access.is_read_only(),
     })))
 }

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::actions::actions;
-use crate::control::rpc::Coordinator;
 use crate::control::stall::Stall;
+use crate::domain::recipe::Recipe;
 use crate::http::error::{ApiError, ApiResult, Caller, SharedState, bad_request, conflict, run_id};
-use crate::run_stats::{MAX_SUMMARIES, details, summary};
-use crate::store::{Counts, Run, StoreError};
+use crate::run_stats::{MAX_SUMMARIES, current_figures, details};
+use crate::store::{Counts, Run};
 
 /// Most runs in the list with a summary; the others show counts only.
 const MAX_SUMMARISED: usize = 8;
@@ -42,7 +42,7 @@ pub(super) async fn runs(Extract(state): SharedState) -> ApiResult {
         room = room.saturating_sub(counts.total());
         fits
     });
-    let summaries = summarised.map(|(run, ..)| summary_of(coordinator, run, now));
+    let summaries = summarised.map(|(run, ..)| current_figures(coordinator.run_stats(), store, run));
     let mut summaries = futures::future::try_join_all(summaries).await?.into_iter();
     let rows: Vec<_> = (runs.iter())
         .map(|(run, counts, stall)| {
@@ -51,12 +51,6 @@ pub(super) async fn runs(Extract(state): SharedState) -> ApiResult {
         })
         .collect();
     Ok(Json(json!({ "runs": rows, "more": more, "now_ms": now })))
-}
-
-async fn summary_of(coordinator: &Coordinator, run: &Run, now: u64) -> Result<Value, StoreError> {
-    let handle = coordinator.run_stats().refreshed(coordinator.store(), &run.id).await?;
-    let summary = summary(&handle.read(), now, run.paused);
-    Ok(summary)
 }
 
 /// Why the run makes no progress; null while it does.
@@ -77,14 +71,13 @@ pub(super) async fn run(Extract(state): SharedState, Path(run): Path<String>) ->
     let stall = stall_json(&run, stall.as_ref());
     let actions = actions(store.as_ref(), Some(&id)).await?;
     let now = store.now_ms().await?;
-    let (summary, details) = {
-        let stats = handle.read();
-        (summary(&stats, now, run.paused), details(&stats, now))
-    };
+    let summary = current_figures(coordinator.run_stats(), store, &run).await?;
+    let details = details(&handle.read(), now);
     Ok(Json(json!({
         "run": {
             "id": run.id, "created_ms": run.created_ms, "paused": run.paused,
             "cancelling": run.cancelling, "seed": run.seed.to_string(),
+            "recipe": Recipe::from_toml(&run.recipe).map_or_else(|_| String::new(), |recipe| recipe.name),
             "recipe_hash": run.recipe_hash, "model": run.policy.model, "priority": run.policy.priority,
         },
         "counts": counts, "stall": stall, "summary": summary, "details": details, "actions": actions, "now_ms": now,

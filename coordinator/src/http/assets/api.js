@@ -39,6 +39,8 @@ export const api = (run, more = '') => `/api/runs/${part(run)}${more}`;
 export const at = {
   run: (run) => `/runs/${part(run)}`,
   report: (run) => `/report/${part(run)}`,
+  corpus: (run, kind) => `/corpus/${part(run)}/corpus.${kind}`,
+  text: (run, id) => api(run, `/documents/${part(id)}/text`),
   documents: (run, query) => {
     const search = new URLSearchParams(query).toString();
     return `/runs/${part(run)}/documents${search && '?' + search}`;

@@ -1,6 +1,6 @@
 // The dashboard: routing between pages, and when a page is redrawn.
 
-import { get, post } from './api.js';
+import { ApiError, get, post } from './api.js';
 import { documentPage } from './document.js';
 import { documentsPage } from './documents.js';
 import { el, morphChildren } from './dom.js';
@@ -23,10 +23,12 @@ function route() {
 }
 
 function page({ parts, run, query }) {
-  if (parts[0] === 'workers') return workersPage();
-  if (!run) return runsPage();
-  if (parts[2] !== 'documents') return runPage(run);
-  return parts[3] ? documentPage(run, parts[3], query, site) : documentsPage(run, query, navigate);
+  const [first, , third, id] = parts;
+  if (parts.length === 1 && first === 'workers') return workersPage();
+  if (parts.length === 0 || (parts.length === 1 && first === 'runs')) return runsPage();
+  if (first === 'runs' && parts.length === 2) return runPage(run);
+  if (first !== 'runs' || third !== 'documents' || parts.length > 4) throw new ApiError(404, `No page has the address ${location.pathname}.`);
+  return id ? documentPage(run, id, query, site) : documentsPage(run, query, navigate);
 }
 
 function show({ title, crumbs, content }) {
@@ -108,13 +110,17 @@ function navigate(url, jump = true, replace = !jump) {
 }
 
 document.addEventListener('click', (event) => {
-  const link = event.target.closest?.('a[href^="/"]:not([href^="/report/"])');
+  const link = event.target.closest?.('a[href^="/"]:not([href^="/report/"]):not([download])');
   if (!link || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
   event.preventDefault();
   navigate(link.getAttribute('href'));
 });
+const keys = document.getElementById('keys');
 document.addEventListener('keydown', (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input, select, textarea') || document.querySelector('dialog[open]')) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
+  if (event.key === 'Escape' && event.target.matches('input, select')) return event.target.blur();
+  if (event.target.matches('input, select, textarea')) return;
+  if (event.key === '?') return keys.showModal();
   const field = event.key === '/' && document.getElementById('f-q');
   const link = document.querySelector(`[data-hotkey="${CSS.escape(event.key)}"]`);
   if (!field && !link) return;

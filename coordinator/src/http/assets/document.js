@@ -5,26 +5,32 @@ import { empty } from './charts.js';
 import { lastList } from './documents.js';
 import { el } from './dom.js';
 import { moment, number, percent, plural, span } from './format.js';
-import { action, activity, card, confirmed, figure, pill, table } from './parts.js';
+import { action, activity, button, card, confirmed, figure, pill, table } from './parts.js';
 
 // Whether the user wants the sections expanded.
 const OPEN = 'sections open';
-const wantsOpen = () => localStorage.getItem(OPEN) === 'yes';
+const wantsOpen = () => localStorage.getItem(OPEN) !== 'no';
 
 export async function documentPage(run, id, query, site) {
   const data = await get(api(run, '/documents/' + id));
   const revision = query.get('past');
   const shown = revision === null ? data : { ...data, ...await get(api(run, `/documents/${id}/past/${encodeURIComponent(revision)}`)) };
+  const beside = query.get('with');
+  const other = beside && data.candidates.some((one) => one.id === beside) ? await get(api(run, '/documents/' + beside)) : null;
   const { body } = shown, { instruction } = body;
-  const name = instruction.id ?? id.slice(0, 8);
+  const numbered = data.candidates.length > 1;
+  const name = (instruction.id ?? id.slice(0, 8)) + (numbered ? ` · ${(body.candidate ?? 0) + 1}` : '');
   const content = [
     el('div.row.head', el('h1', name), pill(shown.state), revision === null ? buttons(run, data) : el('a', { href: at.document(run, id) }, 'This is an earlier revision. Show the latest')),
     neighbours(run, id),
-    outcome(shown),
+    candidates(run, data),
+    other ? el('div.sides', [data, other].map((one) => side(run, one))) : [outcome(shown),
     figures(shown, data),
-    card('Instruction', el('div.text', instruction.messages.map((message) => el('p', instruction.messages.length > 1 && el('b', message.role + ': '), message.content)))),
+    el('div.reading',
+      el('div', sections(run, shown, revision === null ? data : null)),
+      el('div', card('Instruction', el('div.text', instruction.messages.map((message) => el('p', instruction.messages.length > 1 && el('b', message.role + ': '), message.content)))),
+        revision === null && rules(data.measures)))],
     revision === null && card('Attempts', timeline(data)),
-    sections(run, shown, revision === null ? data : null),
     revisions(run, data, revision),
     activity(data.actions, data.now_ms, { one: true }),
     provenance(run, shown, site),
@@ -36,6 +42,10 @@ export async function documentPage(run, id, query, site) {
 const isTerminal = (data) => !['ready', 'leased', 'delayed'].includes(data.state);
 
 function buttons(run, data) {
+  const copy = async () => {
+    await navigator.clipboard.writeText(data.body.progress.sections.map((section) => section.text).join('\n\n'));
+    return 'Text copied';
+  };
   const requeue = async () => {
     const question = 'Rewrite this accepted document? Its current text is kept as a revision.';
     if (data.state === 'accepted' && !await confirmed(question, { yes: 'Requeue document', danger: true })) return '';
@@ -48,7 +58,11 @@ function buttons(run, data) {
     await post(api(run, '/cancel'), { document: data.id });
     return 'Cancelled';
   };
+  const written = data.body.progress.sections?.length > 0;
   return el('div.row.right',
+    // A browser gives the clipboard to pages of this machine and of TLS only.
+    written && navigator.clipboard && button('Copy text', copy),
+    written && el('a.button', { href: at.text(run, data.id), download: true }, 'Download'),
     isTerminal(data) && data.reason !== 'bad_row' && action('Requeue', requeue, data.state === 'accepted' ? '' : '.primary'),
     !isTerminal(data) && action('Cancel', cancel, '.danger'));
 }
@@ -59,6 +73,57 @@ function neighbours(run, id) {
   if (index < 0 || ids.length < 2) return false;
   const step = (to, key, text) => ids[to] ? el('a', { href: at.document(run, ids[to]), 'data-hotkey': key, title: `Shortcut: ${key}` }, text) : el('span.dim', text);
   return el('nav.row.dim', { 'aria-label': 'Documents in this list' }, step(index - 1, 'k', '‹ Previous'), `${index + 1} of ${ids.length} on this page`, step(index + 1, 'j', 'Next ›'));
+}
+
+// The other documents of the same instruction.
+function candidates(run, { id, candidates: all }) {
+  if (all.length < 2) return false;
+  return el('nav.row', { 'aria-label': 'Candidates' }, el('span.dim', 'Candidates:'), all.map((one) => {
+    const text = [`${one.candidate + 1} `, pill(one.state), one.score !== null && el('span.dim', ` S_l ${one.score.toFixed(0)}`)];
+    return one.id === id ? el('b', { 'aria-current': 'page' }, text)
+      : el('span', el('a', { href: at.document(run, one.id) }, text), ' ', el('a.dim', { href: `${at.document(run, id)}?with=${one.id}`, title: 'Read both texts side by side' }, 'compare'));
+  }));
+}
+
+// One of two candidates that are read side by side.
+function side(run, { id, state, reason, body, measures }) {
+  const sections = body.progress.sections ?? [], words = sections.reduce((sum, section) => sum + section.words, 0);
+  return card(el('a', { href: at.document(run, id) }, `Candidate ${(body.candidate ?? 0) + 1}`), el('div.row', pill(state), reason && el('span.dim', reason), el('span.dim', plural(words, 'word'))),
+    el('div.text', sections.map((section) => section.text.split(/\n{2,}/).map((paragraph) => el('p', marked(paragraph, measures))))));
+}
+
+// What every rule measured.
+function rules(measures) {
+  const value = (n) => String(+n.toFixed(3));
+  const rows = [...measures].sort((a, b) => b.fired - a.fired);
+  return rows.length > 0 && card('Rules', table(['Rule', '#Value', '#Threshold'], rows.map(({ rule, measures: what, value: n, threshold, least, fired, detail }) =>
+    el('tr', { 'data-key': 'rule ' + rule }, el('td', { title: what }, fired ? el('b.error', rule) : rule, detail && el('div.seen', detail)), el('td.n', value(n)),
+      el('td.n', `${least ? '≥' : '≤'} ${value(threshold)}`)))));
+}
+
+// The part of a rule's detail that stands in the text: details quote it, cut with "…" and with words before a colon.
+function excerptOf(detail, text) {
+  for (const part of [detail, detail.slice(detail.indexOf(': ') + 2)]) {
+    const quoted = part.replace(/^…|…$/g, '').trim();
+    if (quoted.length > 2 && text.includes(quoted)) return quoted;
+  }
+  return '';
+}
+
+// A paragraph with what the rules saw in it marked. Marks do not overlap: the first rule that saw a place has it.
+function marked(text, measures) {
+  const marks = [];
+  for (const { rule, detail, fired } of measures) {
+    const quoted = detail && excerptOf(detail, text), at = quoted ? text.indexOf(quoted) : -1;
+    if (at >= 0 && !marks.some((mark) => at < mark.end && at + quoted.length > mark.at)) marks.push({ at, end: at + quoted.length, rule, fired });
+  }
+  const parts = [];
+  let from = 0;
+  for (const { at, end, rule, fired } of marks.sort((a, b) => a.at - b.at)) {
+    parts.push(text.slice(from, at), el('mark' + (fired ? '.fired' : ''), { title: `${rule}${fired ? ' rejects for this' : ' saw this'}` }, text.slice(at, end)));
+    from = end;
+  }
+  return [...parts, text.slice(from)];
 }
 
 function outcome({ state, reason, due_ms, now_ms, body: { progress }, attempts }) {
@@ -98,15 +163,15 @@ function timeline(data) {
     const { worker, granted_ms, progress } = data.lease;
     all.push({ worker, granted_ms, ended_ms: data.now_ms, end: 'running', what: 'Now', detail: { usage: { generated: progress } } });
   }
-  if (!all.length) return empty('No attempts yet.');
+  if (!all.length) return !isTerminal(data) && empty('No attempts yet.');
   const lanes = lanesOf(all);
-  return table(['Task', 'Outcome', 'Timeline (long waits shortened)', '#Duration', '#Tokens', '-#Prompt', '-#Cached', '-Worker'], all.map((attempt, n) => {
+  return table(['Task', 'Outcome', '-Timeline (long waits shortened)', '#Duration', '#Tokens', '-#Prompt', '-#Cached', '-Worker'], all.map((attempt, n) => {
     const { usage, finish_reason, revoked } = attempt.detail, duration = attempt.ended_ms - attempt.granted_ms;
     const title = `${moment(attempt.granted_ms)}, ${span(duration)}`;
     return el('tr', { 'data-key': `attempt ${n}` }, el('td', attempt.what),
       el('td', pill('end-' + attempt.end, attempt.end), finish_reason && finish_reason !== 'stop' && el('span.dim', ' ' + finish_reason),
         revoked && el('span.dim', ' revoked by operator'), errorOf(attempt) && el('div.error', errorOf(attempt))),
-      el('td.lane', el('i.end-' + attempt.end, { title, style: { 'margin-left': `${lanes[n].from}%`, width: `max(3px, ${lanes[n].width}%)` } })),
+      el('td.lane.wide', el('i.end-' + attempt.end, { title, style: { 'margin-left': `${lanes[n].from}%`, width: `max(3px, ${lanes[n].width}%)` } })),
       el('td.n', span(duration)), el('td.n', usage ? number(usage.generated) : '–'),
       el('td.n.wide', usage?.prompt ? number(usage.prompt) : '–'), el('td.n.wide', usage?.prompt ? percent(usage.cached, usage.prompt) : '–'),
       el('td.dim.clip.wide', { title: attempt.worker }, attempt.worker));
@@ -137,7 +202,7 @@ function sections(run, { body }, data) {
     for (const section of document.querySelectorAll('details.section')) section.open = wantsOpen();
     return '';
   };
-  return el('section.card', el('div.row', el('h2', 'Plan and text'), written.length > 0 && action(wantsOpen() ? 'Collapse all' : 'Expand all', toggle, '.right.small')),
+  return el('section.card', el('div.row', el('h2', 'Text'), written.length > 0 && button(wantsOpen() ? 'Collapse all' : 'Expand all', toggle, '.right.small')),
     plan.map((step, n) => section(run, step, n, written[n], data, n === written.length)));
 }
 
@@ -152,9 +217,9 @@ function section(run, step, n, written, data, next) {
   if (!written) return el('div.section.row', { 'data-key': `section ${n}` }, head);
   const { finish_reason, attempt, usage, worker } = written;
   return el('details.section', { 'data-key': `section ${n}`, open: wantsOpen() }, el('summary', head),
+    el('div.text', written.text.split(/\n{2,}/).map((paragraph) => el('p', marked(paragraph, data?.measures ?? [])))),
     el('div.row.dim.meta', `finish reason ${finish_reason}, attempt ${attempt}, ${plural(usage.generated, 'token')}, prompt ${number(usage.cached)} cached and ${number(usage.prompt - usage.cached)} computed, ${worker}`,
-      data && isTerminal(data) && [action('Rewrite from here', rewrite(false), '.small'), action('Rewrite only this', rewrite(true), '.small')]),
-    el('div.text', written.text.split(/\n{2,}/).map((paragraph) => el('p', paragraph))));
+      data && isTerminal(data) && [action('Rewrite from here', rewrite(false), '.small'), action('Rewrite only this', rewrite(true), '.small')]));
 }
 
 function revisions(run, data, shown) {

@@ -39,7 +39,7 @@ export async function documentsPage(run, query, navigate) {
       el('div.row.right', filtered && data.total > 0 && action('Requeue matching', requeueAll(run, filter, describe(filter))))),
     form(current, data, go),
     data.items.length
-      ? table(['Document', 'State', 'Sections', '#Words', '-#Requested', '-#S_l', '-#Time', '-Worker', ''], data.items.map((line) => row(run, line)))
+      ? table(['Document', 'State', '-Sections', '#Words', '-#Requested', '-#S_l', '-#Time', '-Worker', ''], data.items.map((line) => row(run, line, data.candidates)))
       : el('p.dim.empty', filtered ? ['No matching documents. ', el('a', { href: at.documents(run) }, 'Show all.')] : 'This run has no documents yet.'),
     data.pages > 1 && pager(data, go),
   ];
@@ -70,12 +70,12 @@ function form(current, data, go) {
     pick('sort', 'Order', ORDERS));
 }
 
-function row(run, line) {
+function row(run, line, numbered) {
   const canRequeue = ['failed', 'rejected', 'cancelled'].includes(line.state) && line.reason !== 'bad_row';
   return el('tr', { 'data-key': line.id },
-    el('td', link(run, line.id, nameOf(line)), el('div.dim.clip', { title: line.title }, line.title)),
-    el('td', pill(line.state), line.reason && el('div.dim', line.reason), line.message && el('div.dim.clip', { title: line.message }, line.message)),
-    el('td.nowrap', line.steps ? [meter(line.sections, line.steps, `${line.sections} of ${line.steps} sections`), ` ${line.sections}/${line.steps}`] : el('span.dim', '–')),
+    el('td', link(run, line.id, nameOf(line, numbered)), el('div.dim.clip', { title: line.title }, line.title)),
+    el('td', pill(line.state), line.reason && el('div.dim', line.reason), line.message && el('div.dim.clip.wide', { title: line.message }, line.message)),
+    el('td.nowrap.wide', line.steps ? [meter(line.sections, line.steps, `${line.sections} of ${line.steps} sections`), ` ${line.sections}/${line.steps}`] : el('span.dim', '–')),
     el('td.n', line.words ? number(line.words) : '–'),
     el('td.n.wide', line.target ? number(line.target) : '–'),
     el('td.n.wide', line.score === null ? '–' : line.score.toFixed(0)),

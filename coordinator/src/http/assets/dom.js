@@ -1,7 +1,7 @@
 // Builds elements, and updates the shown page to a newly drawn one with few changes.
 // Every text of a run becomes a text node, never markup.
 
-const SVG = new Set(['svg', 'path', 'rect', 'line', 'g', 'title']);
+const SVG = new Set(['svg', 'path', 'rect', 'line', 'g', 'title', 'circle', 'text']);
 const HANDLERS = ['onclick', 'oninput', 'onchange', 'onkeydown', 'ontoggle'];
 
 // el('a.link', { href }, child, ...): children are nodes, texts, lists of them, or nothing.

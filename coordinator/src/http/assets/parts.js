@@ -13,9 +13,13 @@ export const total = (counts) => STATES.reduce((sum, state) => sum + counts[stat
 export const unfinished = (counts) => counts.ready + counts.leased + counts.delayed;
 
 export const pill = (word, text) => el('span.pill.' + word, text ?? stateLabel(word));
-export const card = (title, ...rest) => el('section.card', el('h2', title), rest);
+// A card without content is left out.
+export const card = (title, ...rest) => rest.flat().some(Boolean) && el('section.card', el('h2', title), rest);
 export const figure = (value, label, note) => el('div.figure', el('b', value), el('span', label), note && el('small', note));
-export const nameOf = (document) => document.name || document.id.slice(0, 8);
+// `numbered` where the run has several candidates of a row.
+export const nameOf = (document, numbered) => (document.name || document.id.slice(0, 8)) + (numbered ? ` · ${document.candidate + 1}` : '');
+export const S_L = 'Length score: 100 where as many words were written as requested, 0 where it was four times as many or a third';
+export const sl = (text) => el('abbr', { title: S_L }, text);
 export const link = (run, id, text) => el('a', { href: at.document(run, id) }, text);
 export const progress = (counts) => stack('Documents', STATES.map((state) => [state, counts[state], stateLabel(state)]));
 
@@ -60,7 +64,7 @@ export function confirmed(question, { yes, no = 'Cancel', danger = false }) {
 }
 
 // A button that runs `work`, shows the message that it returns, and redraws the page.
-export function action(label, work, kind = '') {
+export function button(label, work, kind = '') {
   const onclick = async (event) => {
     const button = event.currentTarget;
     button.dataset.busy = button.disabled = true;
@@ -74,8 +78,11 @@ export function action(label, work, kind = '') {
     button.disabled = false;
     button.dispatchEvent(new Event('action-done', { bubbles: true }));
   };
-  return el('button.action' + kind, { onclick, type: 'button' }, label);
+  return el('button' + kind, { onclick, type: 'button' }, label);
 }
+
+// One that changes a run. Those who may only read do not see it.
+export const action = (label, work, kind = '') => button(label, work, '.action' + kind);
 
 // Requeues all documents that a filter selects, after confirmation of their number.
 export const requeueAll = (run, filter, label) => async () => {

@@ -26,5 +26,5 @@ function entry({ id, paused, created_ms, counts, stall, summary }) {
       summary && open > 0 && figure(eta(counts, paused, summary), 'remaining', `${number(summary.words_per_minute)} words/min`),
       summary && figure(short(summary.words), 'words accepted', open > 0 && `${number(summary.tokens_per_second)} tokens/s`),
       summary && tokenFigure(summary.tokens)),
-    summary && !summary.complete && el('p.dim', 'Loading; the figures are incomplete.'));
+    summary && !summary.complete && el('p.dim', summary.counted_ms ? `Counting; the totals are those of ${new Date(summary.counted_ms).toLocaleString()}.` : 'Counting; the figures are incomplete.'));
 }

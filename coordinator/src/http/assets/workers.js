@@ -30,7 +30,7 @@ export async function workersPage() {
       figure(number(active.length), active.length === 1 ? 'worker' : 'workers', inactive.length > 0 && `${number(inactive.length)} silent or stopped`),
       figure(`${number(sum('held'))} / ${number(sum('slots'))}`, 'slots in use'),
       figure(number(sum('tokens_per_second')), 'tokens/s', 'all workers')),
-    data.workers.length > 0 && table(['Worker', 'State', 'Slots', '-KV cache', '#Tokens/s', '-#Completed', '-#Failed', '-#Lost', '#Last seen', ''],
+    data.workers.length > 0 && table(['Worker', 'State', '-Slots', '-KV cache', '#Tokens/s', '-#Completed', '-#Failed', '-#Lost', '-#Last seen', ''],
       [...active, ...inactive].map((worker) => row(worker, data))),
     data.total > data.workers.length && el('p.dim', `${number(data.total - data.workers.length)} more not shown.`),
     activity(data.actions, data.now_ms),
@@ -48,12 +48,13 @@ function row({ id, vitals, seen_ms, drain, inside: embedded }, data) {
   const blocks = vitals.kv_blocks && `${number(vitals.kv_blocks_used)} of ${number(vitals.kv_blocks)} blocks`;
   return el('tr' + (silent ? '.stale' : ''), { 'data-key': id },
     el('td', el('b', id), embedded && el('span.dim', ' embedded'), el('div.dim', [model.name, model.device, model.engine, `up ${span(vitals.uptime_ms)}`].filter(Boolean).join(', ')),
+      el('div.dim.narrow', `${plural(vitals.held, 'slot')} of ${number(vitals.slots)} in use, seen ${ago(seen_ms, data.now_ms)}`),
       data.runs.length > 0 && !silent && el('div', data.runs.slice(0, 3).map((run) => [el('a', { href: at.documents(run, { worker: id }) }, `documents of ${run}`), ' ']))),
     el('td', stateOf({ vitals, seen_ms, drain }, data.now_ms, data.lease_ms)),
-    el('td.nowrap', meter(vitals.held, vitals.slots, `${vitals.held} of ${plural(vitals.slots, 'slot')}`), ` ${vitals.held}/${vitals.slots}`, vitals.waiting > 0 && el('div.dim', `${vitals.waiting} waiting for memory`)),
+    el('td.nowrap.wide', meter(vitals.held, vitals.slots, `${vitals.held} of ${plural(vitals.slots, 'slot')}`), ` ${vitals.held}/${vitals.slots}`, vitals.waiting > 0 && el('div.dim', `${vitals.waiting} waiting for memory`)),
     el('td.nowrap.wide', blocks ? [meter(vitals.kv_blocks_used, vitals.kv_blocks, blocks), ` ${percent(vitals.kv_blocks_used, vitals.kv_blocks)}`] : el('span.dim', 'not reported')),
     el('td.n', silent ? '–' : number(vitals.tokens_per_second)),
     el('td.n.wide', number(vitals.completed)), el('td.n.wide', number(vitals.failed)), el('td.n.wide', number(vitals.lost)),
-    el('td.n', ago(seen_ms, data.now_ms)),
+    el('td.n.wide', ago(seen_ms, data.now_ms)),
     el('td.n', !embedded && !silent && !drain && !vitals.draining && action('Drain', drainWorker)));
 }

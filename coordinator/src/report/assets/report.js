@@ -1,6 +1,6 @@
 "use strict";
-const { rules, values, documents } = JSON.parse(document.getElementById("data").textContent);
-const rows = [...document.querySelectorAll("#thresholds tbody tr")];
+const { rules, values, documents } = JSON.parse(document.getElementById("data")?.textContent ?? '{"rules":[],"values":[],"documents":0}');
+const rows = [...document.querySelectorAll("#thresholds tr.rule")];
 const inputs = rows.map((row) => row.querySelector("input"));
 // Counts of a sample are scaled up to all documents.
 const scale = documents / values.length;
@@ -51,20 +51,51 @@ function showRecipe(thresholds) {
 }
 
 inputs.forEach((input) => input.addEventListener("input", update));
-update();
+if (rows.length > 0) update();
+
+// A rule opens to its values.
+for (const button of document.querySelectorAll("button.open")) {
+  button.addEventListener("click", () => {
+    const open = button.getAttribute("aria-expanded") !== "true";
+    button.setAttribute("aria-expanded", open);
+    button.closest("tbody").querySelector(".more").hidden = !open;
+  });
+}
+
+document.getElementById("copy")?.addEventListener("click", async (event) => {
+  const button = event.target, pre = document.querySelector("#recipe pre");
+  try {
+    await navigator.clipboard.writeText(pre.textContent);
+    button.textContent = "Copied";
+  } catch {
+    // Without permission, or without TLS: the text is selected instead.
+    getSelection().selectAllChildren(pre);
+    button.textContent = "Selected: copy with Ctrl+C";
+  }
+});
+
+// More documents are being measured. A page on which somebody tries thresholds stays.
+if ("again" in document.body.dataset) {
+  setTimeout(() => { if (!inputs.some((input) => input.value !== input.defaultValue)) location.reload(); }, 2000);
+}
 
 // A click on a heading sorts its table, a second one in reverse.
 for (const head of document.querySelectorAll(".sortable th")) {
   head.addEventListener("click", () => {
-    const body = head.closest("table").tBodies[0], at = head.cellIndex;
+    // A rule's line and what it opens to are a body of their own, and move together.
+    const table = head.closest("table"), at = head.cellIndex, bodies = [...table.tBodies];
+    const [into, lines] = bodies.length > 1 ? [table, bodies] : [bodies[0], [...bodies[0].rows]];
     const up = head.getAttribute("aria-sort") !== "ascending";
     for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const key = (row) => row.cells[at].querySelector("input")?.value ?? row.cells[at].textContent.replaceAll(",", "");
+    const key = (line) => {
+      const cell = (line.rows ? line.rows[0] : line).cells[at];
+      return cell.querySelector("input")?.value ?? cell.textContent.replaceAll(",", "");
+    };
     const order = (one, other) => {
       const [a, b] = [key(one), key(other)];
       return a !== "" && b !== "" && !isNaN(a) && !isNaN(b) ? a - b : a.localeCompare(b);
     };
-    body.append(...[...body.rows].sort((one, other) => (up ? 1 : -1) * order(one, other)));
+    into.append(...lines.sort((one, other) => (up ? 1 : -1) * order(one, other)));
   });
 }

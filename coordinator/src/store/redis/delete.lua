@@ -23,7 +23,7 @@ end
 if redis.call('EXISTS', RUN .. 'all') == 1 then
   return 'more'
 end
-for _, name in ipairs({ 'run', 'leases', 'actions', 'q:changes', 'q:ready', 'q:judge', 'q:delayed', 'q:expiry', 'q:progress', 'q:unflushed' }) do
+for _, name in ipairs({ 'run', 'leases', 'actions', 'totals', 'q:changes', 'q:ready', 'q:judge', 'q:delayed', 'q:expiry', 'q:progress', 'q:unflushed' }) do
   redis.call('DEL', RUN .. name)
 end
 return 'done'

@@ -12,6 +12,7 @@
 --   leases              HASH    lease id to document id, of live leases and of those committed last
 --   req:WORKER:REQUEST  LIST    when the reply to a lease request expires, then the leases it granted
 --   actions             LIST    the audit log, JSON, the oldest first
+--   totals              STRING  figures of the run as last counted, JSON
 -- Workers belong to no run; their keys are under lh:{*}:, a name that no run can have:
 --   reports             HASH    worker to its latest report of itself, JSON
 --   seen                ZSET    workers by the time of that heartbeat

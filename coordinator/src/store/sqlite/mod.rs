@@ -242,6 +242,21 @@ impl RunStore for SqliteStore {
         self.write(move |tx, _| Ok(run::finish_cancel(tx, key(tx, &run)?)?)).await
     }
 
+    async fn latest_change(&self, run: &RunId) -> Result<u64> {
+        let run = run.clone();
+        self.read(move |tx| Ok(run::latest_change(tx, key(tx, &run)?)?)).await
+    }
+
+    async fn totals(&self, run: &RunId) -> Result<Option<String>> {
+        let run = run.clone();
+        self.read(move |tx| Ok(run::totals(tx, key(tx, &run)?)?)).await
+    }
+
+    async fn set_totals(&self, run: &RunId, json: &str) -> Result<()> {
+        let (run, json) = (run.clone(), json.to_owned());
+        self.write(move |tx, _| Ok(run::set_totals(tx, key(tx, &run)?, &json)?)).await
+    }
+
     async fn counts(&self, run: &RunId) -> Result<Counts> {
         let run = run.clone();
         self.read(move |tx| Ok(run::counts(tx, key(tx, &run)?)?)).await

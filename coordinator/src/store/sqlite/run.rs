@@ -67,7 +67,7 @@ pub(super) fn delete(tx: &Transaction<'_>, run: i64, limit: u32) -> Result<bool>
     }
     let more = tx.prepare_cached("SELECT 1 FROM document WHERE run = ?1")?.exists([run])?;
     if !more {
-        for (table, column) in [("tally", "run"), ("action", "run"), ("run", "key")] {
+        for (table, column) in [("tally", "run"), ("action", "run"), ("totals", "run"), ("run", "key")] {
             tx.execute(&format!("DELETE FROM {table} WHERE {column} = ?1"), [run])?;
         }
     }
@@ -113,6 +113,19 @@ pub(super) fn is_cancelling(tx: &Transaction<'_>, id: &RunId) -> Result<bool> {
 /// The run's key, if there is such a run.
 pub(super) fn key(tx: &Transaction<'_>, id: &RunId) -> Result<Option<i64>> {
     tx.prepare_cached("SELECT key FROM run WHERE id = ?1")?.query_row([id.as_str()], |row| row.get(0)).optional()
+}
+
+pub(super) fn latest_change(tx: &Transaction<'_>, run: i64) -> Result<u64> {
+    tx.prepare_cached("SELECT coalesce(max(mark), 0) FROM document WHERE run = ?1")?
+        .query_row([run], |row| row::time(row, 0))
+}
+
+pub(super) fn totals(tx: &Transaction<'_>, run: i64) -> Result<Option<String>> {
+    tx.prepare_cached("SELECT json FROM totals WHERE run = ?1")?.query_row([run], |row| row.get(0)).optional()
+}
+
+pub(super) fn set_totals(tx: &Transaction<'_>, run: i64, json: &str) -> Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO totals (run, json) VALUES (?1, ?2)")?.execute((run, json)).map(drop)
 }
 
 pub(super) fn counts(tx: &Transaction<'_>, run: i64) -> Result<Counts> {

@@ -74,7 +74,8 @@ fn prepare(connection: &mut Connection, path: &Path, network: bool) -> Result<()
         "CREATE INDEX IF NOT EXISTS tally_active ON tally (run) WHERE n > 0 AND state IN ('ready', 'leased', 'delayed');
          CREATE TRIGGER IF NOT EXISTS tally_delete AFTER DELETE ON document BEGIN
              UPDATE tally SET n = n - 1 WHERE run = old.run AND state = old.state;
-         END;",
+         END;
+         CREATE TABLE IF NOT EXISTS totals (run INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;",
     )
     .map_err(explain)?;
     let known =

@@ -167,6 +167,7 @@ mod tests {
             length: None,
             constraint: None,
             letters: longhand_proto::task::Letters::Any,
+            words_left: 0,
             ban: Vec::new(),
             max_tokens: 10,
             seed: 1,

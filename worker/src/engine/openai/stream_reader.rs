@@ -285,6 +285,7 @@ mod tests {
             constraint: None,
             ban: Vec::new(),
             letters: Letters::Any,
+            words_left: 0,
             max_tokens: 1000,
             seed: 1,
             traceparent: String::new(),

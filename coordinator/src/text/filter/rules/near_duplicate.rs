@@ -42,12 +42,16 @@ impl NearDuplicateIndex {
     /// How similar `text` is to the most similar one before it, of 0 to 1. A text that is dropped for it is not compared
     /// with those that follow.
     pub fn measure(&mut self, id: DocumentId, text: &str, threshold: f64) -> Measured {
-        let signature = Signature::of(text);
-        let found = self.index.nearest(&signature);
+        self.measure_signature(id, &Signature::of(text), threshold)
+    }
+
+    /// The same of a text whose signature is known.
+    pub(crate) fn measure_signature(&mut self, id: DocumentId, signature: &Signature, threshold: f64) -> Measured {
+        let found = self.index.nearest(signature);
         let value = found.map_or(0.0, |found| (found.similarity * 1000.0).round() / 1000.0);
         let fired = value > threshold;
         if !fired {
-            self.index.insert(&signature);
+            self.index.insert(signature);
             self.ids.push(id);
         }
         let detail = found.map_or_else(String::new, |found| format!("like document {}", self.ids[found.text as usize]));

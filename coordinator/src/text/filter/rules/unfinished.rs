@@ -57,6 +57,10 @@ fn open_end(text: &str) -> Option<&str> {
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         (last, code) = (line.trim(), fence.holds(line));
     }
+    // Another line would still be code.
+    if fence.holds("") {
+        return Some(last);
+    }
     let bare = last.trim_end_matches(['*', '_', '`', ' ']);
     let end = bare.chars().next_back()?;
     let whole = code

@@ -1,7 +1,7 @@
 //! Counts in sentences.
 
 /// 1234567 as `1,234,567`.
-pub(crate) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -13,8 +13,8 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// `1 document`, `1,234 documents`.
-pub(crate) fn plural(number: u64, noun: &str) -> String {
+/// A number with its noun: `1 document`, `1,234 documents`.
+pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
