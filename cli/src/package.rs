@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, Command};
 use clap_complete::{Shell, generate_to};
 use longhand_command::exit::{Code, Failure, Result};
-use longhand_coordinator::files::atomic;
 
 /// Shells that completions are made for.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
@@ -21,7 +20,7 @@ pub(crate) struct PackageArgs {
 pub(crate) fn write(args: &PackageArgs, mut command: Command) -> Result<Code> {
     let (completions, man) = (args.dir.join("completions"), args.dir.join("man"));
     for dir in [&completions, &man] {
-        atomic::make_folder(dir).map_err(Failure::refused)?;
+        std::fs::create_dir_all(dir).map_err(|error| Failure::refused(format!("{}: {error}", dir.display())))?;
     }
     let failed = |dir: &PathBuf| {
         let dir = dir.display().to_string();
