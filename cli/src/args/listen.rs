@@ -135,12 +135,13 @@ impl ListenConfig {
             }
         }
         TcpListener::bind(addresses.as_slice()).await.map_err(|e| {
-            let remedy = match e.kind() {
-                ErrorKind::AddrInUse => "stop what listens there, or choose another port",
-                ErrorKind::AddrNotAvailable => "choose an address of this machine",
-                ErrorKind::PermissionDenied => "choose a port from 1024 on",
-                _ => "choose another address",
-            };
+            let known = [
+                (ErrorKind::AddrInUse, "stop what listens there, or choose another port"),
+                (ErrorKind::AddrNotAvailable, "choose an address of this machine"),
+                (ErrorKind::PermissionDenied, "choose a port from 1024 on"),
+            ];
+            let remedy = known.iter().find(|(kind, _)| *kind == e.kind());
+            let remedy = remedy.map_or("choose another address", |(_, remedy)| *remedy);
             Failure::refused(format!("{flag} {address} cannot be opened: {e}; {remedy}"))
         })
     }

@@ -1,7 +1,7 @@
 //! The life of a run beside its documents: why it waits, and what becomes of it when it has ended.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ fn a_worker_that_waits_says_for_what_and_a_refused_connection_is_reported_at_onc
     let reason = worker.event("waiting")["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("does not answer") && reason.contains("refused"), "{reason}");
 
-    let asked = Instant::now();
+    let asked = longhand_proto::clock::now();
     let ended = fleet.run(&["status"]);
     let took = asked.elapsed();
     assert_eq!(ended.code, Some(1), "{ended:?}");

@@ -96,10 +96,7 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
 }
 
 /// Makes a folder and those above it.
-///
-/// # Errors
-/// It cannot be made.
-pub fn make_folder(folder: &Path) -> Result<()> {
+pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| FileError::io(folder, error))
 }
 

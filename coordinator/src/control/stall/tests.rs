@@ -224,17 +224,3 @@ fn every_cause_has_its_own_label() {
         assert!(!cause.message(&any().id).contains('\n'));
     }
 }
-
-#[test]
-fn a_worker_that_is_passed_over_is_told_why() {
-    let why = |run: &Run, counts: Counts| why_passed_over(run, &counts, "small", "").unwrap_or_default();
-    assert_eq!(why(&any(), Counts { accepted: 3, ..Counts::default() }), "", "it has ended");
-    assert!(why(&of_models("big", ""), ready()).contains("requires model big, and this worker has small"));
-    assert!(why(&of_models("big", "small"), ready()).contains("nothing to judge"));
-    assert!(why(&Run { paused: true, ..any() }, ready()).contains("run ships is paused"));
-    assert!(why(&Run { cancelling: true, ..any() }, ready()).contains("being cancelled"));
-    assert!(why(&any(), Counts { leased: 2, ..Counts::default() }).contains("2 in progress"));
-    assert!(why(&any(), Counts { delayed: 2, ..Counts::default() }).contains("backs off"));
-    let bounded = run(RunPolicy { max_open: 4, ..RunPolicy::default() });
-    assert!(why(&bounded, Counts { leased: 4, ..ready() }).contains("as it may (4)"));
-}
