@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
+use longhand_proto::clock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -115,8 +117,13 @@ fn a_corpus_is_served_read_only_with_or_without_its_store() {
         ids.sort();
         assert_eq!(ids, crate::program::accepted(&folder).into_keys().collect::<Vec<_>>());
         assert_eq!(server.get("/corpus/corpus/corpus.md").matches("\n---\n").count(), 4);
-        let report = server.get("/report/corpus");
-        assert!(report.contains("4 documents measured") && report.contains("id=thresholds"), "{report}");
+        // Measured in the background: the page comes at once, and again until it is whole.
+        let until = clock::now() + Duration::from_secs(60);
+        while !server.get("/report/corpus").contains("4 documents measured") {
+            assert!(clock::now() < until, "the report is never whole");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(server.get("/report/corpus").contains("id=thresholds"));
 
         let head = "POST\nContent-Type: application/json\nx-longhand: 1\n\n{\"paused\": true}";
         let (status, _) = request(&format!("{}/api/runs/corpus/pause", server.url), head);
