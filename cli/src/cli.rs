@@ -88,7 +88,7 @@ pub(crate) enum Command {
     Coordinator(Box<CoordinatorArgs>),
     /// Generate documents for a coordinator
     Worker(Box<WorkerArgs>),
-    /// Look at what this machine has: GPU, libraries, disk, ports, store, model, and what to do
+    /// Check this machine: GPU, libraries, disk, ports, store, model
     Doctor(DoctorArgs),
     /// Test the compute device: driver, every kernel, a model end to end, and speed
     Selftest(SelftestArgs),
@@ -102,7 +102,7 @@ pub(crate) enum Command {
     Model(Model),
     /// Estimate the GPUs, time and memory that a corpus takes
     PlanCapacity(CapacityArgs),
-    /// Measure how well a model follows a requested length and how well it writes, directly and with AgentWrite
+    /// Measure how well a model follows a requested length, and how well it writes
     #[command(subcommand)]
     Eval(Eval),
     #[command(flatten)]

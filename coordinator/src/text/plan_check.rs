@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::shingles;
+use super::{filter, shingles};
 use crate::domain::instruction::Instruction;
 use crate::domain::plan::{Plan, PlanError, Step};
 use crate::domain::recipe::PlanRules;
@@ -125,7 +125,11 @@ pub fn check(plan: Plan, instruction: &Instruction, rules: &PlanRules) -> Result
         plan.steps[one].main_point.eq_ignore_ascii_case(&plan.steps[other].main_point)
             || similarity(&points[one], &points[other]) > rules.max_similarity.into()
     };
-    let twin_of = |index: usize| (0..index).find(|before| same(*before, index));
+    // A line of the prompt makes no point either.
+    let twin_of = |index: usize| {
+        let echo = filter::echoes(&plan.steps[index].main_point, instruction).then_some(index);
+        echo.or_else(|| (0..index).find(|before| same(*before, index)))
+    };
     let twins: Vec<(usize, usize)> = (0..points.len()).filter_map(|index| Some((index, twin_of(index)?))).collect();
     if let Some((line, first)) = twins.first().filter(|_| twins.len() * TWINS > points.len()) {
         return Err(PlanError::Duplicate { line: line + 1, first: first + 1 });
@@ -245,6 +249,16 @@ mod tests {
         assert_eq!(checked("Write about exercise.", &long), Ok(7), "one of eight lines is left out");
         let others = [("The economy of Spain after the war", 300), ("The culture of Spain after the war", 300)];
         assert_eq!(checked("Write about Spain after the war.", &others), Ok(2));
+    }
+
+    #[test]
+    fn lines_of_the_prompt_are_left_out() {
+        let lines = [
+            ("Why the first Roman roads were built", 300),
+            ("How surveyors laid out a straight line", 300),
+            ("Each line brings something new. The first line opens the text, the last line closes it", 100),
+        ];
+        assert_eq!(checked("Write about Roman roads.", &lines), Ok(2));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod vocabulary;
 use crate::domain::document::{Assembled, Verdict};
 use crate::domain::rule::{Filters, Measure, Rule, Stage, Threshold};
 
+pub(in crate::text) use rules::echoes;
 pub(crate) use rules::filters;
 pub use rules::{NEAR_DUPLICATE, NearDuplicateIndex, RULES, SCORE_LENGTH, TOO_SHORT, TRUNCATED, all, score_length};
 

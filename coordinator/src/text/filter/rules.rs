@@ -30,6 +30,7 @@ mod unfinished;
 use crate::domain::rule::{Filters, Rule, ThresholdError};
 
 pub use near_duplicate::{NearDuplicateIndex, RULE as NEAR_DUPLICATE};
+pub(in crate::text) use prompt_echo::echoes;
 pub use score_length::{RULE as SCORE_LENGTH, score_length};
 pub use too_short::RULE as TOO_SHORT;
 pub use truncated::RULE as TRUNCATED;

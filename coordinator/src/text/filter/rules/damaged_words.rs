@@ -19,7 +19,8 @@ pub(super) const RULE: Rule = Rule {
     name: "damaged_words",
     key: "max_damaged_words",
     measures: "words that ran together, were begun twice, have a capital or an underscore inside, a wrong ordinal ending, or one \
-               letter left",
+               letter left; lines and \
+               sentences broken in the middle",
     stage: Stage::Section,
     bound: Bound::AtMost,
     default: Threshold::Count(0),
@@ -54,6 +55,8 @@ const BEGINNINGS: [&str; 20] = [
 ];
 /// Two words of content have run together if they are as long as this; shorter ones make compounds.
 const LONG_WORD: usize = 13;
+/// Bytes of a line from which on it is none of verse.
+const MIN_BROKEN: usize = 40;
 const LONG_HALF: usize = 5;
 
 /// A word, a number or what is left of one, in a line.
@@ -94,6 +97,11 @@ fn measure(document: &Assembled<'_>) -> Option<Measure> {
     });
     let mut places: Vec<_> =
         damaged.map(|token| format!("{}: {}", token.text(), around(token.line, token.range.clone()))).collect();
+    places.extend(prose.windows(2).filter(|pair| is_broken(pair[0], pair[1])).map(|pair| {
+        let end = around(pair[0], pair[0].trim_end().len()..pair[0].len());
+        format!("a line ends in a sentence: {end}")
+    }));
+    places.extend(lines.iter().flat_map(|line| uncapitalised(line)).filter(|it| !source.holds(it)).map(str::to_owned));
     // What looks like an address is blanked in the lines.
     places.extend(prose.iter().flat_map(|line| joined(line)).filter(|word| !source.holds(word)).map(str::to_owned));
     Some(Measure::count(places.len(), places.first().cloned()))
@@ -188,12 +196,38 @@ fn is_begun_twice(token: &Token<'_>) -> bool {
         && BEGINNINGS.contains(&word)
 }
 
+/// A line of prose that breaks off in a word or between two, with the rest in the next line. Verse has short lines.
+fn is_broken(line: &str, next: &str) -> bool {
+    let line = line.trim_end();
+    let is_prose = |line: &str| !line.trim_start().starts_with(['|', '>', '#', '-', '*']);
+    line.len() >= MIN_BROKEN
+        && line.ends_with(|c: char| c.is_ascii_lowercase() || c == ',')
+        && next.starts_with(|c: char| c.is_ascii_lowercase())
+        && is_prose(line)
+}
+
+/// ". he also uses": a sentence that begins with a small letter, after one that ends with a common word.
+fn uncapitalised(line: &str) -> impl Iterator<Item = &str> {
+    let is_word = |word: &str| word.len() >= 2 && word.bytes().all(|byte| byte.is_ascii_lowercase()) && is_common(word);
+    line.match_indices(". ").filter_map(move |(at, mark)| {
+        let before = line[..at].rsplit(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+        let after = &line[at + mark.len()..];
+        let word = &after[..after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len())];
+        (before.len() >= 4 && is_word(before) && is_word(word)).then_some(word)
+    })
+}
+
 /// "available.resources": two words with a full stop or a comma in place of the space, and nothing else beside them. Names of
 /// hosts and files have short parts.
 fn joined(line: &str) -> impl Iterator<Item = &str> {
-    let is_word = |word: &str| word.len() >= 5 && word.bytes().all(|byte| byte.is_ascii_lowercase()) && is_common(word);
+    let is_word = |word: &str, least: usize| {
+        word.len() >= least && word.bytes().all(|byte| byte.is_ascii_lowercase()) && is_common(word)
+    };
     let words = line.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
-    words.filter(move |word| word.split_once(['.', ',']).is_some_and(|(one, other)| is_word(one) && is_word(other)))
+    words.filter(move |word| {
+        let least = if word.contains('.') { 5 } else { 3 };
+        word.split_once(['.', ',']).is_some_and(|(one, other)| is_word(one, least) && is_word(other, least))
+    })
 }
 
 /// "andother", "woodblockprinting": no word, but two of them.

@@ -20,7 +20,7 @@ use crate::text::shingles;
 pub(super) const RULE: Rule = Rule {
     name: "prompt_echo",
     key: "max_prompt_echoes",
-    measures: "sentences of the section prompt, or about the part that ends and the next one",
+    measures: "sentences of the prompts, or about the part that ends and the next one",
     stage: Stage::Section,
     bound: Bound::AtMost,
     default: Threshold::Count(0),
@@ -97,15 +97,26 @@ static CLIFFHANGER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)^\W*(?:to\s+be\s+continued|未完待续|待续)\W*$").expect("a constant pattern, compiled by the tests")
 });
 
-/// Runs of words of the built-in section prompt in a language. A recipe's own templates are not known here.
+/// Runs of words of the built-in prompts for plans and sections in a language. A recipe's own templates are not known here.
 static PROMPTS: LazyLock<[HashSet<u64>; 2]> = LazyLock::new(|| {
-    let Templates { section_en, section_zh, .. } = Templates::default();
-    [(section_en, Language::En), (section_zh, Language::Zh)].map(|(template, language)| {
-        let fixed =
-            TAG.replace_all(&template, |tag: &regex::Captures<'_>| if tag[0].starts_with("{{") { "0" } else { "\n" });
-        fixed.lines().flat_map(|line| runs(line, language)).collect()
+    let Templates { plan_en, plan_zh, section_en, section_zh, .. } = Templates::default();
+    [([plan_en, section_en], Language::En), ([plan_zh, section_zh], Language::Zh)].map(|(templates, language)| {
+        let words = |tag: &regex::Captures<'_>| if tag[0].starts_with("{{") { "0" } else { "\n" };
+        let fixed = templates.map(|template| TAG.replace_all(&template, words).into_owned());
+        fixed.iter().flat_map(|text| text.lines()).flat_map(|line| runs(line, language)).collect()
     })
 });
+
+/// True if a line has the wording of the built-in prompts, which the instruction does not have.
+pub(in crate::text) fn echoes(line: &str, instruction: &Instruction) -> bool {
+    let language = instruction.language;
+    let prompt = &PROMPTS[usize::from(language == Language::Zh)];
+    let echoed: Vec<u64> = runs(line, language).into_iter().filter(|run| prompt.contains(run)).collect();
+    !echoed.is_empty() && {
+        let own = said(instruction, language);
+        echoed.iter().any(|run| !own.contains(run))
+    }
+}
 
 static TAG: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\{\{.*?\}\}|\{%.*?%\}").expect("a constant pattern, compiled by the tests"));
@@ -120,23 +131,18 @@ fn runs(sentence: &str, language: Language) -> Vec<u64> {
 
 /// Sentences of the prompt's wording, and talk about parts. What the instruction itself says is no echo.
 fn measure(document: &Assembled<'_>) -> Option<Measure> {
-    let language = document.instruction.language;
-    let prompt = &PROMPTS[usize::from(language == Language::Zh)];
-    let own = said(document.instruction, language);
-    let mut echoes = narration::count(document, |sentence| {
+    let mut found = narration::count(document, |sentence| {
         let sentence = &*blank::code(sentence);
-        EN.is_match(sentence)
-            || ZH.is_match(sentence)
-            || runs(sentence, language).iter().any(|run| prompt.contains(run) && !own.contains(run))
+        EN.is_match(sentence) || ZH.is_match(sentence) || echoes(sentence, document.instruction)
     });
     let mut lines = document.text.trim_end().lines();
     if document.sections.len() >= document.plan.steps.len() {
         lines.next_back();
     }
     for line in lines.filter(|line| CLIFFHANGER.is_match(line)) {
-        echoes = Measure::count(echoes.value as usize + 1, Some(excerpt(line)));
+        found = Measure::count(found.value as usize + 1, Some(excerpt(line)));
     }
-    Some(echoes)
+    Some(found)
 }
 
 fn said(instruction: &Instruction, language: Language) -> HashSet<u64> {
