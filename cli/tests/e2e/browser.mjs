@@ -62,7 +62,7 @@ const stories = {
     await has(page, 'torn_tape');
     // A build for tests takes half a minute to ask the rules of a long text after each section.
     await page.locator('.figure', { hasText: 'documents finished' }).getByText('5 / 5').waitFor({ timeout: 120000 });
-    await has(page, 'done');
+    await has(page, 'first to last task');
     await looksRight(page, 'a run');
 
     // What the filters say, with thresholds to try out.

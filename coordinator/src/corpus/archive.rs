@@ -8,7 +8,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use longhand_proto::{DocumentId, LeaseId, RunId, clock, rng};
@@ -23,8 +23,10 @@ use crate::domain::recipe::Recipe;
 use crate::files::atomic;
 use crate::store::{Run, Store, StoreError};
 
-/// Mean time between two rounds that look at all runs.
+/// Mean time between two rounds that look at all runs, where there are more of them than [`FEW_RUNS`].
 const ALL_RUNS: Duration = Duration::from_secs(300);
+/// So many runs are looked at in every round.
+const FEW_RUNS: usize = 256;
 
 /// The archive of one coordinator.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Archive {
     writer: String,
     /// Number of the next shard.
     next: AtomicU32,
+    /// Runs in the store when all were looked at last.
+    runs: AtomicUsize,
     /// Indexes of the shards of each run, which are append-only.
     indexes: Mutex<HashMap<RunId, RunIndex>>,
 }
@@ -53,17 +57,18 @@ impl Archive {
     /// An archive in `location`.
     pub fn open(location: StorageLocation) -> Self {
         let writer = LeaseId::mint().to_string();
-        Self { location, writer, next: AtomicU32::new(1), indexes: Mutex::default() }
+        Self { location, writer, next: AtomicU32::new(1), runs: AtomicUsize::new(0), indexes: Mutex::default() }
     }
 
     /// Archives accepted documents about once in `every`, and a last time at `shutdown`. A round looks at the runs that are
-    /// active or were in the round before; the first one, the last one and one about every five minutes look at all, for what
-    /// began and ended between two rounds or while no coordinator ran. Errors are logged and the next round retries.
+    /// active or were in the round before, and at all if they are few; the first one, the last one and one about every five minutes
+    /// look at all in any case, for what began and ended between two rounds or while no coordinator ran. Errors are logged and the next round retries.
     pub async fn run(&self, store: &dyn Store, every: Duration, shutdown: CancellationToken) {
         let (mut before, mut all_at) = (BTreeMap::new(), clock::now());
         loop {
             let stopping = shutdown.run_until_cancelled(tokio::time::sleep(rng::around(every))).await.is_none();
-            let all = stopping || clock::now() >= all_at;
+            let few = self.runs.load(Ordering::Relaxed) <= FEW_RUNS;
+            let all = stopping || few || clock::now() >= all_at;
             match self.flush_round(store, &mut before, all).await {
                 Ok(0) => {}
                 Ok(written) => tracing::info!(written, "accepted documents archived"),
@@ -90,7 +95,9 @@ impl Archive {
         let mut next: BTreeMap<RunId, Run> = by_id(store.active_runs().await?).collect();
         before.extend(next.clone());
         if all {
-            before.extend(by_id(store.runs().await?));
+            let runs = store.runs().await?;
+            self.runs.store(runs.len(), Ordering::Relaxed);
+            before.extend(by_id(runs));
         }
         let mut written = 0;
         for (id, run) in std::mem::take(before) {
