@@ -66,7 +66,7 @@ async fn documents_that_a_rule_rejected_get_a_new_plan_and_the_old_text_stays_in
     let harness = with(Faults { truncated: 1.0, ..Default::default() }, 2).await;
     let rejected = harness.records().await;
     assert!(rejected.iter().all(|it| (it.state, it.reason.as_str()) == (State::Rejected, "truncated")), "{rejected:?}");
-    assert_eq!(requeue_page(&harness, Selector::Rejected { rule: "length".into() }, false).await.documents, 0);
+    assert_eq!(requeue_page(&harness, Selector::Rejected { rule: "score_length".into() }, false).await.documents, 0);
 
     let sections: u64 = rejected.iter().map(|record| document(record).sections().len() as u64).sum();
     let done = requeue_page(&harness, Selector::Rejected { rule: "truncated".into() }, false).await;

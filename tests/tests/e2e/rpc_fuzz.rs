@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
+use longhand_coordinator::control::cancel::cancel_page;
 use longhand_coordinator::control::rpc::ServiceOptions;
 use longhand_proto::v1;
 use longhand_worker::engine::mock::MockOptions;
@@ -237,8 +238,11 @@ async fn assert_still_works(harness: &Harness) {
     let audit = harness.store.audit(&run_id(), false).await.unwrap();
     assert_eq!(audit.mismatches, Vec::<String>::new());
     harness.store.pause(&run_id(), false).await.unwrap();
-    // Leases of fuzzed calls expire.
+    // Leases of fuzzed calls expire, and a run that one of them cancelled is ended, as the sweeper does it.
     harness.expire().await;
+    if harness.store.run(&run_id()).await.unwrap().unwrap().cancelling {
+        while cancel_page(harness.store.as_ref(), &run_id(), 0).await.unwrap() > 0 {}
+    }
     let worker = harness.worker(mock(MockOptions::default()));
     harness.finished().await;
     worker.stop().await;
