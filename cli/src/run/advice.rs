@@ -21,7 +21,7 @@ pub(super) fn text(stats: &Stats, dir: &Path) -> Option<String> {
          longhand preview INPUT --model MODEL   see one text being written, with what each rule says of it\n  \
          longhand report {dir}   what other thresholds would keep; `longhand filter {dir} --recipe FILE` applies them to \
          these texts\n  \
-         --recipe examples/recipes/demo.toml    for models under 1 billion parameters; demo-large.toml for 1 to 3 billion\n  \
+         --recipe examples/recipes/demo.toml    for models under 1 billion parameters\n  \
          --model FILE                           a larger model: small ones seldom keep to a plan and a length",
         grouped(*count)
     ))
