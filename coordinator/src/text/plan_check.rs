@@ -132,7 +132,10 @@ pub fn check(plan: Plan, instruction: &Instruction, rules: &PlanRules) -> Result
     };
     let twins: Vec<(usize, usize)> = (0..points.len()).filter_map(|index| Some((index, twin_of(index)?))).collect();
     if let Some((line, first)) = twins.first().filter(|_| twins.len() * TWINS > points.len()) {
-        return Err(PlanError::Duplicate { line: line + 1, first: first + 1 });
+        return Err(match line == first {
+            true => PlanError::Placeholder { line: line + 1, text: plan.steps[*line].main_point.clone() },
+            false => PlanError::Duplicate { line: line + 1, first: first + 1 },
+        });
     }
     let mean = plan.words() as f64 / plan.steps.len().max(1) as f64;
     let long = plan.steps.iter().position(|step| f64::from(step.words) > MAX_PROPORTION * mean);
@@ -260,6 +263,9 @@ mod tests {
             ("Each line brings something new. The first line opens the text, the last line closes it", 100),
         ];
         assert_eq!(checked("Write about Roman roads.", &lines), Ok(3));
+        let most = [lines[0], lines[2], lines[4]];
+        let text = lines[2].0.to_owned();
+        assert_eq!(checked("Write about Roman roads.", &most), Err(PlanError::Placeholder { line: 2, text }));
     }
 
     #[test]
