@@ -6,12 +6,12 @@ use longhand_proto::MAX_MESSAGE_BYTES;
 use longhand_proto::task::{FinishReason, Output};
 use longhand_proto::v1::coordinator_client::CoordinatorClient;
 use longhand_proto::v1::operator_client::OperatorClient;
-use longhand_proto::{clock, v1};
+use longhand_proto::{LeaseId, clock, v1};
 use longhand_worker::engine::mock::MockOptions;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::harness::{Harness, RawClient, mock, within};
+use crate::harness::{Harness, RawClient, mock, within, write};
 
 fn operator(harness: &Harness) -> OperatorClient<Channel> {
     OperatorClient::new(harness.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -118,7 +118,14 @@ async fn a_worker_that_fails_everything_does_not_fail_every_document() {
         })
         .await;
     let raw = RawClient::of(&harness);
-    let mut failed = 0;
+    // Texts for leases that never were do not speak for it.
+    let first = raw.lease("first", 1, Duration::from_millis(10)).await.remove(0);
+    let output = write(first.task).await;
+    for _ in 0..100 {
+        assert_eq!(raw.complete(LeaseId::mint(), output.clone()).await.0, v1::Outcome::Stale);
+    }
+    raw.fail(first.id).await;
+    let mut failed = 1;
     for number in 0..60 {
         let leases = raw.lease(&format!("request-{number}"), 8, Duration::from_millis(10)).await;
         for lease in &leases {

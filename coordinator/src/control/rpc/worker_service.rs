@@ -160,7 +160,6 @@ impl coordinator_server::Coordinator for WorkerService {
                 bounds::output(&output)?;
                 let output = Output::try_from(output)?;
                 let model = ModelInfo::from(model.ok_or(WireError::Missing("model"))?);
-                health.finished(&worker, clock::now());
                 Outcome::Written { output, worker: worker.clone(), model }
             }
             WireResult::Failure(failure) if health.failed(&worker, address, clock::now()) => {
@@ -175,13 +174,17 @@ impl coordinator_server::Coordinator for WorkerService {
             }
         };
         let kinds = task_kinds(&kinds);
+        // A text for a lease that is none proves nothing of a worker.
+        let writer = matches!(outcome, Outcome::Written { .. }).then(|| worker.clone());
         let report = Report { worker, lease, outcome, want_next, kinds, traceparent, cost: sound_cost(cost) };
         Ok(Response::new(match self.coordinator.complete(report).await.map_err(status)? {
-            Completed::Recorded(next) => v1::CompleteReply {
-                outcome: v1::Outcome::Recorded.into(),
-                next: next.map(|lease| (*lease).into()),
-                cancelled: false,
-            },
+            Completed::Recorded(next) => {
+                if let Some(writer) = &writer {
+                    health.finished(writer, clock::now());
+                }
+                let next = next.map(|lease| (*lease).into());
+                v1::CompleteReply { outcome: v1::Outcome::Recorded.into(), next, cancelled: false }
+            }
             Completed::Stale => v1::CompleteReply { outcome: v1::Outcome::Stale.into(), next: None, cancelled: false },
             Completed::Cancelled => {
                 v1::CompleteReply { outcome: v1::Outcome::Stale.into(), next: None, cancelled: true }
