@@ -114,8 +114,8 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
     let is_page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
     if is_page && let Some(token) = token_in_query(request.uri()) {
         // The address that the program prints. It is replaced at once by one that can be shown.
-        // `//host/` would lead to another site.
-        let path = if path.starts_with("//") { "/" } else { path };
+        // `//host/` and `/\host/` would lead to another site.
+        let path = if path.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\'])) { "/" } else { path };
         return guard.log_in(&token, path, peer);
     }
     let access = match guard.authenticate(headers, roles, peer) {

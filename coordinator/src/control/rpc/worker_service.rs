@@ -225,9 +225,12 @@ fn parse_renewal(renewal: v1::Renewal) -> Result<Renewal, Status> {
     Ok(Renewal { lease: parse_lease_id(&lease_id)?, progress, checkpoint: checkpoint.map(Into::into) })
 }
 
+/// Most that one attempt may cost: sums stay finite.
+const MAX_COST: f64 = 1e9;
+
 /// A cost as a worker states it; 0 for what is none.
 fn sound_cost(cost: f64) -> f64 {
-    if cost.is_finite() && cost > 0.0 { cost } else { 0.0 }
+    if (0.0..=MAX_COST).contains(&cost) { cost } else { 0.0 }
 }
 
 /// Bounds what is stored and counted of a failure.
