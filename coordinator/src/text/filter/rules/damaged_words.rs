@@ -206,27 +206,28 @@ fn is_broken(line: &str, next: &str) -> bool {
         && is_prose(line)
 }
 
+/// A common word of at least so many small letters.
+fn is_plain(word: &str, least: usize) -> bool {
+    word.len() >= least && word.bytes().all(|byte| byte.is_ascii_lowercase()) && is_common(word)
+}
+
 /// ". he also uses": a sentence that begins with a small letter, after one that ends with a common word.
 fn uncapitalised(line: &str) -> impl Iterator<Item = &str> {
-    let is_word = |word: &str| word.len() >= 2 && word.bytes().all(|byte| byte.is_ascii_lowercase()) && is_common(word);
     line.match_indices(". ").filter_map(move |(at, mark)| {
         let before = line[..at].rsplit(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
         let after = &line[at + mark.len()..];
         let word = &after[..after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len())];
-        (before.len() >= 4 && is_word(before) && is_word(word)).then_some(word)
+        (is_plain(before, 4) && is_plain(word, 2)).then_some(word)
     })
 }
 
 /// "available.resources": two words with a full stop or a comma in place of the space, and nothing else beside them. Names of
 /// hosts and files have short parts.
 fn joined(line: &str) -> impl Iterator<Item = &str> {
-    let is_word = |word: &str, least: usize| {
-        word.len() >= least && word.bytes().all(|byte| byte.is_ascii_lowercase()) && is_common(word)
-    };
     let words = line.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
     words.filter(move |word| {
         let least = if word.contains('.') { 5 } else { 3 };
-        word.split_once(['.', ',']).is_some_and(|(one, other)| is_word(one, least) && is_word(other, least))
+        word.split_once(['.', ',']).is_some_and(|(one, other)| is_plain(one, least) && is_plain(other, least))
     })
 }
 
