@@ -7,6 +7,7 @@ use longhand_command::exit::{Code, Result};
 use crate::args::log_format::LogFormat;
 use crate::data::filter::{self, FilterArgs};
 use crate::data::import::{self, ImportArgs};
+use crate::data::push::{self, PushArgs};
 use crate::data::report::{self, ReportArgs};
 use crate::data::select::{self, SelectArgs};
 use crate::data::serve::{self, ServeArgs};
@@ -84,6 +85,8 @@ pub(crate) enum Command {
     Filter(FilterArgs),
     /// Show a finished corpus in the browser, read-only
     Serve(ServeArgs),
+    /// Upload a corpus to the Hugging Face hub, as a data set
+    Push(PushArgs),
     /// Assign tasks to workers and keep the state of all runs in a store
     Coordinator(Box<CoordinatorArgs>),
     /// Generate documents for a coordinator
@@ -124,6 +127,7 @@ impl Command {
             Self::Report(args) => args.json,
             Self::Filter(args) => args.json,
             Self::Serve(_) => false,
+            Self::Push(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Coordinator(args) => args.json,
             Self::Worker(args) => args.json,
@@ -160,6 +164,7 @@ impl Command {
             Self::Report(args) => report::report(&args),
             Self::Filter(args) => filter::filter(&args).await,
             Self::Serve(args) => serve::serve(&args).await,
+            Self::Push(args) => push::push(&args).await,
             Self::Doctor(args) => doctor::doctor(&args).await,
             Self::Coordinator(args) => coordinator::coordinator(&args).await,
             Self::Worker(args) => worker::worker(&args).await,

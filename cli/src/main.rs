@@ -9,6 +9,7 @@ mod engine;
 mod eval;
 mod gpus;
 mod help_groups;
+mod hub;
 mod model;
 mod operate;
 mod package;

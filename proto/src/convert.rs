@@ -3,7 +3,7 @@
 use crate::id::ParseIdError;
 use crate::task::{
     Backtrack, BacktrackCause, Checkpoint, Constraint, Failure, FinishReason, Lease, LengthControl, Letters, Message,
-    ModelInfo, Output, Sampling, Task, TaskKind, Timings, Usage, WorkerStatus,
+    ModelInfo, Output, RecommendedSampling, Sampling, Task, TaskKind, Timings, Usage, WorkerStatus,
 };
 use crate::v1;
 
@@ -80,6 +80,7 @@ impl From<Letters> for v1::Letters {
             Letters::Any => Self::Any,
             Letters::Latin => Self::Latin,
             Letters::Chinese => Self::Chinese,
+            Letters::Han => Self::Han,
         }
     }
 }
@@ -90,6 +91,7 @@ impl From<v1::Letters> for Letters {
             v1::Letters::Any => Self::Any,
             v1::Letters::Latin => Self::Latin,
             v1::Letters::Chinese => Self::Chinese,
+            v1::Letters::Han => Self::Han,
         }
     }
 }
@@ -147,33 +149,51 @@ impl From<TaskKind> for v1::TaskKind {
     }
 }
 
-/// Conversions in both directions between two structs whose fields have the same names and types.
+/// Conversions in both directions between two structs whose fields have the same names, and types that convert.
 macro_rules! same_fields {
     ($($name:ident { $($field:ident),+ $(,)? })+) => {$(
+        #[allow(clippy::useless_conversion, reason = "most types are the same")]
         impl From<$name> for v1::$name {
             fn from($name { $($field),+ }: $name) -> Self {
-                Self { $($field),+ }
+                Self { $($field: $field.into()),+ }
             }
         }
 
+        #[allow(clippy::useless_conversion, reason = "most types are the same")]
         impl From<v1::$name> for $name {
             fn from(v1::$name { $($field),+ }: v1::$name) -> Self {
-                Self { $($field),+ }
+                Self { $($field: $field.into()),+ }
             }
         }
     )+};
 }
 
 same_fields! {
+    RecommendedSampling { temperature, top_k, top_p, min_p, repetition_penalty }
     Sampling {
         temperature, top_k, top_p, min_p, repetition_penalty, penalty_window, no_repeat_ngram,
-        dry_multiplier, dry_base, dry_allowed_length, dry_penalty_last_n,
+        dry_multiplier, dry_base, dry_allowed_length, dry_penalty_last_n, from_model,
     }
     LengthControl { target_words, floor, bias, ceiling, hard }
     Usage { prompt, cached, reusable, generated, resumed, backtracks, discarded }
     Timings { queue_ms, prefill_ms, decode_ms }
     Failure { class, message, permanent }
-    ModelInfo { name, weights_hash, tokenizer_hash, licence, engine, device, context }
+}
+
+impl From<ModelInfo> for v1::ModelInfo {
+    fn from(model: ModelInfo) -> Self {
+        let ModelInfo { name, weights_hash, tokenizer_hash, licence, engine, device, context, sampling } = model;
+        let sampling = (!sampling.is_empty()).then(|| sampling.into());
+        Self { name, weights_hash, tokenizer_hash, licence, engine, device, context, sampling }
+    }
+}
+
+impl From<v1::ModelInfo> for ModelInfo {
+    fn from(model: v1::ModelInfo) -> Self {
+        let v1::ModelInfo { name, weights_hash, tokenizer_hash, licence, engine, device, context, sampling } = model;
+        let sampling = sampling.map(RecommendedSampling::from).unwrap_or_default().usable();
+        Self { name, weights_hash, tokenizer_hash, licence, engine, device, context, sampling }
+    }
 }
 
 impl From<Checkpoint> for v1::Checkpoint {

@@ -22,6 +22,7 @@ mod convert;
 pub mod id;
 pub mod number;
 pub mod rng;
+mod sampling;
 pub mod task;
 pub mod template;
 pub mod trace;

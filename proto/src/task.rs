@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::sampling::{RecommendedSampling, Sampling, SamplingKey, SamplingKeys};
 use crate::{DocumentId, LeaseId, RunId};
 
 /// The next unit of work of a document: one generation.
@@ -103,6 +104,8 @@ pub enum Letters {
     Latin,
     /// Chinese characters, Latin and Greek letters.
     Chinese,
+    /// Chinese characters, Greek letters, and the Latin capitals of "DNA" and "3D".
+    Han,
 }
 
 impl Letters {
@@ -115,6 +118,7 @@ impl Letters {
             Self::Any => true,
             Self::Latin => !c.is_alphabetic() || latin(),
             Self::Chinese => !c.is_alphabetic() || latin() || han() || beside(),
+            Self::Han => Self::Chinese.allow(c) && !matches!(c, 'a'..='z' | '\u{df}'..='\u{24f}'),
         }
     }
 }
@@ -126,73 +130,6 @@ pub struct Message {
     pub role: String,
     /// The text of the turn.
     pub content: String,
-}
-
-/// Sampling parameters, from the recipe. The defaults leave the model's distribution unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sampling {
-    /// 0 is greedy decoding.
-    pub temperature: f32,
-    /// 0 keeps all tokens.
-    pub top_k: u32,
-    /// 1 keeps all tokens.
-    pub top_p: f32,
-    /// Drops tokens with less than this fraction of the highest probability; 0 keeps all.
-    pub min_p: f32,
-    /// 1 is off. Positive logits of tokens in the penalty window are divided by it, negative ones multiplied.
-    pub repetition_penalty: f32,
-    /// Number of latest tokens of prompt and text that the penalty applies to.
-    pub penalty_window: u32,
-    /// Forbids an n-gram of this many tokens that prompt or text already contain; 0 is off.
-    pub no_repeat_ngram: u32,
-    /// DRY ("don't repeat yourself"): the strength of the penalty on a token that would continue a sequence of tokens that
-    /// occurred before; 0 is off. A sequence of n tokens costs its continuation
-    /// `dry_multiplier * dry_base ^ (n - dry_allowed_length)` of its logit. Sequences end at line ends, `:`, `"` and `*`.
-    // Fields at their defaults are left out: recipes are hashed as they are serialised.
-    #[serde(skip_serializing_if = "is_default::dry_multiplier")]
-    pub dry_multiplier: f32,
-    /// Growth of the penalty for each token of the sequence.
-    #[serde(skip_serializing_if = "is_default::dry_base")]
-    pub dry_base: f32,
-    /// Tokens of the shortest sequence that costs something.
-    #[serde(skip_serializing_if = "is_default::dry_allowed_length")]
-    pub dry_allowed_length: u32,
-    /// Number of latest tokens of prompt and text that are looked at; 0 is all of them (llama.cpp's -1).
-    #[serde(skip_serializing_if = "is_default::dry_penalty_last_n")]
-    pub dry_penalty_last_n: u32,
-}
-
-/// Whether fields of [`Sampling`] that came later are at their defaults.
-#[allow(clippy::trivially_copy_pass_by_ref, clippy::float_cmp, reason = "serde passes a reference; a default is exact")]
-mod is_default {
-    use super::Sampling;
-
-    macro_rules! fields {
-        ($($field:ident: $type:ty),+) => {
-            $(pub(super) fn $field(value: &$type) -> bool { *value == Sampling::default().$field })+
-        };
-    }
-
-    fields!(dry_multiplier: f32, dry_base: f32, dry_allowed_length: u32, dry_penalty_last_n: u32);
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            penalty_window: 256,
-            no_repeat_ngram: 0,
-            dry_multiplier: 0.0,
-            dry_base: 1.75,
-            dry_allowed_length: 2,
-            dry_penalty_last_n: 0,
-        }
-    }
 }
 
 /// Controls the number of words of a section. Ratios are relative to `target_words`.
@@ -356,7 +293,7 @@ pub struct Lease {
 }
 
 /// The model that a worker serves, as recorded in each document's provenance.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// Name of the model.
     pub name: String,
@@ -372,6 +309,19 @@ pub struct ModelInfo {
     pub device: String,
     /// Context length: tokens of prompt and text together.
     pub context: u32,
+    /// What its makers recommend.
+    #[serde(default, skip_serializing_if = "RecommendedSampling::is_empty")]
+    pub sampling: RecommendedSampling,
+}
+
+impl ModelInfo {
+    /// Of the test double, which is no model.
+    pub const DOUBLE_HASH: &str = "mock";
+
+    /// True if no model wrote the texts.
+    pub fn is_double(&self) -> bool {
+        self.weights_hash == Self::DOUBLE_HASH
+    }
 }
 
 /// Status that a worker reports with its heartbeats. For display only: no decision depends on it.

@@ -3,6 +3,7 @@
 mod bad_rows;
 pub(crate) mod filter;
 pub(crate) mod import;
+pub(crate) mod push;
 pub(crate) mod report;
 pub(crate) mod select;
 pub(crate) mod serve;

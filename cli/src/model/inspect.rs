@@ -7,6 +7,7 @@ use clap::Args;
 use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::memory;
 use longhand_command::output::{self, grouped};
+use longhand_proto::task::RecommendedSampling;
 use longhand_worker::cuda;
 use longhand_worker::model::{Model, ModelConfig, ModelError, Part, Thinking};
 use serde::Serialize;
@@ -59,6 +60,7 @@ struct Report {
     head_width: usize,
     vocabulary: usize,
     context: usize,
+    recommended_sampling: RecommendedSampling,
     parameters: u64,
     /// Bytes by type of number.
     types: BTreeMap<&'static str, u64>,
@@ -115,6 +117,7 @@ fn report(model: &Model, words: f64) -> Result<Report, ModelError> {
         head_width: config.head_dim,
         vocabulary: config.vocab,
         context: config.context,
+        recommended_sampling: model.recommended_sampling(),
         parameters,
         kv_bytes_per_token: kv as u64,
         thinking: match model.chat_template().thinking()? {
@@ -176,6 +179,7 @@ fn table(it: &Report, words: u32) -> String {
             format!("{} tokens, a text ends with {}", grouped(it.vocabulary as u64), it.end_of_text.join(" or ")),
         ),
         ("thinking", it.thinking.to_owned()),
+        ("recommended sampling", it.recommended_sampling.to_string()),
     ];
     if let Some(why) = &it.refused_on_gpu {
         rows.push(("GPUs", format!("refused: {why}")));

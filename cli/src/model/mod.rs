@@ -1,9 +1,7 @@
 //! `longhand model`: downloads models, and says what one is.
 
 mod families;
-mod hub;
 mod inspect;
-mod transfer;
 
 use std::path::PathBuf;
 
@@ -12,9 +10,10 @@ use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output;
 use serde_json::json;
 
-use hub::{Hub, Repository};
 use inspect::InspectArgs;
-use transfer::{Check, Transfer};
+
+use crate::hub::transfer::{Check, Transfer};
+use crate::hub::{self, Hub, Repository};
 
 const PULL_HELP: &str = "\
 Examples:
@@ -25,7 +24,8 @@ Examples:
   longhand worker --model \"$(longhand model pull Qwen/Qwen3-8B)\"
 
 The last line of the output is the path for --model. Interrupted downloads are resumed; every file is verified against the
-checksum of the hub. Without --output, a model goes to the shared cache of the Hugging Face programs.
+checksum of the hub. Without --output, a model goes to the shared cache of the Hugging Face programs. For a machine without a
+network, download on another one, copy the folder, and use it with --model.
 
 Environment:
   HF_HOME         cache folder [default: ~/.cache/huggingface]
@@ -135,7 +135,7 @@ async fn repository(args: &PullArgs) -> Result<PathBuf> {
     if args.sha256.is_some() {
         return Err(Failure::refused("--sha256 is for URLs only: the hub provides checksums"));
     }
-    let name: Repository = args.source.parse().map_err(Failure::refused)?;
+    let name: Repository = args.source.parse().map_err(|e| Failure::refused(format!("{e}, or a URL")))?;
     if !hub::is_file_name(&args.revision) {
         return Err(Failure::refused(format!(
             "invalid --revision {:?}: expected a branch, tag or commit",
@@ -157,7 +157,7 @@ async fn repository(args: &PullArgs) -> Result<PathBuf> {
         });
     }
     let transfer = Transfer::new(hub.token.as_deref(), args.json)?;
-    let snapshot = hub.snapshot(&transfer, &name, &args.revision).await?;
+    let snapshot = hub.snapshot(&transfer, "models", &name, &args.revision).await?;
     let files = snapshot.select(args.file.as_deref()).map_err(|why| Failure::refused(format!("{name}: {why}")))?;
     let folder = args.output.clone().unwrap_or_else(|| hub.folder(&name, &snapshot.commit));
     for file in &files {

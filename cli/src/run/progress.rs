@@ -14,6 +14,8 @@ use crate::display::Snapshot;
 
 /// Speed is the mean over this window: sections start and end in waves.
 const WINDOW: Duration = Duration::from_secs(60);
+/// With fewer tokens generated no remaining time is shown.
+const FIRST_TOKENS: u64 = 1_000;
 /// Documents per page when listing the store.
 const PAGE: u32 = 64;
 
@@ -90,8 +92,8 @@ impl ProgressTracker {
         let done = tokens as f64 / (tokens + tokens_left).max(1) as f64;
         let done = self.ended_before + (1.0 - self.ended_before) * done;
         self.shown = if counts.unfinished() == 0 { 1.0 } else { self.shown.max(done).min(0.999) };
-        // Nothing is known of the speed before the first tokens, nor of the length before the first plan or wish.
-        let known = speed > 0.0 && tokens_left > 0 && self.estimate.is_known();
+        // Nothing is known of the speed while the first prompts are read, nor of the length before the first plan or wish.
+        let known = tokens >= FIRST_TOKENS && speed > 0.0 && tokens_left > 0 && self.estimate.is_known();
         Ok(Snapshot {
             counts,
             done: self.shown,

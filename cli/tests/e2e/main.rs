@@ -26,6 +26,7 @@ mod model_pull;
 mod object_store;
 mod observability;
 mod program;
+mod push;
 mod remote;
 mod resume;
 mod run_life;

@@ -7,15 +7,20 @@ use longhand_proto::task::ModelInfo;
 
 use super::markdown::{code, inline};
 use super::{Format, Stats, grouped, plural};
+use crate::domain::document::{Document, Progress};
 use crate::domain::recipe::{JudgeRules, Recipe};
 use crate::domain::rule::Bound;
 use crate::lifecycle::SCORE_QUALITY;
 use crate::text::filter;
 
-/// The card. `model` is the model of the first accepted document, if there is one.
-pub(super) fn text(stats: &Stats, recipe: &Recipe, format: Format, model: Option<&ModelInfo>) -> String {
+/// Characters of the sample's instruction and text.
+const SAMPLE_INSTRUCTION: usize = 300;
+const SAMPLE_TEXT: usize = 600;
+
+/// The card. `first` is the first accepted document, if there is one.
+pub(super) fn text(stats: &Stats, recipe: &Recipe, format: Format, first: Option<&Document>) -> String {
     let mut out = String::new();
-    write(&mut out, stats, recipe, format, model).expect("a String takes all that is written");
+    write(&mut out, stats, recipe, format, first).expect("a String takes all that is written");
     out
 }
 
@@ -24,11 +29,18 @@ fn write(
     stats: &Stats,
     recipe: &Recipe,
     format: Format,
-    model: Option<&ModelInfo>,
+    first: Option<&Document>,
 ) -> std::fmt::Result {
     let accepted = stats.documents.accepted;
+    let model = first.and_then(|document| document.model.as_ref());
     header(out, stats, format, accepted)?;
     writeln!(out, "# Run {}\n", stats.run)?;
+    if model.is_some_and(ModelInfo::is_double) {
+        writeln!(
+            out,
+            "> **Not for training.** No model wrote these texts: they are made by Longhand's test double (`--engine mock`).\n"
+        )?;
+    }
     writeln!(
         out,
         "{} for supervised fine-tuning, generated with [AgentWrite](https://arxiv.org/abs/2408.07055) by Longhand {}. For each \
@@ -38,7 +50,16 @@ fn write(
         longhand_proto::build()
     )?;
 
+    if accepted > 0 {
+        writeln!(
+            out,
+            "```python\nfrom datasets import load_dataset\n\n\
+             # The name of the data set on a hub, or the path of its folder.\n\
+             data = load_dataset(\"ORGANISATION/NAME\")\n```\n"
+        )?;
+    }
     contents(out, stats)?;
+    sample(out, first)?;
     packing(out, stats)?;
     filters(out, stats, recipe)?;
     provenance(out, stats, recipe, model)?;
@@ -119,6 +140,22 @@ fn files(out: &mut String, stats: &Stats, format: Format) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// The beginning of the first document: an instruction, and what was written.
+fn sample(out: &mut String, first: Option<&Document>) -> std::fmt::Result {
+    let Some(document) = first else { return Ok(()) };
+    let Progress::Finished { text, .. } = &document.progress else { return Ok(()) };
+    let beginning = |text: &str, most: usize| match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{} …", inline(text[..end].trim_end())),
+        None => inline(text),
+    };
+    writeln!(
+        out,
+        "\n## Sample\n\n> {}\n\n{}",
+        beginning(&document.instruction.text(), SAMPLE_INSTRUCTION),
+        beginning(text, SAMPLE_TEXT)
+    )
 }
 
 fn packing(out: &mut String, stats: &Stats) -> std::fmt::Result {

@@ -128,7 +128,7 @@ impl Corpus {
         let (shards, options) = (self.shards(), options.clone());
         blocking(move || {
             out.write_data(&mut stats, &options, &index, &shards)?;
-            let card = card::text(&stats, &out.recipe, options.format, out.model.as_ref());
+            let card = card::text(&stats, &out.recipe, options.format, out.first.as_ref());
             out.finish(&stats, &card)?;
             Ok(stats)
         })
@@ -184,8 +184,8 @@ struct Export {
     clusters: Clusters,
     rejected: BufWriter<File>,
     failed: BufWriter<File>,
-    /// Model of the first accepted document, for the card.
-    model: Option<longhand_proto::task::ModelInfo>,
+    /// The first accepted document, for the card.
+    first: Option<Document>,
 }
 
 /// A record that goes into the data files.
@@ -216,7 +216,7 @@ impl Export {
             rejected: create(REJECTED)?,
             failed: create(FAILED)?,
             folder,
-            model: None,
+            first: None,
         })
     }
 
@@ -231,8 +231,8 @@ impl Export {
                 let instruction = shingles::fingerprint(&document.instruction.identity());
                 self.accepted.push(Accepted { id: document.id, instruction });
                 self.clusters.add(&document.instruction.text());
-                if self.model.is_none() {
-                    self.model.clone_from(&document.model);
+                if self.first.is_none() {
+                    self.first = Some(document.clone());
                 }
             }
             State::Rejected => {

@@ -1,6 +1,6 @@
 //! One row of the corpus. Field names are those of the data files.
 
-use longhand_proto::task::{FinishReason, Message, Timings, Usage};
+use longhand_proto::task::{FinishReason, Message, RecommendedSampling, Timings, Usage};
 use longhand_proto::{DocumentId, RunId, WorkerId, words};
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +109,7 @@ pub struct VoteRecord {
 }
 
 /// Provenance of a text. Hashes are hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     pub run: RunId,
     pub model: String,
@@ -120,6 +120,9 @@ pub struct Provenance {
     pub engine: String,
     pub device: String,
     pub licence: String,
+    /// What the model's makers recommend, if they state any of it. A recipe says with `from_model` what of it was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommended_sampling: Option<RecommendedSampling>,
     /// The document's seed, decimal digits.
     pub seed: String,
     /// Version of the coordinator.
@@ -160,6 +163,7 @@ impl Record {
                 engine: model.engine,
                 device: model.device,
                 licence: model.licence,
+                recommended_sampling: (!model.sampling.is_empty()).then_some(model.sampling),
                 seed: document.seed.to_string(),
                 longhand: longhand_proto::build().into(),
             },

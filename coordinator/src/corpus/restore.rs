@@ -87,6 +87,7 @@ pub(super) fn finish(document: &mut Document, record: &Record, verdict: Verdict)
         engine: provenance.engine,
         device: provenance.device,
         context: 0,
+        sampling: provenance.recommended_sampling.unwrap_or_default(),
     });
     let votes = record.judge.iter().flat_map(|judged| &judged.votes).map(vote).collect();
     let plan = Plan { steps: record.plan.clone() };

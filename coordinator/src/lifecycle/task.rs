@@ -1,8 +1,8 @@
 //! What a worker is asked to do next: a pure function of the document and the recipe.
 
-use longhand_proto::task::{Constraint, LengthControl, Letters, Message, Task, TaskKind};
+use longhand_proto::task::{Constraint, LengthControl, Letters, Message, Sampling, Task, TaskKind};
 
-use crate::domain::document::{Document, Progress, Section};
+use crate::domain::document::{Document, Progress, Rejection, Section};
 use crate::domain::language::Language;
 use crate::domain::plan::Plan;
 use crate::domain::recipe::{PromptError, Recipe};
@@ -20,6 +20,13 @@ const MAX_LENGTH_RATIO: u32 = 4;
 const CONCLUSIONS_EN: [&str; 7] =
     ["In conclusion", "To conclude", "In summary", "To summarize", "To sum up", "In closing", "The end."];
 const CONCLUSIONS_ZH: [&str; 4] = ["综上所述", "总而言之", "总之", "总的来说"];
+/// What a Chinese text on it needs Latin words for.
+const LATIN_SUBJECTS: &str =
+    "英语 英文 外语 外文 法语 德语 拉丁 西班牙语 双语 单词 字母 代码 编程 程序 脚本 软件 算法 公式";
+/// Rules of what was said before.
+const REPETITION_RULES: [&str; 3] = ["repetition_within", "repetition_between", "repeated_sentences"];
+/// With each draft that such a rule rejected, DRY's multiplier grows by this.
+const REPETITION_STEP: f32 = 1.5;
 /// A summary may be shorter than it was asked to be, down to this share.
 const SUMMARY_FLOOR: f32 = 0.5;
 
@@ -64,6 +71,7 @@ impl Document {
             max_tokens: max_tokens(recipe, target_words),
             messages,
             ban: self.banned(recipe, sections.len() + 1 == plan.steps.len()),
+            sampling: self.section_sampling(recipe),
             ..self.task(TaskKind::Section, sections.len() as u32, String::new(), recipe)
         })
     }
@@ -114,7 +122,7 @@ impl Document {
             section,
             attempt: self.failed_tries() + 1,
             messages: vec![Message { role: "user".into(), content: prompt }],
-            sampling: *recipe.sampling(kind),
+            sampling: self.sampling(recipe, kind),
             length: None,
             constraint: None,
             ban: Vec::new(),
@@ -150,8 +158,29 @@ impl Document {
         phrases.iter().cloned().chain(conclusions).filter(|phrase| !given.contains(&phrase.to_lowercase())).collect()
     }
 
-    /// The letters of a text of this kind: those of the document's language, unless the instruction has others too. A judge's
-    /// answer is JSON, and quotes nothing.
+    /// The recipe's sampling. It counts repetitions in words of English, and of Chinese a token is less than a word: names would
+    /// be spelled anew each time.
+    fn sampling(&self, recipe: &Recipe, kind: TaskKind) -> Sampling {
+        let sampling = *recipe.sampling(kind);
+        match self.instruction.language {
+            Language::En => sampling,
+            Language::Zh => {
+                Sampling { dry_allowed_length: sampling.dry_allowed_length.saturating_mul(3) / 2, ..sampling }
+            }
+        }
+    }
+
+    /// A draft that repeated too much is written again with a stronger penalty.
+    fn section_sampling(&self, recipe: &Recipe) -> Sampling {
+        let repeated = |rejection: &&Rejection| REPETITION_RULES.contains(&rejection.rule.as_str());
+        let times = self.rejections.iter().filter(repeated).count();
+        let sampling = self.sampling(recipe, TaskKind::Section);
+        Sampling { dry_multiplier: sampling.dry_multiplier * REPETITION_STEP.powi(times as i32), ..sampling }
+    }
+
+    /// The letters of a text of this kind: those of the document's language, unless the instruction has others too. Where a
+    /// Chinese word would repeat what was said, a model writes the English one if it may. A judge's answer is JSON, and quotes
+    /// nothing.
     fn letters(&self, kind: TaskKind) -> Letters {
         let own = match (kind, self.instruction.language) {
             (TaskKind::Judge, _) => return Letters::Any,
@@ -160,7 +189,17 @@ impl Document {
         };
         let messages = self.instruction.messages.iter().map(|message| message.content.as_str());
         let mut given = messages.chain(self.instruction.context.iter().map(|context| context.text.as_str()));
-        if given.all(|text| text.chars().all(|c| own.allow(c))) { own } else { Letters::Any }
+        let needs_latin = |text: &str| {
+            text.contains(|c: char| c.is_ascii_alphabetic())
+                || LATIN_SUBJECTS.split(' ').any(|word| text.contains(word))
+        };
+        if !given.clone().all(|text| text.chars().all(|c| own.allow(c))) {
+            Letters::Any
+        } else if own == Letters::Chinese && !given.any(needs_latin) {
+            Letters::Han
+        } else {
+            own
+        }
     }
 
     /// The seed of this try of a task.

@@ -82,6 +82,9 @@ impl Recipe {
             let line = source.line_of(tree.get_ref(), &key);
             RecipeError::OutOfRange { file: file.into(), line, key, value, expected }
         };
+        if folder.is_some() {
+            recipe.complete_sampling(text);
+        }
         if tree.get_ref().contains_key("filters") {
             let filters = filter::filters(&recipe.filters, folder.is_none());
             recipe.filters = filters.map_err(|ThresholdError { key, value, expected }| {
@@ -120,6 +123,33 @@ impl Recipe {
             }
         }
         Ok(recipe)
+    }
+}
+
+/// Keys that a recipe names whenever it is written by the program; later ones are left out where they are off.
+const FIRST_SAMPLING_KEYS: [&str; 7] =
+    ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "penalty_window", "no_repeat_ngram"];
+
+impl Recipe {
+    /// Gives what a file leaves out of a sampling table the built-in recipe's value: as everywhere in a recipe, and not off.
+    fn complete_sampling(&mut self, text: &str) {
+        let Ok(stated) = toml::from_str::<toml::Table>(text) else { return };
+        let builtin = Self::builtin();
+        for (name, sampling, builtin) in [
+            ("plan", &mut self.plan.sampling, builtin.plan.sampling),
+            ("section", &mut self.section.sampling, builtin.section.sampling),
+            ("judge", &mut self.judge.sampling, builtin.judge.sampling),
+        ] {
+            let stated = stated.get(name).and_then(|table| table.get("sampling")).and_then(toml::Value::as_table);
+            let Some(stated) = stated else { continue };
+            if FIRST_SAMPLING_KEYS.iter().all(|key| stated.contains_key(*key)) {
+                continue;
+            }
+            let Ok(mut all) = toml::Table::try_from(builtin) else { continue };
+            all.extend(stated.clone());
+            // It was read once already, without the values that are added here.
+            *sampling = all.try_into().unwrap_or(*sampling);
+        }
     }
 }
 

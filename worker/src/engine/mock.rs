@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use longhand_proto::task::{Checkpoint, Failure, FinishReason, ModelInfo, Output, Task, TaskKind, Usage};
+use longhand_proto::task::{
+    Checkpoint, Failure, FinishReason, ModelInfo, Output, RecommendedSampling, Task, TaskKind, Usage,
+};
 use tokio::sync::{Notify, mpsc};
 
 use super::block_hash::BlockHash;
@@ -96,12 +98,13 @@ impl MockEngine {
     pub fn new(options: MockOptions) -> Self {
         let model = ModelInfo {
             name: options.model.clone(),
-            weights_hash: "mock".into(),
+            weights_hash: ModelInfo::DOUBLE_HASH.into(),
             tokenizer_hash: "mock".into(),
             licence: "Apache-2.0".into(),
             engine: format!("longhand {} mock", longhand_proto::build()),
             device: "none".into(),
             context: options.context,
+            sampling: RecommendedSampling::default(),
         };
         Self { model, options, shared: Arc::default() }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use longhand_proto::clock;
-use longhand_proto::task::{Checkpoint, Failure, FinishReason, Task, TaskKind, Usage};
+use longhand_proto::task::{Checkpoint, Failure, FinishReason, ModelInfo, RecommendedSampling, Task, TaskKind, Usage};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::block_hash::BlockHash;
@@ -50,6 +50,7 @@ pub(crate) struct Preparer {
     tokenizer: Arc<dyn TokenizerAdapter>,
     grammars: GrammarCompiler,
     tokenizer_hash: String,
+    recommended: RecommendedSampling,
     limits: Limits,
     vocabulary: Vocabulary,
     next_id: u64,
@@ -62,13 +63,14 @@ impl Preparer {
         limits: Limits,
         vocabulary: Vocabulary,
     ) -> Self {
-        let tokenizer_hash = tokenizer.info().tokenizer_hash;
-        Self { tokenizer, grammars, tokenizer_hash, limits, vocabulary, next_id: 0 }
+        let ModelInfo { tokenizer_hash, sampling: recommended, .. } = tokenizer.info();
+        Self { tokenizer, grammars, tokenizer_hash, recommended, limits, vocabulary, next_id: 0 }
     }
 
     /// Makes the sequence; if it cannot, sends the failure and returns none.
     pub(crate) fn prepare(&mut self, request: Request) -> Option<Prepared> {
-        let Request { task, resume, mut events, timer, queue_permit } = request;
+        let Request { mut task, resume, mut events, timer, queue_permit } = request;
+        task.sampling = task.sampling.with_recommended(&self.recommended);
         if events.is_cancelled() {
             return None;
         }

@@ -67,6 +67,13 @@ pub(crate) struct Sequence {
     pub(crate) queue_permit: OwnedSemaphorePermit,
 }
 
+/// Tokens that the grammar and the script allow; those of the grammar where none is left: its fixed parts may have other letters.
+fn both(grammar: &Arc<[u32]>, letters: Option<Arc<[u32]>>) -> Arc<[u32]> {
+    let Some(letters) = letters else { return Arc::clone(grammar) };
+    let both: Arc<[u32]> = grammar.iter().zip(letters.iter()).map(|(grammar, letters)| grammar & letters).collect();
+    if both.iter().any(|word| *word != 0) { both } else { Arc::clone(grammar) }
+}
+
 impl Sequence {
     /// Tokens to compute before the next one can be sampled; at least one.
     pub(crate) fn uncomputed(&self) -> usize {
@@ -138,8 +145,8 @@ impl Sequence {
     /// How to sample the next token. `suppressed` are the special tokens that do not end a text.
     pub(crate) fn sample_params(&self, suppressed: &[u32], eos: &[u32]) -> SampleParams {
         let (bias, mask) = match &self.allowed {
-            // The grammar alone decides, also when the text may end.
-            AllowedTokens::Mask(mask) => (Vec::new(), Some(Arc::clone(mask))),
+            // The grammar alone decides when the text may end.
+            AllowedTokens::Mask(mask) => (Vec::new(), Some(both(mask, self.generation.letters()))),
             AllowedTokens::Unconstrained | AllowedTokens::AwaitingGrammar => {
                 (self.bias(suppressed, eos), self.generation.letters())
             }
@@ -183,5 +190,18 @@ impl Sequence {
         self.timer.end(&failure.class);
         drop(self.queue_permit);
         self.events.failed(failure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grammar_keeps_to_the_script_unless_it_needs_another() {
+        let mask = |words: [u32; 2]| Arc::<[u32]>::from(words);
+        assert_eq!(*both(&mask([0b110, 1]), Some(mask([0b011, 0]))), [0b010, 0]);
+        assert_eq!(*both(&mask([0b100, 0]), Some(mask([0b011, 1]))), [0b100, 0], "nothing would be left");
+        assert_eq!(*both(&mask([0b100, 0]), None), [0b100, 0]);
     }
 }

@@ -21,6 +21,7 @@ struct Tables {
     ends_in_word: Bits,
     latin: Arc<[u32]>,
     chinese: Arc<[u32]>,
+    han: Arc<[u32]>,
     /// By token that begins with a space: those with a sign in its place, or nothing.
     unspaced: HashMap<u32, Arc<[u32]>>,
     /// By token: all that are the same word in another form, and itself.
@@ -64,6 +65,7 @@ impl Vocabulary {
             ends_in_word: Bits::of(vocab, |token| ends_in_word(bytes(token))),
             latin: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Latin)).0.into(),
             chinese: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Chinese)).0.into(),
+            han: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Han)).0.into(),
             unspaced: (0..vocab as u32).filter_map(unspaced).collect(),
             variants: variants((0..vocab as u32).map(|token| (token, bytes(token)))),
         }))
@@ -102,6 +104,7 @@ impl Vocabulary {
             Letters::Any => None,
             Letters::Latin => Some(Arc::clone(&self.0.latin)),
             Letters::Chinese => Some(Arc::clone(&self.0.chinese)),
+            Letters::Han => Some(Arc::clone(&self.0.han)),
         }
     }
 }
@@ -154,6 +157,8 @@ fn is_allowed(bytes: &[u8], letters: Letters) -> bool {
     let begins_foreign = |byte| match letters {
         Letters::Any => false,
         Letters::Latin => matches!(byte, 0xd0..=0xdf | 0xe0 | 0xe1 | 0xe3..=0xee),
+        // C3 to C9 begin Latin letters with accents.
+        Letters::Han => matches!(byte, 0xc3..=0xc9 | 0xd0..=0xdf | 0xe0 | 0xe1 | 0xea..=0xee),
         Letters::Chinese => matches!(byte, 0xd0..=0xdf | 0xe0 | 0xe1 | 0xea..=0xee),
     };
     let mut rest = bytes;
@@ -215,6 +220,18 @@ mod tests {
         assert_eq!(vocabulary.variants(2), vocabulary.variants(0));
         assert!([3, 4, 5, 6].iter().all(|token| vocabulary.variants(*token).is_empty()));
         assert_eq!([1, 6, 7, 8].map(|token| vocabulary.is_word(token)), [true, false, false, true]);
+    }
+
+    #[test]
+    fn a_mask_of_chinese_alone_keeps_capitals_and_signs() {
+        let is_han = |text: &[u8]| is_allowed(text, Letters::Han);
+        for good in ["水", "，", "DNA", "3D", "α", "5°", "·", "\n\n", "——"] {
+            assert!(is_han(good.as_bytes()), "{good}");
+        }
+        for bad in ["their", " research", "of艺", "é", "カ", "дом"] {
+            assert!(!is_han(bad.as_bytes()), "{bad}");
+        }
+        assert!(is_han(&"水".as_bytes()[..2]) && !is_han(&"é".as_bytes()[..1]));
     }
 
     #[test]

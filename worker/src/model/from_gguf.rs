@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use longhand_proto::task::RecommendedSampling;
 use memmap2::Mmap;
 
 use super::arch::family::Family;
@@ -47,7 +48,22 @@ pub(super) fn open(path: &Path, template: Option<(PathBuf, String)>) -> Result<L
     let chat_template = ChatTemplate::new(&file, &template, &tokenizer)?;
     let name = gguf.str("general.name").map(str::to_owned).unwrap_or_else(|| stem(path));
     let licence = gguf.str("general.license").unwrap_or("").to_owned();
-    Ok(Loaded { config, files, weights, tokenizer, chat_template, name, licence })
+    let sampling = sampling(&gguf);
+    Ok(Loaded { config, files, weights, tokenizer, chat_template, name, licence, sampling })
+}
+
+/// The keys that llama.cpp's converter makes of `generation_config.json`.
+fn sampling(gguf: &Gguf<'_>) -> RecommendedSampling {
+    let float = |key: &str| gguf.float(&format!("general.sampling.{key}"));
+    let top_k = gguf.unsigned("general.sampling.top_k").and_then(|value| u32::try_from(value).ok());
+    RecommendedSampling {
+        temperature: float("temp"),
+        top_k,
+        top_p: float("top_p"),
+        min_p: float("min_p"),
+        repetition_penalty: float("penalty_repeat"),
+    }
+    .usable()
 }
 
 /// The file, and those behind it if it is the first of several.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use longhand_proto::task::RecommendedSampling;
 use memmap2::Mmap;
 use serde_json::Value;
 
@@ -34,7 +35,24 @@ pub(super) fn open(folder: &Path, template: Option<(PathBuf, String)>) -> Result
     let (file, template) = template.map_or_else(|| chat_template(folder), Ok)?;
     let chat_template = ChatTemplate::new(&file, &template, &tokenizer)?;
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Loaded { config, files, weights, tokenizer, chat_template, name, licence: licence(folder)? })
+    let (licence, sampling) = (licence(folder)?, sampling(folder)?);
+    Ok(Loaded { config, files, weights, tokenizer, chat_template, name, licence, sampling })
+}
+
+/// What `generation_config.json` states.
+fn sampling(folder: &Path) -> Result<RecommendedSampling, ModelError> {
+    let generation = Json::optional(folder, "generation_config.json")?;
+    let value = |key: &str| generation.as_ref().and_then(|json| json.get(key));
+    let float = |key: &str| value(key).and_then(Value::as_f64).map(|value| value as f32);
+    let top_k = value("top_k").and_then(Value::as_u64).and_then(|value| u32::try_from(value).ok());
+    let recommended = RecommendedSampling {
+        temperature: float("temperature"),
+        top_k,
+        top_p: float("top_p"),
+        min_p: float("min_p"),
+        repetition_penalty: float("repetition_penalty"),
+    };
+    Ok(recommended.usable())
 }
 
 /// The shape that a `config.json` alone promises, for measuring without weights.

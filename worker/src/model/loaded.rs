@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use longhand_proto::task::RecommendedSampling;
 use memmap2::Mmap;
 
 use super::arch::WeightId;
@@ -22,4 +23,5 @@ pub(super) struct Loaded {
     pub(super) name: String,
     /// Empty where the files state none.
     pub(super) licence: String,
+    pub(super) sampling: RecommendedSampling,
 }

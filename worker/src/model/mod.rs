@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use longhand_proto::task::ModelInfo;
+use longhand_proto::task::{ModelInfo, RecommendedSampling};
 use memmap2::Mmap;
 
 pub mod arch;
@@ -110,6 +110,11 @@ impl Model {
         Ok(floats)
     }
 
+    /// What its makers recommend.
+    pub fn recommended_sampling(&self) -> RecommendedSampling {
+        self.loaded.sampling
+    }
+
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.loaded.tokenizer
@@ -123,7 +128,7 @@ impl Model {
     /// What a document's provenance says of the model; `engine` and `device` are left to the engine. The first call reads
     /// all weights to hash them.
     pub fn info(&self) -> ModelInfo {
-        let Loaded { config, files, tokenizer, name, licence, .. } = &self.loaded;
+        let Loaded { config, files, tokenizer, name, licence, sampling, .. } = &self.loaded;
         ModelInfo {
             name: name.clone(),
             weights_hash: self.weights_hash.get_or_init(|| hash(files)).clone(),
@@ -132,6 +137,7 @@ impl Model {
             engine: String::new(),
             device: String::new(),
             context: u32::try_from(config.context).unwrap_or(u32::MAX),
+            sampling: *sampling,
         }
     }
 }

@@ -60,6 +60,16 @@ fn columns() -> Vec<Field> {
         "seed",
         "longhand",
     ];
+    let float = |name: &str| Field::new(name, DataType::Float32, true);
+    let recommended = vec![
+        float("temperature"),
+        Field::new("top_k", DataType::UInt32, true),
+        float("top_p"),
+        float("min_p"),
+        float("repetition_penalty"),
+    ];
+    let mut provenance = provenance.map(text).to_vec();
+    provenance.push(maybe("recommended_sampling", recommended));
     vec![
         text("id"),
         messages("messages"),
@@ -91,6 +101,6 @@ fn columns() -> Vec<Field> {
         maybe("judge", vec![scores(DataType::Float64), number("unread"), list("votes", vote)]),
         list("summaries", vec![text("text"), number("sections"), text("worker"), text("seed")]),
         text("metadata"),
-        object("provenance", provenance.map(text).to_vec()),
+        object("provenance", provenance),
     ]
 }

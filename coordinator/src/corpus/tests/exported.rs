@@ -300,7 +300,10 @@ async fn rejected_and_failed_documents_are_listed_with_their_reason() {
     let card = fs::read_to_string(dir.path().join("README.md")).unwrap();
     assert!(
         card.starts_with("---\nlicense: other\n")
-            && card.contains("| refusal | sections that begin with a refusal | at most 0 | 1 |"),
+            && card.contains("| refusal | sections that begin with a refusal | at most 0 | 1 |")
+            && card.contains("load_dataset(")
+            && card.contains("\n## Sample\n\n> ")
+            && !card.contains("Not for training"),
         "{card}"
     );
     assert!(fs::read_to_string(dir.path().join("recipe.toml")).unwrap().contains("[filters]"));

@@ -3,7 +3,7 @@
 mod check;
 mod error;
 
-use longhand_proto::task::{Sampling, TaskKind};
+use longhand_proto::task::{Sampling, SamplingKey, TaskKind};
 use serde::{Deserialize, Serialize};
 
 use super::rule::Filters;
@@ -310,7 +310,7 @@ impl Recipe {
         let mut recipe = Self::default();
         for sampling in [&mut recipe.plan.sampling, &mut recipe.section.sampling, &mut recipe.judge.sampling] {
             let named = Sampling { dry_multiplier: 1.0, dry_base: 2.0, dry_allowed_length: 3, ..*sampling };
-            *sampling = Sampling { dry_penalty_last_n: 1, ..named };
+            *sampling = Sampling { dry_penalty_last_n: 1, from_model: vec![SamplingKey::TopK].into(), ..named };
         }
         recipe
     }

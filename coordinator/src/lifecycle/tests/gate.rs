@@ -143,5 +143,30 @@ fn a_text_has_the_letters_of_its_language_unless_the_instruction_has_others() {
     assert_eq!(letters("Write about the café at 5 °C.", Language::En), Letters::Latin);
     assert_eq!(letters("Write about the word 水.", Language::En), Letters::Any);
     assert_eq!(letters("请写GPT的历史。", Language::Zh), Letters::Chinese);
+    assert_eq!(letters("请写一篇关于爬虫程序的文章。", Language::Zh), Letters::Chinese);
+    assert_eq!(letters("请写3000字的游记。", Language::Zh), Letters::Han);
     assert_eq!(letters("请介绍カメラ。", Language::Zh), Letters::Any);
+}
+
+#[test]
+fn a_draft_that_repeated_is_written_again_with_a_stronger_penalty_and_chinese_tokens_are_less_than_words() {
+    let mut document = planned(1);
+    let sampling = |document: &Document| document.next_task(&Recipe::builtin()).unwrap().unwrap().sampling;
+    let first = sampling(&document);
+    for (rule, factor) in [("damaged_words", 1.0), ("repetition_between", 1.5), ("repetition_within", 2.25)] {
+        document.rejections.push(Rejection {
+            rule: rule.into(),
+            value: 0.0,
+            threshold: 0.0,
+            detail: String::new(),
+            attempt: 1,
+            generated: 0,
+            asked_words: 300,
+            words: 300,
+            draft: None,
+        });
+        assert!((sampling(&document).dry_multiplier - first.dry_multiplier * factor).abs() < 1e-5, "{rule}");
+    }
+    document.instruction.language = Language::Zh;
+    assert_eq!((first.dry_allowed_length, sampling(&document).dry_allowed_length), (2, 3));
 }

@@ -1,5 +1,7 @@
 //! A recipe is right, or it is refused with the key, the line and the remedy.
 
+use longhand_proto::task::{Sampling, SamplingKey};
+
 use super::*;
 use crate::domain::rule::{Rule, Threshold};
 
@@ -29,6 +31,19 @@ fn a_written_recipe_loads_as_the_same_wherever_it_lies() {
     assert_eq!(again, recipe);
     assert_eq!(again.hash(), recipe.hash());
     assert_eq!(again.template_hash(), recipe.template_hash());
+}
+
+#[test]
+fn what_a_sampling_table_leaves_out_keeps_the_builtin_value() {
+    let parse = |text: &str, folder| Recipe::parse(text, "recipe.toml", folder).unwrap().section.sampling;
+    let text = "[section.sampling]\ntemperature = 0.5\nfrom_model = [\"top_p\"]\n";
+    let own = Recipe::builtin().section.sampling;
+    let from_model = vec![SamplingKey::TopP].into();
+    assert_eq!(parse(text, Some(Path::new(""))), Sampling { temperature: 0.5, from_model, ..own });
+    assert_eq!(parse(text, None), Sampling { temperature: 0.5, from_model, ..Sampling::default() }, "as it was stored");
+    let mut off = Recipe::builtin();
+    off.section.sampling.dry_multiplier = 0.0;
+    assert_eq!(parse(&off.to_toml(), Some(Path::new(""))), off.section.sampling, "written by the program");
 }
 
 #[test]
@@ -129,8 +144,8 @@ fn the_recipes_that_come_with_longhand_have_the_hashes_that_they_always_had() {
     for (recipe, hash, text) in [
         (
             Recipe::builtin(),
-            "b73d213318f2f7c38938d153d997cb3d63f5ccda05ed59291444abcf2840704b",
-            "cd0decfbcd0bf0af5b203e0c2026b3ce16904c0e61c2615ab8f46ce684a1a5a0",
+            "8d4fd8b993f914069971750f7d7297f388cfc0eea7a4363756bbebb5a6581e45",
+            "a9b458ecd18782b381b7490bb98cf31ff02116e02d401919f9e8cff8a2255954",
         ),
         (
             Recipe::load(folder.join("longwriter.toml")).unwrap(),

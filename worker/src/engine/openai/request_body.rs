@@ -1,6 +1,6 @@
 //! The body of a request. All servers take OpenAI's fields; for more, such as a grammar, each has its own.
 
-use longhand_proto::task::{Constraint, LengthControl, Task};
+use longhand_proto::task::{Constraint, LengthControl, SamplingKey, Task};
 use serde_json::{Map, Value, json};
 
 use super::gbnf;
@@ -53,8 +53,14 @@ pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str)
         },
     );
     set("max_tokens", json!(max_tokens));
-    set("temperature", json!(sampling.temperature));
-    set("top_p", json!(sampling.top_p));
+    // A value that is left out is the server's own: vLLM and SGLang take what the model's makers recommend.
+    let own = |key| sampling.from_model.contains(key);
+    if !own(SamplingKey::Temperature) {
+        set("temperature", json!(sampling.temperature));
+    }
+    if !own(SamplingKey::TopP) {
+        set("top_p", json!(sampling.top_p));
+    }
     // The widest integer that every server accepts.
     set("seed", json!(task.seed & 0x7fff_ffff));
     // A section is text for a reader: models that can think aloud are asked not to, each by the name its template knows. What
@@ -65,13 +71,19 @@ pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str)
     match dialect {
         Dialect::Plain => {}
         Dialect::Vllm | Dialect::Sglang => {
-            // Both disable it with -1.
-            set("top_k", if sampling.top_k == 0 { json!(-1) } else { json!(sampling.top_k) });
-            set("min_p", json!(sampling.min_p));
             if dialect == Dialect::Sglang {
                 set("separate_reasoning", json!(true));
             }
-            set("repetition_penalty", json!(sampling.repetition_penalty));
+            // Both disable it with -1.
+            if !own(SamplingKey::TopK) {
+                set("top_k", if sampling.top_k == 0 { json!(-1) } else { json!(sampling.top_k) });
+            }
+            if !own(SamplingKey::MinP) {
+                set("min_p", json!(sampling.min_p));
+            }
+            if !own(SamplingKey::RepetitionPenalty) {
+                set("repetition_penalty", json!(sampling.repetition_penalty));
+            }
             if let Some(length) = task.length {
                 // A word is at least one token.
                 set("min_tokens", json!(((length.target_words as f32 * length.floor) as u32).min(max_tokens)));
@@ -79,9 +91,15 @@ pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str)
         }
         Dialect::LlamaCpp => {
             set("reasoning_format", json!("auto"));
-            set("top_k", json!(sampling.top_k));
-            set("min_p", json!(sampling.min_p));
-            set("repeat_penalty", json!(sampling.repetition_penalty));
+            if !own(SamplingKey::TopK) {
+                set("top_k", json!(sampling.top_k));
+            }
+            if !own(SamplingKey::MinP) {
+                set("min_p", json!(sampling.min_p));
+            }
+            if !own(SamplingKey::RepetitionPenalty) {
+                set("repeat_penalty", json!(sampling.repetition_penalty));
+            }
             set("repeat_last_n", json!(sampling.penalty_window));
             if sampling.dry_multiplier > 0.0 {
                 set("dry_multiplier", json!(sampling.dry_multiplier));
@@ -174,6 +192,17 @@ mod tests {
             traceparent: String::new(),
         };
         build(&task, 10, dialect, "model")
+    }
+
+    #[test]
+    fn a_value_that_the_model_recommends_is_left_to_the_server() {
+        let keys = [SamplingKey::Temperature, SamplingKey::TopK, SamplingKey::RepetitionPenalty];
+        let sampling = Sampling { from_model: keys.to_vec().into(), ..Sampling::default() };
+        for dialect in [Dialect::Plain, Dialect::Vllm, Dialect::Sglang, Dialect::LlamaCpp] {
+            let sent = body(sampling, dialect);
+            let left_out = ["temperature", "top_k", "repetition_penalty", "repeat_penalty"];
+            assert!(left_out.iter().all(|name| sent.get(name).is_none()) && sent.get("top_p").is_some(), "{sent}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use longhand_proto::task::{Message, ModelInfo, Output, Task};
+use longhand_proto::task::{Message, ModelInfo, Output, RecommendedSampling, Task};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
@@ -168,6 +168,8 @@ impl Server {
             engine: format!("longhand {} with {}", longhand_proto::build(), dialect.name()),
             device: base.host_str().unwrap_or("server").to_owned(),
             context: context.into_iter().find_map(positive).unwrap_or(0).try_into().unwrap_or(u32::MAX),
+            // A server applies it without saying so.
+            sampling: RecommendedSampling::default(),
         };
         Ok(Self { client, chat: join(&base, "chat/completions"), url, proxy, idle_timeout, dialect, model })
     }

@@ -1,6 +1,8 @@
 //! The rule about words that decoding damaged: "toprotect", "daTorre", "went_wrong", "20st", "o the way", "re recharge",
 //! "available.resources".
 
+mod doubled;
+
 use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -104,6 +106,7 @@ fn measure(document: &Assembled<'_>) -> Option<Measure> {
     places.extend(lines.iter().flat_map(|line| uncapitalised(line)).filter(|it| !source.holds(it)).map(str::to_owned));
     // What looks like an address is blanked in the lines.
     places.extend(prose.iter().flat_map(|line| joined(line)).filter(|word| !source.holds(word)).map(str::to_owned));
+    places.extend(doubled::find(&lines).filter(|it| !source.holds(it)).map(str::to_owned));
     Some(Measure::count(places.len(), places.first().cloned()))
 }
 

@@ -108,7 +108,10 @@ fn document(case: &Case) -> Owned {
         for note in notes {
             match note.split_once(' ').unwrap() {
                 ("@point", point) => step.main_point = point.into(),
-                ("@words", words) => section.target_words = words.parse().unwrap(),
+                ("@words", words) => {
+                    step.words = words.parse().unwrap();
+                    section.target_words = step.words;
+                }
                 ("@tokens", tokens) => section.usage.generated = tokens.parse().unwrap(),
                 ("@finish", "length") => section.finish_reason = FinishReason::Length,
                 ("@finish", "repetition") => section.finish_reason = FinishReason::Repetition,

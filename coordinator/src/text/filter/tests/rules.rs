@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::{Owned, chinese_prose, prose, rule};
 use crate::domain::document::Verdict;
 use crate::domain::language::Language;
+use crate::domain::plan::{Plan, Step};
 use crate::domain::rule::Filters;
 use crate::text::filter::{evaluate, measure_all, score_length};
 
@@ -93,4 +94,18 @@ proptest! {
         let accepted = evaluate(&Filters::default(), &document.assembled()) == Verdict::Accepted;
         prop_assert_eq!(accepted, document.all().iter().all(|measured| !measured.fired));
     }
+}
+
+#[test]
+fn a_section_may_have_its_steps_words_or_what_was_left_for_it() {
+    let error = |words, target| {
+        let mut document = Owned::new(Language::En, &["word"]);
+        document.plan = Plan { steps: vec![Step { main_point: "a point".into(), words: 200 }] };
+        (document.sections[0].words, document.sections[0].target_words) = (words, target);
+        document.measure("section_words").value
+    };
+    for words in [100, 150, 200] {
+        assert_eq!(error(words, 100), 0.0, "{words}");
+    }
+    assert_eq!((error(300, 100), error(50, 100), error(600, 300)), (0.5, 0.5, 1.0));
 }

@@ -1,5 +1,8 @@
 //! The Hugging Face hub: the files of a repository, and its cache on this machine, in the layout of the hub's own programs.
 
+pub(crate) mod transfer;
+pub(crate) mod upload;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,7 +10,7 @@ use std::str::FromStr;
 use longhand_command::exit::{Failure, Result};
 use serde::Deserialize;
 
-use super::transfer::{Check, Transfer};
+use self::transfer::{Check, Transfer};
 
 /// Files that an engine reads besides the weights.
 const NEEDED: [&str; 6] = [
@@ -21,7 +24,7 @@ const NEEDED: [&str; 6] = [
 
 /// `ORGANISATION/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Repository(String);
+pub(crate) struct Repository(String);
 
 impl FromStr for Repository {
     type Err = String;
@@ -34,7 +37,7 @@ impl FromStr for Repository {
         };
         match text.split_once('/') {
             Some((organisation, name)) if word(organisation) && word(name) => Ok(Self(text.to_owned())),
-            _ => Err(format!("invalid model {text:?}: expected ORGANISATION/NAME, such as Qwen/Qwen3-8B, or a URL")),
+            _ => Err(format!("invalid name {text:?}: expected ORGANISATION/NAME, such as Qwen/Qwen3-8B")),
         }
     }
 }
@@ -47,16 +50,16 @@ impl fmt::Display for Repository {
 
 /// The hub, its cache on this machine, and the token.
 #[derive(Debug)]
-pub(super) struct Hub {
+pub(crate) struct Hub {
     endpoint: String,
-    pub(super) home: PathBuf,
-    pub(super) token: Option<String>,
-    pub(super) offline: bool,
+    pub(crate) home: PathBuf,
+    pub(crate) token: Option<String>,
+    pub(crate) offline: bool,
 }
 
 impl Hub {
     /// The hub of the variables `HF_*`.
-    pub(super) fn from_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
             let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
@@ -73,9 +76,15 @@ impl Hub {
         }
     }
 
-    /// The files of a repository at a revision.
-    pub(super) async fn snapshot(&self, transfer: &Transfer, name: &Repository, revision: &str) -> Result<Snapshot> {
-        let url = format!("{}/api/models/{name}/revision/{revision}?blobs=true", self.endpoint);
+    /// The files of a repository at a revision; `kind` is `models` or `datasets`.
+    pub(crate) async fn snapshot(
+        &self,
+        transfer: &Transfer,
+        kind: &str,
+        name: &Repository,
+        revision: &str,
+    ) -> Result<Snapshot> {
+        let url = format!("{}/api/{kind}/{name}/revision/{revision}?blobs=true", self.endpoint);
         let text = transfer.text(&url).await?;
         let metadata: HubMetadata = serde_json::from_str(&text).map_err(|e| {
             Failure::stopped(format!("{url}: unexpected response ({e}); check HF_ENDPOINT and any proxy"))
@@ -98,8 +107,13 @@ impl Hub {
     }
 
     /// URL of a file at a commit.
-    pub(super) fn url(&self, name: &Repository, commit: &str, file: &str) -> String {
+    pub(crate) fn url(&self, name: &Repository, commit: &str, file: &str) -> String {
         format!("{}/{name}/resolve/{commit}/{file}", self.endpoint)
+    }
+
+    /// URL of the hub, without a slash at its end.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     fn root(&self, name: &Repository) -> PathBuf {
@@ -107,12 +121,12 @@ impl Hub {
     }
 
     /// Folder of a commit's files.
-    pub(super) fn folder(&self, name: &Repository, commit: &str) -> PathBuf {
+    pub(crate) fn folder(&self, name: &Repository, commit: &str) -> PathBuf {
         self.root(name).join("snapshots").join(commit)
     }
 
     /// Saves the commit of a revision, for offline use.
-    pub(super) fn save_revision(&self, name: &Repository, revision: &str, commit: &str) -> Result<()> {
+    pub(crate) fn save_revision(&self, name: &Repository, revision: &str, commit: &str) -> Result<()> {
         let path = self.root(name).join("refs").join(revision);
         let written =
             path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, commit));
@@ -120,7 +134,7 @@ impl Hub {
     }
 
     /// The cached folder of a revision or commit.
-    pub(super) fn cached(&self, name: &Repository, revision: &str) -> Option<PathBuf> {
+    pub(crate) fn cached(&self, name: &Repository, revision: &str) -> Option<PathBuf> {
         if !is_file_name(revision) {
             return None;
         }
@@ -137,7 +151,7 @@ fn is_commit(text: &str) -> bool {
 }
 
 /// A path below a folder, of characters that file names have on all systems.
-pub(super) fn is_file_name(text: &str) -> bool {
+pub(crate) fn is_file_name(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
             && !part.starts_with('.')
@@ -168,22 +182,22 @@ struct Lfs {
 
 /// A repository at a commit.
 #[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) commit: String,
+pub(crate) struct Snapshot {
+    pub(crate) commit: String,
     files: Vec<Entry>,
 }
 
 /// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) size: u64,
-    pub(super) check: Check,
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    pub(crate) check: Check,
 }
 
 impl Snapshot {
     /// The files to download: the given one, or all that an engine reads, small ones first.
-    pub(super) fn select(&self, only: Option<&str>) -> Result<Vec<Entry>, String> {
+    pub(crate) fn select(&self, only: Option<&str>) -> Result<Vec<Entry>, String> {
         let gguf: Vec<&Entry> = self.files.iter().filter(|file| file.name.ends_with(".gguf")).collect();
         let list = |files: &[&Entry]| files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ");
         if let Some(name) = only {

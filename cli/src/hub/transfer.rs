@@ -1,17 +1,21 @@
-//! Downloads one file: resumes after an interruption, verifies the checksum, and renames the file when it is complete.
+//! Requests that are repeated until they succeed. A download resumes after an interruption, and is verified before the file gets
+//! its name.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use longhand_command::exit::{Failure, Result, with_causes};
 use longhand_proto::rng;
 use longhand_worker::http_body::{self, BodyError, MAX_METADATA_BYTES};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Body, Client, RequestBuilder, Response, StatusCode};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::io::ReaderStream;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time without a byte after which the connection is closed.
@@ -28,7 +32,7 @@ const LAST_BACKOFF: Duration = Duration::from_secs(20);
 
 /// How a file is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Check {
+pub(crate) enum Check {
     /// No checksum is known.
     None,
     Sha256(String),
@@ -38,7 +42,7 @@ pub(super) enum Check {
 
 /// An HTTP client for downloads.
 #[derive(Debug)]
-pub(super) struct Transfer {
+pub(crate) struct Transfer {
     client: Client,
     quiet: bool,
 }
@@ -54,7 +58,7 @@ enum AttemptError {
 
 impl Transfer {
     /// A client that sends `token`, with a progress bar unless `quiet`.
-    pub(super) fn new(token: Option<&str>, quiet: bool) -> Result<Self> {
+    pub(crate) fn new(token: Option<&str>, quiet: bool) -> Result<Self> {
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -71,7 +75,7 @@ impl Transfer {
     }
 
     /// The body of a short response.
-    pub(super) async fn text(&self, url: &str) -> Result<String> {
+    pub(crate) async fn text(&self, url: &str) -> Result<String> {
         self.with_retry(url, async || {
             let answer = self.get(url, 0).await?;
             let text = http_body::text(answer, MAX_METADATA_BYTES, METADATA_TIMEOUT).await;
@@ -84,8 +88,73 @@ impl Transfer {
         .await
     }
 
+    /// Sends a body and returns what the server says, whatever it is; only what may pass is tried again.
+    pub(crate) async fn post(&self, url: &str, kind: &str, body: Vec<u8>) -> Result<(StatusCode, String)> {
+        self.post_with(url, kind, body, &BTreeMap::new()).await
+    }
+
+    /// [`Transfer::post`] with more headers.
+    pub(crate) async fn post_with(
+        &self,
+        url: &str,
+        kind: &str,
+        body: Vec<u8>,
+        headers: &BTreeMap<String, String>,
+    ) -> Result<(StatusCode, String)> {
+        self.with_retry(url, async || {
+            let request = self.client.post(url).header(CONTENT_TYPE, kind).body(body.clone());
+            let answer = with_headers(request, headers).send().await;
+            let answer = answer.map_err(|error| AttemptError::Transient(with_causes(&error)))?;
+            let status = answer.status();
+            if is_transient(status) {
+                return Err(AttemptError::Transient(format!("{status}: {}", http_body::error_text(answer).await)));
+            }
+            let text = http_body::text(answer, MAX_METADATA_BYTES, METADATA_TIMEOUT).await;
+            text.map(|text| (status, text)).map_err(|error| AttemptError::Transient(error.to_string()))
+        })
+        .await
+    }
+
+    /// Sends a whole file of `size` bytes.
+    pub(crate) async fn put(
+        &self,
+        url: &str,
+        headers: &BTreeMap<String, String>,
+        path: &Path,
+        name: &str,
+        size: u64,
+    ) -> Result<()> {
+        let at =
+            |error: std::io::Error| AttemptError::Permanent(Failure::stopped(format!("{}: {error}", path.display())));
+        let bar = self.bar(name, Some(size));
+        self.with_retry(url, async || {
+            bar.set_position(0);
+            let file = File::open(path).await.map_err(at)?;
+            let shown = bar.clone();
+            let chunks =
+                ReaderStream::with_capacity(file, 1 << 16).inspect_ok(move |chunk| shown.inc(chunk.len() as u64));
+            let request = self.client.put(url).header(CONTENT_LENGTH, size).body(Body::wrap_stream(chunks));
+            let answer = with_headers(request, headers).send().await;
+            let answer = answer.map_err(|error| AttemptError::Transient(with_causes(&error)))?;
+            let status = answer.status();
+            if status.is_success() {
+                return Ok(());
+            }
+            let why = format!("{status}: {}", http_body::error_text(answer).await);
+            Err(if is_transient(status) {
+                AttemptError::Transient(why)
+            } else {
+                // What was signed has run out, or the storage refuses it: the command asks for a new address.
+                AttemptError::Permanent(Failure::stopped(format!("{name}: {why}; rerun the command to go on")))
+            })
+        })
+        .await?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
     /// Downloads a file of a known or unknown size to `to`.
-    pub(super) async fn fetch(&self, url: &str, to: &Path, size: Option<u64>, check: &Check) -> Result<()> {
+    pub(crate) async fn fetch(&self, url: &str, to: &Path, size: Option<u64>, check: &Check) -> Result<()> {
         let at = |path: &Path, e: std::io::Error| Failure::stopped(format!("{}: {e}", path.display()));
         if to.exists() {
             // Only complete files have this name; the length detects another file of the same name.
@@ -187,10 +256,7 @@ impl Transfer {
                 refused("unknown or gated model: check the name, accept the terms on its page, and set HF_TOKEN")
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => refused("not found: check the name and --revision"),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-                Err(AttemptError::Transient(status.to_string()))
-            }
-            status if status.is_server_error() => Err(AttemptError::Transient(status.to_string())),
+            status if is_transient(status) => Err(AttemptError::Transient(status.to_string())),
             _ => refused("the server rejected the request"),
         }
     }
@@ -211,10 +277,17 @@ impl Transfer {
             }
         }
         Err(Failure::stopped(format!(
-            "{url}: {last}; failed {MAX_ATTEMPTS} times. Check the network and any proxy, then rerun the same command to resume. \
-             Without a network: download on another machine, copy the folder, and use it with --model"
+            "{url}: {last}; failed {MAX_ATTEMPTS} times. Check the network and any proxy, then rerun the same command to resume"
         )))
     }
+}
+
+fn is_transient(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) || status.is_server_error()
+}
+
+fn with_headers(request: RequestBuilder, headers: &BTreeMap<String, String>) -> RequestBuilder {
+    headers.iter().fold(request, |request, (name, value)| request.header(name, value))
 }
 
 /// The path of a file until it is complete.
