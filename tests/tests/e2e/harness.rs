@@ -353,7 +353,8 @@ impl RawClient {
 
     pub(crate) async fn renew(&self, lease: LeaseId, progress: u64, tokens: Vec<u32>) -> Vec<String> {
         let checkpoint = Some(Checkpoint { tokens, tokenizer_hash: "mock".into(), ..Checkpoint::default() }.into());
-        let renewals = vec![v1::Renewal { lease_id: lease.to_string(), progress, checkpoint }];
+        let renewals =
+            vec![v1::Renewal { lease_id: lease.to_string(), progress, checkpoint, ..v1::Renewal::default() }];
         let request = v1::RenewRequest { worker: self.worker.to_string(), renewals, vitals: None };
         within(self.client.clone().renew(request)).await.unwrap().into_inner().lost
     }
