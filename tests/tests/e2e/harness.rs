@@ -82,6 +82,20 @@ impl Harness {
     }
 
     pub(crate) async fn with_access(documents: usize, options: ServiceOptions, access: Access) -> Self {
+        let harness = Self::empty(options, access).await;
+        harness.submit(documents).await;
+        harness
+    }
+
+    /// Of a recipe of the caller's.
+    pub(crate) async fn with_recipe(documents: usize, recipe: Recipe) -> Self {
+        let harness = Self { recipe, ..Self::empty(ServiceOptions::default(), Access::default()).await };
+        harness.submit(documents).await;
+        harness
+    }
+
+    /// Without a run.
+    async fn empty(options: ServiceOptions, access: Access) -> Self {
         let ahead = Arc::new(AtomicU64::new(0));
         let moved = Arc::clone(&ahead);
         let now = move || clock::unix_ms() + moved.load(Ordering::SeqCst);
@@ -91,9 +105,7 @@ impl Harness {
         let coordinator = Coordinator::new(Arc::clone(&store), options);
         let stop = CancellationToken::new();
         let server = spawn_server(listener, coordinator.clone(), access.clone(), stop.clone());
-        let harness = Self { store, coordinator, address, recipe: quick_recipe(), access, ahead, stop, server };
-        harness.submit(documents).await;
-        harness
+        Self { store, coordinator, address, recipe: quick_recipe(), access, ahead, stop, server }
     }
 
     /// Over a coordinator that is already served.

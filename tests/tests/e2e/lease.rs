@@ -10,7 +10,7 @@ use longhand_proto::v1::Outcome;
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::mock::{Faults, MockOptions};
 
-use crate::harness::{Harness, RawClient, document, mock, within, write};
+use crate::harness::{Harness, RawClient, document, mock, quick_recipe, within, write};
 
 #[tokio::test]
 async fn a_result_after_the_lease_expired_is_stale_and_discarded() {
@@ -165,9 +165,9 @@ async fn a_document_that_kills_its_workers_fails_after_three() {
 #[tokio::test]
 async fn a_recipe_says_how_many_workers_its_documents_may_kill_unless_the_coordinator_does() {
     for (by_coordinator, losses) in [(None, 2), (Some(1), 1)] {
-        let mut harness = Harness::start(0).await;
-        harness.recipe.retry.max_losses = 2;
-        harness.submit(1).await;
+        let mut recipe = quick_recipe();
+        recipe.retry.max_losses = 2;
+        let harness = Harness::with_recipe(1, recipe).await;
         let peer = RawClient::of(&harness);
         for _ in 0..losses {
             peer.take().await;

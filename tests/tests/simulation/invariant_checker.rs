@@ -349,12 +349,13 @@ impl CheckerState {
                         answer.is_err() || whole.is_none() == unsaved.contains(&renewal.lease),
                         "the answer to what was appended to document {id} is wrong"
                     );
-                    self.counts.appended += u64::from(whole.is_some());
                     whole.or_else(|| before.checkpoint.clone())
                 }
                 saved => saved.clone().or_else(|| before.checkpoint.clone()),
             };
             ensure!(record.checkpoint == checkpoint, "document {id} has another checkpoint than was saved");
+            let appended = renewal.from > 0 && record.checkpoint != before.checkpoint;
+            self.counts.appended += u64::from(appended);
             if let Some(observed) = self.observed.get_mut(&id) {
                 observed.record = record;
             }

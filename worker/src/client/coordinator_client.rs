@@ -161,7 +161,7 @@ impl CoordinatorClient {
             renewed.cancelled.extend(cancelled);
             // An older coordinator has passed over what was appended.
             let unsaved = if reply.appends { reply.unsaved } else { appended };
-            renewed.unsaved.extend(unsaved.iter().filter_map(|id| id.parse().ok()));
+            renewed.unsaved.extend(unsaved.iter().filter_map(|id| id.parse::<LeaseId>().ok()));
             renewed.appends &= reply.appends;
             renewed.drain |= reply.drain;
         }
