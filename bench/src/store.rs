@@ -46,7 +46,7 @@ const CALLS: u32 = 200;
 /// Longer than the benchmark takes.
 const TTL_MS: u64 = 3_600_000;
 const REASON: &str = "measured";
-const LIMITS: SweepLimits =
+static LIMITS: SweepLimits =
     SweepLimits { max_losses: u32::MAX, max_losses_of: BTreeMap::new(), no_progress_ms: 10 * TTL_MS, batch: PAGE };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
