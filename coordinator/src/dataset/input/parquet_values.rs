@@ -37,14 +37,12 @@ impl EncoderFactory for Values {
         array: &'a dyn Array,
         _: &'a EncoderOptions,
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
-        let text = self.texts.contains(field.name());
-        let bytes = |array| -> Box<dyn Encoder + 'a> { Box::new(Bytes { array, text }) };
-        let encoder = match array.data_type() {
-            DataType::Binary => bytes(BytesArray::Small(array.as_binary())),
-            DataType::LargeBinary => bytes(BytesArray::Large(array.as_binary())),
-            DataType::BinaryView => bytes(BytesArray::View(array.as_binary_view())),
-            DataType::Timestamp(unit, zone) => Box::new(Times { array, unit: *unit, zoned: zone.is_some() }),
-            _ => return Ok(None),
+        let encoder: Box<dyn Encoder + 'a> = if let DataType::Timestamp(unit, zone) = array.data_type() {
+            Box::new(Times { array, unit: *unit, zoned: zone.is_some() })
+        } else if let Some(array) = BytesArray::of(array) {
+            Box::new(Bytes { array, text: self.texts.contains(field.name()) })
+        } else {
+            return Ok(None);
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
     }
@@ -54,6 +52,13 @@ enum BytesArray<'a> {
     Small(&'a BinaryArray),
     Large(&'a LargeBinaryArray),
     View(&'a BinaryViewArray),
+}
+
+impl<'a> BytesArray<'a> {
+    fn of(array: &'a dyn Array) -> Option<Self> {
+        let small = array.as_binary_opt().map(Self::Small);
+        small.or(array.as_binary_opt().map(Self::Large)).or(array.as_binary_view_opt().map(Self::View))
+    }
 }
 
 struct Bytes<'a> {
