@@ -1,6 +1,7 @@
 //! `longhand bench store`: the time of each store operation, for increasing numbers of documents. An operation that scans
 //! all documents would show.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ const CALLS: u32 = 200;
 /// Longer than the benchmark takes.
 const TTL_MS: u64 = 3_600_000;
 const REASON: &str = "measured";
-const LIMITS: SweepLimits = SweepLimits { max_losses: u32::MAX, no_progress_ms: 10 * TTL_MS, batch: PAGE };
+static LIMITS: SweepLimits =
+    SweepLimits { max_losses: u32::MAX, max_losses_of: BTreeMap::new(), no_progress_ms: 10 * TTL_MS, batch: PAGE };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -169,6 +169,22 @@ pub struct Checkpoint {
     pub backtracks: Vec<Backtrack>,
 }
 
+impl Checkpoint {
+    /// This checkpoint with the tokens of `later`, which are those from index `from` on. None if it has not the tokens before them,
+    /// or another tokenizer or other backtracks. What was appended before is appended once.
+    #[must_use]
+    pub fn appended(mut self, from: u32, later: &Self) -> Option<Self> {
+        let after = self.tokens.get(from as usize..)?;
+        let fits = after.is_empty() || after == later.tokens;
+        if !fits || (&self.tokenizer_hash, &self.backtracks) != (&later.tokenizer_hash, &later.backtracks) {
+            return None;
+        }
+        self.tokens.truncate(from as usize);
+        self.tokens.extend_from_slice(&later.tokens);
+        Some(self)
+    }
+}
+
 /// The engine took back the end of a text, to write on from there in another way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backtrack {

@@ -82,7 +82,6 @@ async fn start(
         folder.add_input(input)?;
     }
     let store = open_store(args, &folder).await?;
-    let max_losses = recipe.retry.max_losses;
     let spec = RunSpec {
         id: folder.identity.run.clone(),
         recipe,
@@ -101,7 +100,7 @@ async fn start(
     let signals = Signals::listen()?;
     let lease = Duration::from_secs(args.lease_seconds);
     let (slots, trace_content) = (args.engine.max_sequences, args.trace_content);
-    let options = Options { worker, slots, price: args.engine.price(), lease, max_losses, trace_content };
+    let options = Options { worker, slots, price: args.engine.price(), lease, trace_content };
     let run_loop = RunLoop::new(folder, Arc::clone(&store), Arc::clone(&engine), display).await?;
     let pipeline = Pipeline::start(store, engine, options).await?;
     let http = match http {

@@ -25,7 +25,6 @@ pub(crate) struct Options {
     pub(crate) slots: Option<u32>,
     pub(crate) price: Price,
     pub(crate) lease: Duration,
-    pub(crate) max_losses: u32,
     /// Include prompts and texts in traces.
     pub(crate) trace_content: bool,
 }
@@ -53,8 +52,7 @@ impl Pipeline {
         let (channel, incoming) = pipe::open().map_err(Failure::refused)?;
         let stopped = stop_rest.clone().cancelled_owned();
         let server = tokio::spawn(rpc::serve_on(incoming, coordinator.clone(), None, stopped));
-        let sweep = SweeperOptions { max_losses: options.max_losses, ..SweeperOptions::default() };
-        let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), sweep, stop_rest.clone()));
+        let sweeper = tokio::spawn(sweeper::run(coordinator.clone(), SweeperOptions::default(), stop_rest.clone()));
 
         let link = FailoverChannel::from_channels(vec![channel], Credentials::default());
         let link = link.map_err(Failure::refused)?;

@@ -76,10 +76,9 @@ pub(crate) struct CoordinatorArgs {
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     no_progress_seconds: u64,
 
-    /// Number of lost leases on one task after which a document fails as poison
-    #[arg(long, value_name = "N", default_value_t = 3, env = "LONGHAND_MAX_LOSSES",
-          value_parser = clap::value_parser!(u32).range(1..))]
-    max_losses: u32,
+    /// Number of lost leases on one task after which a document fails as poison, instead of retry.max_losses in each run's recipe
+    #[arg(long, value_name = "N", env = "LONGHAND_MAX_LOSSES", value_parser = clap::value_parser!(u32).range(1..))]
+    max_losses: Option<u32>,
 
     /// Concurrent calls; four times as many may wait, further calls are rejected with retry-after
     #[arg(long, value_name = "N", default_value_t = 256, env = "LONGHAND_MAX_CALLS",

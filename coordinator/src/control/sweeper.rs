@@ -1,7 +1,7 @@
 //! Revokes expired leases, and leases that are renewed without progress; ends the documents of cancelled runs. Runs
 //! periodically, and audits the store's indexes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longhand_proto::{RunId, clock, rng};
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::rpc::Coordinator;
 use crate::control::trace::AttemptSpan;
 use crate::domain::document::Document;
+use crate::domain::recipe::Retry;
 use crate::domain::state::State;
 use crate::store::{Counters, SweepLimits, Swept};
 
@@ -23,8 +24,8 @@ const REFRESH: Duration = Duration::from_secs(300);
 pub struct SweeperOptions {
     /// Mean time between sweeps. Replicas may sweep at the same time: each step checks the leases that it revokes.
     pub every: Duration,
-    /// Lost leases of one task after which its document fails as `poison`.
-    pub max_losses: u32,
+    /// Lost leases of one task after which its document fails as `poison`, in place of `retry.max_losses` of the runs' recipes.
+    pub max_losses: Option<u32>,
     /// Time without a new token after which a renewed lease is revoked. Longer than the longest prefill.
     pub no_progress: Duration,
     /// Mean time between audits: all indexes are compared with the documents, and differences are repaired and reported.
@@ -35,7 +36,7 @@ impl Default for SweeperOptions {
     fn default() -> Self {
         Self {
             every: Duration::from_secs(5),
-            max_losses: 3,
+            max_losses: None,
             no_progress: Duration::from_secs(600),
             audit: Duration::from_secs(3_600),
         }
@@ -122,8 +123,13 @@ async fn detect_missing_runs(coordinator: &Coordinator, known: &mut BTreeSet<Run
 /// # Errors
 /// The store failed; leases that were revoked before stay revoked.
 pub async fn sweep(coordinator: &Coordinator, options: &SweeperOptions) -> crate::store::Result<usize> {
+    let default = Retry::default().max_losses;
     let limits = SweepLimits {
-        max_losses: options.max_losses,
+        max_losses: options.max_losses.unwrap_or(default),
+        max_losses_of: match options.max_losses {
+            Some(_) => BTreeMap::new(),
+            None => coordinator.max_losses().await?,
+        },
         no_progress_ms: options.no_progress.as_millis() as u64,
         batch: BATCH,
     };

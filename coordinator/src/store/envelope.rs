@@ -222,12 +222,15 @@ fn attempt(grant: &LeaseGrant, ended_ms: u64, end: AttemptEnd, detail: serde_jso
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use longhand_proto::{DocumentId, RunId};
 
     use super::*;
 
     const NOW: u64 = 1_000;
-    const LIMITS: SweepLimits = SweepLimits { max_losses: 2, no_progress_ms: 50, batch: 1 };
+    const LIMITS: SweepLimits =
+        SweepLimits { max_losses: 2, max_losses_of: BTreeMap::new(), no_progress_ms: 50, batch: 1 };
 
     fn grant() -> LeaseGrant {
         LeaseGrant::new(LeaseId::from_bytes([1; 16]), "w".parse().unwrap(), NOW, 100)

@@ -1,5 +1,7 @@
 //! Leases: granted, renewed, committed, swept.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use longhand_proto::task::Checkpoint;
 use longhand_proto::{DocumentId, LeaseId, RunId, WorkerId};
@@ -36,8 +38,10 @@ pub struct Renewal {
     pub lease: LeaseId,
     /// Progress number of the worker: grows while it works.
     pub progress: u64,
-    /// Replaces the stored checkpoint if set.
+    /// Replaces the stored checkpoint if set; see `from`.
     pub checkpoint: Option<Checkpoint>,
+    /// Unless 0, the checkpoint's tokens are those from this index on, and are appended: see [`Checkpoint::appended`].
+    pub from: u32,
 }
 
 /// Answer to renewals.
@@ -47,6 +51,8 @@ pub struct Renewed {
     pub lost: Vec<LeaseId>,
     /// Those of a run that is being cancelled, and those whose commit cancelled the document. Not extended either.
     pub cancelled: Vec<LeaseId>,
+    /// Those that were extended and keep the checkpoint they had: what was to be appended does not fit.
+    pub unsaved: Vec<LeaseId>,
 }
 
 /// What becomes of a document whose attempt ended.
@@ -155,14 +161,24 @@ pub enum Lookup {
 }
 
 /// When a sweep takes a lease away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepLimits {
     /// Losses of one task after which the document fails with reason `poison`.
     pub max_losses: u32,
+    /// The same for runs with a number of their own.
+    pub max_losses_of: BTreeMap<RunId, u32>,
     /// A lease without progress for this long is taken away even if renewed, milliseconds.
     pub no_progress_ms: u64,
     /// Most documents to touch in one call.
     pub batch: u32,
+}
+
+impl SweepLimits {
+    /// The limits for documents of one run.
+    pub fn of(&self, run: &RunId) -> Self {
+        let max_losses = self.max_losses_of.get(run).copied().unwrap_or(self.max_losses);
+        Self { max_losses, max_losses_of: BTreeMap::new(), ..*self }
+    }
 }
 
 /// A lease that a sweep took away.

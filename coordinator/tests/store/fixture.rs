@@ -1,5 +1,6 @@
 //! A store to test, with a clock that the test moves.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ pub(crate) const MINUTE: u64 = 60 * SECOND;
 /// Time to live of a lease where a test sets no other. Redis' own clock runs beside the test's: no test may depend on
 /// less than the minutes that it can take.
 pub(crate) const TTL: u64 = 10 * MINUTE;
-pub(crate) const LIMITS: SweepLimits = SweepLimits { max_losses: 3, no_progress_ms: 600 * MINUTE, batch: 100 };
+pub(crate) const LIMITS: SweepLimits =
+    SweepLimits { max_losses: 3, max_losses_of: BTreeMap::new(), no_progress_ms: 600 * MINUTE, batch: 100 };
 
 #[derive(Debug)]
 pub(crate) struct Fixture {

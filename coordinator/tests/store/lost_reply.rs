@@ -75,7 +75,7 @@ async fn lifecycle(fixture: &Fixture, name: &str, cut: Option<&Cut>) {
         "no document was leased without a reply"
     );
     let (one, two) = (lease_of(&leased[0]), lease_of(&leased[1]));
-    let renewal = Renewal { lease: one, progress: 3, checkpoint: Some(checkpoint(&[1, 2, 3])) };
+    let renewal = Renewal { lease: one, progress: 3, checkpoint: Some(checkpoint(&[1, 2, 3])), from: 0 };
     assert_eq!(call!(store.renew(std::slice::from_ref(&renewal), TTL)).lost, []);
     assert!(matches!(call!(store.lookup(one)), Lookup::Live(_)));
 

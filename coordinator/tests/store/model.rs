@@ -1,6 +1,8 @@
 //! The contract as a small program around [`Envelope`]: what a store must hold and answer after each call. The envelope
 //! decides what a transition makes of one document; the model adds what spans documents (queues, requests, runs).
 
+use std::collections::BTreeMap;
+
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
     Attempt, Commit, Committed, CompareAndSwap, Envelope, EnvelopeChange, LeaseGrant, Next, Renewal, Revision,
@@ -45,8 +47,9 @@ pub(crate) enum Op {
         request: usize,
         slots: usize,
     },
+    /// Lease, progress, and the index of a token with the token.
     Renew {
-        renewals: Vec<(usize, u64, Option<u32>)>,
+        renewals: Vec<(usize, u64, Option<(u32, u32)>)>,
     },
     Commit {
         lease: usize,
@@ -157,8 +160,8 @@ pub(crate) enum Answer {
         inserted: u64,
     },
     Leased(Vec<((usize, usize), usize)>),
-    /// Those that are not live, and those that were cancelled.
-    Lost(Vec<usize>, Vec<usize>),
+    /// Those that are not live, those that were cancelled, and those whose token does not fit.
+    Renewed([Vec<usize>; 3]),
     Cancelling,
     /// Whether the run is not being cancelled any more.
     Finished(bool),
@@ -380,10 +383,10 @@ impl Model {
         for_judge.chain(to_write).map(|(id, _)| id).collect()
     }
 
-    fn renew(&mut self, renewals: &[(usize, u64, Option<u32>)]) -> Answer {
+    fn renew(&mut self, renewals: &[(usize, u64, Option<(u32, u32)>)]) -> Answer {
         let now = self.now;
-        let (mut lost, mut cancelled) = (Vec::new(), Vec::new());
-        for &(lease, progress, tokens) in renewals {
+        let (mut lost, mut cancelled, mut unsaved) = (Vec::new(), Vec::new(), Vec::new());
+        for &(lease, progress, token) in renewals {
             let Some(id) = self.leased(lease) else {
                 let last = self.committed(lease);
                 match last.is_some_and(|id| self.doc(id).envelope.state == State::Cancelled) {
@@ -396,15 +399,20 @@ impl Model {
                 cancelled.push(lease);
                 continue;
             }
-            let tokens = tokens.map(|token| checkpoint(&[token]));
-            let renewal = Renewal { lease: lease_id(lease), progress, checkpoint: tokens };
+            let (lease_id, from) = (lease_id(lease), token.map_or(0, |(from, _)| from));
+            let renewal = Renewal { lease: lease_id, progress, checkpoint: None, from };
             let doc = self.doc(id);
             doc.envelope = doc.envelope.renew(&renewal, LEASE, now).expect("a live lease");
-            doc.checkpoint = renewal.checkpoint.or(doc.checkpoint.take());
+            match token.map(|(_, token)| checkpoint(&[token])) {
+                Some(whole) if from == 0 => doc.checkpoint = Some(whole),
+                Some(later) => match doc.checkpoint.clone().and_then(|stored| stored.appended(from, &later)) {
+                    Some(whole) => doc.checkpoint = Some(whole),
+                    None => unsaved.push(lease),
+                },
+                None => {}
+            }
         }
-        lost.sort_unstable();
-        cancelled.sort_unstable();
-        Answer::Lost(lost, cancelled)
+        Answer::Renewed([lost, cancelled, unsaved].map(sorted))
     }
 
     fn commit(&mut self, lease: usize, then: Then, body: Option<u32>, tokens: Option<u32>) -> Answer {
@@ -432,7 +440,8 @@ impl Model {
 
     fn sweep(&mut self, max_losses: u32) -> Answer {
         let now = self.now;
-        let limits = SweepLimits { max_losses, no_progress_ms: NO_PROGRESS, batch: 100 };
+        let limits =
+            SweepLimits { max_losses, max_losses_of: BTreeMap::new(), no_progress_ms: NO_PROGRESS, batch: 100 };
         let mut swept = Vec::new();
         for (run, rows) in self.docs.iter_mut().enumerate() {
             for (row, doc) in rows.iter_mut().enumerate() {
@@ -472,4 +481,9 @@ impl Model {
         }
         Answer::Ignored(ignored)
     }
+}
+
+pub(crate) fn sorted(mut leases: Vec<usize>) -> Vec<usize> {
+    leases.sort_unstable();
+    leases
 }

@@ -1,12 +1,13 @@
 //! Random calls, each made twice, on a store and on the model: after each pair both hold the same. The model makes its
 //! transitions with [`Envelope`], so this also compares the Lua scripts with it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::{
-    Attempt, Committed, Counts, Envelope, Filter, LeaseGrant, LeaseQuery, Lookup, NewDocument, Record, Renewal, Run,
-    StoreError, SweepLimits,
+    Attempt, Committed, Counts, Envelope, Filter, LeaseGrant, LeaseQuery, Lookup, NewDocument, Record, Renewal,
+    Renewed, Run, StoreError, SweepLimits,
 };
 use longhand_proto::{DocumentId, LeaseId, RunId};
 use proptest::prelude::*;
@@ -17,7 +18,7 @@ use tokio::runtime::Runtime;
 use crate::fixture::{Fixture, MINUTE, a_run, checkpoint, document, lease_of, worker};
 use crate::model::{
     Answer, Doc, LEASE, MODELS, Model, NO_PROGRESS, Op, ROWS, RUNS, Swap, Then, commit_call, lease_id, policy, run_id,
-    text,
+    sorted, text,
 };
 
 /// A half tick. Longer than any test takes on any machine.
@@ -57,7 +58,11 @@ impl ReferenceStateMachine for Reference {
             1 => Just(Then::Release),
             2 => (terminal(), reason()).prop_map(|(state, reason)| Then::End { state, reason }),
         ];
-        let renewals = prop::collection::vec((lease.clone(), 0..4_u64, text()), 1..3);
+        let token = prop::option::of((0..4_u32, 1..4_u32));
+        let renewals = prop::collection::vec((lease.clone(), 0..4_u64, token), 1..3).prop_map(|mut renewals| {
+            renewals.dedup_by_key(|(lease, ..)| *lease);
+            renewals
+        });
         let target = prop_oneof![Just(State::Ready), terminal()];
         prop_oneof![
             2 => (0..RUNS, rows(), prop::bool::weighted(0.2)).prop_map(|(run, rows, bad)| Op::Submit { run, rows, bad }),
@@ -158,7 +163,12 @@ impl Tested {
                 Lookup::Stale => Answer::Stale,
             },
             Op::Sweep { max_losses } => {
-                let limits = SweepLimits { max_losses: *max_losses, no_progress_ms: NO_PROGRESS * HALF, batch: 100 };
+                let limits = SweepLimits {
+                    max_losses: *max_losses,
+                    max_losses_of: BTreeMap::new(),
+                    no_progress_ms: NO_PROGRESS * HALF,
+                    batch: 100,
+                };
                 let swept = store.sweep(&limits).await.unwrap().into_iter();
                 let mut swept: Vec<_> =
                     swept.map(|it| (self.find(it.document), self.number(it.lease.id), it.state)).collect();
@@ -213,23 +223,19 @@ impl Tested {
         Answer::Leased(answer)
     }
 
-    async fn step_renew(&self, renewals: &[(usize, u64, Option<u32>)]) -> Answer {
+    async fn step_renew(&self, renewals: &[(usize, u64, Option<(u32, u32)>)]) -> Answer {
         let renewals: Vec<Renewal> = renewals
             .iter()
-            .map(|(lease, progress, tokens)| Renewal {
+            .map(|(lease, progress, token)| Renewal {
                 lease: self.lease(*lease),
                 progress: *progress,
-                checkpoint: tokens.map(|token| checkpoint(&[token])),
+                checkpoint: token.map(|(_, token)| checkpoint(&[token])),
+                from: token.map_or(0, |(from, _)| from),
             })
             .collect();
-        let renewed = self.fixture.store.renew(&renewals, LEASE * HALF).await.unwrap();
+        let Renewed { lost, cancelled, unsaved } = self.fixture.store.renew(&renewals, LEASE * HALF).await.unwrap();
         let name = |id| if id == self.unknown { self.leases.len() } else { self.number(id) };
-        let [lost, cancelled] = [renewed.lost, renewed.cancelled].map(|ids| {
-            let mut named: Vec<usize> = ids.into_iter().map(name).collect();
-            named.sort_unstable();
-            named
-        });
-        Answer::Lost(lost, cancelled)
+        Answer::Renewed([lost, cancelled, unsaved].map(|ids| sorted(ids.into_iter().map(name).collect())))
     }
 
     async fn step_commit(&mut self, lease: usize, then: Then, body: Option<u32>, tokens: Option<u32>) -> Answer {

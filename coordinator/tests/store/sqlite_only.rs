@@ -30,8 +30,12 @@ async fn a_file_that_is_opened_again_holds_all_that_it_held() {
         let (_, lease) = fixture.lease_one().await;
         fixture.end(lease, State::Accepted).await;
         let (_, live) = fixture.lease_one().await;
-        let renewal =
-            longhand_coordinator::store::Renewal { lease: live, progress: 2, checkpoint: Some(checkpoint(&[1, 2])) };
+        let renewal = longhand_coordinator::store::Renewal {
+            lease: live,
+            progress: 2,
+            checkpoint: Some(checkpoint(&[1, 2])),
+            from: 0,
+        };
         fixture.store.renew(&[renewal], TTL).await.unwrap();
         (fixture.all(&run).await, fixture.store.attempts(document(&run, 0)).await.unwrap(), lease)
     };

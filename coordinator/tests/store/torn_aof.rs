@@ -45,7 +45,7 @@ async fn history(fixture: &Fixture) -> Vec<Snapshot> {
     step!(store.submit(&run, &[new(&run, 1), new(&run, 2)]));
     let leased = step!(store.lease(&query("w", "q", 2)));
     let (one, two) = (lease_of(&leased[0]), lease_of(&leased[1]));
-    step!(store.renew(&[Renewal { lease: one, progress: 3, checkpoint: Some(checkpoint(&[1, 2, 3])) }], TTL));
+    step!(store.renew(&[Renewal { lease: one, progress: 3, checkpoint: Some(checkpoint(&[1, 2, 3])), from: 0 }], TTL));
     let next = LeaseId::mint();
     step!(store.commit(&commit(one, Next::Continue { lease: Some(next) })));
     step!(store.commit(&commit(two, Next::Retry { delay_ms: 1 })));

@@ -82,6 +82,20 @@ impl Harness {
     }
 
     pub(crate) async fn with_access(documents: usize, options: ServiceOptions, access: Access) -> Self {
+        let harness = Self::empty(options, access).await;
+        harness.submit(documents).await;
+        harness
+    }
+
+    /// Of a recipe of the caller's.
+    pub(crate) async fn with_recipe(documents: usize, recipe: Recipe) -> Self {
+        let harness = Self { recipe, ..Self::empty(ServiceOptions::default(), Access::default()).await };
+        harness.submit(documents).await;
+        harness
+    }
+
+    /// Without a run.
+    async fn empty(options: ServiceOptions, access: Access) -> Self {
         let ahead = Arc::new(AtomicU64::new(0));
         let moved = Arc::clone(&ahead);
         let now = move || clock::unix_ms() + moved.load(Ordering::SeqCst);
@@ -91,9 +105,7 @@ impl Harness {
         let coordinator = Coordinator::new(Arc::clone(&store), options);
         let stop = CancellationToken::new();
         let server = spawn_server(listener, coordinator.clone(), access.clone(), stop.clone());
-        let harness = Self { store, coordinator, address, recipe: quick_recipe(), access, ahead, stop, server };
-        harness.submit(documents).await;
-        harness
+        Self { store, coordinator, address, recipe: quick_recipe(), access, ahead, stop, server }
     }
 
     /// Over a coordinator that is already served.
@@ -353,7 +365,8 @@ impl RawClient {
 
     pub(crate) async fn renew(&self, lease: LeaseId, progress: u64, tokens: Vec<u32>) -> Vec<String> {
         let checkpoint = Some(Checkpoint { tokens, tokenizer_hash: "mock".into(), ..Checkpoint::default() }.into());
-        let renewals = vec![v1::Renewal { lease_id: lease.to_string(), progress, checkpoint }];
+        let renewals =
+            vec![v1::Renewal { lease_id: lease.to_string(), progress, checkpoint, ..v1::Renewal::default() }];
         let request = v1::RenewRequest { worker: self.worker.to_string(), renewals, vitals: None };
         within(self.client.clone().renew(request)).await.unwrap().into_inner().lost
     }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use longhand_coordinator::control::rpc::ServiceOptions;
-use longhand_coordinator::control::sweeper::SweeperOptions;
+use longhand_coordinator::control::sweeper::{SweeperOptions, sweep};
 use longhand_coordinator::domain::state::State;
 use longhand_coordinator::store::AttemptEnd;
 use longhand_proto::v1::Outcome;
 use longhand_worker::engine::Engine;
 use longhand_worker::engine::mock::{Faults, MockOptions};
 
-use crate::harness::{Harness, RawClient, document, mock, within, write};
+use crate::harness::{Harness, RawClient, document, mock, quick_recipe, within, write};
 
 #[tokio::test]
 async fn a_result_after_the_lease_expired_is_stale_and_discarded() {
@@ -160,6 +160,24 @@ async fn a_document_that_kills_its_workers_fails_after_three() {
     let record = harness.records().await.remove(0);
     assert_eq!((record.state, record.reason.as_str()), (State::Failed, "poison"));
     assert_eq!(harness.attempts(record.id).await.len(), 3, "with its history");
+}
+
+#[tokio::test]
+async fn a_recipe_says_how_many_workers_its_documents_may_kill_unless_the_coordinator_does() {
+    for (by_coordinator, losses) in [(None, 2), (Some(1), 1)] {
+        let mut recipe = quick_recipe();
+        recipe.retry.max_losses = 2;
+        let harness = Harness::with_recipe(1, recipe).await;
+        let peer = RawClient::of(&harness);
+        for _ in 0..losses {
+            peer.take().await;
+            harness.advance(Duration::from_secs(3_600));
+            let options = SweeperOptions { max_losses: by_coordinator, ..SweeperOptions::default() };
+            assert_eq!(sweep(&harness.coordinator, &options).await.unwrap(), 1);
+        }
+        let record = harness.records().await.remove(0);
+        assert_eq!((record.state, record.counters.losses), (State::Failed, losses));
+    }
 }
 
 #[tokio::test]

@@ -93,18 +93,31 @@ async fn every_worker_call_whose_reply_is_lost_is_retried_and_takes_effect_once(
     let id = lease.task.document;
 
     let checkpoint = v1::Checkpoint { tokens: vec![1, 2, 3], tokenizer_hash: "mock".into(), ..Default::default() };
-    let renewals = vec![v1::Renewal { lease_id: lease.id.to_string(), progress: 3, checkpoint: Some(checkpoint) }];
-    let renew = v1::RenewRequest { worker: worker.into(), renewals, vitals: None };
-    let lost = lossy
-        .call(|wire| {
-            let request = renew.clone();
-            async move { CoordinatorClient::new(wire).renew(request).await }
-        })
-        .await
-        .unwrap()
-        .lost;
-    assert_eq!(lost, Vec::<String>::new());
-    assert_eq!(harness.record(id).await.checkpoint.unwrap().tokens, [1, 2, 3]);
+    let whole = v1::Renewal {
+        lease_id: lease.id.to_string(),
+        progress: 3,
+        checkpoint: Some(checkpoint.clone()),
+        ..v1::Renewal::default()
+    };
+    let later = v1::Renewal {
+        progress: 5,
+        checkpoint: None,
+        appended: Some(v1::Checkpoint { tokens: vec![4, 5], ..checkpoint }),
+        from: 3,
+        ..whole.clone()
+    };
+    for (renewal, tokens) in [(whole, &[1, 2, 3][..]), (later, &[1, 2, 3, 4, 5])] {
+        let renew = v1::RenewRequest { worker: worker.into(), renewals: vec![renewal], vitals: None };
+        let reply = lossy
+            .call(|wire| {
+                let request = renew.clone();
+                async move { CoordinatorClient::new(wire).renew(request).await }
+            })
+            .await
+            .unwrap();
+        assert_eq!(reply, v1::RenewReply { appends: true, ..v1::RenewReply::default() });
+        assert_eq!(harness.record(id).await.checkpoint.unwrap().tokens, tokens);
+    }
 
     let complete = v1::CompleteRequest {
         worker: worker.into(),

@@ -35,7 +35,7 @@ async fn two_coordinators_that_sweep_and_complete_the_same_documents_do_everythi
         tokio::spawn(serve(listener, coordinator.clone(), stop.clone().cancelled_owned()));
         let stop = stop.clone();
         tokio::spawn(async move {
-            let options = SweeperOptions { max_losses: 1_000_000, ..SweeperOptions::default() };
+            let options = SweeperOptions { max_losses: Some(1_000_000), ..SweeperOptions::default() };
             while !stop.is_cancelled() {
                 sweep(&coordinator, &options).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -85,6 +85,8 @@ fn valid_messages(run: &str, document: &str, lease: &str) -> Vec<Vec<u8>> {
                 lease_id: lease_id.clone(),
                 progress: u64::MAX,
                 checkpoint: checkpoint.clone(),
+                appended: checkpoint.clone(),
+                from: 1,
             }],
             vitals: Some(v1::Vitals::default()),
         }

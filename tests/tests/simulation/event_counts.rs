@@ -8,6 +8,8 @@ pub(crate) struct EventCounts {
     pub(crate) repeated: u64,
     pub(crate) stale: u64,
     pub(crate) stale_renewals: u64,
+    /// Checkpoints to which tokens were appended.
+    pub(crate) appended: u64,
     pub(crate) swept: u64,
     pub(crate) poisoned: u64,
     pub(crate) errors: u64,
@@ -22,12 +24,13 @@ pub(crate) struct EventCounts {
 
 impl EventCounts {
     pub(crate) fn add(&mut self, other: &Self) {
-        let pairs: [(&mut u64, u64); 13] = [
+        let pairs: [(&mut u64, u64); 14] = [
             (&mut self.leased, other.leased),
             (&mut self.committed, other.committed),
             (&mut self.repeated, other.repeated),
             (&mut self.stale, other.stale),
             (&mut self.stale_renewals, other.stale_renewals),
+            (&mut self.appended, other.appended),
             (&mut self.swept, other.swept),
             (&mut self.poisoned, other.poisoned),
             (&mut self.errors, other.errors),

@@ -305,7 +305,7 @@ impl CheckerState {
     /// Renewals are not listed as changes, so all documents are checked.
     fn renewed(&mut self, renewals: &[Renewal], ttl_ms: u64, answer: &Result<Renewed>, truth: &SqliteStore) -> Checked {
         let now = clock::unix_ms();
-        let Renewed { lost, cancelled } = answer.as_ref().ok().cloned().unwrap_or_default();
+        let Renewed { lost, cancelled, unsaved } = answer.as_ref().ok().cloned().unwrap_or_default();
         for renewal in renewals {
             let live = self
                 .observed
@@ -342,8 +342,20 @@ impl CheckerState {
                 "lease {} of document {id} was renewed to {new:?}",
                 old.id
             );
-            let checkpoint = renewal.checkpoint.as_ref().or(before.checkpoint.as_ref());
-            ensure!(record.checkpoint.as_ref() == checkpoint, "document {id} has another checkpoint than was saved");
+            let checkpoint = match &renewal.checkpoint {
+                Some(later) if renewal.from > 0 => {
+                    let whole = before.checkpoint.clone().and_then(|stored| stored.appended(renewal.from, later));
+                    ensure!(
+                        answer.is_err() || whole.is_none() == unsaved.contains(&renewal.lease),
+                        "the answer to what was appended to document {id} is wrong"
+                    );
+                    whole.or_else(|| before.checkpoint.clone())
+                }
+                saved => saved.clone().or_else(|| before.checkpoint.clone()),
+            };
+            ensure!(record.checkpoint == checkpoint, "document {id} has another checkpoint than was saved");
+            let appended = renewal.from > 0 && record.checkpoint != before.checkpoint;
+            self.counts.appended += u64::from(appended);
             if let Some(observed) = self.observed.get_mut(&id) {
                 observed.record = record;
             }

@@ -22,14 +22,17 @@ pub(crate) enum Mutation {
     EarlyAnswer,
     /// The checkpoint of a lost lease is stored.
     StaleCheckpoint,
+    /// Tokens are appended to whatever is stored.
+    BlindAppend,
 }
 
 /// All mutants, with what the checker must report of each.
-pub(crate) const MUTATIONS: [(Mutation, &str); 4] = [
+pub(crate) const MUTATIONS: [(Mutation, &str); 5] = [
     (Mutation::NoFence, "which is not live, changed document"),
     (Mutation::BlindSweep, "revoked a live lease"),
     (Mutation::EarlyAnswer, "was acknowledged, and the store does not hold it"),
     (Mutation::StaleCheckpoint, "a renewal under another lease changed"),
+    (Mutation::BlindAppend, "has another checkpoint than was saved"),
 ];
 
 impl Mutation {
@@ -67,6 +70,9 @@ impl Mutation {
     }
 
     pub(crate) async fn renew(self, store: &SqliteStore, renewals: &[Renewal], ttl_ms: u64) -> Result<Renewed> {
+        if self == Self::BlindAppend {
+            return store.renew(&appended_blindly(store, renewals).await?, ttl_ms).await;
+        }
         let renewed = store.renew(renewals, ttl_ms).await?;
         if self == Self::StaleCheckpoint {
             for renewal in renewals.iter().filter(|renewal| renewed.lost.contains(&renewal.lease)) {
@@ -101,6 +107,19 @@ impl Mutation {
         }
         Ok(swept)
     }
+}
+
+/// The renewals with what is stored in place of what they leave out.
+async fn appended_blindly(store: &SqliteStore, renewals: &[Renewal]) -> Result<Vec<Renewal>> {
+    let mut whole = renewals.to_vec();
+    for Renewal { lease, checkpoint, from, .. } in &mut whole {
+        let Lookup::Live(record) = store.lookup(*lease).await? else { continue };
+        if let (Some(later), Some(stored), true) = (checkpoint, record.checkpoint, *from > 0) {
+            later.tokens.splice(0..0, stored.tokens);
+            *from = 0;
+        }
+    }
+    Ok(whole)
 }
 
 /// The document that once had this lease, if it has another one now.

@@ -40,7 +40,7 @@ pub(crate) fn describe(step: &Step<'_>, changed: &[Record]) -> Option<String> {
                 .iter()
                 .map(|it| {
                     let tokens = it.checkpoint.as_ref().map_or(0, |it| it.tokens.len());
-                    format!("{} at {} with {tokens}", short(&it.lease), it.progress)
+                    format!("{} at {} with {tokens} from {}", short(&it.lease), it.progress, it.from)
                 })
                 .collect();
             let of = |ids: fn(&Renewed) -> &Vec<LeaseId>| answer.iter().flat_map(ids).map(short).collect::<Vec<_>>();

@@ -8,6 +8,7 @@ use longhand_proto::{LeaseId, MAX_MESSAGE_BYTES, PROTOCOL, WorkerId, v1};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
+use super::active_lease::Unsaved;
 use super::error::WorkerError;
 use super::failover_channel::{AuthenticatedChannel, CallError, FailoverChannel, RetryPolicy};
 use super::options::WorkerOptions;
@@ -23,7 +24,7 @@ const BATCH_BYTES: usize = MAX_MESSAGE_BYTES / 2;
 pub(super) struct Renewal {
     pub(super) lease: LeaseId,
     pub(super) progress: u64,
-    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) unsaved: Option<Unsaved>,
 }
 
 #[derive(Debug)]
@@ -33,11 +34,15 @@ pub(super) struct Leased {
     pub(super) waiting: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Renewed {
     pub(super) lost: Vec<LeaseId>,
     /// Those whose run or document was cancelled.
     pub(super) cancelled: Vec<LeaseId>,
+    /// Those whose text was not stored, because the coordinator has not the tokens before those sent.
+    pub(super) unsaved: Vec<LeaseId>,
+    /// The coordinator takes tokens without those before them.
+    pub(super) appends: bool,
     pub(super) drain: bool,
 }
 
@@ -139,8 +144,10 @@ impl CoordinatorClient {
 
     /// Renews, in as many calls as the size of the checkpoints requires.
     pub(super) async fn renew(&self, renewals: Vec<Renewal>, status: WorkerStatus) -> Result<Renewed, CallError> {
-        let mut renewed = Renewed { lost: Vec::new(), cancelled: Vec::new(), drain: false };
+        let mut renewed = Renewed { appends: true, ..Renewed::default() };
         for renewals in batches(renewals) {
+            let appended = |it: &&v1::Renewal| it.appended.is_some();
+            let appended: Vec<String> = renewals.iter().filter(appended).map(|it| it.lease_id.clone()).collect();
             let vitals = Some(status.clone().into());
             let request = v1::RenewRequest { worker: self.worker.to_string(), renewals, vitals };
             let call = |channel| {
@@ -152,6 +159,10 @@ impl CoordinatorClient {
             let lost = reply.lost.iter().filter_map(|id| id.parse().ok());
             renewed.lost.extend(lost.filter(|id| !cancelled.contains(id)));
             renewed.cancelled.extend(cancelled);
+            // An older coordinator has passed over what was appended.
+            let unsaved = if reply.appends { reply.unsaved } else { appended };
+            renewed.unsaved.extend(unsaved.iter().filter_map(|id| id.parse::<LeaseId>().ok()));
+            renewed.appends &= reply.appends;
             renewed.drain |= reply.drain;
         }
         Ok(renewed)
@@ -239,18 +250,22 @@ impl CoordinatorClient {
 /// Splits renewals by the bytes of a call. At least one batch: a worker without leases sends its status too.
 fn batches(renewals: Vec<Renewal>) -> Vec<Vec<v1::Renewal>> {
     let (mut batches, mut batch, mut room) = (Vec::new(), Vec::new(), BATCH_BYTES);
-    for Renewal { lease, progress, checkpoint } in renewals {
+    for Renewal { lease, progress, unsaved } in renewals {
         // A token takes five bytes at most, the rest less than a hundred.
-        let bytes = 100
-            + checkpoint
-                .as_ref()
-                .map_or(0, |it| 5 * it.tokens.len() + 32 * it.backtracks.len() + it.tokenizer_hash.len());
+        let size = |it: &Checkpoint| 5 * it.tokens.len() + 32 * it.backtracks.len() + it.tokenizer_hash.len();
+        let bytes = 100 + unsaved.as_ref().map_or(0, |it| size(&it.text));
         if bytes > room && !batch.is_empty() {
             batches.push(std::mem::take(&mut batch));
             room = BATCH_BYTES;
         }
         room = room.saturating_sub(bytes);
-        batch.push(v1::Renewal { lease_id: lease.to_string(), progress, checkpoint: checkpoint.map(Into::into) });
+        let mut renewal = v1::Renewal { lease_id: lease.to_string(), progress, ..v1::Renewal::default() };
+        if let Some(Unsaved { from, text }) = unsaved {
+            let field = if from == 0 { &mut renewal.checkpoint } else { &mut renewal.appended };
+            *field = Some(text.into());
+            renewal.from = from;
+        }
+        batch.push(renewal);
     }
     batches.push(batch);
     batches
@@ -279,10 +294,9 @@ mod tests {
         let renewal = |progress| Renewal {
             lease: LeaseId::mint(),
             progress,
-            checkpoint: Some(Checkpoint {
-                tokens: tokens.clone(),
-                tokenizer_hash: "hash".into(),
-                ..Checkpoint::default()
+            unsaved: Some(Unsaved {
+                from: 0,
+                text: Checkpoint { tokens: tokens.clone(), tokenizer_hash: "hash".into(), ..Checkpoint::default() },
             }),
         };
         let batches = batches((0..13).map(renewal).collect());

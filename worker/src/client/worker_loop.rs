@@ -14,7 +14,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::active_lease::{AbortOnDrop, ActiveLease, log_lease};
+use super::active_lease::{AbortOnDrop, ActiveLease, Position, Unsaved, log_lease};
 use super::coordinator_client::{Completed, CoordinatorClient, Leased, Renewal, Renewed};
 use super::cost::CostMeter;
 use super::error::WorkerError;
@@ -43,7 +43,7 @@ pub(super) enum Input {
 #[derive(Debug)]
 pub(super) enum Reply {
     Leased { since: Instant, result: Result<Leased, CallError> },
-    Renewed { sent: Vec<(LeaseId, u64)>, result: Result<Renewed, CallError> },
+    Renewed { sent: Vec<(LeaseId, Position)>, result: Result<Renewed, CallError> },
     Completed { lease: LeaseId, text: bool, since: Instant, result: Result<Completed, CallError> },
     Released { lease: LeaseId, result: Result<bool, CallError> },
 }
@@ -70,6 +70,8 @@ pub(super) struct WorkerLoop {
     /// A `Lease` call is under way; it may fill all slots that are free.
     lease_pending: bool,
     renew_pending: bool,
+    /// As of the last renewal: the coordinator takes new tokens alone.
+    appends: bool,
     renewal: Interval,
     drain: CancellationToken,
     grace_ends: Option<Instant>,
@@ -102,6 +104,7 @@ impl WorkerLoop {
             calls: FuturesUnordered::new(),
             lease_pending: false,
             renew_pending: false,
+            appends: false,
             renewal,
             drain: CancellationToken::new(),
             grace_ends: None,
@@ -222,11 +225,16 @@ impl WorkerLoop {
             }
             Reply::Renewed { sent, result } => {
                 self.renew_pending = false;
-                let Renewed { lost, cancelled, drain } =
+                let Renewed { lost, cancelled, unsaved, appends, drain } =
                     result.map_err(|error| WorkerError::from_call(error, self.options.give_up))?;
-                for (lease, progress) in sent {
-                    if let Some(active) = self.leases.get_mut(&lease) {
-                        active.acked = active.acked.max(progress);
+                self.appends = appends;
+                for (lease, position) in sent {
+                    let Some(active) = self.leases.get_mut(&lease) else { continue };
+                    if unsaved.contains(&lease) {
+                        active.acked = Position::default();
+                        self.renewal.reset_immediately();
+                    } else {
+                        active.acked = position;
                         active.saved = Instant::now();
                     }
                 }
@@ -299,7 +307,7 @@ impl WorkerLoop {
         let active = ActiveLease {
             written: Checkpoint::default(),
             progress: 0,
-            acked: 0,
+            acked: Position::default(),
             saved: Instant::now(),
             generation: None,
             begun: None,
@@ -348,13 +356,15 @@ impl WorkerLoop {
             return;
         }
         self.renew_pending = true;
-        // Copies the tokens of every text that grew.
         let renewals: Vec<Renewal> = (self.leases.iter())
-            .map(|(&lease, active)| Renewal { lease, progress: active.progress, checkpoint: self.checkpoint(active) })
+            .map(|(&lease, active)| {
+                let unsaved = self.unsaved(active, self.appends);
+                Renewal { lease, progress: active.progress, unsaved }
+            })
             .collect();
         let (slots, draining) = (self.slots(), self.drain.is_cancelled());
         let status = self.heartbeat.status(self.engine.as_ref(), self.snapshot(), slots, draining);
-        let sent = self.leases.iter().map(|(&lease, active)| (lease, active.progress)).collect();
+        let sent = self.leases.iter().map(|(&lease, active)| (lease, active.position())).collect();
         let client = self.client.clone();
         self.calls.push(async move { Reply::Renewed { sent, result: client.renew(renewals, status).await } }.boxed());
     }
@@ -407,7 +417,7 @@ impl WorkerLoop {
         let Some(active) = self.leases.get_mut(&lease) else { return };
         active.generation = None;
         let generated = active.generated();
-        let checkpoint = self.leases.get(&lease).and_then(|active| self.checkpoint(active));
+        let checkpoint = self.leases.get(&lease).and_then(|active| self.unsaved(active, false)).map(|whole| whole.text);
         let (client, cost) = (self.client.clone(), self.end_cost(lease, None));
         let call =
             async move { Reply::Released { lease, result: client.release(lease, checkpoint, cost, generated).await } };
@@ -423,11 +433,11 @@ impl WorkerLoop {
         active.begun.take().map_or(0.0, |begun| self.cost.end(begun, tokens, Instant::now()))
     }
 
-    /// What `active` has and the coordinator has not. Tokens without a tokenizer hash are of no use to any worker.
-    fn checkpoint(&self, active: &ActiveLease) -> Option<Checkpoint> {
+    /// See [`ActiveLease::unsaved`]. Tokens without a tokenizer hash are of no use to any worker.
+    fn unsaved(&self, active: &ActiveLease, append: bool) -> Option<Unsaved> {
         let hash = &self.engine.model().tokenizer_hash;
-        let written = active.unsaved().filter(|_| !hash.is_empty())?;
-        Some(Checkpoint { tokenizer_hash: hash.clone(), ..written })
+        let Unsaved { from, text } = active.unsaved(append).filter(|_| !hash.is_empty())?;
+        Some(Unsaved { from, text: Checkpoint { tokenizer_hash: hash.clone(), ..text } })
     }
 
     /// Releases what can be released quickly: without an engine there is nothing to wait for.

@@ -46,9 +46,9 @@ pub(super) fn vitals(vitals: &mut v1::Vitals) -> Result<(), Status> {
     vitals.model.as_ref().map_or(Ok(()), model)
 }
 
-/// An unfinished text.
-pub(super) fn checkpoint(checkpoint: &v1::Checkpoint) -> Result<(), Status> {
-    check("tokens", checkpoint.tokens.len(), MAX_TOKENS)?;
+/// An unfinished text, after `from` tokens that are stored.
+pub(super) fn checkpoint(checkpoint: &v1::Checkpoint, from: u32) -> Result<(), Status> {
+    check("tokens", checkpoint.tokens.len().saturating_add(from as usize), MAX_TOKENS)?;
     check("backtracks", checkpoint.backtracks.len(), MAX_BACKTRACKS)?;
     name("tokenizer_hash", &checkpoint.tokenizer_hash)
 }

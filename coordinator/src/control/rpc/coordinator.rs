@@ -1,6 +1,6 @@
 //! The state that all calls of one coordinator process share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -200,6 +200,19 @@ impl Coordinator {
     /// True if the store had this run before, and no longer does.
     pub(super) fn has_lost(&self, run: &RunId) -> bool {
         self.inner.lost_runs.lock().unwrap_or_else(PoisonError::into_inner).contains(run)
+    }
+
+    /// `retry.max_losses` of each active run whose recipe this replica can read.
+    pub(in crate::control) async fn max_losses(&self) -> Result<BTreeMap<RunId, u32>> {
+        let mut limits = BTreeMap::new();
+        for run in self.store().active_runs().await? {
+            match self.run_context(&run.id).await {
+                Ok(context) => drop(limits.insert(run.id, context.recipe.retry.max_losses)),
+                Err(StoreError::Refused(_) | StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(limits)
     }
 
     /// Recipe and policy of a run.

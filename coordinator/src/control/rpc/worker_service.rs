@@ -134,17 +134,18 @@ impl coordinator_server::Coordinator for WorkerService {
         vitals.as_mut().map_or(Ok(()), bounds::vitals)?;
         let renewals = renewals.into_iter().map(parse_renewal).collect::<Result<Vec<_>, Status>>()?;
         let renewed = self.coordinator.store().renew(&renewals, self.coordinator.lease_ms()).await;
-        let Renewed { mut lost, cancelled } = self.coordinator.track_health(renewed).map_err(status)?;
+        let Renewed { mut lost, cancelled, unsaved } = self.coordinator.track_health(renewed).map_err(status)?;
         // For older workers those that were cancelled are lost like others.
         lost.extend(&cancelled);
-        let [lost, cancelled] = [lost, cancelled].map(|ids| ids.iter().map(ToString::to_string).collect());
+        let [lost, cancelled, unsaved] =
+            [lost, cancelled, unsaved].map(|ids| ids.iter().map(ToString::to_string).collect());
         let drain = match vitals {
             Some(vitals) if self.coordinator.inner.worker_health.admit(&worker, clock::now()) => {
                 self.coordinator.record_heartbeat(&worker, &vitals.into()).await
             }
             Some(_) | None => false,
         };
-        Ok(Response::new(v1::RenewReply { lost, drain, cancelled }))
+        Ok(Response::new(v1::RenewReply { lost, drain, cancelled, appends: true, unsaved }))
     }
 
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {
@@ -195,7 +196,7 @@ impl coordinator_server::Coordinator for WorkerService {
     async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseReply>, Status> {
         let v1::ReleaseRequest { worker, lease_id, checkpoint, cost, generated } = request.into_inner();
         let (worker, lease) = (parse_worker_id(&worker)?, parse_lease_id(&lease_id)?);
-        checkpoint.as_ref().map_or(Ok(()), bounds::checkpoint)?;
+        checkpoint.as_ref().map_or(Ok(()), |it| bounds::checkpoint(it, 0))?;
         let checkpoint = checkpoint.map(Into::into);
         let cost = sound_cost(cost);
         let released = self.coordinator.release(&worker, lease, checkpoint, cost, generated).await.map_err(status)?;
@@ -220,9 +221,12 @@ fn task_kinds(stated: &[i32]) -> Vec<TaskKind> {
 }
 
 fn parse_renewal(renewal: v1::Renewal) -> Result<Renewal, Status> {
-    let v1::Renewal { lease_id, progress, checkpoint } = renewal;
-    checkpoint.as_ref().map_or(Ok(()), bounds::checkpoint)?;
-    Ok(Renewal { lease: parse_lease_id(&lease_id)?, progress, checkpoint: checkpoint.map(Into::into) })
+    let v1::Renewal { lease_id, progress, checkpoint, appended, from } = renewal;
+    // A whole checkpoint needs no other.
+    let from = if checkpoint.is_some() { 0 } else { from };
+    let checkpoint = checkpoint.or(appended);
+    checkpoint.as_ref().map_or(Ok(()), |it| bounds::checkpoint(it, from))?;
+    Ok(Renewal { lease: parse_lease_id(&lease_id)?, progress, checkpoint: checkpoint.map(Into::into), from })
 }
 
 /// Most that one attempt may cost: sums stay finite.

@@ -7,10 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::format::{Format, Shape};
 use super::options::{Options, Turn};
-use crate::dataset::input::field::{RowError, present, row_error, text_of, wrong_type};
+use crate::dataset::input::field::{RowError, present, row_error, stated as stated_value, text_of, wrong_type};
 use crate::dataset::input::{Row, Text, row, turns};
-use crate::domain::instruction::Context;
-use crate::domain::language::Language;
 
 pub(super) use crate::dataset::input::object;
 
@@ -33,7 +31,7 @@ pub(super) fn row(
         }
     }
     row::size(object, &messages)?;
-    let context = context(object).unwrap_or_else(|| {
+    let context = row::context(object).unwrap_or_else(|_| {
         dropped.insert("context");
         Vec::new()
     });
@@ -47,13 +45,9 @@ pub(super) fn row(
     let id = hash.finalize().to_hex()[..32].to_owned();
 
     let stated = present(object, "language").and_then(Value::as_str);
-    let language = stated.and_then(|name| match name.to_ascii_lowercase().split(['-', '_']).next() {
-        Some("en" | "english") => Some(Language::En),
-        Some("zh" | "chinese") => Some(Language::Zh),
-        Some(_) | None => None,
-    });
+    let language = stated.and_then(row::known_language);
     // What others keep in these columns may be anything.
-    let stated_length = present(object, "length");
+    let stated_length = stated_value(object, "length");
     let length = stated_length.and_then(row::whole_words);
     if stated_length.is_some() && length.is_none() {
         dropped.insert("length");
@@ -110,15 +104,6 @@ fn beside(object: &Map<String, Value>, messages: &[Message], dropped: &mut Dropp
         add("assistant", answer);
     }
     earlier
-}
-
-/// Texts to draw on: as a file of instructions states them, or one text. None if they cannot be read.
-fn context(object: &Map<String, Value>) -> Option<Vec<Context>> {
-    match present(object, "context") {
-        Some(Value::String(text)) if text.trim().is_empty() => Some(Vec::new()),
-        Some(Value::String(text)) => Some(vec![Context { id: "1".into(), text: text.clone() }]),
-        Some(_) | None => row::context(object).ok(),
-    }
 }
 
 /// The turns to keep, and the number of the chosen one among the user's.

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// Keys that are read beside the text.
+pub(super) const OPTIONAL_KEYS: [&str; 7] = ["id", "custom_id", "length", "language", "context", "metadata", "input"];
+
 /// What is wrong with a row, without its place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RowError {
@@ -34,10 +37,25 @@ pub(crate) fn text_of(key: &str, value: &Value) -> Result<String, RowError> {
             return Err(wrong_type(key, value, "a string"));
         }
     };
-    if text.trim().is_empty() {
+    if is_blank(&text) {
         return Err(row_error(key, "is empty", "write the instruction there"));
     }
     Ok(text)
+}
+
+/// Whether nobody sees anything of a text: blanks, and marks without width.
+pub(crate) fn is_blank(text: &str) -> bool {
+    let unseen = |c: char| {
+        c.is_whitespace()
+            || c.is_control()
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().all(unseen)
+}
+
+/// The value of a key that says something: tables write an empty text where they have none.
+pub(crate) fn stated<'a>(row: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    present(row, key).filter(|value| !value.as_str().is_some_and(is_blank))
 }
 
 /// A value of the wrong type.
@@ -55,4 +73,9 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
+}
+
+/// Names of columns, for people.
+pub(crate) fn quoted<T: AsRef<str>>(columns: impl IntoIterator<Item = T>) -> String {
+    columns.into_iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
 }

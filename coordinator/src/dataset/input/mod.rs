@@ -18,6 +18,7 @@ mod magic;
 mod object;
 mod output;
 mod parquet_rows;
+mod parquet_values;
 mod reader;
 pub(crate) mod row;
 mod rows;
@@ -28,13 +29,14 @@ pub(crate) mod turns;
 
 use std::path::PathBuf;
 
+pub(crate) use field::quoted;
 pub use lines::MAX_LINE_BYTES;
 pub(crate) use object::object;
 pub use output::Output;
 pub(crate) use output::{Row, Text};
 pub use reader::{Reader, read};
 pub use row::{LENGTH_RANGE, MAX_TEXT_BYTES, of_text};
-pub(crate) use rows::{Rows, quoted};
+pub(crate) use rows::Rows;
 pub(crate) use summary::as_texts;
 pub use summary::{LENGTH_BINS, Summary, validate};
 

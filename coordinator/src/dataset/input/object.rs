@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::field::{RowError, kind, row_error};
+use super::field::{OPTIONAL_KEYS, RowError, kind, row_error};
 
 /// Reads the object in `bytes`. A value that no JSON parser of 64-bit numbers can hold (NaN, `1e999`, half a surrogate pair,
 /// hundreds of levels) is left out, unless its key is one of `needed`: then the key is named.
@@ -15,12 +15,12 @@ pub(crate) fn object(bytes: &[u8], needed: impl Fn(&str) -> bool) -> Result<Map<
         row_error(
             "",
             format!("byte {} is not UTF-8", error.valid_up_to() + 1),
-            "convert the file to UTF-8, for example with `iconv -t UTF-8`",
+            "convert the file to UTF-8 from what it is, for example with `iconv -f GB18030 -t UTF-8` or `-f WINDOWS-1252`",
         )
     })?;
     let Some(members) = members(text) else {
         return Err(match serde_json::from_str::<Value>(text) {
-            Err(error) => row_error("", format!("broken JSON: {error}"), "write one whole JSON object on each line"),
+            Err(error) => broken(text, &error),
             Ok(other) => {
                 row_error("", format!("{} instead of an object", kind(&other)), "write one JSON object on each line")
             }
@@ -33,11 +33,15 @@ pub(crate) fn object(bytes: &[u8], needed: impl Fn(&str) -> bool) -> Result<Map<
             Ok(value) => {
                 object.insert(key, value);
             }
+            // How Python writes a number that is missing.
+            Err(_) if value == "NaN" && OPTIONAL_KEYS.contains(&key.as_str()) => {
+                object.remove(&key);
+            }
             Err(error) if needed(&key) => {
                 return Err(row_error(
                     &key,
                     format!("holds a value that is not JSON: {error}"),
-                    "write null in its place, or leave the key out",
+                    "write a JSON value in its place, or leave the key out",
                 ));
             }
             Err(_) => {
@@ -46,6 +50,24 @@ pub(crate) fn object(bytes: &[u8], needed: impl Fn(&str) -> bool) -> Result<Map<
         }
     }
     Ok(object)
+}
+
+/// What is wrong with a line that is no JSON. Objects are often written over many lines, or many on one.
+fn broken(text: &str, error: &serde_json::Error) -> RowError {
+    const ONE_A_LINE: &str = "write one whole JSON object on each line; `jq -c . FILE` does";
+    let text = text.trim_ascii();
+    let mut objects = serde_json::Deserializer::from_str(text).into_iter::<Map<String, Value>>();
+    let rest = objects.next().and_then(Result::ok).and_then(|_| text.get(objects.byte_offset()..));
+    let rest = rest.map(str::trim_ascii_start).unwrap_or_default();
+    if rest.starts_with('{') {
+        row_error("", "several JSON objects on one line", ONE_A_LINE)
+    } else if rest == "," {
+        row_error("", "a comma behind the object", "leave it out: rows of JSON Lines have nothing between them")
+    } else if text == "{" {
+        row_error("", "a JSON object over several lines", ONE_A_LINE)
+    } else {
+        row_error("", format!("broken JSON: {error}"), "write one whole JSON object on each line")
+    }
 }
 
 /// Keys with their quotes, and values as they stand; none if the brackets and strings do not make one object.
@@ -183,18 +205,10 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for broken in [
-            r#"{"prompt": "x""#,
-            r#"{"prompt": "x"} {}"#,
-            r#"{"prompt" "x"}"#,
-            r#"{"a": 1,}"#,
-            r#"{"a": }"#,
-            "{",
-            "x",
-            "",
-        ] {
+        for broken in [r#"{"prompt": "x""#, r#"{"prompt" "x"}"#, r#"{"a": 1,}"#, r#"{"a": }"#, "x", ""] {
             assert!(read(broken).unwrap_err().problem.starts_with("broken JSON"), "{broken}");
         }
+        assert!(read(r#"{"prompt": "x"} {}"#).unwrap_err().problem.contains("several JSON objects"));
         assert!(read("[1]").unwrap_err().problem.contains("a list instead of an object"));
         assert_eq!(read(" {} ").unwrap(), serde_json::json!({}));
     }

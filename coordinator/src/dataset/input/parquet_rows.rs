@@ -2,11 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
 
+use arrow_json::writer::LineDelimited;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Compression, ConvertedType, LogicalType};
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
+
+use super::parquet_values::Values;
 
 /// Rows that are decoded at a time, if they are not large.
 const BATCH_ROWS: usize = 64;
@@ -36,17 +40,10 @@ pub(super) fn rows(
     wanted: impl Fn(&str) -> bool,
 ) -> Result<(Vec<String>, Box<dyn BufRead + Send>), Refused> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
-    let columns = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let columns: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
     let schema = builder.parquet_schema();
-    // Times stand in turns and metadata, say nothing of an instruction, and their zones need a database.
-    let is_time = |leaf: usize| {
-        let leaf = schema.column(leaf);
-        matches!(leaf.logical_type_ref(), Some(LogicalType::Timestamp(_)))
-            || matches!(leaf.converted_type(), ConvertedType::TIMESTAMP_MILLIS | ConvertedType::TIMESTAMP_MICROS)
-    };
-    let leaves: Vec<usize> = (0..schema.num_columns())
-        .filter(|leaf| wanted(schema.get_column_root(*leaf).name()) && !is_time(*leaf))
-        .collect();
+    let leaves: Vec<usize> =
+        (0..schema.num_columns()).filter(|leaf| wanted(schema.get_column_root(*leaf).name())).collect();
     for group in builder.metadata().row_groups() {
         if let Some(codec) = leaves.iter().find_map(|leaf| unreadable(group.column(*leaf).compression())) {
             return Err(Refused::Codec(codec));
@@ -61,7 +58,8 @@ pub(super) fn rows(
     }
     let mask = ProjectionMask::leaves(schema, leaves);
     let batches = builder.with_projection(mask).with_batch_size(batch_rows(largest)).build()?;
-    Ok((columns, Box::new(BufReader::new(Lines { batches, ready: io::Cursor::new(Vec::new()) }))))
+    let values = Values::new(&columns);
+    Ok((columns, Box::new(BufReader::new(Lines { batches, values, ready: io::Cursor::new(Vec::new()) }))))
 }
 
 /// Rows of a batch, so that the largest value in all of them is within bounds.
@@ -81,6 +79,7 @@ fn unreadable(compression: Compression) -> Option<&'static str> {
 
 struct Lines {
     batches: ParquetRecordBatchReader,
+    values: Arc<Values>,
     ready: io::Cursor<Vec<u8>>,
 }
 
@@ -97,7 +96,9 @@ impl Read for Lines {
             if batch.num_columns() == 0 {
                 lines = b"{}\n".repeat(batch.num_rows());
             } else {
-                let mut writer = arrow_json::LineDelimitedWriter::new(&mut lines);
+                let values = Arc::<Values>::clone(&self.values);
+                let builder = arrow_json::WriterBuilder::new().with_encoder_factory(values);
+                let mut writer = builder.build::<_, LineDelimited>(&mut lines);
                 writer.write(&batch).and_then(|()| writer.finish()).map_err(io::Error::other)?;
             }
             self.ready = io::Cursor::new(lines);

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use super::InputError;
-use super::field::RowError;
+use super::field::{RowError, quoted};
 use super::gzip::Gzip;
 use super::lines::{self, Line, MAX_LINE_BYTES};
 use super::list::ListLines;
@@ -72,6 +72,7 @@ impl Rows {
         file.by_ref().take(magic::LEN as u64).read_to_end(&mut start).map_err(open)?;
         file.rewind().map_err(open)?;
         let mut columns = None;
+        let compressed = matches!(start.as_slice(), [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]);
         let mut decoded: Box<dyn BufRead + Send> = match start.as_slice() {
             [0x1f, 0x8b, ..] => Box::new(BufReader::new(Gzip::new(BufReader::new(file)))),
             // Its frames, and those that are to be skipped.
@@ -108,7 +109,9 @@ impl Rows {
             // What came before it is read first.
             Err(error) => decoded = Box::new(BufReader::new(Broken(Some(error)))),
         }
-        if let Some((name, remedy)) = magic::refused(&start) {
+        let again = || if columns.is_none() && compressed { magic::packed_twice(&start) } else { None };
+        let text = || if columns.is_none() { magic::text_format(&path, &start) } else { None };
+        if let Some((name, remedy)) = again().or_else(|| magic::refused(&start)).or_else(text) {
             return Err(format(name.into(), remedy));
         }
         let mark = if start.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
@@ -175,9 +178,4 @@ impl Rows {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-}
-
-/// Names of columns, for people.
-pub(crate) fn quoted<T: AsRef<str>>(columns: impl IntoIterator<Item = T>) -> String {
-    columns.into_iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
 }

@@ -7,6 +7,8 @@ use super::*;
 use crate::domain::instruction::{BadRow, Instruction};
 use crate::domain::language::Language;
 
+mod odd;
+
 fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -98,11 +100,11 @@ fn a_prompt_may_hold_turns_or_parts() {
 
 #[test]
 fn a_length_may_be_a_float_or_a_text() {
-    for length in ["3000", "3000.0", "3e3", r#""3000""#, r#"" 3000.0 ""#] {
+    for length in ["3000", "3000.0", "3e3", r#""3000""#, r#"" 3000.0 ""#, r#""3,000""#] {
         let row = one(&format!(r#"{{"prompt": "x", "length": {length}}}"#));
         assert_eq!(row.unwrap().required_words, Some(3000), "{length}");
     }
-    for length in ["3000.5", r#""3000 or so""#, "1e9", "-3000", "true", "[3000]", "1e999"] {
+    for length in ["3000.5", r#""3000 or so""#, r#""3,00""#, "1e9", "-3000", "true", "[3000]", "1e999"] {
         assert!(row_error(&format!(r#"{{"prompt": "x", "length": {length}}}"#)).contains("`length`"), "{length}");
     }
 }
@@ -179,7 +181,7 @@ fn each_fault_is_told() {
         ),
         (
             r#"{"prompt": "x", "length": "long"}"#,
-            "1: `length`: \"long\" is out of range; give whole words, 10 to 1000000, or leave the key out",
+            "1: `length`: \"long\" is not a number; give whole words, 10 to 1000000, or leave the key out",
         ),
         (
             r#"{"prompt": "x", "language": "de"}"#,

@@ -4,7 +4,7 @@
 -- which of them a step touches depends on what it reads, so they are built here:
 --   run                 HASH    the run, its policy, `paused` and `cancelling` if it is, and next_seq
 --   d:ID                HASH    a document's envelope; a field that is false, empty or 0 is absent
---   b:ID, c:ID          STRING  its body and its checkpoint, JSON
+--   b:ID, c:ID          STRING  its body and its checkpoint, JSON; see `save_tokens`
 --   a:ID, h:ID          LIST    its attempts, and its revisions (what it was before each requeue), JSON
 --   q:changes           ZSET    ids by the number of their latest change; the run's `changes` counts them
 --   all, s:STATE, r:STATE:REASON              ZSET of ids by seq, to list
@@ -162,6 +162,33 @@ local function set_checkpoint(id, json)
   else
     redis.call('SET', RUN .. 'c:' .. id, json)
   end
+end
+
+-- Begins a checkpoint that can be appended to: its number of tokens, with blanks before it, so that it can be overwritten.
+local function head(count)
+  return string.format('{"count":%10d,"tokens":[', count)
+end
+
+-- Adds tokens to a checkpoint that has as many as `from` and ends with `rest`; from 0 on it is a new one. Only what is added is
+-- written, and so goes to replicas and to the file. What was added before is not added again. False if it has others.
+local function save_tokens(id, from, count, tokens, rest)
+  local key = RUN .. 'c:' .. id
+  if from == 0 then
+    redis.call('SET', key, head(count) .. tokens .. rest)
+    return true
+  end
+  local after = (count > 0 and ',' or '') .. tokens .. rest
+  local length = redis.call('STRLEN', key)
+  local begin = redis.call('GETRANGE', key, 0, #head(from) - 1)
+  if begin == head(from + count) and redis.call('GETRANGE', key, -#after, -1) == after then
+    return true
+  end
+  if begin ~= head(from) or redis.call('GETRANGE', key, -#rest, -1) ~= rest then
+    return false
+  end
+  redis.call('SETRANGE', key, length - #rest, after)
+  redis.call('SETRANGE', key, 0, head(from + count))
+  return true
 end
 
 local function grant_lease(doc, lease, worker, now, expires)

@@ -29,7 +29,7 @@ use self::error::unreadable;
 pub use self::options::{RedisOptions, RedisTls};
 use self::record::{Fields, RawRecord, RawSwept};
 use self::run_cache::RunCache;
-use self::scripts::{CommitArgs, MAX_DELAY_MS, encode_checkpoint};
+use self::scripts::{CommitArgs, MAX_DELAY_MS, encode_tokens};
 use super::{
     Action, Attempt, Audit, AuditLog, Commit, Committed, CompareAndSwap, DocumentStore, Envelope, Filter, LeaseQuery,
     LeaseStore, Lookup, NewDocument, Page, Record, Renewal, Renewed, Result, Revision, Run, Source, Store, StoreError,
@@ -298,21 +298,24 @@ impl LeaseStore for RedisStore {
         let mut routed = Vec::new();
         for renewal in renewals {
             match self.run_of_lease(renewal.lease).await? {
-                Some(run) => routed.push((run, renewal, encode_checkpoint(renewal.checkpoint.as_ref())?)),
+                Some(run) => routed.push((run, renewal, encode_tokens(renewal.checkpoint.as_ref())?)),
                 None => renewed.lost.push(renewal.lease),
             }
         }
         routed.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         for mut rest in routed.chunk_by(|(a, ..), (b, ..)| a == b) {
             while let Some((run, ..)) = rest.first() {
-                let (batch, after) = rest.split_at(batch_len(rest, |(_, _, checkpoint)| checkpoint.len()));
+                let (batch, after) =
+                    rest.split_at(batch_len(rest, |(_, _, (tokens, after))| tokens.len() + after.len()));
                 let mut call = self.client.step(&scripts::RENEW, run);
                 call.arg(ttl_ms.min(MAX_DELAY_MS));
-                for (_, renewal, checkpoint) in batch {
-                    call.arg(renewal.lease.to_string()).arg(renewal.progress).arg(checkpoint);
+                for (_, Renewal { lease, progress, checkpoint, from }, (tokens, after)) in batch {
+                    let count = checkpoint.as_ref().map_or(0, |it| it.tokens.len());
+                    call.arg(lease.to_string()).arg(*progress).arg(*from).arg(count).arg(tokens).arg(after);
                 }
-                let (lost, cancelled): (Vec<String>, Vec<String>) = self.client.invoke(&call).await?;
-                for (ids, found) in [(lost, &mut renewed.lost), (cancelled, &mut renewed.cancelled)] {
+                let [lost, cancelled, unsaved]: [Vec<String>; 3] = self.client.invoke(&call).await?;
+                let Renewed { lost: gone, cancelled: stopped, unsaved: kept } = &mut renewed;
+                for (ids, found) in [(lost, gone), (cancelled, stopped), (unsaved, kept)] {
                     for id in ids {
                         found.push(id.parse().map_err(unreadable)?);
                     }
@@ -367,7 +370,7 @@ impl LeaseStore for RedisStore {
                 break;
             }
             let mut call = self.client.step(&scripts::SWEEP, run);
-            call.arg(limits.max_losses).arg(limits.no_progress_ms.min(MAX_DELAY_MS)).arg(room);
+            call.arg(limits.of(run).max_losses).arg(limits.no_progress_ms.min(MAX_DELAY_MS)).arg(room);
             let raw: Vec<RawSwept> = self.client.invoke(&call).await?;
             for raw in raw {
                 swept.push(record::swept(run, raw)?);

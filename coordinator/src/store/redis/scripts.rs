@@ -61,6 +61,13 @@ pub(super) fn encode_checkpoint(checkpoint: Option<&Checkpoint>) -> Result<Strin
     checkpoint.map_or_else(|| Ok(String::new()), encode)
 }
 
+/// A checkpoint as `renew.lua` takes it: its tokens, and how its JSON goes on after them. Empty for none.
+pub(super) fn encode_tokens(checkpoint: Option<&Checkpoint>) -> Result<(String, String)> {
+    let json = encode_checkpoint(checkpoint)?;
+    let (head, rest) = json.split_at(json.find(']').unwrap_or(0));
+    Ok((head.trim_start_matches("{\"tokens\":[").to_owned(), rest.to_owned()))
+}
+
 /// The scripts that [`lease`] and [`commit`] call: load them into the server first.
 pub fn preload() -> [&'static Script; 2] {
     [&LEASE, &COMMIT]

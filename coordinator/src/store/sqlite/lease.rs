@@ -164,8 +164,15 @@ pub(super) fn renew(tx: &Transaction<'_>, renewals: &[Renewal], ttl_ms: u64, now
             continue;
         }
         row.envelope = envelope;
-        if renewal.checkpoint.is_some() {
-            row.set_checkpoint(tx, renewal.checkpoint.as_ref())?;
+        match &renewal.checkpoint {
+            Some(later) if renewal.from > 0 => {
+                match row.checkpoint(tx)?.and_then(|it| it.appended(renewal.from, later)) {
+                    Some(whole) => row.set_checkpoint(tx, Some(&whole))?,
+                    None => answer.unsaved.push(renewal.lease),
+                }
+            }
+            Some(whole) => row.set_checkpoint(tx, Some(whole))?,
+            None => {}
         }
         row.save(tx)?;
     }
@@ -216,7 +223,8 @@ pub(super) fn sweep(tx: &Transaction<'_>, limits: &SweepLimits, now: u64) -> Res
     }
     let mut swept = Vec::new();
     for mut row in over {
-        let (Some(change), Some(lease)) = (row.envelope.sweep(limits, now), row.envelope.lease.clone()) else {
+        let (Some(change), Some(lease)) = (row.envelope.sweep(&limits.of(&row.run), now), row.envelope.lease.clone())
+        else {
             continue;
         };
         row.apply(tx, change, None, None, now)?;

@@ -318,7 +318,7 @@ impl LeaseStore for SqliteStore {
     }
 
     async fn sweep(&self, limits: &SweepLimits) -> Result<Vec<Swept>> {
-        let limits = *limits;
+        let limits = limits.clone();
         self.write(move |tx, now| Ok(lease::sweep(tx, &limits, now)?)).await
     }
 }
@@ -435,7 +435,7 @@ mod tests {
         let lost = "UPDATE document SET lease = NULL, expires_ms = 1, progress_ms = 1 WHERE seq < 2";
         assert_eq!(store.connection.lock().await.execute(lost, []).unwrap(), 2);
 
-        let limits = SweepLimits { max_losses: 3, no_progress_ms: 60_000, batch: 2 };
+        let limits = SweepLimits { max_losses: 3, max_losses_of: Default::default(), no_progress_ms: 60_000, batch: 2 };
         let swept = store.sweep(&limits).await.unwrap();
         assert_eq!(swept.iter().map(|swept| swept.document).collect::<Vec<_>>(), [documents[2].id]);
         let found = store.audit(&run().id, true).await.unwrap();

@@ -93,13 +93,9 @@ impl DocumentRow {
     pub(super) fn into_record(self, tx: &Transaction<'_>) -> Result<Record> {
         let body =
             tx.prepare_cached("SELECT text FROM body WHERE document = ?1")?.query_row([self.key], |row| row.get(0))?;
-        let checkpoint: Option<String> = tx
-            .prepare_cached("SELECT json FROM checkpoint WHERE document = ?1")?
-            .query_row([self.key], |row| row.get(0))
-            .optional()?;
+        let checkpoint = self.checkpoint(tx)?;
         let Self { key: _, id, run, seq, change_seq, changed_ms, envelope } = self;
         let Envelope { state, reason, version, open, judge, due_ms, counters, flushed, lease, .. } = envelope;
-        let checkpoint = checkpoint.map(|json| decode(&json)).transpose()?;
         Ok(Record {
             id,
             run,
@@ -192,6 +188,14 @@ impl DocumentRow {
             ":changed_ms": int(self.changed_ms),
         })?;
         Ok(())
+    }
+
+    pub(super) fn checkpoint(&self, tx: &Transaction<'_>) -> Result<Option<Checkpoint>> {
+        let json: Option<String> = tx
+            .prepare_cached("SELECT json FROM checkpoint WHERE document = ?1")?
+            .query_row([self.key], |row| row.get(0))
+            .optional()?;
+        json.map(|json| decode(&json)).transpose()
     }
 
     pub(super) fn set_checkpoint(&self, tx: &Transaction<'_>, checkpoint: Option<&Checkpoint>) -> Result<()> {

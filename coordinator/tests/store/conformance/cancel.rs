@@ -18,7 +18,7 @@ on_every_store!(
 );
 
 fn renewal(lease: LeaseId) -> Renewal {
-    Renewal { lease, progress: 5, checkpoint: Some(checkpoint(&[1, 2])) }
+    Renewal { lease, progress: 5, checkpoint: Some(checkpoint(&[1, 2])), from: 0 }
 }
 
 async fn a_cancelled_run_leases_nothing_and_takes_no_result(fixture: &Fixture) {
@@ -36,7 +36,7 @@ async fn a_cancelled_run_leases_nothing_and_takes_no_result(fixture: &Fixture) {
         assert_eq!(fixture.commit(lease, next).await, Committed::Cancelling);
     }
     let renewed = fixture.store.renew(&[renewal(lease)], TTL).await.unwrap();
-    assert_eq!(renewed, Renewed { lost: Vec::new(), cancelled: vec![lease] });
+    assert_eq!(renewed, Renewed { cancelled: vec![lease], ..Renewed::default() });
     assert_eq!(fixture.get(record.id).await, before, "nothing was changed");
     assert!(matches!(fixture.store.lookup(lease).await.unwrap(), Lookup::Live(_)));
 
@@ -60,7 +60,11 @@ async fn a_lease_is_ended_as_cancelled_with_what_its_worker_reports(fixture: &Fi
     let attempts = fixture.store.attempts(record.id).await.unwrap();
     assert_eq!((attempts.len(), attempts[0].end, &attempts[0].detail), (1, AttemptEnd::Released, &detail));
     let renewed = fixture.store.renew(&[renewal(lease)], TTL).await.unwrap();
-    assert_eq!(renewed, Renewed { lost: Vec::new(), cancelled: vec![lease] }, "its worker hears why it has no lease");
+    assert_eq!(
+        renewed,
+        Renewed { cancelled: vec![lease], ..Renewed::default() },
+        "its worker hears why it has no lease"
+    );
     assert_eq!(fixture.get(record.id).await.state, State::Cancelled);
     fixture.assert_sound(&run).await;
 }

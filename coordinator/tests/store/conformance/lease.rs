@@ -43,7 +43,7 @@ async fn a_stale_lease_changes_nothing(fixture: &Fixture) {
         late.checkpoint = Some(checkpoint(&[6, 6, 6]));
         assert_eq!(fixture.store.commit(&late).await.unwrap(), Committed::Stale);
     }
-    let late = Renewal { lease: lost, progress: 99, checkpoint: Some(checkpoint(&[6])) };
+    let late = Renewal { lease: lost, progress: 99, checkpoint: Some(checkpoint(&[6])), from: 0 };
     assert_eq!(fixture.store.renew(&[late], TTL).await.unwrap().lost, [lost]);
     assert_eq!(fixture.store.lookup(lost).await.unwrap(), Lookup::Stale);
 
@@ -76,7 +76,7 @@ async fn a_repeated_complete_still_finds_the_lease_it_was_given(fixture: &Fixtur
     let Committed::Done(Some(grant)) = committed else { panic!("{committed:?}") };
     assert_eq!(grant.id, minted);
 
-    let late = Renewal { lease: first, progress: 9, checkpoint: Some(checkpoint(&[6])) };
+    let late = Renewal { lease: first, progress: 9, checkpoint: Some(checkpoint(&[6])), from: 0 };
     assert_eq!(fixture.store.renew(&[late], TTL).await.unwrap().lost, [first], "a committed lease renews nothing");
     assert_eq!(fixture.get(record.id).await.lease.as_ref(), Some(&grant));
     assert_eq!(fixture.get(record.id).await.checkpoint, None);
@@ -122,7 +122,7 @@ async fn a_repeated_request_gives_the_leases_that_it_gave_before(fixture: &Fixtu
     for left in [TTL / 2, TTL] {
         fixture.pass(left);
         kept = lease_of(&first[1]);
-        fixture.store.renew(&[Renewal { lease: kept, progress: left, checkpoint: None }], TTL).await.unwrap();
+        fixture.store.renew(&[Renewal { lease: kept, progress: left, checkpoint: None, from: 0 }], TTL).await.unwrap();
     }
     assert_eq!(fixture.lease("w", "q1", 2).await.len(), 1, "forgotten after one time to live: a new request");
     assert_ne!(lease_of(&fixture.lease("w", "q1", 2).await[0]), kept);
@@ -206,7 +206,7 @@ async fn an_expired_lease_lives_until_a_sweep_has_seen_it(fixture: &Fixture) {
     fixture.pass(3 * TTL);
     // Nobody else can hold the documents: workers continue after a coordinator was away.
     assert_eq!(
-        fixture.store.renew(&[Renewal { lease: one, progress: 1, checkpoint: None }], TTL).await.unwrap().lost,
+        fixture.store.renew(&[Renewal { lease: one, progress: 1, checkpoint: None, from: 0 }], TTL).await.unwrap().lost,
         []
     );
     fixture.end(two, State::Accepted).await;
@@ -226,7 +226,7 @@ async fn a_lease_says_who_holds_it_and_until_when(fixture: &Fixture) {
 
     fixture.pass(MINUTE);
     for (progress, seen) in [(5, 5), (3, 5), (u64::MAX, u64::MAX)] {
-        fixture.store.renew(&[Renewal { lease: id, progress, checkpoint: None }], TTL).await.unwrap();
+        fixture.store.renew(&[Renewal { lease: id, progress, checkpoint: None, from: 0 }], TTL).await.unwrap();
         let renewed = fixture.get(record.id).await.lease.unwrap();
         assert_eq!(renewed.progress, seen, "progress never shrinks");
         assert!(renewed.expires_ms >= grant.expires_ms + MINUTE);
@@ -245,7 +245,7 @@ async fn a_document_of_500_kilobytes_comes_back_whole(fixture: &Fixture) {
     let (record, lease) = fixture.lease_one().await;
     assert_eq!(record.body, body);
     let tokens: Vec<u32> = (0..8000).collect();
-    let renewal = Renewal { lease, progress: 8000, checkpoint: Some(checkpoint(&tokens)) };
+    let renewal = Renewal { lease, progress: 8000, checkpoint: Some(checkpoint(&tokens)), from: 0 };
     fixture.store.renew(&[renewal], TTL).await.unwrap();
     let record = fixture.get(large.id).await;
     assert_eq!((record.body, record.checkpoint), (body, Some(checkpoint(&tokens))));

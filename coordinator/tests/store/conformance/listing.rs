@@ -95,7 +95,7 @@ async fn who_follows_the_changes_misses_none_and_sees_each_document_once(fixture
     let (_, second) = fixture.lease_one().await;
     let (seen, latest) = follow(latest).await;
     assert_eq!(seen, [0, 1]);
-    let renewal = Renewal { lease: first, progress: 1, checkpoint: None };
+    let renewal = Renewal { lease: first, progress: 1, checkpoint: None, from: 0 };
     assert_eq!(fixture.store.renew(&[renewal], 60_000).await.unwrap().lost, []);
     assert_eq!(follow(latest).await, (vec![], latest));
     fixture.commit(second, ended(State::Accepted, "")).await;

@@ -31,7 +31,7 @@ fn swap_to(record: &Record, state: State, reason: &str) -> CompareAndSwap {
 async fn a_document_cancelled_while_a_worker_writes_it_stays_cancelled(fixture: &Fixture) {
     let run = fixture.run("r", 1).await;
     let (record, lease) = fixture.lease_one().await;
-    let renewal = Renewal { lease, progress: 1, checkpoint: Some(checkpoint(&[1])) };
+    let renewal = Renewal { lease, progress: 1, checkpoint: Some(checkpoint(&[1])), from: 0 };
     fixture.store.renew(&[renewal], TTL).await.unwrap();
     let cancel = swap_to(&record, State::Cancelled, "operator");
     assert_eq!(fixture.store.swap(&cancel).await.unwrap(), Swapped::Done);

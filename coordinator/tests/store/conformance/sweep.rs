@@ -1,7 +1,11 @@
 //! What happens to the documents of workers that died or hung.
 
+use std::collections::BTreeMap;
+
 use longhand_coordinator::domain::state::State;
-use longhand_coordinator::store::{AttemptEnd, Committed, Counters, Next, Renewal, SweepLimits};
+use longhand_coordinator::store::{AttemptEnd, Committed, Counters, Next, Renewal, Renewed, SweepLimits};
+use longhand_proto::LeaseId;
+use longhand_proto::task::{Backtrack, BacktrackCause, Checkpoint};
 
 use crate::fixture::*;
 
@@ -10,8 +14,10 @@ on_every_store!(
     two_sweepers_count_one_loss,
     errors_losses_and_releases_never_mix,
     a_document_that_kills_its_workers_fails_as_poison,
+    a_run_may_bear_more_losses_than_others,
     a_lease_that_is_renewed_without_progress_is_taken_away,
     a_checkpoint_outlives_its_worker,
+    tokens_are_appended_once_and_only_to_those_before_them,
     a_document_that_waits_out_its_back_off_comes_back,
     a_sweep_touches_no_more_than_its_batch,
 );
@@ -23,7 +29,7 @@ async fn a_sweep_takes_only_what_is_over_at_that_moment(fixture: &Fixture) {
     let (dead, lease) = fixture.lease_one().await;
     fixture.pass(TTL - MINUTE);
     assert_eq!(fixture.sweep().await, []);
-    fixture.store.renew(&[Renewal { lease: renewed, progress: 1, checkpoint: None }], TTL).await.unwrap();
+    fixture.store.renew(&[Renewal { lease: renewed, progress: 1, checkpoint: None, from: 0 }], TTL).await.unwrap();
     fixture.end(completed, State::Accepted).await;
     fixture.pass(MINUTE);
 
@@ -85,7 +91,7 @@ async fn a_document_that_kills_its_workers_fails_as_poison(fixture: &Fixture) {
     for loss in 1..=3 {
         let (record, lease) = fixture.lease_one().await;
         assert_eq!(record.counters.losses, loss - 1);
-        let renewal = Renewal { lease, progress: 1, checkpoint: Some(checkpoint(&[1])) };
+        let renewal = Renewal { lease, progress: 1, checkpoint: Some(checkpoint(&[1])), from: 0 };
         fixture.store.renew(&[renewal], TTL).await.unwrap();
         fixture.pass(TTL);
         fixture.sweep().await;
@@ -97,6 +103,21 @@ async fn a_document_that_kills_its_workers_fails_as_poison(fixture: &Fixture) {
     fixture.assert_sound(&run).await;
 }
 
+async fn a_run_may_bear_more_losses_than_others(fixture: &Fixture) {
+    let runs = [fixture.run("once", 1).await, fixture.run("thrice", 1).await];
+    let limits = SweepLimits { max_losses_of: BTreeMap::from([(runs[0].clone(), 1)]), ..LIMITS };
+    let states = async || {
+        let ids = runs.each_ref().map(|run| document(run, 0));
+        [fixture.get(ids[0]).await.state, fixture.get(ids[1]).await.state]
+    };
+    for after in [[State::Failed, State::Ready], [State::Failed, State::Ready], [State::Failed, State::Failed]] {
+        fixture.lease("w", &LeaseId::mint().to_string(), 2).await;
+        fixture.pass(TTL);
+        fixture.store.sweep(&limits).await.unwrap();
+        assert_eq!(states().await, after);
+    }
+}
+
 async fn a_lease_that_is_renewed_without_progress_is_taken_away(fixture: &Fixture) {
     fixture.run("r", 2).await;
     let limits = SweepLimits { no_progress_ms: 3 * TTL, ..LIMITS };
@@ -106,8 +127,8 @@ async fn a_lease_that_is_renewed_without_progress_is_taken_away(fixture: &Fixtur
         fixture.pass(TTL / 2);
         assert_eq!(fixture.store.sweep(&limits).await.unwrap().len(), usize::from(turn == 6));
         let renewals = [
-            Renewal { lease: works, progress: turn, checkpoint: None },
-            Renewal { lease: hangs, progress: 0, checkpoint: None },
+            Renewal { lease: works, progress: turn, checkpoint: None, from: 0 },
+            Renewal { lease: hangs, progress: 0, checkpoint: None, from: 0 },
         ];
         let gone = fixture.store.renew(&renewals, TTL).await.unwrap().lost;
         assert_eq!(gone.len(), usize::from(turn == 6));
@@ -119,7 +140,7 @@ async fn a_lease_that_is_renewed_without_progress_is_taken_away(fixture: &Fixtur
 async fn a_checkpoint_outlives_its_worker(fixture: &Fixture) {
     fixture.run("r", 1).await;
     let (record, lease) = fixture.lease_one().await;
-    let renewal = |checkpoint| Renewal { lease, progress: 3, checkpoint };
+    let renewal = |checkpoint| Renewal { lease, progress: 3, checkpoint, from: 0 };
     fixture.store.renew(&[renewal(Some(checkpoint(&[1, 2, 3])))], TTL).await.unwrap();
     fixture.store.renew(&[renewal(None)], TTL).await.unwrap();
     fixture.pass(TTL);
@@ -137,6 +158,58 @@ async fn a_checkpoint_outlives_its_worker(fixture: &Fixture) {
     let (_, lease) = fixture.lease_one().await;
     fixture.commit(lease, Next::Retry { delay_ms: 0 }).await;
     assert_eq!(fixture.get(record.id).await.checkpoint, None, "the tokens of an attempt that failed are thrown away");
+}
+
+async fn tokens_are_appended_once_and_only_to_those_before_them(fixture: &Fixture) {
+    fixture.run("r", 1).await;
+    let (record, lease) = fixture.lease_one().await;
+    let renew = async |from, tokens: &[u32], backtracks: &[Backtrack]| {
+        let text = Checkpoint { backtracks: backtracks.to_vec(), ..checkpoint(tokens) };
+        let renewed = fixture.store.renew(&[Renewal { lease, progress: 1, checkpoint: Some(text), from }], TTL).await;
+        let renewed = renewed.unwrap();
+        assert_eq!((renewed.lost, renewed.cancelled), (vec![], vec![]));
+        assert!(renewed.unsaved.is_empty() || renewed.unsaved == [lease]);
+        let stored = fixture.get(record.id).await.checkpoint.map(|it| it.tokens);
+        (renewed.unsaved.is_empty(), stored.unwrap_or_default())
+    };
+    assert_eq!(renew(2, &[3], &[]).await, (false, vec![]), "nothing is stored yet");
+    assert_eq!(renew(0, &[1, 12], &[]).await, (true, vec![1, 12]));
+    assert_eq!(renew(1, &[2], &[]).await, (false, vec![1, 12]), "12 ends as 2 does");
+    for _ in 0..2 {
+        assert_eq!(renew(2, &[3, 4], &[]).await, (true, vec![1, 12, 3, 4]), "a call whose reply was lost is repeated");
+    }
+    assert_eq!(renew(2, &[5, 6], &[]).await, (false, vec![1, 12, 3, 4]), "other tokens");
+    assert_eq!(renew(9, &[5], &[]).await, (false, vec![1, 12, 3, 4]), "a gap");
+    let [first, second] = [(3, 4), (1, 12)].map(|(position, token)| Backtrack {
+        position,
+        token,
+        discarded: 1,
+        cause: BacktrackCause::Phrase,
+    });
+    assert_eq!(renew(4, &[5], &[first]).await, (false, vec![1, 12, 3, 4]), "its end was taken back meanwhile");
+    assert_eq!(renew(0, &[1, 12, 3, 7], &[first]).await, (true, vec![1, 12, 3, 7]));
+    assert_eq!(renew(4, &[8], &[first]).await, (true, vec![1, 12, 3, 7, 8]));
+    assert_eq!(renew(5, &[9], &[first, second]).await.1, [1, 12, 3, 7, 8]);
+    assert_eq!(renew(5, &[], &[first]).await, (true, vec![1, 12, 3, 7, 8]));
+    let whole: Vec<u32> = (0..100_000).collect();
+    assert!(renew(0, &whole[..99_998], &[]).await.0);
+    assert_eq!(renew(99_998, &whole[99_998..], &[]).await, (true, whole));
+
+    // A release stores a whole text; the next worker begins with one, too, as it does not know who wrote this.
+    let mut release = commit(lease, Next::Release);
+    release.checkpoint = Some(checkpoint(&[1, 2]));
+    fixture.store.commit(&release).await.unwrap();
+    let (again, lease) = fixture.lease_one().await;
+    assert_eq!(again.checkpoint, Some(checkpoint(&[1, 2])));
+    let whole = Renewal { lease, progress: 1, checkpoint: Some(checkpoint(&[1, 2, 3])), from: 0 };
+    let later = Renewal { lease, progress: 2, checkpoint: Some(checkpoint(&[4])), from: 3 };
+    assert_eq!(fixture.store.renew(&[whole, later], TTL).await.unwrap(), Renewed::default());
+    assert_eq!(fixture.get(record.id).await.checkpoint, Some(checkpoint(&[1, 2, 3, 4])));
+    fixture.pass(TTL);
+    fixture.sweep().await;
+    let late = Renewal { lease, progress: 3, checkpoint: Some(checkpoint(&[5])), from: 4 };
+    assert_eq!(fixture.store.renew(&[late], TTL).await.unwrap().lost, [lease]);
+    assert_eq!(fixture.get(record.id).await.checkpoint, Some(checkpoint(&[1, 2, 3, 4])), "of a lost lease");
 }
 
 async fn a_document_that_waits_out_its_back_off_comes_back(fixture: &Fixture) {
