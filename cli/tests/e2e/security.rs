@@ -152,7 +152,8 @@ fn without_tokens_a_coordinator_lets_its_own_user_in_and_nobody_else() {
     let (code, error) = status(&other);
     assert!(code == Some(2) && error.contains("no token"), "{error}");
 
-    let (page, token) = (listening["dashboard"].as_str().unwrap(), listening["token"].as_str().unwrap());
+    let page = listening["dashboard"].as_str().unwrap();
+    let token = fs::read_to_string(listening["token_file"].as_str().unwrap()).unwrap();
     assert_eq!(request(&format!("{page}/api/runs"), "").0, 401);
     assert_eq!(request(&format!("{page}/metrics"), "").0, 401);
     assert_eq!(request(&format!("{page}/?token={token}x"), "").0, 303);
@@ -192,9 +193,11 @@ fn a_run_opens_one_port_which_needs_its_token_and_keeps_its_state_to_its_user() 
     let input = file(dir.path(), "in.jsonl", "{\"prompt\": \"Describe a ship.\", \"length\": 1000}");
     let out = dir.path().join("out");
     let args = ["run", &input, "-o", out.to_str().unwrap(), "--engine", "mock", "--mock-tokens-per-second", "20"];
-    let run = Process::start(&[&args[..], &["--http", "127.0.0.1:0"]].concat());
+    let home = [("HOME", dir.path().to_str().unwrap()), ("XDG_STATE_HOME", "")];
+    let run = Process::start_in(&[&args[..], &["--http", "127.0.0.1:0"]].concat(), &home);
     let dashboard = run.event("dashboard");
-    let (page, token) = (dashboard["url"].as_str().unwrap(), dashboard["token"].as_str().unwrap());
+    let page = dashboard["url"].as_str().unwrap();
+    let token = fs::read_to_string(dashboard["token_file"].as_str().unwrap()).unwrap();
     assert_eq!(request(&format!("{page}/api/runs"), "").0, 401);
     assert_eq!(request(&format!("{page}/api/runs"), &format!("GET\nAuthorization: Bearer {token}")).0, 200);
     assert_eq!(listening_sockets(run.pid()), 1, "the dashboard's");

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::to_bytes;
 use axum::extract::{Extension, Form, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, LOCATION, ORIGIN,
@@ -19,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use longhand_proto::clock;
 use serde::Deserialize;
 
+use super::MAX_BODY;
 use super::session::Sessions;
 use crate::control::rpc::{Denied, Identity, Principal, Role, Tokens};
 use crate::net::Peer;
@@ -53,6 +55,7 @@ pub(super) struct Access {
     identity: Option<Identity>,
     /// The cookie of the session, if it is one.
     session: Option<String>,
+    peer: Option<Peer>,
 }
 
 impl Access {
@@ -65,7 +68,7 @@ impl Access {
     pub(super) fn is_valid(&self) -> bool {
         let is_open = self.session.as_ref().is_none_or(|cookie| self.guard.sessions.identity(cookie).is_some());
         let mut tokens = self.identity.iter().zip(&self.guard.tokens);
-        is_open && tokens.all(|(identity, tokens)| tokens.is_current(identity))
+        is_open && tokens.all(|(identity, tokens)| tokens.check_again(identity, self.peer.as_ref()).is_ok())
     }
 }
 
@@ -82,11 +85,12 @@ impl Guard {
         roles: &[Role],
         peer: Option<&Peer>,
     ) -> Result<Access, Denied> {
-        let access = |identity, session| Access { guard: Arc::clone(self), identity, session };
+        let access = |identity, session| Access { guard: Arc::clone(self), identity, session, peer: peer.cloned() };
         let Some(tokens) = &self.tokens else { return Ok(access(None, None)) };
         if let Some(cookie) = cookie(headers, &self.cookie_name)
             && let Some(identity) = self.sessions.identity(cookie)
-            && tokens.is_current(&identity)
+            // Without the certificate that the token needs, the cookie of a session is worth nothing either.
+            && tokens.check_again(&identity, peer).is_ok()
         {
             return Ok(access(Some(identity), Some(cookie.to_owned())));
         }
@@ -110,7 +114,8 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
     if guard.tokens.is_none() && !local_name(headers) {
         return text_response(StatusCode::FORBIDDEN, "invalid Host header: use an IP address or localhost");
     }
-    let peer = request.extensions().get::<Peer>();
+    let peer = request.extensions().get::<Peer>().cloned();
+    let peer = peer.as_ref();
     let is_page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
     if is_page && let Some(token) = token_in_query(request.uri()) {
         // The address that the program prints. It is replaced at once by one that can be shown.
@@ -127,12 +132,7 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
         if is_page {
             return (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response();
         }
-        let mut response = text_response(
-            StatusCode::UNAUTHORIZED,
-            "token required: send `Authorization: Bearer TOKEN` or log in at /login",
-        );
-        response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
-        return response;
+        return unauthorized();
     };
     let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
     if is_change && !has_csrf_header(headers) {
@@ -149,6 +149,17 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
     }
     if let Some(peer) = peer {
         peer.mark_known();
+    }
+    if is_change {
+        // It may come slowly: what changes something is done only if the token still counts when all of it is here.
+        let (head, body) = request.into_parts();
+        let Ok(body) = to_bytes(body, MAX_BODY).await else {
+            return text_response(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large, or ended early");
+        };
+        if !access.is_valid() {
+            return unauthorized();
+        }
+        request = Request::from_parts(head, body.into());
     }
     let address = peer.and_then(Peer::address).map(|address| address.ip());
     let name = access.identity.as_ref().map(|identity| identity.name.clone()).unwrap_or_default();
@@ -188,8 +199,17 @@ pub(super) async fn respond(State(guard): State<Arc<Guard>>, request: Request, n
     response
 }
 
+fn unauthorized() -> Response {
+    let mut response = text_response(
+        StatusCode::UNAUTHORIZED,
+        "token required: send `Authorization: Bearer TOKEN` or log in at /login",
+    );
+    response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
+    response
+}
+
 fn too_many() -> Response {
-    text_response(StatusCode::TOO_MANY_REQUESTS, "too many rejected tokens from this address; retry in a minute")
+    text_response(StatusCode::TOO_MANY_REQUESTS, "unknown token, after too many rejected tokens from this address")
 }
 
 fn text_response(status: StatusCode, message: &'static str) -> Response {
