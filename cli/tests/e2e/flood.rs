@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{Full, StreamBody};
 use longhand_proto::clock;
 use longhand_worker::client::endpoint;
+use tonic::Code;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::Request;
@@ -198,4 +199,46 @@ async fn silent_connections_and_half_requests_take_nothing_from_workers() {
         held
     };
     target.withstands(attack).await;
+}
+
+/// A message of that many bytes, all of them empty entries of the repeated field with this key.
+fn empty_entries(key: u8, bytes: usize) -> Vec<u8> {
+    let mut message = vec![0];
+    message.extend((bytes as u32).to_be_bytes());
+    message.extend([key, 0].repeat(bytes / 2));
+    message
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_empty_entries_take_no_more_memory_than_others() {
+    let target = Target::start(&[]);
+    let channel = endpoint(&target.fleet.url).unwrap().connect().await.unwrap();
+    let (before, _) = target.memory();
+    for (call, token, key) in [
+        ("Coordinator/Renew", WORKER, 0x12),
+        ("Coordinator/Lease", WORKER, 0x3a),
+        ("Coordinator/Lease", WORKER, 0x38),
+        ("Coordinator/Complete", WORKER, 0x38),
+        ("Operator/AddRows", OPERATOR, 0x1a),
+        ("Operator/LoadRun", OPERATOR, 0x12),
+    ] {
+        // As large as a message may be, and of a size whose entries are within bounds.
+        for bytes in [16 << 20, 1 << 20, 100 << 10] {
+            let request = Request::post(format!("{}/longhand.v1.{call}", target.fleet.url))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .header("authorization", format!("Bearer {token}"));
+            let request = request.body(Body::new(Full::new(empty_entries(key, bytes).into()))).unwrap();
+            let mut channel = channel.clone();
+            std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+            let answer = channel.call(request).await.unwrap();
+            if bytes == 16 << 20 && key != 0x3a {
+                let status = answer.headers()["grpc-status"].to_str().unwrap();
+                assert_eq!(status, (Code::OutOfRange as i32).to_string(), "{call}");
+            }
+        }
+    }
+    let (_, most) = target.memory();
+    assert!(most - before < MEMORY, "{} MB more than before", (most - before) >> 20);
+    ready(target.http()).await;
 }

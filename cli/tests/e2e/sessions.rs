@@ -219,3 +219,28 @@ fn a_worker_goes_on_with_a_coordinator_that_was_restarted_and_has_another_token(
     command(&["watch", "ships"]);
     assert!(command(&["status", "ships", "--json"]).contains("\"accepted\":1"));
 }
+
+#[test]
+fn a_change_that_comes_slowly_is_not_made_once_its_token_was_withdrawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = start(&dir);
+    let address = fleet.dashboard.strip_prefix("http://").unwrap();
+    for (operator, status) in [(OPERATOR, 404), ("another-operator-0123456789", 401)] {
+        let body = "{\"paused\": true}";
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "POST /api/runs/none/pause HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {OPERATOR}\r\nX-Longhand: 1\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{{",
+            body.len()
+        )
+        .unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        tokens(dir.path(), operator);
+        fleet.coordinator.signal("HUP");
+        std::thread::sleep(Duration::from_millis(500));
+        write!(stream, "{}", &body[1..]).unwrap();
+        let answer = BufReader::new(stream).lines().map_while(Result::ok).next().unwrap();
+        assert!(answer.contains(&status.to_string()), "{answer}");
+    }
+}

@@ -151,15 +151,11 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
         peer.mark_known();
     }
     if is_change {
-        // It may come slowly: what changes something is done only if the token still counts when all of it is here.
-        let (head, body) = request.into_parts();
-        let Ok(body) = to_bytes(body, MAX_BODY).await else {
-            return text_response(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large, or ended early");
+        request = match receive(request).await {
+            Ok(request) if access.is_valid() => request,
+            Ok(_) => return unauthorized(),
+            Err(refused) => return refused,
         };
-        if !access.is_valid() {
-            return unauthorized();
-        }
-        request = Request::from_parts(head, body.into());
     }
     let address = peer.and_then(Peer::address).map(|address| address.ip());
     let name = access.identity.as_ref().map(|identity| identity.name.clone()).unwrap_or_default();
@@ -197,6 +193,15 @@ pub(super) async fn respond(State(guard): State<Arc<Guard>>, request: Request, n
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Reads all of a change. It may come slowly, and counts only if its token still does when it is here.
+async fn receive(request: Request) -> Result<Request, Response> {
+    let (head, body) = request.into_parts();
+    match to_bytes(body, MAX_BODY).await {
+        Ok(body) => Ok(Request::from_parts(head, body.into())),
+        Err(_) => Err(text_response(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large, or ended early")),
+    }
 }
 
 fn unauthorized() -> Response {
@@ -313,7 +318,11 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+    use crate::net::{Connections, Limits};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
@@ -339,6 +348,33 @@ mod tests {
         assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("origin", "null")])));
         assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("sec-fetch-site", "cross-site")])));
         assert!(has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("sec-fetch-site", "same-origin")])));
+    }
+
+    #[test]
+    fn a_session_counts_only_with_the_certificate_that_its_token_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tokens");
+        let lines = "worker a-worker-of-some-length\noperator a-token-of-anna-0123 anna cert=anna.example.org\n";
+        fs::write(&file, lines).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let guard = Arc::new(Guard::new(Some(Tokens::read(&file).unwrap()), true, 7080));
+        let connections = Connections::new(Limits::default());
+        let [anna, bert, nobody] = [Some("anna"), Some("bert"), None].map(|name| {
+            let peer = connections.admit(None).unwrap();
+            if let Some(name) = name {
+                let certificate = rcgen::generate_simple_self_signed(vec![format!("{name}.example.org")]).unwrap();
+                peer.set_certificate(certificate.cert.der().clone());
+            }
+            peer
+        });
+        let opened = guard.log_in("a-token-of-anna-0123", "/", Some(&anna));
+        let cookie = opened.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(&cookie).unwrap())]);
+        let ask = |peer| guard.authenticate(&headers, &PEOPLE, peer);
+        assert!(ask(Some(&anna)).unwrap().is_valid());
+        for thief in [Some(&bert), Some(&nobody), None] {
+            assert_eq!(ask(thief).unwrap_err(), Denied::Missing);
+        }
     }
 
     #[test]
