@@ -155,8 +155,8 @@ pub(crate) enum Denied {
     Certificate,
 }
 
-/// Shortest valid token in bytes: shorter ones can be guessed.
-const MIN_TOKEN_BYTES: usize = 16;
+/// Shortest valid token in bytes: shorter ones can be guessed, and guesses are not limited.
+pub const MIN_TOKEN_BYTES: usize = 16;
 /// Longest name of an owner in bytes.
 const MAX_NAME_BYTES: usize = 64;
 /// Begins the name of a certificate in a line.

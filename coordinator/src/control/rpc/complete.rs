@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::apply_result::{AppliedResult, Report};
 use super::coordinator::Coordinator;
 use super::render::read;
+use super::worker_health::WorkerKey;
 use crate::control::cancel;
 use crate::control::metrics::{AttemptCost, Stopwatch};
 use crate::control::trace::AttemptSpan;
@@ -45,17 +46,16 @@ impl Coordinator {
         let completed = match found {
             // A worker may complete its own leases only.
             Lookup::Live(record) if !is_held_by(&record, &worker) => Completed::Stale,
-            // The document goes to another worker, and is charged nothing.
-            Lookup::Live(_)
-                if matches!(report.outcome, Outcome::Error(_))
-                    && !self.inner.worker_health.failed(&report.worker, clock::now()) =>
-            {
-                match self.release(&worker, lease, None, report.cost, 0).await? {
-                    true => Completed::Recorded(None),
-                    false => Completed::Stale,
+            Lookup::Live(record) => {
+                if matches!(report.outcome, Outcome::Written { .. }) || self.is_charged(&report.worker).await {
+                    self.record(*record, report).await?
+                } else if self.release(&worker, lease, None, report.cost, 0).await? {
+                    // The document goes to another worker, and is charged nothing.
+                    Completed::Recorded(None)
+                } else {
+                    Completed::Stale
                 }
             }
-            Lookup::Live(record) => self.record(*record, report).await?,
             Lookup::Committed(record) if record.state == State::Cancelled => Completed::Cancelled,
             Lookup::Committed(_) => self.repeat(lease).await?,
             Lookup::Stale => Completed::Stale,
@@ -65,6 +65,19 @@ impl Coordinator {
             tracing::info!(%worker, %lease, trace_id, "result discarded: its lease is no longer live");
         }
         Ok(completed)
+    }
+
+    /// Counts a failure; false if the document is not to be charged with it.
+    async fn is_charged(&self, worker: &WorkerKey) -> bool {
+        let health = &self.inner.worker_health;
+        if health.wants_reports(clock::now()) {
+            let workers = self.inner.store.workers().await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "the workers of other replicas are not known");
+                Vec::new()
+            });
+            health.note_reports(&workers, 2 * self.inner.options.lease, clock::now());
+        }
+        health.failed(worker, clock::now())
     }
 
     async fn record(&self, record: Record, report: Report) -> Result<Completed> {

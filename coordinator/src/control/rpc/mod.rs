@@ -33,7 +33,7 @@ mod worker_health;
 mod worker_service;
 
 pub(crate) use auth::{Denied, Identity};
-pub use auth::{Principal, Role, TokenError, Tokens};
+pub use auth::{MIN_TOKEN_BYTES, Principal, Role, TokenError, Tokens};
 pub use coordinator::{Coordinator, ServiceOptions};
 pub(crate) use rejected_tokens::gather as gather_rejected_tokens;
 pub use server::{Access, serve, serve_on, serve_with};

@@ -4,13 +4,18 @@
 //! Names are made up at will, and so are addresses by whoever has many. So while others do well, a worker's failures are charged
 //! on what it has written itself, and what goes beyond that on one allowance, which all workers with the same token share: whatever
 //! names and addresses the holder of a token uses, it has no more charged than that.
+//!
+//! A replica counts what it sees itself. Where that is nothing to compare with, it takes what workers of other replicas report:
+//! what is made up there only lets fewer failures be charged.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use longhand_proto::WorkerId;
+use longhand_proto::{WorkerId, clock};
+
+use crate::store::WorkerRecord;
 
 /// Time in quarantine; tallies are forgotten after as long without an attempt.
 const QUARANTINE: Duration = Duration::from_secs(600);
@@ -24,6 +29,8 @@ const TASKS_PER_FAILURE: u32 = 16;
 const MIN_OTHERS: u32 = 8;
 /// Failures beyond what was written are charged up to so many times the frequency of those of others.
 const FAR_MORE: f64 = 4.0;
+/// Time after which the reports of workers are read again.
+const REPORTS_RENEWED: Duration = Duration::from_secs(10);
 /// Workers that are remembered. Half of the places are for those that have finished something: they cannot be kept out by names.
 const MAX_WORKERS: usize = 8_192;
 
@@ -51,8 +58,12 @@ impl Tally {
 
     /// Whether its failures are few for what it has finished.
     fn is_sound(&self) -> bool {
-        self.quarantined.is_none() && self.failed.saturating_mul(TASKS_PER_FAILURE) <= self.finished
+        self.quarantined.is_none() && is_sound(self.finished, self.failed)
     }
+}
+
+fn is_sound(finished: u32, failed: u32) -> bool {
+    failed.saturating_mul(TASKS_PER_FAILURE) <= finished
 }
 
 /// Failures that went beyond what their workers have written, of all workers with one token.
@@ -60,6 +71,14 @@ impl Tally {
 struct Allowance {
     used: u32,
     last: Instant,
+}
+
+/// What a worker says it has done. It may be at another replica.
+#[derive(Debug)]
+struct Reported {
+    worker: WorkerId,
+    finished: u32,
+    failed: u32,
 }
 
 /// Attempts by worker.
@@ -73,6 +92,8 @@ pub(super) struct WorkerHealth {
 struct Known {
     tallies: HashMap<WorkerKey, Tally>,
     allowances: HashMap<Option<blake3::Hash>, Allowance>,
+    /// Of workers whose failures are few, and when they were read.
+    reports: Option<(Instant, Vec<Reported>)>,
 }
 
 impl WorkerHealth {
@@ -104,6 +125,25 @@ impl WorkerHealth {
             *tally = mine;
         }
         is_usual || known.allow(key, now)
+    }
+
+    /// Whether the reports of workers are to be read before the next failure is counted.
+    pub(super) fn wants_reports(&self, now: Instant) -> bool {
+        let known = self.known();
+        known.reports.as_ref().is_none_or(|(read, _)| now.duration_since(*read) >= REPORTS_RENEWED)
+    }
+
+    /// Takes the reports of workers that lived not longer than `silence` ago.
+    pub(super) fn note_reports(&self, workers: &[WorkerRecord], silence: Duration, now: Instant) {
+        let since_ms = clock::unix_ms().saturating_sub(silence.as_millis() as u64);
+        let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let reported = workers.iter().filter(|worker| worker.seen_ms >= since_ms).map(|worker| Reported {
+            worker: worker.worker.clone(),
+            finished: count(worker.report.completed),
+            failed: count(worker.report.failed),
+        });
+        let sound = reported.filter(|it| is_sound(it.finished, it.failed)).collect();
+        self.known().reports = Some((now, sound));
     }
 
     /// Whether it gets no work.
@@ -139,13 +179,16 @@ impl Known {
     /// Whether its failures are as frequent as its own work and that of others let expect.
     fn is_usual(&self, key: &WorkerKey, mine: Tally) -> bool {
         let others = |measure: fn(&Tally) -> bool| {
-            let others = self.tallies.iter().filter(|(other, tally)| *other != key && measure(tally));
-            others.fold((0_u32, 0_u32), |(finished, failed), (_, tally)| {
-                (finished.saturating_add(tally.finished), failed.saturating_add(tally.failed))
-            })
+            let others = self.tallies.iter().filter(move |(other, tally)| *other != key && measure(tally));
+            sum(others.map(|(_, tally)| (tally.finished, tally.failed)))
         };
         // Those that fail much are no measure, or many bad ones would excuse each other; unless all do.
         let (mut finished, mut failed) = others(Tally::is_sound);
+        // Without an address it is a part of this process, which nobody else can reach.
+        if finished < MIN_OTHERS && key.address.is_some() {
+            let reports = self.reports.iter().flat_map(|(_, reports)| reports);
+            (finished, failed) = sum(reports.filter(|it| it.worker != key.worker).map(|it| (it.finished, it.failed)));
+        }
         if finished < MIN_OTHERS {
             (finished, failed) = others(|tally| tally.quarantined.is_none() && tally.failed <= tally.finished);
         }
@@ -172,9 +215,13 @@ impl Known {
     }
 }
 
+fn sum(counts: impl Iterator<Item = (u32, u32)>) -> (u32, u32) {
+    counts.fold((0, 0), |sum, (finished, failed)| (sum.0.saturating_add(finished), sum.1.saturating_add(failed)))
+}
+
 #[cfg(test)]
 mod tests {
-    use longhand_proto::clock;
+    use longhand_proto::task::WorkerStatus;
 
     use super::*;
 
@@ -265,6 +312,34 @@ mod tests {
         assert_eq!(charged(&health, |number| of_token("shared", &format!("good-{}", number % 4), 1), 100, now), 100);
         (0..30).for_each(|_| health.finished(&worker("weak"), now));
         assert_eq!(charged(&health, |_| worker("weak"), 30, now), 30);
+    }
+
+    #[test]
+    fn a_replica_where_nobody_else_works_compares_with_what_workers_report() {
+        let now = clock::now();
+        let report = |name: &str, completed, failed, seen_ms| {
+            let report = WorkerStatus { completed, failed, ..WorkerStatus::default() };
+            WorkerRecord { worker: name.parse().unwrap(), report, seen_ms, drain: false }
+        };
+        let recently = clock::unix_ms() - 1_000;
+        let key = |number| of_token("shared", &format!("new-{number}"), number);
+        for (what, reports, expected) in [
+            ("others do well", vec![report("good", 100, 2, recently), report("new-1", 0, 0, recently)], 8),
+            ("others ended", vec![report("good", 100, 2, recently - 600_000)], 100),
+            ("others fail", vec![report("weak", 100, 50, recently)], 100),
+            ("nobody", vec![], 100),
+        ] {
+            let health = WorkerHealth::default();
+            assert!(health.wants_reports(now));
+            health.note_reports(&reports, Duration::from_secs(120), now);
+            assert!(!health.wants_reports(now) && health.wants_reports(now + REPORTS_RENEWED));
+            assert_eq!(charged(&health, key, 100, now), expected, "{what}");
+            let own = |_| WorkerKey { worker: "own".parse().unwrap(), token: None, address: None };
+            assert_eq!(charged(&health, own, 100, now), 100, "{what}");
+        }
+        let health = WorkerHealth::default();
+        health.note_reports(&[report("only", 100, 0, recently)], Duration::from_secs(120), now);
+        assert_eq!(charged(&health, |_| of_token("shared", "only", 1), 100, now), 100, "its own report is no other's");
     }
 
     #[test]
