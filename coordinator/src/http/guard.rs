@@ -20,7 +20,6 @@ use axum::response::{IntoResponse, Response};
 use longhand_proto::clock;
 use serde::Deserialize;
 
-use super::MAX_BODY;
 use super::session::Sessions;
 use crate::control::rpc::{Denied, Identity, Principal, Role, Tokens};
 use crate::net::Peer;
@@ -31,6 +30,8 @@ const CSRF_HEADER: &str = "x-longhand";
 const PEOPLE: [Role; 2] = [Role::Operator, Role::Reader];
 /// The only change that a reader may make.
 pub(super) const LOG_OUT: &str = "/logout";
+/// Most bytes of a request: forms and small JSON.
+pub(super) const MAX_BODY: usize = 64 << 10;
 /// Longest time for a request's body and for the answer; a report takes the longest.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
