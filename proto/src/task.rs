@@ -340,7 +340,8 @@ impl ModelInfo {
     }
 }
 
-/// Status that a worker reports with its heartbeats. For display only: no decision depends on it.
+/// Status that a worker reports with its heartbeats, for display. One decision depends on it: whether others do well where a
+/// worker fails.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkerStatus {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use longhand_command::exit::{Failure, Result};
-use longhand_coordinator::control::rpc::{Role, Tokens};
+use longhand_coordinator::control::rpc::{MIN_TOKEN_BYTES, Role, Tokens};
 use longhand_coordinator::net::{Certificates, Pem};
 use longhand_worker::client::failover_channel::{CredentialSource, Credentials, FailoverChannel, Tls};
 use tonic::codegen::http::Uri;
@@ -109,6 +109,10 @@ fn token(path: &Path) -> Result<String> {
     let text = secret(path)?;
     let mut words = text.split_whitespace();
     match (words.next(), words.next()) {
+        (Some(token), None) if token.len() < MIN_TOKEN_BYTES => Err(Failure::refused(format!(
+            "{}: the token is shorter than {MIN_TOKEN_BYTES} characters, which no coordinator takes; make one with `openssl rand -hex 32`",
+            path.display()
+        ))),
         (Some(token), None) => Ok(token.to_owned()),
         _ => Err(Failure::refused(format!(
             "{}: expected one token and nothing else; the coordinator's token file, which lists roles, is not for clients",

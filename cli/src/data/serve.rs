@@ -1,5 +1,6 @@
 //! `longhand serve`: the dashboard of a finished corpus, read-only.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -60,7 +61,8 @@ pub(crate) async fn serve(args: &ServeArgs) -> Result<Code> {
     };
     let mut signals = Signals::listen()?;
     let server = HttpServer::start(listener, listen, site)?;
-    output::line(&format!("corpus {} at {}\nCtrl-C stops", args.dir.display(), server.page))?;
+    let page = server.page(std::io::stdout().is_terminal());
+    output::line(&format!("corpus {} at {page}\nCtrl-C stops", args.dir.display()))?;
     signals.next().await;
     server.stop().await;
     Ok(Code::Ok)

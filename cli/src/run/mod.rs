@@ -14,6 +14,7 @@ pub(crate) mod stored_corpus;
 mod summary;
 pub(crate) mod temporary_folder;
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,11 +106,10 @@ async fn start(
     let pipeline = Pipeline::start(store, engine, options).await?;
     let http = match http {
         Some(listener) => {
-            let local_token = listen.local_token.clone();
             let site = HttpConfig { trace_url: args.http.trace_url.clone(), ..pipeline.site() };
             let http = HttpServer::start(listener, listen, site)?;
-            let text = format!("dashboard at {}", http.page);
-            let fields = json!({ "url": http.url, "token": local_token });
+            let text = format!("dashboard at {}", http.page(std::io::stderr().is_terminal()));
+            let fields = json!({ "url": http.url, "token_file": http.token_file() });
             run_loop.display().event("dashboard", &text, fields)?;
             Some(http)
         }

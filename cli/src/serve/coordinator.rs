@@ -1,5 +1,6 @@
 //! `longhand coordinator`: assigns tasks to workers, and keeps the state of all runs in a store.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::http::HttpServer;
 use crate::args::lease::LEASE_SECONDS;
 use crate::args::listen::{AccessArgs, HttpArgs, ListenConfig};
-use crate::args::local_token;
+use crate::args::local_token::{self, Port, Published};
 use crate::args::store::StoreArgs;
 use crate::display::Display;
 use crate::signals::{self, Signals};
@@ -42,8 +43,9 @@ Each line of the token file is `worker TOKEN` or `operator TOKEN`, optionally fo
 2027-01-31T00:00:00Z and by the name of the holder, which the audit log shows. Workers and operators use a file with their
 own token only.
 
-Without a token file a token is made at each start: it is part of the dashboard's address, and commands of the same user on
-this machine find it. With --insecure all users of the machine are let in.
+Without a token file a token is made at each start and kept in ~/.local/state/longhand while the coordinator runs, where commands
+of the same user on this machine find it. A terminal shows it as part of the dashboard's address; elsewhere the file is named
+(token_file with --json). With --insecure all users of the machine are let in.
 
 SIGHUP reads token file and certificates again: sessions and streams of tokens that are gone end.
 
@@ -148,9 +150,8 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     let http = listen.open_http(args.http.address.as_deref()).await?;
     let address = listener.local_addr().map_err(|e| Failure::refused(format!("{}: {e}", args.listen)))?;
     let store = args.store_access.open(&args.store, listen.insecure).await?;
-    let local_token = listen.local_token.clone();
-    let _published = match &local_token {
-        Some(token) => local_token::publish(address.port(), token).unwrap_or_else(|error| {
+    let published = match &listen.local_token {
+        Some(token) => local_token::publish(Port::Coordinator(address.port()), token).unwrap_or_else(|error| {
             tracing::warn!(%error, "your commands will not find the token; give it to them with --token-file");
             None
         }),
@@ -183,14 +184,14 @@ pub(crate) async fn coordinator(args: &CoordinatorArgs) -> Result<Code> {
     };
     let http = http.map(|listener| HttpServer::start(listener, listen, site)).transpose()?;
     let dashboard = http.as_ref().map(|http| http.url.clone());
-    let page = http.as_ref().map(|http| http.page.clone());
+    let page = http.as_ref().map(|http| http.page(std::io::stderr().is_terminal()));
     let mut text = format!("coordinator at {url}, store {}", redact(&args.store));
     if let Some(page) = &page {
         text.push_str(&format!("\ndashboard at {page}"));
     }
     let fields = json!({
         "address": address, "url": url, "store": redact(&args.store), "lease_s": args.lease_seconds,
-        "dashboard": dashboard, "token": local_token,
+        "dashboard": dashboard, "token_file": published.as_ref().map(Published::path),
     });
     display.event("listening", &text, fields)?;
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{Full, StreamBody};
 use longhand_proto::clock;
 use longhand_worker::client::endpoint;
+use tonic::Code;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::Request;
@@ -198,4 +199,49 @@ async fn silent_connections_and_half_requests_take_nothing_from_workers() {
         held
     };
     target.withstands(attack).await;
+}
+
+/// A message of that many bytes, all of them empty entries of the repeated field with this key.
+fn empty_entries(key: u8, bytes: usize) -> Vec<u8> {
+    let mut message = vec![0];
+    message.extend((bytes as u32).to_be_bytes());
+    message.extend([key, 0].repeat(bytes / 2));
+    message
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_empty_entries_take_no_more_memory_than_others() {
+    let target = Target::start(&[]);
+    let channel = endpoint(&target.fleet.url).unwrap().connect().await.unwrap();
+    let send = async |call: &str, token: &str, key: u8, bytes: usize| {
+        let request = Request::post(format!("{}/longhand.v1.{call}", target.fleet.url))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", format!("Bearer {token}"));
+        let request = request.body(Body::new(Full::new(empty_entries(key, bytes).into()))).unwrap();
+        let mut channel = channel.clone();
+        std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+        let answer = channel.call(request).await.unwrap();
+        answer.headers().get("grpc-status").map(|status| status.to_str().unwrap().to_owned())
+    };
+    // What any message of the largest size takes: that of a field which nobody knows.
+    for _ in 0..4 {
+        send("Coordinator/Renew", WORKER, 0x7a, 16 << 20).await;
+    }
+    let (_, before) = target.memory();
+    for (call, token, key) in [
+        ("Coordinator/Renew", WORKER, 0x12),
+        ("Coordinator/Lease", WORKER, 0x38),
+        ("Coordinator/Complete", WORKER, 0x38),
+        ("Operator/AddRows", OPERATOR, 0x1a),
+        ("Operator/LoadRun", OPERATOR, 0x12),
+    ] {
+        let status = send(call, token, key, 16 << 20).await;
+        assert_eq!(status, Some((Code::OutOfRange as i32).to_string()), "{call}");
+        // Of a size whose entries are within bounds.
+        send(call, token, key, 100 << 10).await;
+    }
+    let (_, most) = target.memory();
+    assert!(most - before < MEMORY, "{} MB more than before", (most - before) >> 20);
+    ready(target.http()).await;
 }

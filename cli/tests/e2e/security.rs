@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
@@ -152,7 +153,8 @@ fn without_tokens_a_coordinator_lets_its_own_user_in_and_nobody_else() {
     let (code, error) = status(&other);
     assert!(code == Some(2) && error.contains("no token"), "{error}");
 
-    let (page, token) = (listening["dashboard"].as_str().unwrap(), listening["token"].as_str().unwrap());
+    let page = listening["dashboard"].as_str().unwrap();
+    let token = fs::read_to_string(listening["token_file"].as_str().unwrap()).unwrap();
     assert_eq!(request(&format!("{page}/api/runs"), "").0, 401);
     assert_eq!(request(&format!("{page}/metrics"), "").0, 401);
     assert_eq!(request(&format!("{page}/?token={token}x"), "").0, 303);
@@ -192,9 +194,11 @@ fn a_run_opens_one_port_which_needs_its_token_and_keeps_its_state_to_its_user() 
     let input = file(dir.path(), "in.jsonl", "{\"prompt\": \"Describe a ship.\", \"length\": 1000}");
     let out = dir.path().join("out");
     let args = ["run", &input, "-o", out.to_str().unwrap(), "--engine", "mock", "--mock-tokens-per-second", "20"];
-    let run = Process::start(&[&args[..], &["--http", "127.0.0.1:0"]].concat());
+    let home = [("HOME", dir.path().to_str().unwrap()), ("XDG_STATE_HOME", "")];
+    let run = Process::start_in(&[&args[..], &["--http", "127.0.0.1:0"]].concat(), &home);
     let dashboard = run.event("dashboard");
-    let (page, token) = (dashboard["url"].as_str().unwrap(), dashboard["token"].as_str().unwrap());
+    let page = dashboard["url"].as_str().unwrap();
+    let token = fs::read_to_string(dashboard["token_file"].as_str().unwrap()).unwrap();
     assert_eq!(request(&format!("{page}/api/runs"), "").0, 401);
     assert_eq!(request(&format!("{page}/api/runs"), &format!("GET\nAuthorization: Bearer {token}")).0, 200);
     assert_eq!(listening_sockets(run.pid()), 1, "the dashboard's");
@@ -214,4 +218,39 @@ fn listening_sockets(pid: u32) -> usize {
     let open =
         fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     open.filter(|link| listening.iter().any(|socket| *socket == link.to_string_lossy())).count()
+}
+
+#[test]
+fn output_that_goes_to_a_file_names_the_file_of_the_token_and_not_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", dir.path().join("store.sqlite").display());
+    let input = file(dir.path(), "in.jsonl", "{\"prompt\": \"Describe a ship.\", \"length\": 1000}");
+    let out = dir.path().join("out");
+    let engine = ["--engine", "mock", "--mock-tokens-per-second", "20"];
+    for args in [
+        vec!["coordinator", "--store", &store, "--listen", "127.0.0.1:0"],
+        [&["run", &input, "-o", out.to_str().unwrap()][..], &engine].concat(),
+    ] {
+        let log = dir.path().join(format!("{}.log", args[0]));
+        let mut command = longhand();
+        command.args(&args).args(["--http", "127.0.0.1:0"]).env("HOME", dir.path()).env("XDG_STATE_HOME", "");
+        let mut process = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        let named = || {
+            let text = fs::read_to_string(&log).unwrap();
+            let line = text.lines().find(|line| line.contains("dashboard at"))?.to_owned();
+            Some((line.rsplit_once(", its token in ")?.1.to_owned(), text))
+        };
+        let found = (0..600).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            named()
+        });
+        let (path, text) = found.unwrap_or_else(|| panic!("{}", fs::read_to_string(&log).unwrap()));
+        let token = fs::read_to_string(&path).unwrap();
+        assert!(token.len() >= 32 && !text.contains(&token), "{text}");
+        assert_eq!(mode(Path::new(&path)), 0o600);
+        let page = text.lines().find_map(|line| line.split_once("dashboard at ")?.1.split(',').next()).unwrap();
+        assert_eq!(request(&format!("{page}/api/runs"), &format!("GET\nAuthorization: Bearer {token}")).0, 200);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
 }

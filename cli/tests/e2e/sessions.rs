@@ -52,20 +52,22 @@ fn runs(fleet: &Fleet, header: &str) -> u16 {
 }
 
 #[test]
-fn guesses_are_counted_and_slowed_down_and_open_sessions_go_on() {
+fn guesses_are_counted_and_keep_out_nobody_who_has_a_token() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = start(&dir);
     let cookie = log_in(&fleet, OPERATOR).unwrap();
     let answers: Vec<u16> =
         (0..150).map(|number| runs(&fleet, &format!("Authorization: Bearer guess-{number}-of-some-length"))).collect();
     assert!(answers[..100].iter().all(|status| *status == 401) && answers[100..].iter().all(|status| *status == 429));
-    assert_eq!(log_in(&fleet, OPERATOR), None, "the right one is not read either");
+    assert!(log_in(&fleet, OPERATOR).is_some(), "the right one is let in");
+    assert_eq!(runs(&fleet, &format!("Authorization: Bearer {OPERATOR}")), 200);
     assert_eq!(runs(&fleet, &format!("Cookie: {cookie}")), 200);
     let (_, metrics) = request(&format!("{}/metrics", fleet.dashboard), &format!("GET\nCookie: {cookie}"));
-    assert!(metrics.contains("longhand_rejected_tokens_total 100"), "{metrics}");
-    let guess = write(&dir.path().join("guess"), "guess-of-some-length", 0o600);
+    assert!(metrics.contains("longhand_rejected_tokens_total 150"), "{metrics}");
+    let [guess, right] = ["guess-of-some-length", OPERATOR].map(|token| write(&dir.path().join(token), token, 0o600));
     let error = fleet.run(&["status", "--token-file", &guess]).stderr;
     assert!(error.contains("too many rejected tokens"), "{error}");
+    fleet.ask(&["status", "--token-file", &right]);
 }
 
 #[test]
@@ -193,7 +195,8 @@ fn a_worker_goes_on_with_a_coordinator_that_was_restarted_and_has_another_token(
         let args = ["coordinator", "--store", &store, "--listen", listen, "--http", "off", "--lease-seconds", "3"];
         let coordinator = Process::start_in(&args, &environment);
         let listening = coordinator.event("listening");
-        (coordinator, listening["address"].as_str().unwrap().to_owned(), listening["token"].clone())
+        let token = fs::read_to_string(listening["token_file"].as_str().unwrap()).unwrap();
+        (coordinator, listening["address"].as_str().unwrap().to_owned(), token)
     };
     let (mut coordinator, address, token) = start("127.0.0.1:0");
     let url = format!("http://{address}");
@@ -215,4 +218,29 @@ fn a_worker_goes_on_with_a_coordinator_that_was_restarted_and_has_another_token(
     assert_ne!(token, another);
     command(&["watch", "ships"]);
     assert!(command(&["status", "ships", "--json"]).contains("\"accepted\":1"));
+}
+
+#[test]
+fn a_change_that_comes_slowly_is_not_made_once_its_token_was_withdrawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = start(&dir);
+    let address = fleet.dashboard.strip_prefix("http://").unwrap();
+    for (operator, status) in [(OPERATOR, 404), ("another-operator-0123456789", 401)] {
+        let body = "{\"paused\": true}";
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "POST /api/runs/none/pause HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {OPERATOR}\r\nX-Longhand: 1\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{{",
+            body.len()
+        )
+        .unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        tokens(dir.path(), operator);
+        fleet.coordinator.signal("HUP");
+        std::thread::sleep(Duration::from_millis(500));
+        write!(stream, "{}", &body[1..]).unwrap();
+        let answer = BufReader::new(stream).lines().map_while(Result::ok).next().unwrap();
+        assert!(answer.contains(&status.to_string()), "{answer}");
+    }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State as Extract};
+use axum::extract::{Extension, Path, State as Extract};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 
 use super::error::{ApiError, run_id};
+use super::guard::Access;
 use super::state::AppState;
 use crate::corpus::Record;
 use crate::domain::document::Document;
@@ -41,10 +42,12 @@ struct Rest {
     others: NearDuplicateIndex,
     after: Option<u64>,
     done: bool,
+    access: Access,
 }
 
 pub(super) async fn corpus(
     Extract(state): Extract<Arc<AppState>>,
+    Extension(access): Extension<Access>,
     Path((run, file)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let (kind, content_type) = match file.as_str() {
@@ -56,7 +59,7 @@ pub(super) async fn corpus(
     let run = store.run(&id).await?.ok_or(StoreError::NotFound { kind: "run", name: id.to_string() })?;
     let recipe = Recipe::from_toml(&run.recipe).map_err(|error| StoreError::Refused(error.to_string()))?;
     let others = NearDuplicateIndex::new();
-    let rest = Rest { store, run, recipe, kind, others, after: None, done: false };
+    let rest = Rest { store, run, recipe, kind, others, after: None, done: false, access };
     let pages = stream::try_unfold(rest, Rest::page);
     let name =
         format!("attachment; filename=\"{id}.{}\"", if matches!(kind, Kind::JsonLines) { "jsonl" } else { "md" });
@@ -68,6 +71,10 @@ impl Rest {
     async fn page(mut self) -> Result<Option<(Vec<u8>, Self)>, StoreError> {
         if self.done {
             return Ok(None);
+        }
+        // A large file takes longer than a token may live.
+        if !self.access.is_valid() {
+            return Err(StoreError::Refused("the token expired or was withdrawn".into()));
         }
         let filter = Filter { state: Some(State::Accepted), reason: None };
         let page = self.store.list(&self.run.id, &filter, self.after, PAGE).await?;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::to_bytes;
 use axum::extract::{Extension, Form, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, LOCATION, ORIGIN,
@@ -29,6 +30,8 @@ const CSRF_HEADER: &str = "x-longhand";
 const PEOPLE: [Role; 2] = [Role::Operator, Role::Reader];
 /// The only change that a reader may make.
 pub(super) const LOG_OUT: &str = "/logout";
+/// Most bytes of a request: forms and small JSON.
+pub(super) const MAX_BODY: usize = 64 << 10;
 /// Longest time for a request's body and for the answer; a report takes the longest.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -53,6 +56,7 @@ pub(super) struct Access {
     identity: Option<Identity>,
     /// The cookie of the session, if it is one.
     session: Option<String>,
+    peer: Option<Peer>,
 }
 
 impl Access {
@@ -65,7 +69,7 @@ impl Access {
     pub(super) fn is_valid(&self) -> bool {
         let is_open = self.session.as_ref().is_none_or(|cookie| self.guard.sessions.identity(cookie).is_some());
         let mut tokens = self.identity.iter().zip(&self.guard.tokens);
-        is_open && tokens.all(|(identity, tokens)| tokens.is_current(identity))
+        is_open && tokens.all(|(identity, tokens)| tokens.check_again(identity, self.peer.as_ref()).is_ok())
     }
 }
 
@@ -82,11 +86,12 @@ impl Guard {
         roles: &[Role],
         peer: Option<&Peer>,
     ) -> Result<Access, Denied> {
-        let access = |identity, session| Access { guard: Arc::clone(self), identity, session };
+        let access = |identity, session| Access { guard: Arc::clone(self), identity, session, peer: peer.cloned() };
         let Some(tokens) = &self.tokens else { return Ok(access(None, None)) };
         if let Some(cookie) = cookie(headers, &self.cookie_name)
             && let Some(identity) = self.sessions.identity(cookie)
-            && tokens.is_current(&identity)
+            // Without the certificate that the token needs, the cookie of a session is worth nothing either.
+            && tokens.check_again(&identity, peer).is_ok()
         {
             return Ok(access(Some(identity), Some(cookie.to_owned())));
         }
@@ -110,7 +115,8 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
     if guard.tokens.is_none() && !local_name(headers) {
         return text_response(StatusCode::FORBIDDEN, "invalid Host header: use an IP address or localhost");
     }
-    let peer = request.extensions().get::<Peer>();
+    let peer = request.extensions().get::<Peer>().cloned();
+    let peer = peer.as_ref();
     let is_page = request.method() == Method::GET && !path.starts_with("/api/") && path != "/metrics";
     if is_page && let Some(token) = token_in_query(request.uri()) {
         // The address that the program prints. It is replaced at once by one that can be shown.
@@ -127,12 +133,7 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
         if is_page {
             return (StatusCode::SEE_OTHER, [(LOCATION, "/login")]).into_response();
         }
-        let mut response = text_response(
-            StatusCode::UNAUTHORIZED,
-            "token required: send `Authorization: Bearer TOKEN` or log in at /login",
-        );
-        response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
-        return response;
+        return unauthorized();
     };
     let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
     if is_change && !has_csrf_header(headers) {
@@ -149,6 +150,13 @@ pub(super) async fn authorize(State(guard): State<Arc<Guard>>, mut request: Requ
     }
     if let Some(peer) = peer {
         peer.mark_known();
+    }
+    if is_change {
+        request = match receive(request).await {
+            Ok(request) if access.is_valid() => request,
+            Ok(_) => return unauthorized(),
+            Err(refused) => return refused,
+        };
     }
     let address = peer.and_then(Peer::address).map(|address| address.ip());
     let name = access.identity.as_ref().map(|identity| identity.name.clone()).unwrap_or_default();
@@ -188,8 +196,26 @@ pub(super) async fn respond(State(guard): State<Arc<Guard>>, request: Request, n
     response
 }
 
+/// Reads all of a change. It may come slowly, and counts only if its token still does when it is here.
+async fn receive(request: Request) -> Result<Request, Response> {
+    let (head, body) = request.into_parts();
+    match to_bytes(body, MAX_BODY).await {
+        Ok(body) => Ok(Request::from_parts(head, body.into())),
+        Err(_) => Err(text_response(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large, or ended early")),
+    }
+}
+
+fn unauthorized() -> Response {
+    let mut response = text_response(
+        StatusCode::UNAUTHORIZED,
+        "token required: send `Authorization: Bearer TOKEN` or log in at /login",
+    );
+    response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
+    response
+}
+
 fn too_many() -> Response {
-    text_response(StatusCode::TOO_MANY_REQUESTS, "too many rejected tokens from this address; retry in a minute")
+    text_response(StatusCode::TOO_MANY_REQUESTS, "unknown token, after too many rejected tokens from this address")
 }
 
 fn text_response(status: StatusCode, message: &'static str) -> Response {
@@ -293,7 +319,11 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+    use crate::net::{Connections, Limits};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
@@ -319,6 +349,33 @@ mod tests {
         assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("origin", "null")])));
         assert!(!has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("sec-fetch-site", "cross-site")])));
         assert!(has_csrf_header(&headers(&[host, ("x-longhand", "1"), ("sec-fetch-site", "same-origin")])));
+    }
+
+    #[test]
+    fn a_session_counts_only_with_the_certificate_that_its_token_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tokens");
+        let lines = "worker a-worker-of-some-length\noperator a-token-of-anna-0123 anna cert=anna.example.org\n";
+        fs::write(&file, lines).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let guard = Arc::new(Guard::new(Some(Tokens::read(&file).unwrap()), true, 7080));
+        let connections = Connections::new(Limits::default());
+        let [anna, bert, nobody] = [Some("anna"), Some("bert"), None].map(|name| {
+            let peer = connections.admit(None).unwrap();
+            if let Some(name) = name {
+                let certificate = rcgen::generate_simple_self_signed(vec![format!("{name}.example.org")]).unwrap();
+                peer.set_certificate(certificate.cert.der().clone());
+            }
+            peer
+        });
+        let opened = guard.log_in("a-token-of-anna-0123", "/", Some(&anna));
+        let cookie = opened.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(&cookie).unwrap())]);
+        let ask = |peer| guard.authenticate(&headers, &PEOPLE, peer);
+        assert!(ask(Some(&anna)).unwrap().is_valid());
+        for thief in [Some(&bert), Some(&nobody), None] {
+            assert_eq!(ask(thief).unwrap_err(), Denied::Missing);
+        }
     }
 
     #[test]

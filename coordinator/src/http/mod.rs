@@ -37,8 +37,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most event streams at a time; further pages poll.
 const MAX_STREAMS: usize = 256;
-/// Most bytes of a request: forms and small JSON.
-const MAX_BODY: usize = 64 << 10;
 
 /// Serves until `shutdown` is cancelled.
 pub async fn serve(listener: TcpListener, config: HttpConfig, tls: Option<Certificates>, shutdown: CancellationToken) {
@@ -72,8 +70,10 @@ pub async fn serve(listener: TcpListener, config: HttpConfig, tls: Option<Certif
         .route(guard::LOG_OUT, post(guard::log_out))
         .with_state(Arc::clone(&guard))
         .layer(from_fn_with_state(Arc::clone(&guard), guard::authorize));
-    let router =
-        public.merge(protected).layer(DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(guard, guard::respond));
+    let router = public
+        .merge(protected)
+        .layer(DefaultBodyLimit::max(guard::MAX_BODY))
+        .layer(from_fn_with_state(guard, guard::respond));
     // What follows the first bytes is bounded by the header time-out: an event stream is silent on purpose.
     let listener = Listener::new(listener, tls, Protocol::Http, None, Limits::default());
     let served = connection::serve(listener, router, shutdown.clone());

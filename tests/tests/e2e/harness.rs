@@ -1,6 +1,6 @@
 //! A coordinator on a free port over an in-memory store with a clock that tests advance, and workers with the mock engine.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -310,6 +310,12 @@ impl RawClient {
     pub(crate) fn of(harness: &Harness) -> Self {
         let client = CoordinatorClient::new(harness.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Self { client, worker: WorkerId::mint("raw"), kinds: v1::TaskKind::known() }
+    }
+
+    /// Another worker, at that address of this machine.
+    pub(crate) fn at(harness: &Harness, address: IpAddr) -> Self {
+        let endpoint = endpoint(&format!("http://{}", harness.address)).unwrap().local_address(Some(address));
+        Self { client: CoordinatorClient::new(endpoint.connect_lazy()), ..Self::of(harness) }
     }
 
     /// A worker of an older build, which does not state the task kinds that it supports.

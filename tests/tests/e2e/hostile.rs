@@ -1,5 +1,6 @@
 //! Calls of somebody who has a token, or stole one: whatever they hold, the coordinator goes on, and others are not harmed.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use longhand_proto::MAX_MESSAGE_BYTES;
@@ -138,4 +139,35 @@ async fn a_worker_that_fails_everything_does_not_fail_every_document() {
     worker.stop().await;
     let counts = harness.counts().await;
     assert!(counts.failed <= 8 && counts.accepted + counts.rejected >= 30, "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_fails_everything_fails_no_more_under_many_names_and_addresses() {
+    let harness = Harness::start(0).await;
+    harness.submit_short(80).await;
+    let slow = MockOptions { slots: 4, tokens_per_second: 4_000.0, ..MockOptions::default() };
+    let worker = harness.worker(mock(slow));
+    harness
+        .until(|records| {
+            records.iter().filter_map(|record| record.document().ok()).map(|it| it.sections().len()).sum::<usize>() > 8
+        })
+        .await;
+    let mut failed = 0;
+    for number in 2..14 {
+        let raw = RawClient::at(&harness, IpAddr::from([127, 0, 0, number]));
+        // One plan speaks for each name.
+        let first = raw.take().await;
+        let (outcome, next) = raw.complete(first.id, write(first.task).await).await;
+        assert_eq!(outcome, v1::Outcome::Recorded);
+        let leases = raw.lease(&format!("request-{number}"), 8, Duration::from_millis(10)).await;
+        for lease in next.iter().chain(&leases) {
+            raw.fail(lease.id).await;
+            failed += 1;
+        }
+    }
+    assert!(failed > 40, "{failed}");
+    harness.finished().await;
+    worker.stop().await;
+    let counts = harness.counts().await;
+    assert!(counts.failed <= 8 && counts.accepted + counts.rejected >= 70, "{counts:?}");
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use longhand_proto::task::{Failure, Output, TaskKind};
-use longhand_proto::{LeaseId, WorkerId, clock, rng};
+use longhand_proto::{LeaseId, clock, rng};
 use serde_json::{Map, Value, json};
 
 use super::coordinator::Coordinator;
 use super::render::write;
 use super::run_cache::RunContext;
+use super::worker_health::WorkerKey;
 use crate::control::metrics::AttemptCost;
 use crate::control::trace::AttemptSpan;
 use crate::domain::document::{Document, Progress, Rejection};
@@ -18,7 +19,7 @@ use crate::store::{Commit, Next, Record, Result};
 /// A finished attempt as its worker reports it.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) worker: WorkerId,
+    pub(super) worker: WorkerKey,
     pub(super) lease: LeaseId,
     pub(super) outcome: Outcome,
     /// The worker has room for the document's next task.

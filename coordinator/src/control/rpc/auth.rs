@@ -69,6 +69,13 @@ pub struct Principal {
     pub address: Option<IpAddr>,
 }
 
+impl Identity {
+    /// The hash of the token.
+    pub(crate) fn token(&self) -> blake3::Hash {
+        self.hash
+    }
+}
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = if self.name.is_empty() { "anonymous" } else { &self.name };
@@ -130,7 +137,9 @@ pub enum TokenError {
 /// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denied {
-    #[error("too many rejected tokens from this address; retry in a minute")]
+    #[error(
+        "unknown token, after too many rejected tokens from this address; use one that is in the coordinator's --token-file"
+    )]
     TooMany,
     #[error(
         "no token: this coordinator requires one; pass it with --token-file, or run the command as the coordinator's user"
@@ -146,8 +155,8 @@ pub(crate) enum Denied {
     Certificate,
 }
 
-/// Shortest valid token in bytes: shorter ones can be guessed.
-const MIN_TOKEN_BYTES: usize = 16;
+/// Shortest valid token in bytes: shorter ones can be guessed, and guesses are not limited.
+pub const MIN_TOKEN_BYTES: usize = 16;
 /// Longest name of an owner in bytes.
 const MAX_NAME_BYTES: usize = 64;
 /// Begins the name of a certificate in a line.
@@ -239,31 +248,31 @@ impl Tokens {
         Ok(Self::new(entries))
     }
 
-    /// False once the token has expired, was withdrawn, or has another role.
-    pub(crate) fn is_current(&self, identity: &Identity) -> bool {
-        let is_same = |entry: &Entry| entry.hash == identity.hash && entry.role == identity.role;
-        self.entries().iter().any(|entry| is_same(entry) && !entry.is_expired())
+    /// Checks a token once more, of the same caller or of one who has its session.
+    ///
+    /// # Errors
+    /// It has expired, was withdrawn, has another role, or needs a certificate that this connection does not have.
+    pub(crate) fn check_again(&self, identity: &Identity, peer: Option<&Peer>) -> Result<(), Denied> {
+        self.find(identity.hash, &[identity.role], peer).map(drop)
     }
 
-    /// Checks the value of `authorization` for a token of one of these roles, the most wanted first. Tokens that an address tries
-    /// in vain are counted, and too many make it wait, unless the connection had a valid one.
+    /// Checks the value of `authorization` for a token of one of these roles, the most wanted first.
+    ///
+    /// Tokens that an address tries in vain are counted, whatever its connections showed before. After too many, the wrong ones get
+    /// another answer and no line in the log; a valid one is let in all the same, or whoever shares an address with its holder
+    /// could keep it out. That leaves guesses unlimited, which bounds nothing: addresses are cheap, and a token of 16 characters
+    /// and more, made as the manual says, is not found by trying.
     pub(crate) fn check(&self, header: Option<&str>, roles: &[Role], peer: Option<&Peer>) -> Result<Identity, Denied> {
-        let stranger = peer.filter(|peer| !peer.is_known());
-        let address = stranger.and_then(Peer::address).map(|address| address.ip());
-        let now = clock::now();
-        if header.is_some() && address.is_some_and(|address| self.0.rejected.is_blocked(address, now)) {
-            return Err(Denied::TooMany);
-        }
-        let checked = self.find(header, roles, peer);
-        if matches!(checked, Err(Denied::Unknown | Denied::Expired | Denied::WrongRole(..) | Denied::Certificate)) {
-            self.0.rejected.record(address, now);
-        }
-        checked
+        let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::Missing)?;
+        self.find(blake3::hash(token.as_bytes()), roles, peer).map_err(|denied| {
+            let address = peer.and_then(Peer::address).map(|address| address.ip());
+            let is_one_too_many = self.0.rejected.record(address, clock::now());
+            // What is wrong with a token that was valid once is said at any time: its holder is no guesser.
+            if is_one_too_many && denied == Denied::Unknown { Denied::TooMany } else { denied }
+        })
     }
 
-    fn find(&self, header: Option<&str>, roles: &[Role], peer: Option<&Peer>) -> Result<Identity, Denied> {
-        let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(Denied::Missing)?;
-        let hash = blake3::hash(token.as_bytes());
+    fn find(&self, hash: blake3::Hash, roles: &[Role], peer: Option<&Peer>) -> Result<Identity, Denied> {
         // The same token may be in several lines, for one role or several.
         let (mut denied, mut found) = (Denied::Unknown, None);
         for entry in self.entries().iter().filter(|entry| entry.hash == hash) {
@@ -380,9 +389,24 @@ mod tests {
     fn a_session_ends_when_its_token_gets_another_role() {
         let tokens = both("");
         let identity = tokens.check(Some(&format!("Bearer {OPERATOR}")), &[Role::Operator], None).unwrap();
-        assert!(tokens.is_current(&identity));
+        assert!(tokens.check_again(&identity, None).is_ok());
         let demoted = self::tokens(&format!("worker {WORKER}\nreader {OPERATOR}\noperator {OPERATOR}-2")).unwrap();
-        assert!(!demoted.is_current(&identity));
+        assert!(demoted.check_again(&identity, None).is_err());
+    }
+
+    #[test]
+    fn wrong_tokens_are_counted_on_any_connection_and_keep_out_no_valid_one() {
+        let (tokens, connections) = (both(""), net::Connections::new(net::Limits::default()));
+        let peer = connections.admit(Some(([10, 0, 0, 1], 1).into())).unwrap();
+        peer.mark_known();
+        let check = |token: &str, peer| tokens.check(Some(&format!("Bearer {token}")), &[Role::Worker], Some(peer));
+        let answers: Vec<_> = (0..200).map(|number| check(&format!("guess-{number}"), &peer).unwrap_err()).collect();
+        assert!(answers[..100].iter().all(|denied| *denied == Denied::Unknown));
+        assert!(answers[100..].iter().all(|denied| *denied == Denied::TooMany));
+        let [neighbour, other] = [1, 2].map(|last| connections.admit(Some(([10, 0, 0, last], 2).into())).unwrap());
+        assert!(check(WORKER, &peer).is_ok() && check(WORKER, &neighbour).is_ok());
+        assert_eq!(check("guess", &neighbour).unwrap_err(), Denied::TooMany);
+        assert_eq!(check("guess", &other).unwrap_err(), Denied::Unknown);
     }
 
     #[test]
@@ -395,7 +419,13 @@ mod tests {
             let peer = connections.admit(None).unwrap();
             let certificate = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap().cert;
             peer.set_certificate(certificate.der().clone());
-            assert_eq!(tokens.check(Some(header), &[Role::Operator], Some(&peer)).is_ok(), counts, "{name}");
+            let checked = tokens.check(Some(header), &[Role::Operator], Some(&peer));
+            assert_eq!(checked.is_ok(), counts, "{name}");
+            if let Ok(identity) = checked {
+                assert!(tokens.check_again(&identity, Some(&peer)).is_ok());
+                let thief = connections.admit(None).unwrap();
+                assert_eq!(tokens.check_again(&identity, Some(&thief)), Err(Denied::Certificate));
+            }
         }
     }
 

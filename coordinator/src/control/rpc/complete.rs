@@ -1,12 +1,13 @@
 //! The end of an attempt: a result or a release, written to the store in one atomic step.
 
 use longhand_proto::task::{Checkpoint, Lease};
-use longhand_proto::{LeaseId, WorkerId};
+use longhand_proto::{LeaseId, WorkerId, clock};
 use serde_json::{Value, json};
 
 use super::apply_result::{AppliedResult, Report};
 use super::coordinator::Coordinator;
 use super::render::read;
+use super::worker_health::WorkerKey;
 use crate::control::cancel;
 use crate::control::metrics::{AttemptCost, Stopwatch};
 use crate::control::trace::AttemptSpan;
@@ -35,7 +36,7 @@ impl Coordinator {
             Outcome::Written { output, .. } => output.usage.generated,
             Outcome::Error(_) => 0,
         };
-        let (worker, lease) = (report.worker.clone(), report.lease);
+        let (worker, lease) = (report.worker.worker.clone(), report.lease);
         // From the call: without a live lease there is no document to take it from.
         let trace_id = longhand_proto::trace::id_of(&report.traceparent);
         let found = match self.inner.recent_leases.take(lease) {
@@ -44,8 +45,17 @@ impl Coordinator {
         };
         let completed = match found {
             // A worker may complete its own leases only.
-            Lookup::Live(record) if !is_held_by(&record, &report.worker) => Completed::Stale,
-            Lookup::Live(record) => self.record(*record, report).await?,
+            Lookup::Live(record) if !is_held_by(&record, &worker) => Completed::Stale,
+            Lookup::Live(record) => {
+                if matches!(report.outcome, Outcome::Written { .. }) || self.is_charged(&report.worker).await {
+                    self.record(*record, report).await?
+                } else if self.release(&worker, lease, None, report.cost, 0).await? {
+                    // The document goes to another worker, and is charged nothing.
+                    Completed::Recorded(None)
+                } else {
+                    Completed::Stale
+                }
+            }
             Lookup::Committed(record) if record.state == State::Cancelled => Completed::Cancelled,
             Lookup::Committed(_) => self.repeat(lease).await?,
             Lookup::Stale => Completed::Stale,
@@ -57,8 +67,21 @@ impl Coordinator {
         Ok(completed)
     }
 
+    /// Counts a failure; false if the document is not to be charged with it.
+    async fn is_charged(&self, worker: &WorkerKey) -> bool {
+        let health = &self.inner.worker_health;
+        if health.wants_reports(clock::now()) {
+            let workers = self.inner.store.workers().await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "the workers of other replicas are not known");
+                Vec::new()
+            });
+            health.note_reports(&workers, 2 * self.inner.options.lease, clock::now());
+        }
+        health.failed(worker, clock::now())
+    }
+
     async fn record(&self, record: Record, report: Report) -> Result<Completed> {
-        let lease = report.lease;
+        let (worker, lease) = (report.worker.clone(), report.lease);
         let AppliedResult { commit, cost, span } = match read(&record) {
             Ok(document) => self.apply_result(&record, document, report).await?,
             Err(failure) => {
@@ -73,6 +96,10 @@ impl Coordinator {
         let committed = self.track_health(self.inner.store.commit(&commit).await)?;
         if matches!(committed, Committed::Done(_)) {
             self.metrics().committed(stopwatch.elapsed(), &commit.next, &cost);
+            // A text that was not taken proves nothing of its worker, nor does one for a lease that is none.
+            if cost.error.is_none() && cost.rejected.is_none() {
+                self.inner.worker_health.finished(&worker, clock::now());
+            }
             if let Some(span) = span {
                 span.committed(cost.end(&commit.next), end_of(&commit.next));
             }

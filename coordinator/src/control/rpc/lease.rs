@@ -20,8 +20,8 @@ const IDLE_RUNS: usize = 3;
 const REPLY_FULL: &str = "the reply had no room for its prompt";
 
 impl Coordinator {
-    /// Leases as soon as anything is ready; nothing after `wait`, or once `closing` is cancelled. Only tasks of these
-    /// kinds.
+    /// Leases as soon as anything is ready; nothing after `wait`, once `closing` is cancelled, or when the caller may no longer
+    /// lease. Only tasks of these kinds.
     ///
     /// # Errors
     /// The store failed.
@@ -31,6 +31,7 @@ impl Coordinator {
         kinds: &[TaskKind],
         wait: Duration,
         closing: &CancellationToken,
+        may_lease: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Lease>> {
         if let Some(leases) = self.try_lease(query, kinds).await? {
             return Ok(leases);
@@ -43,7 +44,7 @@ impl Coordinator {
         let queue = self.inner.waiting.queue(query, kinds);
         let lock = closing.run_until_cancelled(timeout_at(until, queue.poll_lock.lock())).await;
         let Some(Ok(_lock)) = lock else { return Ok(Vec::new()) };
-        loop {
+        while may_lease() {
             if let Some(leases) = self.try_lease(query, kinds).await? {
                 return Ok(leases);
             }
@@ -55,9 +56,10 @@ impl Coordinator {
                 () = sleep_until(next_poll.min(until)) => {}
             }
             if Instant::now() >= until {
-                return Ok(Vec::new());
+                break;
             }
         }
+        Ok(Vec::new())
     }
 
     /// Why a request found nothing, in one line.

@@ -2,7 +2,7 @@
 //! replicas may serve one store, and any of them may stop at any time.
 //!
 //! - `server`: listens, serves, shuts down.
-//! - `admission`: before every call, with `auth` (tokens) and `rate_limit`.
+//! - `admission`: before every call, with `auth` (tokens) and `rate_limit`; `caller` is what it finds out.
 //! - `worker_service`, `operator_service`: validate a request, call the coordinator, convert the answer.
 //! - `bounds` and `worker_health`: what a worker may say, and which one gets no work.
 //! - `coordinator`: the state that all calls share, with `run_cache` and `recent_leases`.
@@ -14,6 +14,7 @@ mod admission;
 mod apply_result;
 mod auth;
 mod bounds;
+mod caller;
 mod complete;
 mod coordinator;
 mod lease;
@@ -32,7 +33,7 @@ mod worker_health;
 mod worker_service;
 
 pub(crate) use auth::{Denied, Identity};
-pub use auth::{Principal, Role, TokenError, Tokens};
+pub use auth::{MIN_TOKEN_BYTES, Principal, Role, TokenError, Tokens};
 pub use coordinator::{Coordinator, ServiceOptions};
 pub(crate) use rejected_tokens::gather as gather_rejected_tokens;
 pub use server::{Access, serve, serve_on, serve_with};

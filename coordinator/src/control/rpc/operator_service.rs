@@ -4,8 +4,8 @@ use longhand_proto::v1::operator_server;
 use longhand_proto::{DocumentId, RunId, WireError, clock, v1};
 use tonic::{Request, Response, Status};
 
-use super::admission::peer;
-use super::auth::{Identity, Principal};
+use super::auth::Principal;
+use super::caller::Caller;
 use super::coordinator::Coordinator;
 use super::status::status;
 use crate::control::admin::{self, RewriteScope, Selector};
@@ -34,8 +34,7 @@ type Answer<T> = Result<Response<T>, Status>;
 
 /// Who makes this call.
 fn principal<T>(request: &Request<T>) -> Principal {
-    let name = request.extensions().get::<Identity>().map(|identity| identity.name.clone()).unwrap_or_default();
-    Principal { name, address: peer(request.extensions()).and_then(|peer| peer.address()).map(|address| address.ip()) }
+    Caller::of(request).principal()
 }
 
 impl OperatorService {

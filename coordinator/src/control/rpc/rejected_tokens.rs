@@ -1,4 +1,4 @@
-//! Tokens that were rejected: counted, logged, and slowed down by address.
+//! Tokens that were rejected: counted by address, and logged without filling the log.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,7 +9,7 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, Opts};
 
-/// Rejected tokens of an address in one window; then the address waits for the next one.
+/// Rejected tokens of an address in one window that are answered each for itself.
 const MAX_REJECTED: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses that are remembered.
@@ -40,16 +40,10 @@ pub(super) struct RejectedTokens {
 }
 
 impl RejectedTokens {
-    /// Whether the tokens of this address are rejected unread.
-    pub(super) fn is_blocked(&self, address: IpAddr, now: Instant) -> bool {
-        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.get(&network(address)).is_some_and(|it| it.rejected >= MAX_REJECTED && is_open(it, now))
-    }
-
-    /// Counts a rejected token.
-    pub(super) fn record(&self, address: Option<IpAddr>, now: Instant) {
+    /// Counts a rejected token; true if its address had too many.
+    pub(super) fn record(&self, address: Option<IpAddr>, now: Instant) -> bool {
         REJECTED.inc();
-        let Some(address) = address else { return };
+        let Some(address) = address else { return false };
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= MAX_ADDRESSES {
             windows.retain(|_, window| is_open(window, now));
@@ -61,14 +55,15 @@ impl RejectedTokens {
         if !is_open(window, now) {
             *window = Window { began: now, rejected: 0 };
         }
-        window.rejected += 1;
+        window.rejected = window.rejected.saturating_add(1);
         match window.rejected {
             1 => tracing::warn!(%address, "token rejected"),
             MAX_REJECTED => {
-                tracing::warn!(%address, rejected = MAX_REJECTED, "tokens of this address are rejected unread for a minute");
+                tracing::warn!(%address, rejected = MAX_REJECTED, "more rejected tokens of this address are not logged for a minute");
             }
             _ => {}
         }
+        window.rejected > MAX_REJECTED
     }
 }
 
@@ -91,16 +86,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_guesses_waits_and_others_do_not() {
+    fn an_address_that_guesses_is_known_for_a_minute_and_others_are_not() {
         let (rejected, now) = (RejectedTokens::default(), clock::now());
         let [guesser, neighbour, other] = ["2001:db8::1", "2001:db8::2", "10.0.0.1"].map(|text| text.parse().unwrap());
         for _ in 0..MAX_REJECTED {
-            assert!(!rejected.is_blocked(guesser, now));
-            rejected.record(Some(guesser), now);
+            assert!(!rejected.record(Some(guesser), now));
         }
-        assert!(rejected.is_blocked(guesser, now) && rejected.is_blocked(neighbour, now));
-        assert!(!rejected.is_blocked(other, now));
-        assert!(!rejected.is_blocked(guesser, now + WINDOW));
+        assert!(rejected.record(Some(guesser), now) && rejected.record(Some(neighbour), now));
+        assert!(!rejected.record(Some(other), now));
+        assert!(!rejected.record(Some(guesser), now + WINDOW));
         for number in 0..10_000_u32 {
             rejected.record(Some(IpAddr::from(number.to_be_bytes())), now);
         }

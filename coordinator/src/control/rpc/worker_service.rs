@@ -9,9 +9,10 @@ use longhand_proto::{LeaseId, PROTOCOL, WireError, WorkerId, clock, v1};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::admission::{peer, protocol_mismatch};
+use super::admission::protocol_mismatch;
 use super::apply_result::Report;
 use super::bounds;
+use super::caller::Caller;
 use super::complete::Completed;
 use super::coordinator::Coordinator;
 use super::status::status;
@@ -91,6 +92,7 @@ impl coordinator_server::Coordinator for WorkerService {
     }
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseReply>, Status> {
+        let caller = Caller::of(&request);
         let v1::LeaseRequest { worker, request_id, slots, wait_ms, model, weights_hash, kinds } = request.into_inner();
         if request_id.is_empty() || request_id.len() > MAX_REQUEST_ID {
             return Err(Status::invalid_argument("field `request_id` must have 1 to 64 bytes"));
@@ -108,12 +110,20 @@ impl coordinator_server::Coordinator for WorkerService {
         };
         let wait = Duration::from_millis(wait_ms);
         let kinds = task_kinds(&kinds);
-        if self.coordinator.inner.worker_health.is_quarantined(&query.worker, clock::now()) {
+        if self.coordinator.inner.worker_health.is_quarantined(&caller.worker(&query.worker), clock::now()) {
             let pause = wait.min(self.coordinator.options().max_wait);
             self.closing.run_until_cancelled(tokio::time::sleep(pause)).await;
             return Ok(Response::new(v1::LeaseReply::default()));
         }
-        let leases = self.coordinator.lease(&query, &kinds, wait, &self.closing).await.map_err(status)?;
+        let may_lease = || caller.check().is_ok();
+        let leases = self.coordinator.lease(&query, &kinds, wait, &self.closing, &may_lease).await.map_err(status)?;
+        if let Err(ended) = caller.check() {
+            // The token ended while the store was asked.
+            for lease in leases {
+                self.coordinator.release(&query.worker, lease.id, None, 0.0, 0).await.map_err(status)?;
+            }
+            return Err(ended);
+        }
         // A worker that did not wait asks again at once.
         let waiting = match leases.is_empty() && query.slots > 0 && !wait.is_zero() {
             true => self.coordinator.why_idle(&query).await.map_err(status)?,
@@ -124,6 +134,7 @@ impl coordinator_server::Coordinator for WorkerService {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
+        let caller = Caller::of(&request);
         let v1::RenewRequest { worker, renewals, mut vitals } = request.into_inner();
         let worker = parse_worker_id(&worker)?;
         if renewals.len() > MAX_RENEWALS {
@@ -140,7 +151,7 @@ impl coordinator_server::Coordinator for WorkerService {
         let [lost, cancelled, unsaved] =
             [lost, cancelled, unsaved].map(|ids| ids.iter().map(ToString::to_string).collect());
         let drain = match vitals {
-            Some(vitals) if self.coordinator.inner.worker_health.admit(&worker, clock::now()) => {
+            Some(vitals) if self.coordinator.inner.worker_health.admit(&caller.worker(&worker), clock::now()) => {
                 self.coordinator.record_heartbeat(&worker, &vitals.into()).await
             }
             Some(_) | None => false,
@@ -151,11 +162,10 @@ impl coordinator_server::Coordinator for WorkerService {
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {
         let traceparent = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
         let traceparent = traceparent.unwrap_or_default().to_owned();
-        let address = peer(request.extensions()).and_then(|peer| peer.address()).map(|address| address.ip());
+        let caller = Caller::of(&request);
         let v1::CompleteRequest { worker, lease_id, result, want_next, model, kinds, cost } = request.into_inner();
         let (worker, lease) = (parse_worker_id(&worker)?, parse_lease_id(&lease_id)?);
         model.as_ref().map_or(Ok(()), bounds::model)?;
-        let health = &self.coordinator.inner.worker_health;
         let outcome = match result.ok_or(WireError::Missing("result"))? {
             WireResult::Output(output) => {
                 bounds::output(&output)?;
@@ -163,26 +173,12 @@ impl coordinator_server::Coordinator for WorkerService {
                 let model = ModelInfo::from(model.ok_or(WireError::Missing("model"))?);
                 Outcome::Written { output, worker: worker.clone(), model }
             }
-            WireResult::Failure(failure) if health.failed(&worker, address, clock::now()) => {
-                Outcome::Error(sanitise(failure))
-            }
-            // Of a worker in quarantine: the document goes to another one, and is charged nothing.
-            WireResult::Failure(_) => {
-                let released =
-                    self.coordinator.release(&worker, lease, None, sound_cost(cost), 0).await.map_err(status)?;
-                let outcome = if released { v1::Outcome::Recorded } else { v1::Outcome::Stale };
-                return Ok(Response::new(v1::CompleteReply { outcome: outcome.into(), next: None, cancelled: false }));
-            }
+            WireResult::Failure(failure) => Outcome::Error(sanitise(failure)),
         };
-        let kinds = task_kinds(&kinds);
-        // A text for a lease that is none proves nothing of a worker.
-        let writer = matches!(outcome, Outcome::Written { .. }).then(|| worker.clone());
+        let (worker, kinds) = (caller.worker(&worker), task_kinds(&kinds));
         let report = Report { worker, lease, outcome, want_next, kinds, traceparent, cost: sound_cost(cost) };
         Ok(Response::new(match self.coordinator.complete(report).await.map_err(status)? {
             Completed::Recorded(next) => {
-                if let Some(writer) = &writer {
-                    health.finished(writer, clock::now());
-                }
                 let next = next.map(|lease| (*lease).into());
                 v1::CompleteReply { outcome: v1::Outcome::Recorded.into(), next, cancelled: false }
             }

@@ -8,28 +8,36 @@ use longhand_proto::MAX_MESSAGE_BYTES;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::capacity::{Capacity, Reserved};
-use crate::net::Peer;
+use super::entries::{Entries, MAX_ENTRY_BYTES};
 
 /// Bytes before a message: a flag and the length.
 const PREFIX: usize = 5;
 
-/// Reads a whole request. Memory is reserved by the length that the message states, before it is read; the permits are held
-/// as long as the request is in memory.
-pub(super) async fn receive(
+/// Reads a whole request. Memory is reserved by the length that the message states, before it is read, and then for its entries,
+/// before they are decoded; what was reserved is held as long as the request is in memory.
+pub(super) async fn receive<R>(
     body: Body,
-    capacity: &Capacity,
-    peer: Option<&Peer>,
+    entries: Entries,
+    reserve: impl Fn(usize) -> Result<R, Status>,
     timeout: Duration,
-) -> Result<(Body, Reserved), Status> {
-    let reading = read(body, MAX_MESSAGE_BYTES, |bytes| capacity.reserve(peer, bytes));
-    tokio::time::timeout(timeout, reading).await.map_err(|_| too_slow(timeout))?
+) -> Result<(Body, (R, Option<R>)), Status> {
+    let reading = read(body, MAX_MESSAGE_BYTES, &reserve);
+    let (message, reserved) = tokio::time::timeout(timeout, reading).await.map_err(|_| too_slow(timeout))??;
+    let bytes = entries.bytes(message.get(PREFIX..).unwrap_or_default());
+    if bytes > MAX_ENTRY_BYTES {
+        return Err(Status::out_of_range(format!(
+            "too many entries in the message: they take {bytes} bytes, the limit is {MAX_ENTRY_BYTES} bytes"
+        )));
+    }
+    let more = (bytes > 0).then(|| reserve(bytes)).transpose()?;
+    Ok((Body::new(Full::new(message)), (reserved, more)))
 }
 
 /// Reads a small request that costs nothing but its connection, such as that of a health call.
 pub(super) async fn receive_small(body: Body, limit: usize, timeout: Duration) -> Result<Body, Status> {
     let reading = read(body, limit, |_| Ok(()));
-    Ok(tokio::time::timeout(timeout, reading).await.map_err(|_| too_slow(timeout))??.0)
+    let (message, ()) = tokio::time::timeout(timeout, reading).await.map_err(|_| too_slow(timeout))??;
+    Ok(Body::new(Full::new(message)))
 }
 
 fn too_slow(timeout: Duration) -> Status {
@@ -40,7 +48,7 @@ async fn read<R>(
     mut body: Body,
     limit: usize,
     mut reserve: impl FnMut(usize) -> Result<R, Status>,
-) -> Result<(Body, R), Status> {
+) -> Result<(Bytes, R), Status> {
     let mut reserved = reserve(0)?;
     let mut bytes = Vec::new();
     let mut end = None;
@@ -70,7 +78,7 @@ async fn read<R>(
             bytes.extend_from_slice(rest);
         }
     }
-    Ok((Body::new(Full::new(Bytes::from(bytes))), reserved))
+    Ok((Bytes::from(bytes), reserved))
 }
 
 #[cfg(test)]
@@ -81,7 +89,6 @@ mod tests {
     use http_body::Frame;
     use http_body_util::StreamBody;
     use tonic::Code;
-    use tonic::codegen::Body as _;
 
     use super::*;
 
@@ -92,13 +99,12 @@ mod tests {
 
     async fn read_all(parts: Vec<&'static [u8]>, limit: usize) -> Result<(Vec<u8>, Vec<usize>), Status> {
         let mut reserved = Vec::new();
-        let (body, ()) = read(chunks(parts), limit, |bytes| {
+        let (message, ()) = read(chunks(parts), limit, |bytes| {
             reserved.push(bytes);
             Ok(())
         })
         .await?;
-        assert!(!body.is_end_stream());
-        Ok((body.collect().await.unwrap().to_bytes().to_vec(), reserved))
+        Ok((message.to_vec(), reserved))
     }
 
     #[tokio::test]

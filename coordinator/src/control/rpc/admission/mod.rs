@@ -4,6 +4,7 @@
 //! Health calls need no token, so they take nothing of all this: see [`Policy::health`].
 
 mod capacity;
+mod entries;
 mod message;
 
 use std::convert::Infallible;
@@ -21,7 +22,9 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 
 use self::capacity::{CallKind, Capacity, acquire, retry_after};
-use super::auth::{Identity, Role, Tokens};
+use self::entries::Entries;
+use super::auth::{Role, Tokens};
+use super::caller::{Caller, refused};
 use super::rate_limit::RateLimiter;
 use crate::net::Peer;
 
@@ -58,26 +61,18 @@ impl Policy {
     }
 
     /// Who calls, if tokens are required. `roles` are those that may.
-    fn authenticate(
-        &self,
-        roles: &[Role],
-        headers: &HeaderMap,
-        peer: Option<&Peer>,
-    ) -> Result<Option<Identity>, Status> {
+    fn authenticate(&self, roles: &[Role], headers: &HeaderMap, peer: Option<&Peer>) -> Result<Caller, Status> {
         check_protocol(headers)?;
         let mut identity = None;
         if let Some(tokens) = &self.tokens {
             let header = headers.get("authorization").and_then(|value| value.to_str().ok());
-            // One that had a valid token does not have to guess.
-            let known =
-                tokens.check(header, roles, peer).map_err(|denied| Status::unauthenticated(denied.to_string()))?;
-            identity = Some(known);
+            identity = Some((tokens.clone(), tokens.check(header, roles, peer).map_err(refused)?));
         }
         let caller = peer.and_then(Peer::address);
         if let Some(Err(wait)) = caller.map(|caller| self.rate_limit.admit(caller, clock::now())) {
             return Err(retry_after("rate limit exceeded; retry after the time in the metadata", wait));
         }
-        Ok(identity)
+        Ok(Caller::new(identity, peer.cloned()))
     }
 
     /// Processes a call once its caller is known, its message is read, and it is its turn.
@@ -89,15 +84,17 @@ impl Policy {
             _ => CallKind::Worker,
         };
         let peer = peer(&head.extensions);
-        let identity = self.authenticate(allowed(kind, head.uri.path()), &head.headers, peer.as_ref())?;
+        let caller = self.authenticate(allowed(kind, head.uri.path()), &head.headers, peer.as_ref())?;
         if let Some(peer) = &peer {
             peer.mark_known();
         }
-        if let Some(identity) = identity {
-            head.extensions.insert(identity);
-        }
-        let (body, _reserved) = message::receive(body, &self.capacity, peer.as_ref(), self.receive_timeout).await?;
+        let entries = Entries::of(head.uri.path());
+        let reserve = |bytes| self.capacity.reserve(peer.as_ref(), bytes);
+        let (body, _reserved) = message::receive(body, entries, reserve, self.receive_timeout).await?;
         let _admitted = self.capacity.admit(kind).await?;
+        // The message may have come slowly, or others first.
+        caller.check()?;
+        head.extensions.insert(caller);
         Ok(inner.call(Request::from_parts(head, body)).await.unwrap_or_else(|never| match never {}))
     }
 
