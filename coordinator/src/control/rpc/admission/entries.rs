@@ -33,7 +33,10 @@ impl Entries {
     pub(super) fn of(path: &str) -> Self {
         Self(match path.rsplit('/').next().unwrap_or_default() {
             "Lease" | "Complete" => &[(7, Numbers)],
-            "Renew" => &[(2, Many(&[(3, One(CHECKPOINT))], size_of::<v1::Renewal>())), (3, One(&[(18, Numbers)]))],
+            "Renew" => &[
+                (2, Many(&[(3, One(CHECKPOINT)), (4, One(CHECKPOINT))], size_of::<v1::Renewal>())),
+                (3, One(&[(18, Numbers)])),
+            ],
             "Release" => &[(3, One(CHECKPOINT))],
             "AddRows" => &[(3, Many(&[], size_of::<v1::Row>()))],
             "LoadRun" => &[(2, Texts)],
@@ -168,7 +171,8 @@ mod tests {
             tokenizer_hash: "x".repeat(300),
             backtracks: vec![v1::Backtrack::default(); 2],
         };
-        let renewal = v1::Renewal { lease_id: "a".into(), progress: 1, checkpoint: Some(checkpoint) };
+        let lease_id = "a".into();
+        let renewal = v1::Renewal { lease_id, progress: 1, checkpoint: Some(checkpoint), appended: None, from: 0 };
         let kinds = vec![1, 2, 3, -1];
         let vitals = v1::Vitals { kinds, tokens_per_second: 1.5, ..v1::Vitals::default() };
         let request = v1::RenewRequest { worker: "w".into(), renewals: vec![renewal; 5], vitals: Some(vitals) };
