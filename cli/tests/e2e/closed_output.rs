@@ -29,6 +29,7 @@ const COMMANDS: &[&str] = &[
     "filter {CORPUS} --recipe {RECIPE}",
     "filter {CORPUS} --recipe {RECIPE} -o {NEW}",
     "serve {NEW}",
+    "push {NEW} org/texts",
     "documents {CORPUS}",
     "package-files {NEW}",
     "coordinator --store sqlite:{NEW}/store.sqlite",
