@@ -54,6 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
             "engine",
             "gpus",
+            "hub",
             "model",
             "plan_capacity",
             "preview",

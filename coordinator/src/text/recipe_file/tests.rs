@@ -149,18 +149,18 @@ fn the_recipes_that_come_with_longhand_have_the_hashes_that_they_always_had() {
         ),
         (
             Recipe::load(folder.join("longwriter.toml")).unwrap(),
-            "b73d213318f2f7c38938d153d997cb3d63f5ccda05ed59291444abcf2840704b",
-            "cd0decfbcd0bf0af5b203e0c2026b3ce16904c0e61c2615ab8f46ce684a1a5a0",
+            "8d4fd8b993f914069971750f7d7297f388cfc0eea7a4363756bbebb5a6581e45",
+            "a9b458ecd18782b381b7490bb98cf31ff02116e02d401919f9e8cff8a2255954",
         ),
         (
             Recipe::load(folder.join("demo.toml")).unwrap(),
-            "b82ba4a499bcec66436da33c2610b376c51031d1214c2cf592445fc8bf567f11",
-            "4f73fe87789b84d7531db26815e694ca1d6667731786719ea8f358685765c094",
+            "d1f7327a98f5324f21a954bbbc2d5418f9cf86445b0a035532edb1f444a9d562",
+            "d4324c9c336443a53e0c0ffd1877dfe238159aee2904dd7b31f4f10b75444dd6",
         ),
         (
             Recipe::load(folder.join("demo-long.toml")).unwrap(),
-            "13dd03424422da467a67cefb50e85f1ae77ceff294c1f6004723c8d0cda6f94f",
-            "bc15de714f656c7a3a43cf24e10f6bff0fb7cf08de9b0dd1d91fd20f2389d862",
+            "0b0928ed5dd6292d2291cb34b2e90c5335735f0935a1bf07eebbcbca62682cad",
+            "9cfc3639d1c92ebe742f40c69650ba25794529963571f8e7cf2bb933b86660a4",
         ),
     ] {
         assert_eq!((recipe.hash().as_str(), text_hash(&recipe).as_str()), (hash, text), "{}", recipe.name);
