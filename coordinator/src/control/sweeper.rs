@@ -53,6 +53,7 @@ pub async fn run(coordinator: Coordinator, options: SweeperOptions, shutdown: Ca
     let mut audit_at = clock::now() + rng::around(options.audit);
     let next = async || {
         tokio::select! {
+            biased;
             () = coordinator.sweep_requested() => {}
             () = tokio::time::sleep(rng::around(options.every)) => {}
         }
