@@ -7,7 +7,6 @@ use longhand_command::exit::{Code, Failure, Result};
 use longhand_command::output::{self, grouped, plural};
 use serde_json::json;
 
-use crate::args::loopback;
 use crate::hub::upload::{LocalFile, Upload};
 use crate::hub::{self, Hub, Repository};
 
@@ -75,13 +74,7 @@ pub(crate) async fn push(args: &PushArgs) -> Result<Code> {
             "no token: set HF_TOKEN to an access token that may write, from the hub's settings",
         ));
     }
-    let endpoint = hub.endpoint();
-    let host = reqwest::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
-    if !endpoint.starts_with("https://") && !loopback::is_this_machine(&host) {
-        return Err(Failure::refused(format!(
-            "HF_ENDPOINT {endpoint}: the token would be readable on the way; use https://"
-        )));
-    }
+    hub.check()?;
     let files = files(&args.dir)?;
     let upload = Upload {
         hub: &hub,

@@ -11,6 +11,7 @@ use longhand_command::exit::{Failure, Result};
 use serde::Deserialize;
 
 use self::transfer::{Check, Transfer};
+use crate::args::loopback;
 
 /// Files that an engine reads besides the weights.
 const NEEDED: [&str; 6] = [
@@ -109,6 +110,17 @@ impl Hub {
     /// URL of a file at a commit.
     pub(crate) fn url(&self, name: &Repository, commit: &str, file: &str) -> String {
         format!("{}/{name}/resolve/{commit}/{file}", self.endpoint)
+    }
+
+    /// Refuses a hub to which the token would go in plain text.
+    pub(crate) fn check(&self) -> Result<()> {
+        let endpoint = &self.endpoint;
+        let host = reqwest::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let is_safe = endpoint.starts_with("https://") || loopback::is_this_machine(&host.unwrap_or_default());
+        if self.token.is_none() || is_safe {
+            return Ok(());
+        }
+        Err(Failure::refused(format!("HF_ENDPOINT {endpoint}: the token would be readable on the way; use https://")))
     }
 
     /// URL of the hub, without a slash at its end.

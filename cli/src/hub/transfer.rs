@@ -11,6 +11,7 @@ use longhand_command::exit::{Failure, Result, with_causes};
 use longhand_proto::rng;
 use longhand_worker::http_body::{self, BodyError, MAX_METADATA_BYTES};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::redirect::Policy;
 use reqwest::{Body, Client, RequestBuilder, Response, StatusCode};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use tokio::fs::{File, OpenOptions};
@@ -44,6 +45,8 @@ pub(crate) enum Check {
 #[derive(Debug)]
 pub(crate) struct Transfer {
     client: Client,
+    /// For what is sent: it goes to the address that was named, and to no other.
+    sender: Client,
     quiet: bool,
 }
 
@@ -68,10 +71,13 @@ impl Transfer {
             headers.insert(AUTHORIZATION, value);
         }
         let agent = format!("longhand/{}", longhand_proto::VERSION);
-        let client = Client::builder().user_agent(agent).default_headers(headers);
-        let client =
-            client.connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build().map_err(Failure::refused)?;
-        Ok(Self { client, quiet })
+        let builder = || {
+            let client = Client::builder().user_agent(&agent).default_headers(headers.clone());
+            client.connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT)
+        };
+        let client = builder().build().map_err(Failure::refused)?;
+        let sender = builder().redirect(Policy::none()).build().map_err(Failure::refused)?;
+        Ok(Self { client, sender, quiet })
     }
 
     /// The body of a short response.
@@ -102,7 +108,7 @@ impl Transfer {
         headers: &BTreeMap<String, String>,
     ) -> Result<(StatusCode, String)> {
         self.with_retry(url, async || {
-            let request = self.client.post(url).header(CONTENT_TYPE, kind).body(body.clone());
+            let request = self.sender.post(url).header(CONTENT_TYPE, kind).body(body.clone());
             let answer = with_headers(request, headers).send().await;
             let answer = answer.map_err(|error| AttemptError::Transient(with_causes(&error)))?;
             let status = answer.status();
@@ -133,7 +139,7 @@ impl Transfer {
             let shown = bar.clone();
             let chunks =
                 ReaderStream::with_capacity(file, 1 << 16).inspect_ok(move |chunk| shown.inc(chunk.len() as u64));
-            let request = self.client.put(url).header(CONTENT_LENGTH, size).body(Body::wrap_stream(chunks));
+            let request = self.sender.put(url).header(CONTENT_LENGTH, size).body(Body::wrap_stream(chunks));
             let answer = with_headers(request, headers).send().await;
             let answer = answer.map_err(|error| AttemptError::Transient(with_causes(&error)))?;
             let status = answer.status();
@@ -196,7 +202,8 @@ impl Transfer {
     /// Appends the missing part.
     async fn resume(&self, url: &str, part: &Path, size: Option<u64>, bar: &ProgressBar) -> Result<(), AttemptError> {
         let at = |e: std::io::Error| AttemptError::Permanent(Failure::stopped(format!("{}: {e}", part.display())));
-        let have = std::fs::metadata(part).map_or(0, |it| it.len());
+        let before = std::fs::metadata(part).map_or(0, |it| it.len());
+        let have = before;
         let mut answer = self.get(url, have).await?;
         // A server without range requests starts over.
         let have = if answer.status() == StatusCode::PARTIAL_CONTENT { have } else { 0 };
@@ -212,12 +219,14 @@ impl Transfer {
         options.create(true).write(true).append(have > 0).truncate(have == 0).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(part).await.map_err(at)?;
         let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
-        let mut progressed = false;
+        // A server that starts over makes no progress until it is beyond what was there.
+        let (mut length, mut progressed) = (have, false);
         let mut room = size.unwrap_or(MAX_FILE_BYTES).saturating_sub(have);
         let ended = loop {
             match answer.chunk().await {
                 Ok(Some(chunk)) => {
-                    progressed = true;
+                    length += chunk.len() as u64;
+                    progressed = length > before;
                     let Some(rest) = room.checked_sub(chunk.len() as u64) else {
                         let want = size.unwrap_or(MAX_FILE_BYTES);
                         break Err(AttemptError::Permanent(Failure::stopped(format!(

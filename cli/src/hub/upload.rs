@@ -19,6 +19,8 @@ use super::{Entry, Hub, Repository};
 
 /// The hub decides by the beginning of a file whether it is text.
 const SAMPLE_BYTES: usize = 512;
+/// The most that is sent as text in a commit: it is in memory whole.
+const MAX_TEXT_BYTES: u64 = 10 << 20;
 /// Files in one question to the hub.
 const BATCH: usize = 256;
 /// The most that LFS storage takes in one request.
@@ -206,6 +208,13 @@ impl Upload<'_> {
             let is_large =
                 |file: &&LocalFile| answer.files.iter().any(|mode| mode.path == file.name && mode.upload_mode == "lfs");
             large.extend(batch.iter().copied().filter(is_large));
+            if let Some(text) = batch.iter().find(|file| file.size > MAX_TEXT_BYTES && !is_large(file)) {
+                return Err(Failure::stopped(format!(
+                    "{url}: the hub takes {} ({} bytes) for text; let its .gitattributes name the file for LFS",
+                    text.name,
+                    grouped(text.size)
+                )));
+            }
         }
         Ok(large)
     }
@@ -282,7 +291,9 @@ impl Upload<'_> {
             return Ok(());
         }
         let said = serde_json::from_str::<Value>(text).ok().and_then(|body| Some(body["error"].as_str()?.to_owned()));
+        // One line, whatever the hub says.
         let said = said.unwrap_or_else(|| text.chars().take(200).collect());
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         let remedy = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 format!("; set HF_TOKEN to a token that may write to {}", self.name)

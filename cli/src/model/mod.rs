@@ -143,6 +143,7 @@ async fn repository(args: &PullArgs) -> Result<PathBuf> {
         )));
     }
     let hub = Hub::from_environment();
+    hub.check()?;
     if hub.offline {
         let folder = args.output.clone().or_else(|| hub.cached(&name, &args.revision));
         let there = folder.map(|folder| match &args.file {

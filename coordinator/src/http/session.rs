@@ -10,8 +10,8 @@ use crate::control::rpc::Identity;
 
 /// Duration of a session: a working day.
 const SESSION_MS: u64 = 12 * 3_600_000;
-/// Open sessions; of more, the one that would end first ends.
-const MAX_SESSIONS: usize = 4_096;
+/// Open sessions of one token; of more, the one that would end first ends. Others' are not touched.
+const MAX_SESSIONS: usize = 64;
 
 #[derive(Debug)]
 struct Session {
@@ -34,8 +34,9 @@ impl Sessions {
         let value = format!("{}{}", LeaseId::mint(), LeaseId::mint());
         let mut open = self.open();
         open.retain(|_, session| session.until_ms > now);
-        if open.len() >= MAX_SESSIONS
-            && let Some(first) = open.iter().min_by_key(|(_, session)| session.until_ms).map(|(key, _)| *key)
+        let own = || open.iter().filter(|(_, session)| session.identity.token() == identity.token());
+        if own().count() >= MAX_SESSIONS
+            && let Some(first) = own().min_by_key(|(_, session)| session.until_ms).map(|(key, _)| *key)
         {
             open.remove(&first);
         }
@@ -70,7 +71,10 @@ mod tests {
     use crate::control::rpc::{Role, Tokens};
 
     fn identity() -> Identity {
-        let token = "a-token-of-some-length";
+        of("a-token-of-some-length")
+    }
+
+    fn of(token: &str) -> Identity {
         Tokens::single(Role::Operator, token).check(Some(&format!("Bearer {token}")), &[Role::Operator], None).unwrap()
     }
 
@@ -96,13 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_bounded() {
+    fn sessions_of_a_token_are_bounded_and_end_no_others() {
         let sessions = Sessions::default();
+        let other = sessions.create(of("the-token-of-an-operator")).0;
         let mut last = String::new();
         for _ in 0..MAX_SESSIONS + 100 {
             last = sessions.create(identity()).0;
         }
-        assert_eq!(sessions.open().len(), MAX_SESSIONS);
-        assert!(sessions.identity(&last).is_some());
+        assert_eq!(sessions.open().len(), MAX_SESSIONS + 1);
+        assert!(sessions.identity(&last).is_some() && sessions.identity(&other).is_some());
     }
 }

@@ -8,6 +8,7 @@ use crate::domain::state::State;
 
 /// How an attempt ended, for one that its worker reported while it held the lease.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "one is made for each result, and none is kept")]
 pub enum Outcome {
     /// The engine wrote a text.
     Written { output: Output, worker: WorkerId, model: ModelInfo },

@@ -47,8 +47,10 @@ impl RejectedTokens {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= MAX_ADDRESSES {
             windows.retain(|_, window| is_open(window, now));
-            if windows.len() >= MAX_ADDRESSES {
-                windows.clear();
+            if windows.len() >= MAX_ADDRESSES
+                && let Some(oldest) = windows.iter().min_by_key(|(_, window)| window.began).map(|(address, _)| *address)
+            {
+                windows.remove(&oldest);
             }
         }
         let window = windows.entry(network(address)).or_insert(Window { began: now, rejected: 0 });

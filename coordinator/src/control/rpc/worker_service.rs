@@ -1,5 +1,6 @@
 //! The gRPC service of workers: validates requests, calls the coordinator, converts the answers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use longhand_proto::task::{Failure, ModelInfo, Output, TaskKind};
@@ -144,6 +145,11 @@ impl coordinator_server::Coordinator for WorkerService {
         }
         vitals.as_mut().map_or(Ok(()), bounds::vitals)?;
         let renewals = renewals.into_iter().map(parse_renewal).collect::<Result<Vec<_>, Status>>()?;
+        // Each rewrites a checkpoint, which may be large though what is appended is small.
+        let leases: BTreeSet<LeaseId> = renewals.iter().map(|renewal| renewal.lease).collect();
+        if leases.len() < renewals.len() {
+            return Err(Status::invalid_argument("a lease is renewed twice in one call: send each once"));
+        }
         let renewed = self.coordinator.store().renew(&renewals, self.coordinator.lease_ms()).await;
         let Renewed { mut lost, cancelled, unsaved } = self.coordinator.track_health(renewed).map_err(status)?;
         // For older workers those that were cancelled are lost like others.

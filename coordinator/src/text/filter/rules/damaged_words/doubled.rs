@@ -15,7 +15,7 @@ const REDUPLICATED: &str = "常往渐慢人天看想说刚仅偏处时年事种�
                             数翻逛转谆恰隐依楚清平安稳形色原本区侃津栩历欣郁葱绵循咄耿落老";
 
 /// Where a word of the text begins with its first character twice, or a particle stands twice.
-pub(super) fn find<'a>(lines: &'a [impl AsRef<str>]) -> impl Iterator<Item = &'a str> {
+pub(super) fn find(lines: &[impl AsRef<str>]) -> impl Iterator<Item = &str> {
     let mut pairs: HashMap<(char, char), usize> = HashMap::new();
     for line in lines {
         let chars: Vec<char> = line.as_ref().chars().collect();
