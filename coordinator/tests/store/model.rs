@@ -34,6 +34,9 @@ pub(crate) fn policy(run: usize) -> RunPolicy {
     }
 }
 
+/// Lease, progress, and the index of a token with the token.
+pub(crate) type RenewalStep = (usize, u64, Option<(u32, u32)>);
+
 /// One call. Leases are named by the number of the grant, for the store draws their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -47,9 +50,8 @@ pub(crate) enum Op {
         request: usize,
         slots: usize,
     },
-    /// Lease, progress, and the index of a token with the token.
     Renew {
-        renewals: Vec<(usize, u64, Option<(u32, u32)>)>,
+        renewals: Vec<RenewalStep>,
     },
     Commit {
         lease: usize,
@@ -383,7 +385,7 @@ impl Model {
         for_judge.chain(to_write).map(|(id, _)| id).collect()
     }
 
-    fn renew(&mut self, renewals: &[(usize, u64, Option<(u32, u32)>)]) -> Answer {
+    fn renew(&mut self, renewals: &[RenewalStep]) -> Answer {
         let now = self.now;
         let (mut lost, mut cancelled, mut unsaved) = (Vec::new(), Vec::new(), Vec::new());
         for &(lease, progress, token) in renewals {

@@ -17,8 +17,8 @@ use tokio::runtime::Runtime;
 
 use crate::fixture::{Fixture, MINUTE, a_run, checkpoint, document, lease_of, worker};
 use crate::model::{
-    Answer, Doc, LEASE, MODELS, Model, NO_PROGRESS, Op, ROWS, RUNS, Swap, Then, commit_call, lease_id, policy, run_id,
-    sorted, text,
+    Answer, Doc, LEASE, MODELS, Model, NO_PROGRESS, Op, ROWS, RUNS, RenewalStep, Swap, Then, commit_call, lease_id,
+    policy, run_id, sorted, text,
 };
 
 /// A half tick. Longer than any test takes on any machine.
@@ -223,7 +223,7 @@ impl Tested {
         Answer::Leased(answer)
     }
 
-    async fn step_renew(&self, renewals: &[(usize, u64, Option<(u32, u32)>)]) -> Answer {
+    async fn step_renew(&self, renewals: &[RenewalStep]) -> Answer {
         let renewals: Vec<Renewal> = renewals
             .iter()
             .map(|(lease, progress, token)| Renewal {
