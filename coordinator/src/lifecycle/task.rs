@@ -122,7 +122,7 @@ impl Document {
             section,
             attempt: self.failed_tries() + 1,
             messages: vec![Message { role: "user".into(), content: prompt }],
-            sampling: self.sampling(recipe, kind),
+            sampling: *recipe.sampling(kind),
             length: None,
             constraint: None,
             ban: Vec::new(),
@@ -158,23 +158,11 @@ impl Document {
         phrases.iter().cloned().chain(conclusions).filter(|phrase| !given.contains(&phrase.to_lowercase())).collect()
     }
 
-    /// The recipe's sampling. It counts repetitions in words of English, and of Chinese a token is less than a word: names would
-    /// be spelled anew each time.
-    fn sampling(&self, recipe: &Recipe, kind: TaskKind) -> Sampling {
-        let sampling = *recipe.sampling(kind);
-        match self.instruction.language {
-            Language::En => sampling,
-            Language::Zh => {
-                Sampling { dry_allowed_length: sampling.dry_allowed_length.saturating_mul(3) / 2, ..sampling }
-            }
-        }
-    }
-
     /// A draft that repeated too much is written again with a stronger penalty.
     fn section_sampling(&self, recipe: &Recipe) -> Sampling {
         let repeated = |rejection: &&Rejection| REPETITION_RULES.contains(&rejection.rule.as_str());
         let times = self.rejections.iter().filter(repeated).count();
-        let sampling = self.sampling(recipe, TaskKind::Section);
+        let sampling = *recipe.sampling(TaskKind::Section);
         Sampling { dry_multiplier: sampling.dry_multiplier * REPETITION_STEP.powi(times as i32), ..sampling }
     }
 

@@ -159,8 +159,8 @@ fn the_recipes_that_come_with_longhand_have_the_hashes_that_they_always_had() {
         ),
         (
             Recipe::load(folder.join("demo-long.toml")).unwrap(),
-            "0b0928ed5dd6292d2291cb34b2e90c5335735f0935a1bf07eebbcbca62682cad",
-            "9cfc3639d1c92ebe742f40c69650ba25794529963571f8e7cf2bb933b86660a4",
+            "5805503d1e98ec6d227f5118ce9a8f90a4c7d93928f76629fa72b1e9a18d3f31",
+            "74fcee2f53ef1d1941ee55bd4697cfc8e1a0a12a7a949b1ae64700f35b31ffc3",
         ),
     ] {
         assert_eq!((recipe.hash().as_str(), text_hash(&recipe).as_str()), (hash, text), "{}", recipe.name);
