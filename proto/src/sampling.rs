@@ -77,25 +77,18 @@ impl Default for Sampling {
 
 impl Sampling {
     /// With the values that `recommended` states for the keys of [`Sampling::from_model`].
-    pub fn with_recommended(mut self, recommended: &RecommendedSampling) -> Self {
-        let RecommendedSampling { temperature, top_k, top_p, min_p, repetition_penalty } = *recommended;
-        let wanted = |key| self.from_model.contains(key);
-        if let (true, Some(value)) = (wanted(SamplingKey::Temperature), temperature) {
-            self.temperature = value;
+    pub fn with_recommended(self, recommended: &RecommendedSampling) -> Self {
+        use SamplingKey::{MinP, RepetitionPenalty, Temperature, TopK, TopP};
+        let float =
+            |key, recommended: Option<f32>, own| recommended.filter(|_| self.from_model.contains(key)).unwrap_or(own);
+        Self {
+            temperature: float(Temperature, recommended.temperature, self.temperature),
+            top_k: recommended.top_k.filter(|_| self.from_model.contains(TopK)).unwrap_or(self.top_k),
+            top_p: float(TopP, recommended.top_p, self.top_p),
+            min_p: float(MinP, recommended.min_p, self.min_p),
+            repetition_penalty: float(RepetitionPenalty, recommended.repetition_penalty, self.repetition_penalty),
+            ..self
         }
-        if let (true, Some(value)) = (wanted(SamplingKey::TopK), top_k) {
-            self.top_k = value;
-        }
-        if let (true, Some(value)) = (wanted(SamplingKey::TopP), top_p) {
-            self.top_p = value;
-        }
-        if let (true, Some(value)) = (wanted(SamplingKey::MinP), min_p) {
-            self.min_p = value;
-        }
-        if let (true, Some(value)) = (wanted(SamplingKey::RepetitionPenalty), repetition_penalty) {
-            self.repetition_penalty = value;
-        }
-        self
     }
 }
 
@@ -118,6 +111,17 @@ pub enum SamplingKey {
 impl SamplingKey {
     /// All keys.
     pub const ALL: [Self; 5] = [Self::Temperature, Self::TopK, Self::TopP, Self::MinP, Self::RepetitionPenalty];
+
+    /// The least and the largest value that a sampler can use.
+    pub const fn range(self) -> (f64, f64) {
+        match self {
+            Self::Temperature => (0.0, 5.0),
+            Self::TopK => (0.0, 1_000_000.0),
+            Self::TopP => (0.01, 1.0),
+            Self::MinP => (0.0, 1.0),
+            Self::RepetitionPenalty => (0.5, 5.0),
+        }
+    }
 }
 
 /// A set of keys; a list in files.
@@ -188,13 +192,16 @@ pub struct RecommendedSampling {
 impl RecommendedSampling {
     /// With values that a sampler cannot use left out.
     pub fn usable(self) -> Self {
-        let within = |value: Option<f32>, least: f32, most: f32| value.filter(|value| (least..=most).contains(value));
+        let within = |key: SamplingKey, value: Option<f32>| {
+            let (least, most) = key.range();
+            value.filter(|value| (least as f32..=most as f32).contains(value))
+        };
         Self {
-            temperature: within(self.temperature, 0.0, 5.0),
-            top_k: self.top_k.filter(|value| *value <= 1_000_000),
-            top_p: within(self.top_p, 0.01, 1.0),
-            min_p: within(self.min_p, 0.0, 1.0),
-            repetition_penalty: within(self.repetition_penalty, 0.5, 5.0),
+            temperature: within(SamplingKey::Temperature, self.temperature),
+            top_k: self.top_k.filter(|value| f64::from(*value) <= SamplingKey::TopK.range().1),
+            top_p: within(SamplingKey::TopP, self.top_p),
+            min_p: within(SamplingKey::MinP, self.min_p),
+            repetition_penalty: within(SamplingKey::RepetitionPenalty, self.repetition_penalty),
         }
     }
 

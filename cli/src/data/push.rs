@@ -28,10 +28,10 @@ Environment:
 Exit codes:
   0    the repository holds the corpus
   1    the upload failed; rerun the same command to go on
-  2    nothing was started: no corpus in the folder, no token, or no right to write";
+  2    refused: no corpus in the folder, no token, no right to write, or a request that the hub does not take";
 
 /// Folder of the data files, in the corpus and in the repository.
-const DATA: &str = "data";
+const DATA: &str = "data/";
 /// What else is uploaded, if it is there.
 const BESIDE: [&str; 4] = ["README.md", "dataset_info.json", "recipe.toml", "stats.json"];
 
@@ -81,7 +81,7 @@ pub(crate) async fn push(args: &PushArgs) -> Result<Code> {
         name: &name,
         branch: &args.revision,
         private: !args.public,
-        replaces: "data/",
+        replaces: DATA,
         quiet: args.json,
     };
     let done = upload.run(&files, &args.message).await?;
@@ -120,7 +120,7 @@ fn files(dir: &Path) -> Result<Vec<LocalFile>> {
         let entry = entry.map_err(at)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type().map_err(at)?.is_file() && hub::is_file_name(&name) {
-            names.push(format!("{DATA}/{name}"));
+            names.push(format!("{DATA}{name}"));
         }
     }
     if names.is_empty() {

@@ -324,6 +324,11 @@ async fn differs(path: &Path, check: &Check) -> std::io::Result<Option<String>> 
             read => hash.update(&buffer[..read]),
         }
     }
-    let got: String = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let got = hex(hash);
     Ok((got != *want).then(|| format!("its {kind} is {got}, expected {want}")))
+}
+
+/// What was hashed, in hexadecimal.
+pub(super) fn hex(hash: Context) -> String {
+    hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

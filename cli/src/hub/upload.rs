@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::transfer::{Check, Transfer};
+use super::transfer::{Check, Transfer, hex};
 use super::{Entry, Hub, Repository};
 
 /// The hub decides by the beginning of a file whether it is text.
@@ -81,10 +81,6 @@ impl LocalFile {
             Check::None => false,
         }
     }
-}
-
-fn hex(context: Context) -> String {
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where an upload goes.

@@ -111,6 +111,21 @@ pub fn assemble(sections: &[Section]) -> String {
 pub(crate) mod tests {
     use super::*;
 
+    /// A draft of so many words, of which so many were asked for.
+    pub(crate) fn rejection(rule: &str, words: u32, asked: u32) -> Rejection {
+        Rejection {
+            rule: rule.into(),
+            value: 0.0,
+            threshold: 0.0,
+            detail: String::new(),
+            attempt: 1,
+            generated: 0,
+            asked_words: asked,
+            words,
+            draft: None,
+        }
+    }
+
     /// A section of so many words, of which so many were asked for.
     pub(crate) fn section(words: u32, asked: u32) -> Section {
         Section {

@@ -77,7 +77,7 @@ fn calibrated(target: u32, sections: &[Section], rejections: &[Rejection]) -> u3
 #[cfg(test)]
 mod tests {
     use super::super::plan::Step;
-    use super::super::section::tests::section;
+    use super::super::section::tests::{rejection, section};
     use super::*;
 
     fn plan(words: &[u32]) -> Plan {
@@ -110,17 +110,7 @@ mod tests {
         assert_eq!(budget(false, true, &[300; 9], &[(150, 300); 8]).1, 540, "300 / ((8 * 150 + 300) / 2_700)");
         assert_eq!(budget(false, true, &[300; 9], &[(600, 300); 8]).1, 200, "the ratio is bounded");
         assert_eq!(budget(false, true, &[300], &[]), (300, 300), "nothing is known yet");
-        let draft = |rule: &str| Rejection {
-            rule: rule.into(),
-            value: 0.0,
-            threshold: 0.0,
-            detail: String::new(),
-            attempt: 1,
-            generated: 0,
-            asked_words: 300,
-            words: 100,
-            draft: None,
-        };
+        let draft = |rule: &str| rejection(rule, 100, 300);
         let next = |rule| SectionBudget::next(&SectionRules::default(), &plan(&[300]), &[], &[draft(rule)]);
         assert_eq!(next("score_length").asked, 450, "300 / ((100 + 300) / 600)");
         assert!((next("score_length").floor - 0.6).abs() < 1e-6 && next("damaged_words").floor == 0.4);

@@ -12,10 +12,22 @@ use longhand_worker::engine::mock::MockOptions;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::harness::{Harness, RawClient, mock, within, write};
+use crate::harness::{Harness, RawClient, WorkerHandle, mock, within, write};
 
 fn operator(harness: &Harness) -> OperatorClient<Channel> {
     OperatorClient::new(harness.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// A worker that has written some sections, so that there is something to compare with.
+async fn good_worker(harness: &Harness) -> WorkerHandle {
+    let slow = MockOptions { slots: 4, tokens_per_second: 4_000.0, ..MockOptions::default() };
+    let worker = harness.worker(mock(slow));
+    harness
+        .until(|records| {
+            records.iter().filter_map(|record| record.document().ok()).map(|it| it.sections().len()).sum::<usize>() > 8
+        })
+        .await;
+    worker
 }
 
 async fn create_run(harness: &Harness, template: &str) -> Result<(), Status> {
@@ -110,14 +122,7 @@ async fn what_a_worker_says_is_finite_and_short() {
 async fn a_worker_that_fails_everything_does_not_fail_every_document() {
     let harness = Harness::start(0).await;
     harness.submit_short(40).await;
-    // Somebody does well, so that there is something to compare with.
-    let slow = MockOptions { slots: 4, tokens_per_second: 4_000.0, ..MockOptions::default() };
-    let worker = harness.worker(mock(slow));
-    harness
-        .until(|records| {
-            records.iter().filter_map(|record| record.document().ok()).map(|it| it.sections().len()).sum::<usize>() > 8
-        })
-        .await;
+    let worker = good_worker(&harness).await;
     let raw = RawClient::of(&harness);
     // Texts for leases that never were do not speak for it.
     let first = raw.lease("first", 1, Duration::from_millis(10)).await.remove(0);
@@ -145,13 +150,7 @@ async fn a_worker_that_fails_everything_does_not_fail_every_document() {
 async fn a_worker_that_fails_everything_fails_no_more_under_many_names_and_addresses() {
     let harness = Harness::start(0).await;
     harness.submit_short(80).await;
-    let slow = MockOptions { slots: 4, tokens_per_second: 4_000.0, ..MockOptions::default() };
-    let worker = harness.worker(mock(slow));
-    harness
-        .until(|records| {
-            records.iter().filter_map(|record| record.document().ok()).map(|it| it.sections().len()).sum::<usize>() > 8
-        })
-        .await;
+    let worker = good_worker(&harness).await;
     let mut failed = 0;
     for number in 2..14 {
         let raw = RawClient::at(&harness, IpAddr::from([127, 0, 0, number]));

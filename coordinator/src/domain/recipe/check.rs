@@ -1,6 +1,6 @@
 //! Ranges of a recipe's values. Those of the thresholds stand with their rules.
 
-use longhand_proto::task::Sampling;
+use longhand_proto::task::{Sampling, SamplingKey};
 
 use super::Recipe;
 
@@ -61,19 +61,19 @@ fn sampling(at: &str, sampling: &Sampling) -> Result<(), OutOfRange> {
         *sampling;
     let Sampling { dry_multiplier, dry_base, dry_allowed_length, dry_penalty_last_n, .. } = *sampling;
     let values = [
-        ("temperature", exact(temperature), 0.0, 5.0),
-        ("top_k", top_k.into(), 0.0, 1_000_000.0),
-        ("top_p", exact(top_p), 0.01, 1.0),
-        ("min_p", exact(min_p), 0.0, 1.0),
-        ("repetition_penalty", exact(repetition_penalty), 0.5, 5.0),
-        ("penalty_window", penalty_window.into(), 0.0, 131_072.0),
-        ("no_repeat_ngram", no_repeat_ngram.into(), 0.0, 1_000.0),
-        ("dry_multiplier", exact(dry_multiplier), 0.0, 100.0),
-        ("dry_base", exact(dry_base), 1.0, 10.0),
-        ("dry_allowed_length", dry_allowed_length.into(), 1.0, 1_000.0),
-        ("dry_penalty_last_n", dry_penalty_last_n.into(), 0.0, 131_072.0),
+        ("temperature", exact(temperature), SamplingKey::Temperature.range()),
+        ("top_k", top_k.into(), SamplingKey::TopK.range()),
+        ("top_p", exact(top_p), SamplingKey::TopP.range()),
+        ("min_p", exact(min_p), SamplingKey::MinP.range()),
+        ("repetition_penalty", exact(repetition_penalty), SamplingKey::RepetitionPenalty.range()),
+        ("penalty_window", penalty_window.into(), (0.0, 131_072.0)),
+        ("no_repeat_ngram", no_repeat_ngram.into(), (0.0, 1_000.0)),
+        ("dry_multiplier", exact(dry_multiplier), (0.0, 100.0)),
+        ("dry_base", exact(dry_base), (1.0, 10.0)),
+        ("dry_allowed_length", dry_allowed_length.into(), (1.0, 1_000.0)),
+        ("dry_penalty_last_n", dry_penalty_last_n.into(), (0.0, 131_072.0)),
     ];
-    for (key, value, least, most) in values {
+    for (key, value, (least, most)) in values {
         if !(least..=most).contains(&value) {
             return Err((format!("{at}.{key}"), value.to_string(), format!("{least} to {most}")));
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::recipe::Layout;
+use crate::domain::section::tests::rejection;
 
 /// The built-in recipe, with filters that take all texts of [`prose`] but for damaged words.
 fn gated() -> Recipe {
@@ -154,17 +155,7 @@ fn a_draft_that_repeated_is_written_again_with_a_stronger_penalty() {
     let sampling = |document: &Document| document.next_task(&Recipe::builtin()).unwrap().unwrap().sampling;
     let first = sampling(&document);
     for (rule, factor) in [("damaged_words", 1.0), ("repetition_between", 1.5), ("repetition_within", 2.25)] {
-        document.rejections.push(Rejection {
-            rule: rule.into(),
-            value: 0.0,
-            threshold: 0.0,
-            detail: String::new(),
-            attempt: 1,
-            generated: 0,
-            asked_words: 300,
-            words: 300,
-            draft: None,
-        });
+        document.rejections.push(rejection(rule, 300, 300));
         assert!((sampling(&document).dry_multiplier - first.dry_multiplier * factor).abs() < 1e-5, "{rule}");
     }
 }

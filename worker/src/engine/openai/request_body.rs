@@ -53,14 +53,8 @@ pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str)
         },
     );
     set("max_tokens", json!(max_tokens));
-    // A value that is left out is the server's own: vLLM and SGLang take what the model's makers recommend.
-    let own = |key| sampling.from_model.contains(key);
-    if !own(SamplingKey::Temperature) {
-        set("temperature", json!(sampling.temperature));
-    }
-    if !own(SamplingKey::TopP) {
-        set("top_p", json!(sampling.top_p));
-    }
+    set("temperature", json!(sampling.temperature));
+    set("top_p", json!(sampling.top_p));
     // The widest integer that every server accepts.
     set("seed", json!(task.seed & 0x7fff_ffff));
     // A section is text for a reader: models that can think aloud are asked not to, each by the name its template knows. What
@@ -75,15 +69,9 @@ pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str)
                 set("separate_reasoning", json!(true));
             }
             // Both disable it with -1.
-            if !own(SamplingKey::TopK) {
-                set("top_k", if sampling.top_k == 0 { json!(-1) } else { json!(sampling.top_k) });
-            }
-            if !own(SamplingKey::MinP) {
-                set("min_p", json!(sampling.min_p));
-            }
-            if !own(SamplingKey::RepetitionPenalty) {
-                set("repetition_penalty", json!(sampling.repetition_penalty));
-            }
+            set("top_k", if sampling.top_k == 0 { json!(-1) } else { json!(sampling.top_k) });
+            set("min_p", json!(sampling.min_p));
+            set("repetition_penalty", json!(sampling.repetition_penalty));
             if let Some(length) = task.length {
                 // A word is at least one token.
                 set("min_tokens", json!(((length.target_words as f32 * length.floor) as u32).min(max_tokens)));
@@ -91,15 +79,9 @@ pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str)
         }
         Dialect::LlamaCpp => {
             set("reasoning_format", json!("auto"));
-            if !own(SamplingKey::TopK) {
-                set("top_k", json!(sampling.top_k));
-            }
-            if !own(SamplingKey::MinP) {
-                set("min_p", json!(sampling.min_p));
-            }
-            if !own(SamplingKey::RepetitionPenalty) {
-                set("repeat_penalty", json!(sampling.repetition_penalty));
-            }
+            set("top_k", json!(sampling.top_k));
+            set("min_p", json!(sampling.min_p));
+            set("repeat_penalty", json!(sampling.repetition_penalty));
             set("repeat_last_n", json!(sampling.penalty_window));
             if sampling.dry_multiplier > 0.0 {
                 set("dry_multiplier", json!(sampling.dry_multiplier));
@@ -116,10 +98,27 @@ pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str)
             set("ignore_eos", json!(task.length.is_some_and(below_floor)));
         }
     }
+    // A value that is left out is the server's own: vLLM and SGLang take what the model's makers recommend.
+    for key in Vec::from(sampling.from_model) {
+        for name in names(key) {
+            body.remove(*name);
+        }
+    }
     if let Some((name, value)) = task.constraint.as_ref().and_then(|constraint| grammar(constraint, dialect)) {
-        set(name, value);
+        body.insert(name.to_owned(), value);
     }
     Value::Object(body)
+}
+
+/// What servers call a value.
+const fn names(key: SamplingKey) -> &'static [&'static str] {
+    match key {
+        SamplingKey::Temperature => &["temperature"],
+        SamplingKey::TopK => &["top_k"],
+        SamplingKey::TopP => &["top_p"],
+        SamplingKey::MinP => &["min_p"],
+        SamplingKey::RepetitionPenalty => &["repetition_penalty", "repeat_penalty"],
+    }
 }
 
 /// Tokens of text that fit behind the task's prompt: as the local engine does, a text ends where the context is full. The
