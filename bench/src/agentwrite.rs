@@ -215,6 +215,7 @@ impl AgentWriteBench {
             seed: 0,
             letters: Letters::Any,
             words_left: 0,
+            names: Vec::new(),
             traceparent: String::new(),
         }
     }

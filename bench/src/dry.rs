@@ -6,6 +6,7 @@ use longhand_command::output;
 use longhand_proto::clock;
 use longhand_proto::task::Sampling;
 use longhand_worker::engine::dry::Dry;
+use longhand_worker::engine::names::NameSet;
 use longhand_worker::engine::vocabulary::Vocabulary;
 use serde_json::json;
 
@@ -13,6 +14,8 @@ use crate::statistics::median;
 
 /// Tokens of the vocabulary.
 const VOCABULARY: u32 = 150_000;
+/// Names that the texts keep to.
+const NAMES: usize = 64;
 /// Steps at the end of the texts that are measured.
 const STEPS: usize = 500;
 
@@ -54,6 +57,8 @@ impl DryBench {
         let sampling = Sampling { dry_multiplier: 0.8, ..Sampling::default() };
         // One token in twenty ends a sequence, as line ends and colons do.
         let vocabulary = Vocabulary::new(VOCABULARY as usize, |token| if token % 20 == 19 { b"\n" } else { b" a" });
+        let names: Vec<String> = (0..NAMES).map(|number| format!("name {number}")).collect();
+        let names = NameSet::new(&names);
         let start = texts[0].len() - STEPS;
         let new = |text: &Vec<u32>| Dry::new(&sampling, vocabulary.clone(), &text[..start]);
         let mut states: Vec<Dry> = texts.iter().filter_map(new).collect();
@@ -63,7 +68,8 @@ impl DryBench {
             let started = clock::now();
             for (state, text) in states.iter_mut().zip(&texts) {
                 state.push(text[at]);
-                penalised += state.penalties().len();
+                let names = names.after("a name of a name");
+                penalised += state.penalties(|_| names.writes_name(b" a")).len();
             }
             steps.push(clock::now().duration_since(started).as_secs_f64());
         }

@@ -69,6 +69,7 @@ impl From<Task> for v1::Task {
             traceparent: task.traceparent,
             letters: v1::Letters::from(task.letters).into(),
             words_left: task.words_left,
+            names: task.names,
             ban: task.ban,
         }
     }
@@ -118,6 +119,7 @@ impl TryFrom<v1::Task> for Task {
             seed: task.seed,
             letters: v1::Letters::try_from(task.letters).unwrap_or_default().into(),
             words_left: task.words_left,
+            names: task.names,
             traceparent: task.traceparent,
             ban: task.ban,
         })

@@ -418,10 +418,11 @@ fn read_plan(recipe: &Recipe, output: &Output, instruction: &Instruction) -> Res
         FinishReason::Length => return Err(PlanError::Cut),
         FinishReason::Repetition => return Err(PlanError::Loop),
     }
-    let plan = plan::parse(&output.text, &recipe.plan, instruction.language)?;
-    let plan = plan_check::check(plan, instruction, &recipe.plan)?;
+    let rules = recipe.plan.of_language(instruction.language);
+    let plan = plan::parse(&output.text, &rules, instruction.language)?;
+    let plan = plan_check::check(plan, instruction, &rules)?;
     match instruction.required_words {
-        Some(required) => plan.scale(required, &recipe.plan),
+        Some(required) => plan.scale(required, &rules),
         None => Ok(plan),
     }
 }

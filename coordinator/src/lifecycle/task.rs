@@ -8,7 +8,7 @@ use crate::domain::plan::Plan;
 use crate::domain::recipe::{PromptError, Recipe};
 use crate::domain::section_budget::SectionBudget;
 use crate::domain::{judge, seed};
-use crate::text::prompt;
+use crate::text::{names, prompt};
 
 /// Room for a short section: punctuation, headings and names cost tokens that no word count sees.
 const MIN_SECTION_TOKENS: u32 = 64;
@@ -49,9 +49,9 @@ impl Document {
 
     fn plan_task(&self, recipe: &Recipe, repair: Option<&str>) -> Result<Task, PromptError> {
         let (language, required_words) = (self.instruction.language, self.instruction.required_words);
-        let rules = &recipe.plan;
+        let rules = recipe.plan.of_language(language);
         let prompt = prompt::plan(recipe, &self.instruction, repair)?;
-        let grammar = || Constraint::Lark(crate::domain::plan::grammar(rules, language, required_words));
+        let grammar = || Constraint::Lark(crate::domain::plan::grammar(&rules, language, required_words));
         Ok(Task {
             constraint: rules.grammar.then(grammar),
             max_tokens: rules.max_tokens,
@@ -72,6 +72,7 @@ impl Document {
             messages,
             ban: self.banned(recipe, sections.len() + 1 == plan.steps.len()),
             sampling: self.section_sampling(recipe),
+            names: self.names(plan, sections),
             ..self.task(TaskKind::Section, sections.len() as u32, String::new(), recipe)
         })
     }
@@ -130,6 +131,7 @@ impl Document {
             seed: self.task_seed(kind, section),
             letters: self.letters(kind),
             words_left: self.words_left(kind),
+            names: Vec::new(),
             traceparent: self.traceparent.clone(),
         }
     }
@@ -156,6 +158,15 @@ impl Document {
         let conclusions =
             conclusions.iter().filter(|_| !is_last && !phrases.is_empty()).map(|phrase| (*phrase).to_owned());
         phrases.iter().cloned().chain(conclusions).filter(|phrase| !given.contains(&phrase.to_lowercase())).collect()
+    }
+
+    /// Names that a section keeps to: those of the instruction, the plan and the sections before it.
+    fn names(&self, plan: &Plan, sections: &[Section]) -> Vec<String> {
+        let instruction = self.instruction.text();
+        let points = plan.steps.iter().map(|step| step.main_point.as_str());
+        let outline: Vec<&str> = instruction.lines().chain(points).collect();
+        let written: Vec<&str> = sections.iter().map(|section| section.text.as_str()).collect();
+        names::find(self.instruction.language, &outline, &written)
     }
 
     /// A draft that repeated too much is written again with a stronger penalty.

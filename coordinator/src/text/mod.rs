@@ -3,6 +3,7 @@
 pub mod context;
 pub mod filter;
 pub mod length;
+pub mod names;
 pub mod plan_check;
 pub mod prompt;
 mod recipe_file;

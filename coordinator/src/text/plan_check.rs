@@ -7,6 +7,7 @@ use regex::Regex;
 
 use super::{filter, shingles};
 use crate::domain::instruction::Instruction;
+use crate::domain::language::Language;
 use crate::domain::plan::{Plan, PlanError, Step};
 use crate::domain::recipe::PlanRules;
 
@@ -107,6 +108,9 @@ const STOP_WORDS: &[&str] = &[
 /// Of so many lines one may make the point of another: it is left out. With more the plan is at fault. A small model that is
 /// asked for thirty lines has twenty points.
 const TWINS: usize = 2;
+/// Least share of a Chinese line's pairs of characters that stand in no line before it. "的战斗，是对勇气的考验" says nothing
+/// after "的战斗，是对力量的考验", though a third of it is its own.
+const MIN_NEW: f64 = 0.35;
 
 /// The plan without the lines that make the point of an earlier one, and those for sources and thanks that nobody asked for.
 ///
@@ -124,11 +128,16 @@ pub fn check(plan: Plan, instruction: &Instruction, rules: &PlanRules) -> Result
         plan.steps[one].main_point.eq_ignore_ascii_case(&plan.steps[other].main_point)
             || similarity(&points[one], &points[other]) > rules.max_similarity.into()
     };
+    let is_chinese = instruction.language == Language::Zh;
     // A line of the prompt makes no point either, nor does the form of another line within one.
     let twin_of = |index: usize| {
         let point = plan.steps[index].main_point.as_str();
         let makes_none = FORM.is_match(point) || filter::echoes(point, instruction);
-        makes_none.then_some(index).or_else(|| (0..index).find(|before| same(*before, index)))
+        let twin = || (0..index).find(|before| same(*before, index));
+        let nearest = |before: &usize| points[*before].intersection(&points[index]).count();
+        let says_nothing_new =
+            || (0..index).rev().max_by_key(nearest).filter(|_| is_chinese && !is_new(&points, index));
+        makes_none.then_some(index).or_else(twin).or_else(says_nothing_new)
     };
     let twins: Vec<(usize, usize)> = (0..points.len()).filter_map(|index| Some((index, twin_of(index)?))).collect();
     if let Some((line, first)) = twins.first().filter(|_| twins.len() * TWINS > points.len()) {
@@ -178,6 +187,12 @@ fn words(text: &str) -> HashSet<String> {
     found
 }
 
+/// True if enough of the point at `index` stands in no point before it.
+fn is_new(points: &[HashSet<String>], index: usize) -> bool {
+    let new = points[index].iter().filter(|word| !points[..index].iter().any(|point| point.contains(*word))).count();
+    new as f64 >= MIN_NEW * points[index].len() as f64
+}
+
 /// Share of the words of either that are words of both.
 fn similarity(one: &HashSet<String>, other: &HashSet<String>) -> f64 {
     let both = one.intersection(other).count();
@@ -187,13 +202,12 @@ fn similarity(one: &HashSet<String>, other: &HashSet<String>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::language::Language;
 
     fn checked(request: &str, points: &[(&str, u32)]) -> Result<usize, PlanError> {
         let instruction = Instruction {
             id: None,
             messages: vec![longhand_proto::task::Message { role: "user".into(), content: request.into() }],
-            language: Language::En,
+            language: crate::domain::language::detect(request),
             required_words: None,
             context: Vec::new(),
             metadata: serde_json::Map::new(),
@@ -251,6 +265,21 @@ mod tests {
         assert_eq!(checked("Write about exercise.", &long), Ok(7), "one of eight lines is left out");
         let others = [("The economy of Spain after the war", 300), ("The culture of Spain after the war", 300)];
         assert_eq!(checked("Write about Spain after the war.", &others), Ok(2));
+    }
+
+    #[test]
+    fn chinese_lines_that_say_nothing_new_are_left_out() {
+        let lines = [
+            ("两个门派在海上的第一次交锋", 300),
+            ("这场战斗不仅是个人的较量，更是对力量的考验", 300),
+            ("老渔夫在风暴中救起受伤的少年", 300),
+            ("少年在岛上学会看星星和修船", 300),
+            ("这场战斗不仅是力量的较量，更是对勇气的考验", 300),
+            ("他驾着修好的船回到故乡的港口", 300),
+        ];
+        assert_eq!(checked("写一个门派战斗和少年成长的故事。", &lines), Ok(5));
+        let report = [("伟人的理论创新与实践探索", 300), ("伟人的晚年生活", 300), ("伟人的国际影响", 300)];
+        assert_eq!(checked("写一篇关于伟人的读书报告。", &report), Ok(3));
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub fn plan(recipe: &Recipe, instruction: &Instruction, repair: Option<&str>) ->
         Language::En => ("templates.plan_en", &recipe.templates.plan_en),
         Language::Zh => ("templates.plan_zh", &recipe.templates.plan_zh),
     };
-    let steps = suitable_steps(instruction.required_words, &recipe.plan);
+    let rules = recipe.plan.of_language(instruction.language);
+    let steps = suitable_steps(instruction.required_words, &rules);
     let values = context! {
         instruction => instruction.text(),
         context => references(&context::for_plan(&recipe.context, instruction)),
@@ -36,8 +37,8 @@ pub fn plan(recipe: &Recipe, instruction: &Instruction, repair: Option<&str>) ->
         form => plan::form(instruction.language),
         min_steps => steps.start(),
         max_steps => steps.end(),
-        min_words => recipe.plan.min_words,
-        max_words => recipe.plan.max_words,
+        min_words => rules.min_words,
+        max_words => rules.max_words,
         repair,
     };
     render(name, template, values)

@@ -90,14 +90,17 @@ impl Dry {
         (self.tokens.len() as u32).saturating_sub(self.last_n)
     }
 
-    /// What to add to the logits of which tokens: distinct ones, in order.
-    pub fn penalties(&self) -> Vec<(u32, f32)> {
+    /// What to add to the logits of which tokens: distinct ones, in order. One that may repeat costs nothing.
+    pub fn penalties(&self, may_repeat: impl Fn(u32) -> bool) -> Vec<(u32, f32)> {
         let first = self.first();
         let continuation = |at: &Match| {
             let (token, len) = (self.tokens[at.position as usize + 1], at.len.min(at.position + 1 - first));
             let last = self.tokens[at.position as usize];
-            let may_be = self.vocabulary.is_word(token) && !self.vocabulary.continues_word(last, token);
-            (len >= self.allowed_length && may_be).then_some((token, len))
+            let is_penalised = len >= self.allowed_length
+                && self.vocabulary.is_word(token)
+                && !self.vocabulary.continues_word(last, token)
+                && !may_repeat(token);
+            is_penalised.then_some((token, len))
         };
         let mut longest: Vec<(u32, u32)> = self.matches.iter().filter_map(continuation).collect();
         for at in 0..longest.len() {
@@ -180,7 +183,7 @@ mod tests {
             let prompt = prompt.min(tokens.len());
             let mut dry = Dry::new(&sampling, vocabulary(), &tokens[..prompt]).unwrap();
             for end in prompt..=tokens.len() {
-                let (found, want) = (dry.penalties(), naive(&tokens[..end], &sampling));
+                let (found, want) = (dry.penalties(|_| false), naive(&tokens[..end], &sampling));
                 prop_assert_eq!(found.len(), want.len(), "{:?} instead of {:?} after {:?}", found, want, &tokens[..end]);
                 for ((token, penalty), (want, exact)) in found.into_iter().zip(want) {
                     prop_assert_eq!(token, want);
@@ -196,31 +199,31 @@ mod tests {
     #[test]
     fn a_sequence_costs_its_continuation_more_the_longer_it_is() {
         let mut dry = Dry::new(&sampling(2, 0), vocabulary(), &[2, 3, 4, 5, 6, 2]).unwrap();
-        assert_eq!(dry.penalties(), [], "one token is allowed");
+        assert_eq!(dry.penalties(|_| false), [], "one token is allowed");
         dry.push(3);
-        assert_eq!(dry.penalties(), [(4, -0.8)]);
+        assert_eq!(dry.penalties(|_| false), [(4, -0.8)]);
         dry.push(4);
-        assert_eq!(dry.penalties(), [(5, -0.8 * 1.75)]);
+        assert_eq!(dry.penalties(|_| false), [(5, -0.8 * 1.75)]);
         dry.push(6);
-        assert_eq!(dry.penalties(), [], "another continuation ends the sequence");
+        assert_eq!(dry.penalties(|_| false), [], "another continuation ends the sequence");
     }
 
     #[test]
     fn breakers_and_ends_of_turns_are_neither_crossed_nor_penalised() {
         let dry = Dry::new(&sampling(1, 0), vocabulary(), &[2, 3, 0, 2, 3]).unwrap();
-        assert_eq!(dry.penalties(), [], "the end of the turn came next");
+        assert_eq!(dry.penalties(|_| false), [], "the end of the turn came next");
         let dry = Dry::new(&sampling(3, 0), vocabulary(), &[2, 1, 3, 4, 2, 1, 3]).unwrap();
-        assert_eq!(dry.penalties(), [], "one token since the breaker");
+        assert_eq!(dry.penalties(|_| false), [], "one token since the breaker");
     }
 
     #[test]
     fn the_rest_of_a_word_is_not_penalised_and_a_word_without_its_space_is() {
         let dry = Dry::new(&sampling(2, 0), vocabulary(), &[2, 3, 7, 5, 2, 3]).unwrap();
-        assert_eq!(dry.penalties(), [], "a word that was begun must be finished");
+        assert_eq!(dry.penalties(|_| false), [], "a word that was begun must be finished");
         const TEXTS: [&[u8]; 4] = [b" that", b" influence", b" college", b"college"];
         let glued = Vocabulary::new(TEXTS.len(), |token| TEXTS[token as usize]);
         let dry = Dry::new(&sampling(2, 0), glued, &[0, 1, 2, 0, 1]).unwrap();
-        assert_eq!(dry.penalties(), [(2, -0.8), (3, -0.8)]);
+        assert_eq!(dry.penalties(|_| false), [(2, -0.8), (3, -0.8)]);
     }
 
     #[test]
@@ -228,15 +231,21 @@ mod tests {
         const TEXTS: [&[u8]; 6] = [b" make", b" informed", b" decisions", b" decision", b",", b" ,"];
         let forms = Vocabulary::new(TEXTS.len(), |token| TEXTS[token as usize]);
         let dry = Dry::new(&sampling(2, 0), forms.clone(), &[0, 1, 2, 0, 1]).unwrap();
-        assert_eq!(dry.penalties(), [(2, -0.8), (3, -0.8)]);
+        assert_eq!(dry.penalties(|_| false), [(2, -0.8), (3, -0.8)]);
         let dry = Dry::new(&sampling(2, 0), forms, &[0, 1, 4, 0, 1]).unwrap();
-        assert_eq!(dry.penalties(), []);
+        assert_eq!(dry.penalties(|_| false), []);
+    }
+
+    #[test]
+    fn what_may_repeat_is_not_penalised() {
+        let dry = Dry::new(&sampling(1, 0), vocabulary(), &[2, 3, 2, 4, 2]).unwrap();
+        assert_eq!(dry.penalties(|token| token == 3), [(4, -0.8)]);
     }
 
     #[test]
     fn a_long_repeat_does_not_overflow() {
         let dry = Dry::new(&sampling(2, 0), vocabulary(), &[2; 5_000]).unwrap();
-        assert_eq!(dry.penalties(), [(2, -MAX_PENALTY)]);
+        assert_eq!(dry.penalties(|_| false), [(2, -MAX_PENALTY)]);
         assert!(Dry::new(&Sampling::default(), vocabulary(), &[2; 9]).is_none(), "off by default");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use longhand_proto::task::{Backtrack, BacktrackCause, FinishReason, LengthControl, Letters, Sampling};
 
 use super::dry::Dry;
+use super::names::NameSet;
 use super::phrases::{PhraseMatcher, PhraseSet};
 use super::repetition::{LoopDetector, NgramBlocker, PenaltyWindow};
 use super::text_buffer::TextBuffer;
@@ -36,6 +37,8 @@ pub(crate) struct TextRules {
     pub(crate) vocabulary: Vocabulary,
     pub(crate) ban: Option<Arc<PhraseSet>>,
     pub(crate) letters: Letters,
+    /// DRY does not penalise them.
+    pub(crate) names: Arc<NameSet>,
 }
 
 impl TextRules {
@@ -48,6 +51,7 @@ impl TextRules {
             vocabulary: Vocabulary::default(),
             ban: None,
             letters: Letters::Any,
+            names: Arc::default(),
         }
     }
 }
@@ -255,8 +259,10 @@ impl GenerationState {
     }
 
     /// What to add to the logits of tokens that would continue a repeated sequence. In code, names have to repeat.
-    pub(crate) fn dry_penalties(&self) -> Vec<(u32, f32)> {
-        self.dry.as_ref().filter(|_| !self.text.in_code()).map_or_else(Vec::new, Dry::penalties)
+    pub(crate) fn dry_penalties<'a>(&self, token_bytes: impl Fn(u32) -> &'a [u8]) -> Vec<(u32, f32)> {
+        let Some(dry) = self.dry.as_ref().filter(|_| !self.text.in_code()) else { return Vec::new() };
+        let names = self.rules.names.after(self.text.as_str());
+        dry.penalties(|token| names.writes_name(token_bytes(token)))
     }
 
     /// Tokens that the script of the text allows: bit t of word t/32. None if all are allowed.

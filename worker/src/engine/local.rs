@@ -97,7 +97,7 @@ impl LocalEngine {
         let limits = Limits { context: info.context as usize, pool: pool_tokens(blocks) };
         let grammars =
             GrammarCompiler::new(&model.tok_env(), vocab).map_err(|error| StartError::Tokenizer(error.to_string()))?;
-        let eos = model.eos().to_vec();
+        let eos = model.eos();
         let suppressed = (0..vocab as u32).filter(|token| model.is_special(*token) && !eos.contains(token)).collect();
 
         let queue_capacity = options.max_sequences.max(1) + options.max_waiting;
@@ -115,7 +115,7 @@ impl LocalEngine {
 
         let engine_loop = EngineLoop {
             tokenizer: Arc::clone(&model),
-            runner: ModelRunner::new(device, suppressed, eos),
+            runner: ModelRunner::new(device, suppressed, Arc::clone(&model)),
             scheduler: Scheduler::new(blocks, options.max_sequences),
             limits,
             capacity,

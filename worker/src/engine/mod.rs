@@ -14,6 +14,7 @@ mod ideal_prefix_cache;
 pub mod local;
 pub mod mock;
 mod model_runner;
+pub mod names;
 pub mod openai;
 mod phrases;
 mod preparer;

@@ -1,7 +1,10 @@
 //! Turns a plan into one step of the device. Buffers are reused from step to step.
 
+use std::sync::Arc;
+
 use super::scheduler::Row;
 use super::sequence::Sequence;
+use super::tokenizer_adapter::TokenizerAdapter;
 use crate::device::{Device, DeviceError, PipelinedDevice, SampleParams, Sampled, SeqStep, StepBatch};
 
 #[derive(Debug)]
@@ -11,12 +14,12 @@ pub(crate) struct ModelRunner {
     sampled: Vec<Sampled>,
     /// Special tokens that do not end a text: never sampled.
     suppressed: Vec<u32>,
-    eos: Vec<u32>,
+    tokenizer: Arc<dyn TokenizerAdapter>,
 }
 
 impl ModelRunner {
-    pub(crate) fn new(device: Box<dyn Device>, suppressed: Vec<u32>, eos: Vec<u32>) -> Self {
-        Self { device, batch: StepBatch::default(), sampled: Vec::new(), suppressed, eos }
+    pub(crate) fn new(device: Box<dyn Device>, suppressed: Vec<u32>, tokenizer: Arc<dyn TokenizerAdapter>) -> Self {
+        Self { device, batch: StepBatch::default(), sampled: Vec::new(), suppressed, tokenizer }
     }
 
     pub(crate) fn token_budget(&self) -> usize {
@@ -29,7 +32,7 @@ impl ModelRunner {
         for (step, row) in self.batch.sequences.iter_mut().zip(rows) {
             let sequence = &running[row.index];
             let last = step.start + step.len == sequence.tokens.len();
-            step.sample = last.then(|| sequence.sample_params(&self.suppressed, &self.eos));
+            step.sample = last.then(|| sequence.sample_params(&self.suppressed, &*self.tokenizer));
         }
         self.sampled.clear();
         self.device.step(&self.batch, &mut self.sampled)?;
@@ -88,7 +91,7 @@ impl ModelRunner {
 
     /// How a launched sequence's next token is sampled.
     pub(crate) fn sample_params(&self, sequence: &Sequence) -> SampleParams {
-        sequence.sample_params(&self.suppressed, &self.eos)
+        sequence.sample_params(&self.suppressed, &*self.tokenizer)
     }
 
     /// Launches the sampling of tokens after some of the launched rows.

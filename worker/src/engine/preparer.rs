@@ -11,6 +11,7 @@ use super::block_manager::BlockTable;
 use super::event_sender::EventSender;
 use super::generation_state::{Bounds, GenerationState, Outcome, TextRules};
 use super::grammar::{Grammar, GrammarCompiler, GrammarError, NextTokens};
+use super::names::NameSet;
 use super::phrases::PhraseSet;
 use super::sequence::{AllowedTokens, PlannedWords, Sequence};
 use super::task_timer::TaskTimer;
@@ -167,6 +168,7 @@ impl Preparer {
             vocabulary: self.vocabulary.clone(),
             ban: ban.map(Arc::new),
             letters: task.letters,
+            names: Arc::new(NameSet::new(&task.names)),
         })
     }
 

@@ -143,12 +143,12 @@ impl Sequence {
     }
 
     /// How to sample the next token. `suppressed` are the special tokens that do not end a text.
-    pub(crate) fn sample_params(&self, suppressed: &[u32], eos: &[u32]) -> SampleParams {
+    pub(crate) fn sample_params(&self, suppressed: &[u32], tokenizer: &dyn TokenizerAdapter) -> SampleParams {
         let (bias, mask) = match &self.allowed {
             // The grammar alone decides when the text may end.
             AllowedTokens::Mask(mask) => (Vec::new(), Some(both(mask, self.generation.letters()))),
             AllowedTokens::Unconstrained | AllowedTokens::AwaitingGrammar => {
-                (self.bias(suppressed, eos), self.generation.letters())
+                (self.bias(suppressed, tokenizer), self.generation.letters())
             }
         };
         SampleParams {
@@ -161,16 +161,16 @@ impl Sequence {
         }
     }
 
-    fn bias(&self, suppressed: &[u32], eos: &[u32]) -> Vec<(u32, f32)> {
+    fn bias(&self, suppressed: &[u32], tokenizer: &dyn TokenizerAdapter) -> Vec<(u32, f32)> {
         let end = match self.generation.end_of_text() {
             EndOfText::Forbidden => f32::NEG_INFINITY,
             EndOfText::Bias(bias) => bias,
         };
         let forbidden = suppressed.iter().copied().chain(self.generation.forbidden());
         let mut bias: Vec<(u32, f32)> = forbidden.map(|token| (token, f32::NEG_INFINITY)).collect();
-        bias.extend(self.generation.dry_penalties());
+        bias.extend(self.generation.dry_penalties(|token| tokenizer.token_bytes(token)));
         if end != 0.0 {
-            bias.extend(eos.iter().map(|token| (*token, end)));
+            bias.extend(tokenizer.eos().iter().map(|token| (*token, end)));
         }
         bias
     }

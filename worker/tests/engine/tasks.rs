@@ -34,6 +34,7 @@ pub(crate) fn task(n: u32, prompt: &str) -> Task {
         seed: 7,
         letters: Letters::Any,
         words_left: 0,
+        names: Vec::new(),
         traceparent: String::new(),
     }
 }

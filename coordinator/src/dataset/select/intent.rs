@@ -191,6 +191,7 @@ fn task(rules: &Rules, row: &Instruction) -> Task {
         seed: 0,
         letters: Letters::Any,
         words_left: 0,
+        names: Vec::new(),
         traceparent: String::new(),
     }
 }

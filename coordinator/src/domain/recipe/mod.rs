@@ -6,6 +6,7 @@ mod error;
 use longhand_proto::task::{Sampling, SamplingKey, TaskKind};
 use serde::{Deserialize, Serialize};
 
+use super::language::Language;
 use super::rule::Filters;
 
 pub(crate) use check::ranges;
@@ -88,7 +89,7 @@ pub struct PlanRules {
     pub min_steps: u32,
     /// Most steps.
     pub max_steps: u32,
-    /// Fewest words of a step.
+    /// Fewest words of a step. In Chinese twice as many: a word is a character there.
     pub min_words: u32,
     /// Most words of a step.
     pub max_words: u32,
@@ -228,6 +229,17 @@ impl Default for Templates {
             judge_en: include_str!("../../../templates/judge_en.j2").into(),
             judge_zh: include_str!("../../../templates/judge_zh.j2").into(),
         }
+    }
+}
+
+impl PlanRules {
+    /// The rules of a plan in this language. See `min_words`.
+    pub fn of_language(&self, language: Language) -> Self {
+        let min_words = match language {
+            Language::En => self.min_words,
+            Language::Zh => self.min_words.saturating_mul(2).min(self.max_words),
+        };
+        Self { min_words, ..self.clone() }
     }
 }
 

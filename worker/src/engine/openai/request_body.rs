@@ -92,6 +92,9 @@ pub(super) fn build(task: &Task, max_tokens: u32, dialect: Dialect, model: &str)
                 if sampling.dry_penalty_last_n > 0 {
                     set("dry_penalty_last_n", json!(sampling.dry_penalty_last_n));
                 }
+                // A list replaces the server's own, which these four are.
+                let breakers = ["\n", ":", "\"", "*"].into_iter().chain(task.names.iter().map(String::as_str));
+                set("dry_sequence_breakers", json!(breakers.collect::<Vec<_>>()));
             }
             // It has no minimum length but this: a word is at least one token.
             let below_floor = |length: LengthControl| length.target_words as f32 * length.floor >= max_tokens as f32;
@@ -185,6 +188,7 @@ mod tests {
             constraint: None,
             letters: longhand_proto::task::Letters::Any,
             words_left: 0,
+            names: Vec::new(),
             ban: Vec::new(),
             max_tokens: 10,
             seed: 1,

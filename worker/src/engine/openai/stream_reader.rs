@@ -286,6 +286,7 @@ mod tests {
             ban: Vec::new(),
             letters: Letters::Any,
             words_left: 0,
+            names: Vec::new(),
             max_tokens: 1000,
             seed: 1,
             traceparent: String::new(),
