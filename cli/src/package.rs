@@ -29,6 +29,11 @@ pub(crate) fn write(args: &PackageArgs, mut command: Command) -> Result<Code> {
     for shell in SHELLS {
         generate_to(shell, &mut command, "longhand", &completions).map_err(failed(&completions))?;
     }
-    clap_mangen::generate_to(command, &man).map_err(failed(&man))?;
+    clap_mangen::generate_to(without_help(command), &man).map_err(failed(&man))?;
     Ok(Code::Ok)
+}
+
+/// Without `longhand help status` and its like, which have a page of their own already.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }

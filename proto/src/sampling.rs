@@ -78,15 +78,13 @@ impl Default for Sampling {
 impl Sampling {
     /// With the values that `recommended` states for the keys of [`Sampling::from_model`].
     pub fn with_recommended(self, recommended: &RecommendedSampling) -> Self {
-        use SamplingKey::{MinP, RepetitionPenalty, Temperature, TopK, TopP};
-        let float =
-            |key, recommended: Option<f32>, own| recommended.filter(|_| self.from_model.contains(key)).unwrap_or(own);
+        let wanted = recommended.only(self.from_model);
         Self {
-            temperature: float(Temperature, recommended.temperature, self.temperature),
-            top_k: recommended.top_k.filter(|_| self.from_model.contains(TopK)).unwrap_or(self.top_k),
-            top_p: float(TopP, recommended.top_p, self.top_p),
-            min_p: float(MinP, recommended.min_p, self.min_p),
-            repetition_penalty: float(RepetitionPenalty, recommended.repetition_penalty, self.repetition_penalty),
+            temperature: wanted.temperature.unwrap_or(self.temperature),
+            top_k: wanted.top_k.unwrap_or(self.top_k),
+            top_p: wanted.top_p.unwrap_or(self.top_p),
+            min_p: wanted.min_p.unwrap_or(self.min_p),
+            repetition_penalty: wanted.repetition_penalty.unwrap_or(self.repetition_penalty),
             ..self
         }
     }
@@ -205,6 +203,19 @@ impl RecommendedSampling {
         }
     }
 
+    /// With the values of these keys alone.
+    pub fn only(self, keys: SamplingKeys) -> Self {
+        use SamplingKey::{MinP, RepetitionPenalty, Temperature, TopK, TopP};
+        let float = |key, value: Option<f32>| value.filter(|_| keys.contains(key));
+        Self {
+            temperature: float(Temperature, self.temperature),
+            top_k: self.top_k.filter(|_| keys.contains(TopK)),
+            top_p: float(TopP, self.top_p),
+            min_p: float(MinP, self.min_p),
+            repetition_penalty: float(RepetitionPenalty, self.repetition_penalty),
+        }
+    }
+
     /// True if nothing is recommended.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -240,6 +251,7 @@ mod tests {
         let recommended = RecommendedSampling { temperature: Some(0.7), top_p: Some(0.8), ..Default::default() };
         assert_eq!(sampling.with_recommended(&recommended), Sampling { temperature: 0.7, ..sampling });
         assert_eq!(recommended.to_string(), "temperature 0.7, top_p 0.8");
+        assert_eq!(recommended.only(from_model).to_string(), "temperature 0.7");
         let written = serde_json::to_string(&from_model).unwrap();
         assert_eq!(written, r#"["temperature","min_p"]"#);
         assert_eq!(serde_json::from_str::<SamplingKeys>(&written).unwrap(), from_model);

@@ -47,7 +47,7 @@ pub(crate) struct FilterArgs {
     #[arg(short, long, value_name = "DIR")]
     output: Option<String>,
 
-    /// Format of the data files: records, parquet, messages, openai, sharegpt, alpaca or dpo
+    /// Format of the data files: records, parquet, messages, openai, sharegpt, alpaca, dpo, dpo-length, dpo-quality or dpo-section
     #[arg(long, value_name = "FORMAT", default_value_t, requires = "output")]
     format: Format,
 

@@ -37,6 +37,8 @@ Formats:
   alpaca    `instruction`, `input`, `output`, `system`, `history`
   dpo       `prompt`, `chosen`, `rejected` of a run with --candidates: TRL preference pairs. The document with the best mean
             of S_l and S_q is chosen, and a random other one (by seed) rejected; dpo-length and dpo-quality use one score
+  dpo-section  the same columns for single sections: the text up to a section, and the same with a draft that a rule
+            rejected in its place; of a run whose recipe has [section] keep_drafts = true
 `datasets.load_dataset(DIR)` reads all of them; dataset_info.json lists the files for LLaMA-Factory.
 
 With --recipe, every document is judged anew with the filters of that recipe, rejected ones too, and the command prints what
@@ -57,11 +59,12 @@ Exit codes:
   0    exported
   1    the coordinator became unreachable; rerun the same command to resume
   2    nothing was exported: unknown run, folder of another run, or invalid tokenizer
-  3    exported, but a document could not be read, or there are no pairs for --format dpo";
+  3    exported, but a document could not be read, or there are no pairs for a --format of pairs";
 
 const NO_PAIRS: &str = "\
 no pairs: no instruction has two accepted documents with different scores. Write several documents per instruction \
-(--candidates 4), and let a judge score them ([judge] votes in the recipe) if S_l is equal";
+(--candidates 4), and let a judge score them ([judge] votes in the recipe) if S_l is equal. For dpo-section: no accepted \
+document has a draft that was kept; set keep_drafts = true under [section] in the recipe before a run";
 
 const NO_VALIDATION: &str = "\
 no validation split: no group of similar instructions is as small as that fraction of the records; export more documents, or \
@@ -87,7 +90,7 @@ pub(crate) struct ExportArgs {
     #[arg(short, long, value_name = "DIR", env = "LONGHAND_OUTPUT")]
     output: String,
 
-    /// Format of the data files: records, parquet, messages, openai, sharegpt, alpaca or dpo
+    /// Format of the data files: records, parquet, messages, openai, sharegpt, alpaca, dpo, dpo-length, dpo-quality or dpo-section
     #[arg(long, value_name = "FORMAT", default_value_t)]
     format: Format,
 

@@ -230,6 +230,13 @@ fn announce(
         model.device,
         folder.dir().display()
     );
+    let Recipe { plan, section, judge, .. } = &spec.recipe;
+    for (table, sampling) in [("plan", &plan.sampling), ("section", &section.sampling), ("judge", &judge.sampling)] {
+        if !sampling.from_model.is_empty() {
+            let recommended = model.sampling.only(sampling.from_model);
+            text.push_str(&format!("\n[{table}.sampling] as the model's makers recommend: {recommended}"));
+        }
+    }
     if folder.resumed {
         text.push_str("\nresuming the run in this folder");
     }

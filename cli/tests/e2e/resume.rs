@@ -85,6 +85,7 @@ max_tokens = 512
 layout = "turns"
 tries = 2
 keep_best = true
+keep_drafts = true
 ban_en = ["tea is", "is a", "of the"]
 floor = 0.5
 ceiling = 1.2
@@ -100,12 +101,12 @@ max_other_language = 1.0
 backoff_ms = 1
 "#;
 
-/// What a document came to: its sections' texts, and the rule and tokens of each draft that was rejected.
-fn outcome(shown: &Value) -> Vec<(String, Vec<(String, u64)>)> {
+/// What a document came to: its sections' texts, and the rule and text of each draft that was rejected.
+fn outcome(shown: &Value) -> Vec<(String, Vec<(String, String)>)> {
     let sections = shown["body"]["progress"]["sections"].as_array().unwrap_or_else(|| panic!("{shown}"));
-    let rejections = |section: &Value| -> Vec<(String, u64)> {
+    let rejections = |section: &Value| -> Vec<(String, String)> {
         let all = section["rejections"].as_array().cloned().unwrap_or_default();
-        all.iter().map(|it| (it["rule"].to_string(), it["generated"].as_u64().unwrap())).collect()
+        all.iter().map(|it| (it["rule"].to_string(), it["text"].as_str().unwrap().to_owned())).collect()
     };
     sections.iter().map(|section| (section["text"].as_str().unwrap().to_owned(), rejections(section))).collect()
 }

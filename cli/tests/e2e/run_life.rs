@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::fleet::Fleet;
-use crate::program::accepted;
+use crate::program::{accepted, run};
 
 #[test]
 fn a_run_that_waits_says_why() {
@@ -150,4 +150,21 @@ fn comparable(mut documents: Vec<Value>) -> Vec<Value> {
         }
     }
     documents
+}
+
+#[test]
+fn the_start_of_a_run_says_what_is_taken_from_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(at("in.jsonl"), "{\"prompt\": \"Write a 300-word essay on ships.\"}\n").unwrap();
+    fs::write(at("own.toml"), "[section.sampling]\nfrom_model = [\"temperature\"]\n").unwrap();
+    let input = at("in.jsonl");
+    let base = ["run", &input, "--engine", "mock", "--http", "off", "-o"];
+    let (one, two, recipe) = (at("one"), at("two"), at("own.toml"));
+    let ended = run([&base[..], &[&one, "--recipe", &recipe]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let line = "[section.sampling] as the model's makers recommend: none stated";
+    assert!(ended.stderr.contains(line) && !ended.stderr.contains("plan.sampling"), "{}", ended.stderr);
+    let ended = run([&base[..], &[&two]].concat());
+    assert!(ended.code == Some(0) && !ended.stderr.contains("recommend"), "{}", ended.stderr);
 }

@@ -74,6 +74,9 @@ pub struct RejectionRecord {
     pub attempt: u32,
     /// Tokens generated for it.
     pub generated: u32,
+    /// The text itself, if the recipe had `section.keep_drafts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// A summary of the first sections of a document.
@@ -213,13 +216,12 @@ impl SectionRecord {
 
 impl RejectionRecord {
     fn of(rejection: &Rejection) -> Self {
-        let Rejection { rule, value, threshold, attempt, generated, .. } = rejection;
-        let (attempt, generated) = (*attempt, *generated);
-        Self { rule: rule.clone(), value: *value, threshold: *threshold, attempt, generated }
+        let Rejection { rule, value, threshold, attempt, generated, text, .. } = rejection.clone();
+        Self { rule, value, threshold, attempt, generated, text }
     }
 
     fn rejection(&self) -> Rejection {
-        let Self { rule, value, threshold, attempt, generated } = self.clone();
+        let Self { rule, value, threshold, attempt, generated, text } = self.clone();
         Rejection {
             rule,
             value,
@@ -229,6 +231,7 @@ impl RejectionRecord {
             generated,
             asked_words: 0,
             words: 0,
+            text,
             draft: None,
         }
     }

@@ -69,7 +69,10 @@ pub struct Rejection {
     /// Words of the text.
     #[serde(default)]
     pub words: u32,
-    /// The text itself, as long as it may still be taken for want of a better one.
+    /// The text, where the recipe keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The text as a section, as long as it may still be taken for want of a better one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<Box<Section>>,
 }
@@ -122,6 +125,7 @@ pub(crate) mod tests {
             generated: 0,
             asked_words: asked,
             words,
+            text: None,
             draft: None,
         }
     }

@@ -145,6 +145,7 @@ impl Document {
             generated: section.usage.generated,
             asked_words: section.asked(),
             words: section.words,
+            text: recipe.section.keep_drafts.then(|| section.text.clone()),
             draft: None,
         };
         let draft = recipe.section.keep_best.then(|| Box::new(section.clone()));
@@ -327,7 +328,7 @@ impl Document {
         self.rejections.clear();
     }
 
-    /// The rejections of the current task, without their texts.
+    /// The rejections of the current task, without the sections that they were.
     fn take_rejections(&mut self) -> Vec<Rejection> {
         std::mem::take(&mut self.rejections)
             .into_iter()

@@ -34,6 +34,16 @@ static FORM: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a constant pattern, compiled by the tests")
 });
 
+/// A line on the text as a whole: what it is to show, not what stands in it. The first may say so.
+static ABOUT_THE_TEXT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?i)^(?:this|the) (?:whole |entire )?(?:essay|article|story|text|paper|report|piece|novel|post) (?:as a whole )?",
+        r"(?:aims|shows|explores|reveals|demonstrates|highlights|illustrates|is about|serves)\b",
+        r"|^(?:本文|本篇|全文|这篇|整篇|整个故事|这个故事)",
+    ))
+    .expect("a constant pattern, compiled by the tests")
+});
+
 /// A line for sources or thanks, which a model can only make up.
 static APPENDIX: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
@@ -132,7 +142,8 @@ pub fn check(plan: Plan, instruction: &Instruction, rules: &PlanRules) -> Result
     // A line of the prompt makes no point either, nor does the form of another line within one.
     let twin_of = |index: usize| {
         let point = plan.steps[index].main_point.as_str();
-        let makes_none = FORM.is_match(point) || filter::echoes(point, instruction);
+        let is_about_text = index > 0 && ABOUT_THE_TEXT.is_match(point);
+        let makes_none = is_about_text || FORM.is_match(point) || filter::echoes(point, instruction);
         let twin = || (0..index).find(|before| same(*before, index));
         let nearest = |before: &usize| points[*before].intersection(&points[index]).count();
         let says_nothing_new =
@@ -280,6 +291,23 @@ mod tests {
         assert_eq!(checked("写一个门派战斗和少年成长的故事。", &lines), Ok(5));
         let report = [("伟人的理论创新与实践探索", 300), ("伟人的晚年生活", 300), ("伟人的国际影响", 300)];
         assert_eq!(checked("写一篇关于伟人的读书报告。", &report), Ok(3));
+    }
+
+    #[test]
+    fn lines_about_the_text_are_left_out_but_for_the_first() {
+        let lines = [
+            ("本文介绍港口的由来", 300),
+            ("早期渔民的生活与船", 300),
+            ("本文旨在展示港口的变化和意义", 300),
+            ("铁路修通之后货运的增长", 300),
+        ];
+        assert_eq!(checked("写一篇关于港口历史的文章。", &lines), Ok(3));
+        let lines = [
+            ("The harbour before the railway", 300),
+            ("This essay shows how the harbour grew", 300),
+            ("The crane", 300),
+        ];
+        assert_eq!(checked("Write about the harbour.", &lines), Ok(2));
     }
 
     #[test]

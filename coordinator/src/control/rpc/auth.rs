@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use longhand_proto::clock;
@@ -48,6 +49,8 @@ struct Entry {
     name: String,
     /// Name that the certificate of a caller with this token must have; none for any caller.
     certificate: Option<String>,
+    /// Number of the reading of the file since which it has been there without a break.
+    since: u64,
 }
 
 /// The owner of a valid token, and when it expires.
@@ -58,6 +61,8 @@ pub(crate) struct Identity {
     pub(crate) expires_ms: Option<u64>,
     /// Of the token: it may be withdrawn before it expires.
     hash: blake3::Hash,
+    /// As in the token's line: one that was withdrawn and added again is another.
+    since: u64,
 }
 
 /// Who performed an operator action.
@@ -94,6 +99,8 @@ pub struct Tokens(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     entries: RwLock<Vec<Entry>>,
+    /// Times that the file was read again.
+    reloads: AtomicU64,
     rejected: RejectedTokens,
 }
 
@@ -180,13 +187,21 @@ impl Tokens {
     /// # Errors
     /// As [`Self::read`]: nothing changes.
     pub fn reload(&self, path: &Path) -> Result<(), TokenError> {
-        let new = std::mem::take(&mut *Self::read(path)?.0.entries.write().unwrap_or_else(PoisonError::into_inner));
-        *self.0.entries.write().unwrap_or_else(PoisonError::into_inner) = new;
+        let read = Self::read(path)?;
+        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let reload = self.0.reloads.fetch_add(1, Ordering::Relaxed) + 1;
+        let since = |new: &Entry| {
+            let kept = entries.iter().find(|old| old.role == new.role && old.hash == new.hash);
+            kept.map_or(reload, |old| old.since)
+        };
+        let new = read.entries().iter().map(|entry| Entry { since: since(entry), ..entry.clone() }).collect();
+        *entries = new;
         Ok(())
     }
 
     fn new(entries: Vec<Entry>) -> Self {
-        Self(Arc::new(Inner { entries: RwLock::new(entries), rejected: RejectedTokens::default() }))
+        let entries = RwLock::new(entries);
+        Self(Arc::new(Inner { entries, reloads: AtomicU64::new(0), rejected: RejectedTokens::default() }))
     }
 
     fn entries(&self) -> RwLockReadGuard<'_, Vec<Entry>> {
@@ -238,7 +253,7 @@ impl Tokens {
             if name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
                 return Err(wrong("the name is longer than 64 bytes or has control characters"));
             }
-            entries.push(Entry { role, hash: blake3::hash(token.as_bytes()), expires_ms, name, certificate });
+            entries.push(Entry { role, hash: blake3::hash(token.as_bytes()), expires_ms, name, certificate, since: 0 });
         }
         for role in [Role::Worker, Role::Operator] {
             if !entries.iter().any(|entry| entry.role == role) {
@@ -253,7 +268,8 @@ impl Tokens {
     /// # Errors
     /// It has expired, was withdrawn, has another role, or needs a certificate that this connection does not have.
     pub(crate) fn check_again(&self, identity: &Identity, peer: Option<&Peer>) -> Result<(), Denied> {
-        self.find(identity.hash, &[identity.role], peer).map(drop)
+        let found = self.find(identity.hash, &[identity.role], peer)?;
+        if found.since == identity.since { Ok(()) } else { Err(Denied::Unknown) }
     }
 
     /// Checks the value of `authorization` for a token of one of these roles, the most wanted first.
@@ -283,8 +299,8 @@ impl Tokens {
                 if !entry.certificate.as_ref().is_none_or(has_certificate) {
                     denied = Denied::Certificate;
                 } else if found.as_ref().is_none_or(|(best, _)| rank < *best) {
-                    let Entry { role, name, expires_ms, .. } = entry.clone();
-                    found = Some((rank, Identity { name, role, expires_ms, hash }));
+                    let Entry { role, name, expires_ms, since, .. } = entry.clone();
+                    found = Some((rank, Identity { name, role, expires_ms, hash, since }));
                 }
             } else if denied == Denied::Unknown
                 && let Some(wanted) = roles.first()
@@ -303,7 +319,7 @@ fn time(text: &str) -> Result<u64, &'static str> {
 
 impl Entry {
     fn unnamed(role: Role, hash: blake3::Hash) -> Self {
-        Self { role, hash, expires_ms: None, name: String::new(), certificate: None }
+        Self { role, hash, expires_ms: None, name: String::new(), certificate: None, since: 0 }
     }
 
     fn is_expired(&self) -> bool {
@@ -313,6 +329,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const WORKER: &str = "0123456789abcdef-worker";
@@ -447,5 +465,28 @@ mod tests {
         assert!(tokens(&format!("worker {WORKER}")).unwrap_err().contains("no token for the role operator"));
         assert!(!format!("{:?}", both("")).contains("worker\""), "nor in debug output");
         assert!(!format!("{:?}", both("")).contains("0123456789abcdef-"));
+    }
+
+    #[test]
+    fn a_token_that_was_withdrawn_and_added_again_revives_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        let write = |lines: &str| {
+            std::fs::write(&path, format!("worker {WORKER}\noperator {OPERATOR}\n{lines}")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        let extra = "reader 0123456789abcdef-reader\n";
+        write(extra);
+        let tokens = Tokens::read(&path).unwrap();
+        let identity = |token: &str, role| tokens.check(Some(&format!("Bearer {token}")), &[role], None).unwrap();
+        let (reader, operator) =
+            (identity("0123456789abcdef-reader", Role::Reader), identity(OPERATOR, Role::Operator));
+        for lines in [extra, "", extra] {
+            write(lines);
+            tokens.reload(&path).unwrap();
+        }
+        assert_eq!(tokens.check_again(&reader, None), Err(Denied::Unknown));
+        assert_eq!(tokens.check_again(&operator, None), Ok(()));
+        assert_eq!(tokens.check_again(&identity("0123456789abcdef-reader", Role::Reader), None), Ok(()));
     }
 }

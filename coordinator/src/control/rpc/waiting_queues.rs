@@ -10,8 +10,12 @@ use tokio::sync::Notify;
 
 use crate::store::LeaseQuery;
 
+/// Most queues that ask the store, each for itself. Requests for more kinds of work share one more: a worker in it is served when
+/// it is first in the queue, and whenever it asks anew.
+const MAX_QUEUES: usize = 64;
+
 /// What decides which documents a worker can take.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Work {
     model: String,
     weights_hash: String,
@@ -38,7 +42,11 @@ impl WaitingQueues {
         let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Those in which nobody waits any more.
         queues.retain(|_, queue| Arc::strong_count(queue) > 1);
-        Arc::clone(queues.entry(Work { model, weights_hash, kinds: kinds.to_vec() }).or_default())
+        let mut work = Work { model, weights_hash, kinds: kinds.to_vec() };
+        if queues.len() >= MAX_QUEUES && !queues.contains_key(&work) {
+            work = Work::default();
+        }
+        Arc::clone(queues.entry(work).or_default())
     }
 
     /// Documents became ready: one request of each queue asks the store, and passes its turn on when it is served.
@@ -90,5 +98,13 @@ mod tests {
             drop(queues.queue(&query(&number.to_string()), &[]));
         }
         assert_eq!(queues.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn however_many_models_are_named_few_requests_ask_the_store() {
+        let queues = WaitingQueues::default();
+        let waiting: Vec<_> = (0..1_000).map(|number| queues.queue(&query(&number.to_string()), &[])).collect();
+        assert_eq!(queues.0.lock().unwrap().len(), MAX_QUEUES + 1);
+        assert!(Arc::ptr_eq(&waiting[3], &queues.queue(&query("3"), &[])));
     }
 }

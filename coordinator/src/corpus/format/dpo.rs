@@ -1,5 +1,8 @@
-//! `{"id": ..., "prompt": [...], "chosen": [...], "rejected": [...]}`: preference pairs as TRL reads them. The candidate of an
-//! instruction with the highest score is chosen; one with a lower score, drawn by seed, is rejected.
+//! `{"id": ..., "prompt": [...], "chosen": [...], "rejected": [...]}`: preference pairs as TRL reads them.
+//!
+//! Of documents: the candidate of an instruction with the highest score is chosen; one with a lower score, drawn by seed, is
+//! rejected. Of sections: the text up to a section is chosen, and the same with a draft that a rule rejected in its place is
+//! rejected. What both begin with has the same probability in both, so it cancels out of the loss: the pair is about the section.
 
 use arrow_schema::{DataType, Field};
 use longhand_proto::task::Message;
@@ -9,19 +12,29 @@ use super::spec::{Rows, Spec, messages, text};
 use crate::corpus::record::Record;
 
 /// By quality and length.
-pub(super) const DPO: Spec = spec("dpo", |candidates| row(PairCriterion::Both, candidates));
+pub(super) const DPO: Spec = spec("dpo", |candidates| pairs(PairCriterion::Both, candidates));
 /// By length.
-pub(super) const DPO_LENGTH: Spec = spec("dpo-length", |candidates| row(PairCriterion::Length, candidates));
+pub(super) const DPO_LENGTH: Spec = spec("dpo-length", |candidates| pairs(PairCriterion::Length, candidates));
 /// By quality.
-pub(super) const DPO_QUALITY: Spec = spec("dpo-quality", |candidates| row(PairCriterion::Quality, candidates));
+pub(super) const DPO_QUALITY: Spec = spec("dpo-quality", |candidates| pairs(PairCriterion::Quality, candidates));
 
-const fn spec(name: &'static str, row: fn(&[Record]) -> Option<Value>) -> Spec {
+/// Of a section and a draft in its place.
+pub(super) const DPO_SECTION: Spec = Spec {
+    name: "dpo-section",
+    contents: "pairs of a text up to a section, and the same with a draft of it that a rule rejected: `prompt`, `chosen`, `rejected`",
+    extensions: &["jsonl"],
+    columns: section_columns,
+    rows: Rows::Pairs(|candidates| candidates.iter().flat_map(section_pairs).collect()),
+    llama_factory: None,
+};
+
+const fn spec(name: &'static str, pairs: fn(&[Record]) -> Vec<Value>) -> Spec {
     Spec {
         name,
         contents: "pairs of the best candidate of an instruction and one with a lower score: `prompt`, `chosen`, `rejected`",
         extensions: &["jsonl"],
         columns,
-        rows: Rows::Group(row),
+        rows: Rows::Pairs(pairs),
         // LLaMA-Factory expects one message where TRL has a list of them.
         llama_factory: None,
     }
@@ -35,6 +48,38 @@ fn columns() -> Vec<Field> {
     columns
 }
 
+fn section_columns() -> Vec<Field> {
+    let mut columns = vec![text("id"), Field::new("section", DataType::UInt32, false)];
+    columns.extend(["prompt", "chosen", "rejected"].map(messages));
+    columns.push(text("rule"));
+    columns
+}
+
+/// One for each draft that was kept.
+fn section_pairs(record: &Record) -> Vec<Value> {
+    let Some((prompt, _)) = split(record) else { return Vec::new() };
+    let mut pairs = Vec::new();
+    let mut before = String::new();
+    for (section, number) in record.sections.iter().zip(1_u32..) {
+        let with = |text: &str| [json!({ "role": "assistant", "content": format!("{before}{text}") })];
+        let drafts = section.rejections.iter().filter_map(|it| Some((it, it.text.as_ref()?)));
+        // For want of a better one a draft may have been taken after all.
+        for (rejection, draft) in drafts.filter(|(_, draft)| **draft != section.text) {
+            pairs.push(json!({
+                "id": record.id,
+                "section": number,
+                "prompt": prompt,
+                "chosen": with(&section.text),
+                "rejected": with(draft),
+                "rule": rejection.rule,
+            }));
+        }
+        before.push_str(&section.text);
+        before.push_str("\n\n");
+    }
+    pairs
+}
+
 /// The score that decides which candidate is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PairCriterion {
@@ -44,6 +89,10 @@ enum PairCriterion {
     Quality,
     /// The mean of both; only one of them where the instruction states no length or nothing was judged.
     Both,
+}
+
+fn pairs(criterion: PairCriterion, candidates: &[Record]) -> Vec<Value> {
+    row(criterion, candidates).into_iter().collect()
 }
 
 /// None if no two candidates differ in their score.
@@ -98,6 +147,7 @@ fn answer(record: &Record) -> Option<&Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::record::{RejectionRecord, SectionRecord};
     use crate::corpus::tests::{document, run};
     use crate::domain::language::Language;
     use crate::domain::recipe::Recipe;
@@ -168,5 +218,31 @@ mod tests {
             drawn.insert(pair["rejected"][0]["content"].as_str().unwrap().to_owned());
         }
         assert_eq!(drawn.len(), 3, "{drawn:?}");
+    }
+
+    #[test]
+    fn a_section_and_its_draft_are_a_pair_behind_the_same_text() {
+        let mut record = candidates(&[(None, None)]).remove(0);
+        let section = record.sections[0].clone();
+        let draft = |rule: &str, text: Option<&str>| RejectionRecord {
+            rule: rule.into(),
+            value: 1.0,
+            threshold: 0.0,
+            attempt: 1,
+            generated: 9,
+            text: text.map(str::to_owned),
+        };
+        record.sections = [
+            ("One.", vec![]),
+            ("Two.", vec![draft("residue", Some("Bad.")), draft("too_short", None), draft("residue", Some("Two."))]),
+        ]
+        .map(|(text, rejections)| SectionRecord { text: text.into(), rejections, ..section.clone() })
+        .to_vec();
+        let pairs = section_pairs(&record);
+        assert_eq!(pairs.len(), 1, "neither a draft without its text nor the one that was taken");
+        assert_eq!(pairs[0]["prompt"], json!([{ "role": "user", "content": "Write." }]));
+        assert_eq!(pairs[0]["chosen"], json!([{ "role": "assistant", "content": "One.\n\nTwo." }]));
+        assert_eq!(pairs[0]["rejected"], json!([{ "role": "assistant", "content": "One.\n\nBad." }]));
+        assert_eq!((&pairs[0]["section"], &pairs[0]["rule"]), (&json!(2), &json!("residue")));
     }
 }

@@ -23,7 +23,7 @@ use crate::corpus::record::Record;
 use spec::{Rows, Spec};
 
 /// All formats, in the order of the help text.
-const ALL: [&Spec; 9] = [
+const ALL: [&Spec; 10] = [
     &records::RECORDS,
     &records::PARQUET,
     &messages::MESSAGES,
@@ -33,6 +33,7 @@ const ALL: [&Spec; 9] = [
     &dpo::DPO,
     &dpo::DPO_LENGTH,
     &dpo::DPO_QUALITY,
+    &dpo::DPO_SECTION,
 ];
 
 /// An export format.
@@ -60,9 +61,9 @@ impl Format {
         matches!(self.0.rows, Rows::Whole)
     }
 
-    /// True if a row is a pair of candidates, so that a corpus may give no row.
+    /// True if a row is a pair, so that a corpus may give no row.
     pub fn has_pairs(self) -> bool {
-        matches!(self.0.rows, Rows::Group(_))
+        matches!(self.0.rows, Rows::Pairs(_))
     }
 
     /// The rows of the accepted candidates of one instruction.
@@ -70,7 +71,7 @@ impl Format {
         match self.0.rows {
             Rows::Whole => candidates.iter().map(|record| json!(record)).collect(),
             Rows::Each(row) => candidates.iter().map(row).collect(),
-            Rows::Group(row) => row(candidates).into_iter().collect(),
+            Rows::Pairs(pairs) => pairs(candidates),
         }
     }
 

@@ -46,7 +46,8 @@ fn columns() -> Vec<Field> {
     // Written only where they are not 0.
     tokens.extend(["backtracks", "discarded"].map(|name| Field::new(name, DataType::UInt32, true)));
     let share = |name: &str| Field::new(name, DataType::Float64, false);
-    let rejection = vec![text("rule"), share("value"), share("threshold"), number("attempt"), number("generated")];
+    let mut rejection = vec![text("rule"), share("value"), share("threshold"), number("attempt"), number("generated")];
+    rejection.push(Field::new("text", DataType::Utf8, true));
     let provenance = [
         "run",
         "model",

@@ -31,8 +31,8 @@ pub(super) enum Rows {
     Whole,
     /// One row for each record.
     Each(fn(&Record) -> Value),
-    /// At most one row for the candidates of one instruction.
-    Group(fn(&[Record]) -> Option<Value>),
+    /// Pairs, made of the candidates of one instruction.
+    Pairs(fn(&[Record]) -> Vec<Value>),
 }
 
 /// A column of text.

@@ -82,6 +82,6 @@ fn a_format_is_displayed_as_it_is_parsed() {
         assert!(!spec.extensions.is_empty(), "{}", spec.name);
     }
     let error = "excel".parse::<Format>().unwrap_err();
-    let formats = "records, parquet, messages, openai, sharegpt, alpaca, dpo, dpo-length, dpo-quality";
+    let formats = "records, parquet, messages, openai, sharegpt, alpaca, dpo, dpo-length, dpo-quality, dpo-section";
     assert_eq!(error, format!("invalid format \"excel\": expected one of {formats}"));
 }

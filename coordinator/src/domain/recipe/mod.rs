@@ -130,6 +130,9 @@ pub struct SectionRules {
     pub tries: u32,
     /// After the last try, go on with the try that fails the latest rule instead of ending the document.
     pub keep_best: bool,
+    /// Keep the texts that a rule rejected: pairs for preference training are made of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_drafts: bool,
     /// Spread what the sections so far fell short or ran over onto the steps that are left.
     pub carry_over: bool,
     /// Correct the word count in the prompt by what the document's sections so far had of the words asked for.
@@ -268,6 +271,7 @@ impl Default for SectionRules {
             layout: Layout::default(),
             tries: 3,
             keep_best: false,
+            keep_drafts: false,
             carry_over: true,
             calibrate: true,
             ban_en: phrases(include_str!("../../../templates/ban_en.txt")),
@@ -324,6 +328,7 @@ impl Recipe {
             let named = Sampling { dry_multiplier: 1.0, dry_base: 2.0, dry_allowed_length: 3, ..*sampling };
             *sampling = Sampling { dry_penalty_last_n: 1, from_model: vec![SamplingKey::TopK].into(), ..named };
         }
+        recipe.section.keep_drafts = true;
         recipe
     }
 

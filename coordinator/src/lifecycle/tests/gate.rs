@@ -90,6 +90,19 @@ fn the_best_try_is_kept_where_the_recipe_says_so() {
 }
 
 #[test]
+fn drafts_are_kept_where_the_recipe_says_so() {
+    let mut recipe = gated();
+    for keep_drafts in [false, true] {
+        recipe.section.keep_drafts = keep_drafts;
+        let mut document = planned(2);
+        rejected(document.apply(&recipe, bad(2)));
+        assert_eq!(document.apply(&recipe, good(&prose(1))), Transition::NextTask);
+        let drafts = document.sections()[0].rejections.iter().filter(|rejection| rejection.text.is_some());
+        assert_eq!(drafts.count(), usize::from(keep_drafts));
+    }
+}
+
+#[test]
 fn without_tries_the_rules_are_asked_at_the_end_only() {
     let mut recipe = gated();
     recipe.section.tries = 0;

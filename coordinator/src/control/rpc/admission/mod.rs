@@ -33,6 +33,8 @@ const MESSAGE_HEADER: &str = "grpc-message";
 const MAX_ERROR_MESSAGE: usize = 4 << 10;
 /// Time for a message to arrive: 16 MiB at 5 Mbit/s.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a request for work: a few names and the kinds of task.
+const LEASE_BYTES: usize = 4 << 10;
 
 /// gRPC health checks need no token: a kubelet or load balancer has none.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -88,10 +90,19 @@ impl Policy {
         if let Some(peer) = &peer {
             peer.mark_known();
         }
-        let entries = Entries::of(head.uri.path());
-        let reserve = |bytes| self.capacity.reserve(peer.as_ref(), bytes);
-        let (body, _reserved) = message::receive(body, entries, reserve, self.receive_timeout).await?;
-        let _admitted = self.capacity.admit(kind).await?;
+        let (body, _held) = match kind {
+            // It waits long: how many there are is bounded, and their memory with that, or they would hold what others need.
+            CallKind::Lease => {
+                let admitted = self.capacity.admit(kind).await?;
+                (message::receive_small(body, LEASE_BYTES, self.receive_timeout).await?, (None, admitted))
+            }
+            CallKind::Worker | CallKind::Operator => {
+                let entries = Entries::of(head.uri.path());
+                let reserve = |bytes| self.capacity.reserve(peer.as_ref(), bytes);
+                let (body, reserved) = message::receive(body, entries, reserve, self.receive_timeout).await?;
+                (body, (Some(reserved), self.capacity.admit(kind).await?))
+            }
+        };
         // The message may have come slowly, or others first.
         caller.check()?;
         head.extensions.insert(caller);
@@ -223,5 +234,52 @@ impl<S: Inner + Clone> Service<Request<Body>> for Admission<S> {
             Ok(answer)
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use tonic::Code;
+
+    use super::*;
+
+    /// Answers all calls but those for work, which wait.
+    #[derive(Debug, Clone)]
+    struct NoWork;
+
+    impl Service<Request<Body>> for NoWork {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            match request.uri().path().ends_with("/Lease") {
+                true => futures::future::pending().boxed(),
+                false => futures::future::ready(Ok(Response::new(Body::empty()))).boxed(),
+            }
+        }
+    }
+
+    fn request(call: &str, bytes: usize) -> Request<Body> {
+        let message = [&[0], &(bytes as u32).to_be_bytes()[..], &vec![0x7a; bytes]].concat();
+        let body = Body::new(Full::new(message.into()));
+        Request::post(format!("http://coordinator/longhand.v1.Coordinator/{call}")).body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn requests_for_work_that_wait_hold_nothing_that_other_calls_need() {
+        let policy = Policy::new(None, 4, 1_000_000, Duration::from_secs(60));
+        let large = policy.call(NoWork, request("Lease", 62 << 10)).await.unwrap_err();
+        assert_eq!(large.code(), Code::OutOfRange);
+        let mut waiting: Vec<_> = (0..16_384).map(|_| Box::pin(policy.call(NoWork, request("Lease", 64)))).collect();
+        assert!(waiting.iter_mut().all(|call| call.now_or_never().is_none()));
+        let refused = policy.call(NoWork, request("Lease", 64)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        policy.call(NoWork, request("Renew", 60 << 10)).await.unwrap();
     }
 }
