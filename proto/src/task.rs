@@ -34,7 +34,8 @@ pub struct Task {
     /// Letters that the text may have. Not applied under a grammar, nor by remote engines.
     #[serde(default)]
     pub letters: Letters,
-    /// Names that the text keeps to: DRY does not penalise them. llama.cpp's server takes them as sequence breakers.
+    /// Names that the text keeps to: DRY does not penalise them, and it may have their letters. llama.cpp's server takes them as
+    /// sequence breakers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
     /// Words that are planned for the document from this task on, its own text included; 0 if not known. The engine plans its

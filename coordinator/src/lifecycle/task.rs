@@ -1,5 +1,7 @@
 //! What a worker is asked to do next: a pure function of the document and the recipe.
 
+use std::collections::BTreeSet;
+
 use longhand_proto::task::{Constraint, LengthControl, Letters, Message, Sampling, Task, TaskKind};
 
 use crate::domain::document::{Document, Progress, Rejection, Section};
@@ -16,15 +18,29 @@ const MIN_SECTION_TOKENS: u32 = 64;
 const SINGLE_PIECE_MAX_TOKENS: u32 = 32_768;
 /// A text so many times as long as was asked for has a length score of 0: to write on would change nothing.
 const MAX_LENGTH_RATIO: u32 = 4;
-/// How a conclusion begins.
-const CONCLUSIONS_EN: [&str; 7] =
-    ["In conclusion", "To conclude", "In summary", "To summarize", "To sum up", "In closing", "The end."];
-const CONCLUSIONS_ZH: [&str; 4] = ["综上所述", "总而言之", "总之", "总的来说"];
+/// How a conclusion begins, and a letter ends.
+const CONCLUSIONS_EN: [&str; 11] = [
+    "In conclusion",
+    "To conclude",
+    "In summary",
+    "To summarize",
+    "To sum up",
+    "In closing",
+    "The end.",
+    "Sincerely,",
+    "Yours sincerely",
+    "Yours faithfully",
+    "Best regards",
+];
+const CONCLUSIONS_ZH: [&str; 6] = ["综上所述", "总而言之", "总之", "总的来说", "此致", "敬礼"];
+/// A Chinese text has no other Latin words than its instruction and its context have, if those have no more than so many.
+const MAX_LATIN_WORDS: usize = 32;
 /// What a Chinese text on it needs Latin words for.
 const LATIN_SUBJECTS: &str =
     "英语 英文 外语 外文 法语 德语 拉丁 西班牙语 双语 单词 字母 代码 编程 程序 脚本 软件 算法 公式";
 /// Rules of what was said before.
-const REPETITION_RULES: [&str; 3] = ["repetition_within", "repetition_between", "repeated_sentences"];
+const REPETITION_RULES: [&str; 4] =
+    ["repetition_within", "repetition_between", "section_similarity", "repeated_sentences"];
 /// With each draft that such a rule rejected, DRY's multiplier grows by this.
 const REPETITION_STEP: f32 = 1.5;
 /// A summary may be shorter than it was asked to be, down to this share.
@@ -131,7 +147,7 @@ impl Document {
             seed: self.task_seed(kind, section),
             letters: self.letters(kind),
             words_left: self.words_left(kind),
-            names: Vec::new(),
+            names: self.latin_names(kind),
             traceparent: self.traceparent.clone(),
         }
     }
@@ -166,7 +182,8 @@ impl Document {
         let points = plan.steps.iter().map(|step| step.main_point.as_str());
         let outline: Vec<&str> = instruction.lines().chain(points).collect();
         let written: Vec<&str> = sections.iter().map(|section| section.text.as_str()).collect();
-        names::find(self.instruction.language, &outline, &written)
+        let names = names::find(self.instruction.language, &outline, &written);
+        names.into_iter().chain(self.latin_names(TaskKind::Section)).collect()
     }
 
     /// A draft that repeated too much is written again with a stronger penalty.
@@ -186,19 +203,31 @@ impl Document {
             (TaskKind::Plan | TaskKind::Section | TaskKind::Summary, Language::En) => Letters::Latin,
             (TaskKind::Plan | TaskKind::Section | TaskKind::Summary, Language::Zh) => Letters::Chinese,
         };
-        let messages = self.instruction.messages.iter().map(|message| message.content.as_str());
-        let mut given = messages.chain(self.instruction.context.iter().map(|context| context.text.as_str()));
-        let needs_latin = |text: &str| {
-            text.contains(|c: char| c.is_ascii_alphabetic())
-                || LATIN_SUBJECTS.split(' ').any(|word| text.contains(word))
-        };
-        if !given.clone().all(|text| text.chars().all(|c| own.allow(c))) {
+        let is_on_latin = |text: &str| LATIN_SUBJECTS.split(' ').any(|word| text.contains(word));
+        let needs_latin = || self.given().any(is_on_latin) || self.latin_words().len() > MAX_LATIN_WORDS;
+        if !self.given().all(|text| text.chars().all(|c| own.allow(c))) {
             Letters::Any
-        } else if own == Letters::Chinese && !given.any(needs_latin) {
+        } else if own == Letters::Chinese && !needs_latin() {
             Letters::Han
         } else {
             own
         }
+    }
+
+    /// The texts of the instruction and of its context.
+    fn given(&self) -> impl Iterator<Item = &str> {
+        let messages = self.instruction.messages.iter().map(|message| message.content.as_str());
+        messages.chain(self.instruction.context.iter().map(|context| context.text.as_str()))
+    }
+
+    /// The Latin words that a text of this kind may have, where it may have no others.
+    fn latin_names(&self, kind: TaskKind) -> Vec<String> {
+        let words = (self.letters(kind) == Letters::Han).then(|| self.latin_words());
+        words.into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    fn latin_words(&self) -> BTreeSet<&str> {
+        self.given().flat_map(names::latin).collect()
     }
 
     /// The seed of this try of a task.

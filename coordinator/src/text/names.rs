@@ -1,7 +1,7 @@
 //! Names of people, places and things in a text: what a writer repeats on purpose. Found by their form, without a list of
 //! names: enough to keep a penalty on repetition off them, where one too many does no harm.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::shingles::is_ideograph;
 use crate::domain::language::Language;
@@ -22,6 +22,12 @@ const SURNAMES: &str = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林�
 /// Characters with which no name begins or ends.
 const FUNCTION: &str = "的了是在和与及或我你他她它们这那有不也都就而对为之以于从到把被让使将要会能可但却因所着过得地并其更很最又再还只个一些每各种\
     上下中里外前后时么吗呢吧啊呀写字段落篇章";
+
+/// The Latin words of a text: names of products, abbreviations.
+pub fn latin(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic())).collect()
+}
 
 /// The names in the lines of the instruction and the plan, and in what is written.
 pub fn find(language: Language, outline: &[&str], written: &[&str]) -> Vec<String> {
@@ -130,6 +136,7 @@ mod tests {
         let written = ["林原来了。林原说：好。众人看着林原，没有人说话。"];
         assert_eq!(find(Language::Zh, &outline, &written), ["林原", "合欢宗", "金钱帮"]);
         assert!(find(Language::Zh, &["写一篇文章"], &["他走了。"]).is_empty());
+        assert_eq!(latin("用OpenStack和Ceph-2搭建，3D，OpenStack。"), BTreeSet::from(["Ceph", "OpenStack"]));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use longhand_proto::task::{Backtrack, BacktrackCause, FinishReason, LengthControl, Letters, Sampling};
+use longhand_proto::task::{Backtrack, BacktrackCause, FinishReason, LengthControl, Sampling};
 
 use super::dry::Dry;
 use super::names::NameSet;
@@ -36,7 +36,8 @@ pub(crate) struct TextRules {
     pub(crate) fixed: bool,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) ban: Option<Arc<PhraseSet>>,
-    pub(crate) letters: Letters,
+    /// Tokens that the text may have: bit t of word t/32. None if all are allowed.
+    pub(crate) mask: Option<Arc<[u32]>>,
     /// DRY does not penalise them.
     pub(crate) names: Arc<NameSet>,
 }
@@ -50,7 +51,7 @@ impl TextRules {
             fixed: true,
             vocabulary: Vocabulary::default(),
             ban: None,
-            letters: Letters::Any,
+            mask: None,
             names: Arc::default(),
         }
     }
@@ -266,8 +267,8 @@ impl GenerationState {
     }
 
     /// Tokens that the script of the text allows: bit t of word t/32. None if all are allowed.
-    pub(crate) fn letters(&self) -> Option<Arc<[u32]>> {
-        self.rules.vocabulary.mask(self.rules.letters)
+    pub(crate) fn mask(&self) -> Option<Arc<[u32]>> {
+        self.rules.mask.clone()
     }
 
     /// Distinct tokens that the repetition penalty applies to.

@@ -167,7 +167,7 @@ impl Preparer {
             fixed,
             vocabulary: self.vocabulary.clone(),
             ban: ban.map(Arc::new),
-            letters: task.letters,
+            mask: self.vocabulary.mask(task.letters, &task.names, |token| self.tokenizer.token_bytes(token)),
             names: Arc::new(NameSet::new(&task.names)),
         })
     }

@@ -146,9 +146,9 @@ impl Sequence {
     pub(crate) fn sample_params(&self, suppressed: &[u32], tokenizer: &dyn TokenizerAdapter) -> SampleParams {
         let (bias, mask) = match &self.allowed {
             // The grammar alone decides when the text may end.
-            AllowedTokens::Mask(mask) => (Vec::new(), Some(both(mask, self.generation.letters()))),
+            AllowedTokens::Mask(mask) => (Vec::new(), Some(both(mask, self.generation.mask()))),
             AllowedTokens::Unconstrained | AllowedTokens::AwaitingGrammar => {
-                (self.bias(suppressed, tokenizer), self.generation.letters())
+                (self.bias(suppressed, tokenizer), self.generation.mask())
             }
         };
         SampleParams {

@@ -15,6 +15,8 @@ pub struct Vocabulary(Arc<Tables>);
 
 #[derive(Debug, Default)]
 struct Tables {
+    /// Number of tokens.
+    tokens: u32,
     breakers: Bits,
     words: Bits,
     begins_in_word: Bits,
@@ -59,13 +61,14 @@ impl Vocabulary {
             (!tokens.is_empty()).then(|| (token, tokens.into()))
         };
         Self(Arc::new(Tables {
+            tokens: vocab as u32,
             breakers: Bits::of(vocab, |token| is_breaker(bytes(token))),
             words: Bits::of(vocab, |token| !is_breaker(bytes(token)) && has_word(bytes(token))),
             begins_in_word: Bits::of(vocab, |token| begins_in_word(bytes(token))),
             ends_in_word: Bits::of(vocab, |token| ends_in_word(bytes(token))),
             latin: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Latin)).0.into(),
             chinese: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Chinese)).0.into(),
-            han: Bits::of(vocab, |token| is_allowed(bytes(token), Letters::Han)).0.into(),
+            han: Bits::of(vocab, |token| is_han(bytes(token))).0.into(),
             unspaced: (0..vocab as u32).filter_map(unspaced).collect(),
             variants: variants((0..vocab as u32).map(|token| (token, bytes(token)))),
         }))
@@ -98,14 +101,29 @@ impl Vocabulary {
         tokens.map_or(&[], |tokens| tokens)
     }
 
-    /// Tokens whose letters a text may have: bit t of word t/32. None if all are allowed.
-    pub(crate) fn mask(&self, letters: Letters) -> Option<Arc<[u32]>> {
-        match letters {
-            Letters::Any => None,
-            Letters::Latin => Some(Arc::clone(&self.0.latin)),
-            Letters::Chinese => Some(Arc::clone(&self.0.chinese)),
-            Letters::Han => Some(Arc::clone(&self.0.han)),
+    /// Tokens whose letters a text may have, and those that the names are made of: bit t of word t/32. None if all are allowed.
+    pub(crate) fn mask<'a>(
+        &self,
+        letters: Letters,
+        names: &[String],
+        token_bytes: impl Fn(u32) -> &'a [u8],
+    ) -> Option<Arc<[u32]>> {
+        let mask = match letters {
+            Letters::Any => return None,
+            Letters::Latin => &self.0.latin,
+            Letters::Chinese => &self.0.chinese,
+            Letters::Han => &self.0.han,
+        };
+        let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.is_ascii()).collect();
+        if names.is_empty() {
+            return Some(Arc::clone(mask));
         }
+        let mut mask = mask.to_vec();
+        for (word, first) in mask.iter_mut().zip((0_u32..).step_by(32)) {
+            let parts = (first..self.0.tokens.min(first + 32)).filter(|token| is_part(token_bytes(*token), &names));
+            *word |= parts.fold(0, |bits, token| bits | 1 << (token % 32));
+        }
+        Some(mask.into())
     }
 }
 
@@ -182,6 +200,23 @@ fn is_allowed(bytes: &[u8], letters: Letters) -> bool {
     }
 }
 
+/// True if the token may be a part of one of the names.
+fn is_part(token: &[u8], names: &[&str]) -> bool {
+    // A space stands before the whole name only.
+    match token.strip_prefix(b" ") {
+        Some(begins) => !begins.is_empty() && names.iter().any(|name| name.as_bytes().starts_with(begins)),
+        None if token.is_empty() => false,
+        None => names.iter().any(|name| name.as_bytes().windows(token.len()).any(|part| part == token)),
+    }
+}
+
+/// As [`is_allowed`], and no Latin word behind a space: a Chinese text has none between words, an English word that a model slips
+/// into begins with one.
+fn is_han(bytes: &[u8]) -> bool {
+    let begins_word = bytes.strip_prefix(b" ").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_alphabetic));
+    !begins_word && is_allowed(bytes, Letters::Han)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,14 +259,23 @@ mod tests {
 
     #[test]
     fn a_mask_of_chinese_alone_keeps_capitals_and_signs() {
-        let is_han = |text: &[u8]| is_allowed(text, Letters::Han);
         for good in ["水", "，", "DNA", "3D", "α", "5°", "·", "\n\n", "——"] {
             assert!(is_han(good.as_bytes()), "{good}");
         }
-        for bad in ["their", " research", "of艺", "é", "カ", "дом"] {
+        for bad in ["their", " research", " I", " GPT", "of艺", "é", "カ", "дом"] {
             assert!(!is_han(bad.as_bytes()), "{bad}");
         }
         assert!(is_han(&"水".as_bytes()[..2]) && !is_han(&"é".as_bytes()[..1]));
+    }
+
+    #[test]
+    fn a_mask_of_chinese_alone_takes_the_parts_of_latin_names() {
+        let texts: [&[u8]; 8] =
+            ["水".as_bytes(), b"Open", b"Stack", b" Open", b" stack", b"tack", b" server", b"servers"];
+        let vocabulary = Vocabulary::new(texts.len(), |token| texts[token as usize]);
+        let mask = |names: &[String]| vocabulary.mask(Letters::Han, names, |token| texts[token as usize]).unwrap()[0];
+        assert_eq!(mask(&["林原".into()]), 0b1);
+        assert_eq!(mask(&["OpenStack".into()]), 0b10_1111);
     }
 
     #[test]

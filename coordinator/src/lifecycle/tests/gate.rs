@@ -156,7 +156,10 @@ fn a_text_has_the_letters_of_its_language_unless_the_instruction_has_others() {
     };
     assert_eq!(letters("Write about the café at 5 °C.", Language::En), Letters::Latin);
     assert_eq!(letters("Write about the word 水.", Language::En), Letters::Any);
-    assert_eq!(letters("请写GPT的历史。", Language::Zh), Letters::Chinese);
+    assert_eq!(letters("请写GPT的历史。", Language::Zh), Letters::Han);
+    let many: String =
+        (b'a'..=b'z').flat_map(|a| ["x", "y"].map(|b| format!("{}{b}的历史，", char::from(a)))).collect();
+    assert_eq!(letters(&many, Language::Zh), Letters::Chinese);
     assert_eq!(letters("请写一篇关于爬虫程序的文章。", Language::Zh), Letters::Chinese);
     assert_eq!(letters("请写3000字的游记。", Language::Zh), Letters::Han);
     assert_eq!(letters("请介绍カメラ。", Language::Zh), Letters::Any);

@@ -2,6 +2,7 @@
 //! around all of it, a line that announces the text or ends it. It looks at the two ends only and cuts nothing inside: what stands there is for the
 //! rules to judge, and so is a last sentence that was cut.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -11,6 +12,8 @@ use crate::text::shingles;
 
 /// A longer line after "Main Point:" is text, not the point.
 const LONGEST_POINT: usize = 60;
+/// Share of the pairs of words that a line and a main point have in common, if the line is the point in other words.
+const NEARLY: f64 = 0.6;
 
 /// See [`super::clean_section`].
 pub(super) fn section(text: &str, main_point: &str) -> String {
@@ -58,11 +61,22 @@ fn unfenced(text: &str) -> &str {
     inner().unwrap_or(text)
 }
 
-/// The text without a first line that is its step's main point, word for word: the plan's label, not prose.
+/// The text without a first line that is its step's main point, word for word or nearly: the plan's label, not prose.
 fn point_removed<'a>(text: &'a str, main_point: &str) -> &'a str {
     let Some((line, rest)) = text.split_once('\n') else { return text };
-    let point = shingles::word_hashes(main_point);
-    if !point.is_empty() && shingles::word_hashes(line) == point { rest } else { text }
+    let (point, words) = (shingles::word_hashes(main_point), shingles::word_hashes(line));
+    // A heading in Markdown is meant, and a sentence is text.
+    let is_label = !line.starts_with('#') && !line.trim_end().ends_with(shingles::is_sentence_end);
+    let is_point = !point.is_empty() && (words == point || is_label && is_nearly(&words, &point));
+    if is_point { rest } else { text }
+}
+
+/// True if nearly all pairs of words of either are pairs of the other.
+fn is_nearly(words: &[u64], point: &[u64]) -> bool {
+    let pairs = |words: &[u64]| shingles::shingles(words, 2).collect::<HashSet<u64>>();
+    let (one, other) = (pairs(words), pairs(point));
+    let both = one.intersection(&other).count() as f64;
+    both > 0.0 && both >= NEARLY * one.len().max(other.len()) as f64
 }
 
 fn first_line_cleaned(text: &str) -> String {

@@ -21,6 +21,7 @@ mod repeated_sentences;
 mod repetition_between;
 mod repetition_within;
 mod score_length;
+mod section_similarity;
 mod section_words;
 mod too_many_tokens;
 mod too_short;
@@ -37,7 +38,7 @@ pub use truncated::RULE as TRUNCATED;
 
 /// The rules that judge a document by itself, in the order in which they are asked: those that explain most of a bad document
 /// before those that follow from them.
-pub static RULES: [Rule; 24] = [
+pub static RULES: [Rule; 25] = [
     truncated::RULE,
     refusal::RULE,
     too_short::RULE,
@@ -51,6 +52,7 @@ pub static RULES: [Rule; 24] = [
     punctuation_width::RULE,
     repetition_within::RULE,
     repetition_between::RULE,
+    section_similarity::RULE,
     repeated_sentences::RULE,
     assistant_talk::RULE,
     commentary::RULE,

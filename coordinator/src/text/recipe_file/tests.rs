@@ -144,18 +144,18 @@ fn the_recipes_that_come_with_longhand_have_the_hashes_that_they_always_had() {
     for (recipe, hash, text) in [
         (
             Recipe::builtin(),
-            "8d4fd8b993f914069971750f7d7297f388cfc0eea7a4363756bbebb5a6581e45",
-            "a9b458ecd18782b381b7490bb98cf31ff02116e02d401919f9e8cff8a2255954",
+            "9385068a71ef6707306b3e750b5352d2e454f60759fb2cdd1a100d7b4ae934f1",
+            "9fe95144abba3903a8243a3323087ac2ea8790ce29a16390a9fa8db58cda85b6",
         ),
         (
             Recipe::load(folder.join("longwriter.toml")).unwrap(),
-            "8d4fd8b993f914069971750f7d7297f388cfc0eea7a4363756bbebb5a6581e45",
-            "a9b458ecd18782b381b7490bb98cf31ff02116e02d401919f9e8cff8a2255954",
+            "9385068a71ef6707306b3e750b5352d2e454f60759fb2cdd1a100d7b4ae934f1",
+            "9fe95144abba3903a8243a3323087ac2ea8790ce29a16390a9fa8db58cda85b6",
         ),
         (
             Recipe::load(folder.join("demo.toml")).unwrap(),
-            "d1f7327a98f5324f21a954bbbc2d5418f9cf86445b0a035532edb1f444a9d562",
-            "d4324c9c336443a53e0c0ffd1877dfe238159aee2904dd7b31f4f10b75444dd6",
+            "62424a9c3c1ef0e5cca8d8ce4c5f251b68ece9a49f07cd9762b57dd1b8d5ed3a",
+            "0b0fbb3597220b7e96b6f36805813c38ad468993b6e90a3ea6ee8a8a8437ada6",
         ),
         (
             Recipe::load(folder.join("demo-long.toml")).unwrap(),

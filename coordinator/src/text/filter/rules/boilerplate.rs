@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::domain::document::Assembled;
+use crate::domain::language::Language;
 use crate::domain::rule::{Bound, Measure, Rule, Stage, Threshold};
 use crate::text::filter::code::Fence;
 use crate::text::filter::measure::excerpt;
@@ -54,10 +55,19 @@ static POST: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a constant pattern, compiled by the tests")
 });
 
+/// Where a name should stand in a Chinese text: "申请人：XXX", "我叫某某某".
+static BLANK: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?:^|[^A-Za-z0-9])(?:[Xx]{2,}|[×＊]{2,}|_{3,})(?:$|[^A-Za-z0-9])|某某|[○〇]{2,}")
+        .expect("a constant pattern, compiled by the tests")
+});
+
 static ASKS_FOR_POST: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)blog|\bposts?\b|vlog|podcast|newsletter|youtube|channel|social media|template|\bform\b|博客|博文|推文|帖子|公众号|视频|直播|模板|范本|评论区")
         .expect("a constant pattern, compiled by the tests")
 });
+
+static ASKS_FOR_BLANKS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("模板|范本|模版|范文|填空|表格").expect("a constant pattern, compiled by the tests"));
 
 /// A stage direction, where no script was asked for.
 static STAGE: LazyLock<Regex> = LazyLock::new(|| {
@@ -80,6 +90,7 @@ const CAPS_LINES: usize = 3;
 fn measure(document: &Assembled<'_>) -> Option<Measure> {
     let asks = |what: &Regex| document.instruction.messages.iter().any(|message| what.is_match(&message.content));
     let (asked, staged) = (asks(&ASKS_FOR_POST), asks(&ASKS_FOR_SCRIPT));
+    let leaves_blanks = document.instruction.language == Language::En || asks(&ASKS_FOR_BLANKS) || asks(&BLANK);
     let mut fence = Fence::default();
     let (mut found, mut capitals) = (Vec::new(), 0);
     for line in document.text.lines().filter(|line| !line.trim().is_empty()) {
@@ -89,7 +100,8 @@ fn measure(document: &Assembled<'_>) -> Option<Measure> {
         }
         capitals = if is_all_capitals(line) { capitals + 1 } else { 0 };
         let unasked = (!asked && POST.is_match(line)) || (!staged && STAGE.is_match(line));
-        if PAGE.is_match(line) || unasked || capitals == CAPS_LINES {
+        let is_blank = !leaves_blanks && BLANK.is_match(line);
+        if PAGE.is_match(line) || unasked || is_blank || capitals == CAPS_LINES {
             found.push(line);
         }
     }

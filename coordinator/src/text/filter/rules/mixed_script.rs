@@ -12,6 +12,7 @@ use crate::text::filter::measure::around;
 use crate::text::filter::script::{Run, Script, runs};
 use crate::text::filter::source::Source;
 use crate::text::filter::{blank, vocabulary};
+use crate::text::shingles;
 
 /// The rule.
 pub(super) const RULE: Rule = Rule {
@@ -113,7 +114,8 @@ fn in_chinese(line: &str, allowed: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
     }
     let own = blank::asides(line);
     let latin = runs(&own).into_iter().filter(|run| run.script == Script::Latin).map(|run| run.range);
-    places.extend(latin.filter(|word| is_leftover(&own, word) && !allowed(&own[word.clone()])));
+    places
+        .extend(latin.filter(|word| (is_leftover(&own, word) || is_slip(&own, word)) && !allowed(&own[word.clone()])));
     places
 }
 
@@ -175,6 +177,18 @@ fn is_leftover(line: &str, word: &Range<usize>) -> bool {
     let loan = ZH_WORDS.contains(&format!(" {text} "));
     let title = text.len() == 3 && in_title(before);
     text.len() >= 3 && text.chars().all(char::is_lowercase) && !(symbol || unit || loan || title || introduced(before))
+}
+
+/// True if a capitalised word at `word` has a space before it, as in English, and Chinese right behind it: "最终 I成功". An acronym may.
+fn is_slip(line: &str, word: &Range<usize>) -> bool {
+    let text = &line[word.clone()];
+    let is_acronym = text.len() > 1 && text.chars().all(char::is_uppercase);
+    let Some(before) = line[..word.start].strip_suffix(' ') else { return false };
+    let is_chinese = |c: char| shingles::is_ideograph(c) || matches!(c, '，' | '。' | '、' | '：' | '；' | '！' | '？');
+    !is_acronym
+        && text.starts_with(char::is_uppercase)
+        && before.ends_with(is_chinese)
+        && line[word.end..].starts_with(shingles::is_ideograph)
 }
 
 /// True behind a capitalised word: "Lord of the Rings".
