@@ -29,6 +29,7 @@ pub(crate) fn write(args: &PackageArgs, mut command: Command) -> Result<Code> {
     for shell in SHELLS {
         generate_to(shell, &mut command, "longhand", &completions).map_err(failed(&completions))?;
     }
-    clap_mangen::generate_to(command, &man).map_err(failed(&man))?;
+    // Without `help` and a page for each of its own commands.
+    clap_mangen::generate_to(command.disable_help_subcommand(true), &man).map_err(failed(&man))?;
     Ok(Code::Ok)
 }
