@@ -17,7 +17,7 @@ const VOCABULARY: u32 = 150_000;
 const STEPS: usize = 500;
 
 const HELP: &str = "\
-Texts have words as frequent as in a natural language, and repeat passages of themselves. The last 500 tokens of each are
+Texts have words as frequent as in a natural language, and repeat passages of themselves. The last 500 tokens of each are \
 measured, one step of the device after the other.
 
 Example:
