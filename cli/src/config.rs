@@ -256,7 +256,8 @@ mod tests {
         let cli::Command::Preview(args) = parsed(file, &["longhand", "preview", "text"]).unwrap().command else {
             panic!("another command")
         };
-        assert_eq!((args.seed, format!("{:?}", args.engine.engine)), (7, "Local".into()));
+        let shown = format!("{args:?}");
+        assert!(shown.contains("seed: 7") && shown.contains("engine: Local"), "{shown}");
     }
 
     #[test]
