@@ -27,13 +27,14 @@ use crate::results::publish;
 use crate::statistics::median;
 
 const HELP: &str = "\
-The sections of each document are written one after the other, with greedy sampling and --tokens tokens each; all documents
-are written concurrently. With --peer, llama.cpp's server gets the same instructions, plans and limits, with one slot per
+The sections of each document are written one after the other, with greedy sampling and --tokens tokens each; all documents \
+are written concurrently. With --peer, llama.cpp's server gets the same instructions, plans and limits, with one slot per \
 document and its prompt cache enabled; both sides are measured in turn. Generated tokens are compared, as documents.
 
 Examples:
   longhand bench agentwrite --model model.gguf
-  longhand bench agentwrite --model model.gguf --peer build/bin --peer-model model.Q4_0.gguf --rounds 3";
+  longhand bench agentwrite --model model.gguf --peer build/bin \\
+    --peer-model model.Q4_0.gguf --rounds 3";
 
 const PROGRAM: &str = "llama-server";
 

@@ -20,7 +20,7 @@ const NAMES: usize = 64;
 const STEPS: usize = 500;
 
 const HELP: &str = "\
-Texts have words as frequent as in a natural language, and repeat passages of themselves. The last 500 tokens of each are
+Texts have words as frequent as in a natural language, and repeat passages of themselves. The last 500 tokens of each are \
 measured, one step of the device after the other.
 
 Example:

@@ -24,12 +24,15 @@ const HELP: &str = "\
 Examples:
   longhand bench engine --model model.gguf
   longhand bench engine --model model.gguf --shape 16x128+128 --shape 8x3500+64
-  longhand bench engine --model model.gguf --peer build/bin --peer-model model.Q4_0.gguf
-  longhand bench engine --device cuda --config examples/shapes/llama-3.1-8b.json --load-format dummy --shape 64x1024+128
+  longhand bench engine --model model.gguf --peer build/bin \\
+    --peer-model model.Q4_0.gguf
+  longhand bench engine --device cuda \\
+    --model-config examples/shapes/llama-3.1-8b.json --load-format dummy \\
+    --shape 64x1024+128
 
-A shape is STREAMSxPROMPT+TOKENS: prefill of all prompts, then decoding of all streams together. With --peer, each shape is
-measured by a new process of this program and by llama.cpp's `llama-batched-bench` in turn, --rounds times; the table shows
-medians, and the median of the ratios within each round. `make bench` builds llama.cpp and runs this command. With
+A shape is STREAMSxPROMPT+TOKENS: prefill of all prompts, then decoding of all streams together. With --peer, each shape is \
+measured by a new process of this program and by llama.cpp's `llama-batched-bench` in turn, --rounds times; the table shows \
+medians, and the median of the ratios within each round. `make bench` builds llama.cpp and runs this command. With \
 --profile, the GPU kernels are timed one by one, which slows down the total.
 
 Exit codes:
@@ -42,12 +45,12 @@ Exit codes:
 #[command(after_help = HELP)]
 pub struct EngineBench {
     /// Model: a GGUF file, or a Hugging Face folder with safetensors
-    #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL", required_unless_present = "config")]
+    #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL", required_unless_present = "model_config")]
     model: Option<PathBuf>,
 
     /// Measure the model architecture of this Hugging Face config.json, on a GPU
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "peer"], requires = "load_format")]
-    config: Option<PathBuf>,
+    model_config: Option<PathBuf>,
 
     /// Source of the weights: auto (the model), or dummy (random numbers)
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -123,11 +126,11 @@ impl EngineBench {
         let blocks = |shape: &Shape| shape.streams * (shape.prompt + shape.tokens).div_ceil(BLOCK_TOKENS);
         let kv = KvSize::Blocks(shapes.iter().map(blocks).max().unwrap_or(1));
         let streams = shapes.iter().map(|shape| shape.streams).max();
-        let (what, OpenDevice { mut device, profile, .. }) = match (&self.config, &self.model) {
+        let (what, OpenDevice { mut device, profile, .. }) = match (&self.model_config, &self.model) {
             (Some(file), _) => {
                 let config = Model::shape(file).map_err(Failure::refused)?;
                 if self.load_format != Some(LoadFormat::Dummy) {
-                    return Err(Failure::refused("--config has no weights: add --load-format dummy"));
+                    return Err(Failure::refused("--model-config has no weights: add --load-format dummy"));
                 }
                 (file, self.device.open(WeightSource::Random(&config), kv, streams, self.profile)?)
             }
@@ -137,7 +140,7 @@ impl EngineBench {
                 let weights = if dummy { WeightSource::Random(model.config()) } else { WeightSource::Model(&model) };
                 (path, self.device.open(weights, kv, streams, self.profile)?)
             }
-            (None, None) => return Err(Failure::refused("no model given: use --model PATH or --config FILE")),
+            (None, None) => return Err(Failure::refused("no model given: use --model PATH or --model-config FILE")),
         };
         if !self.json {
             output::line(&format!("{} on {}", what.display(), device.name()))?;

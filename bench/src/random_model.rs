@@ -14,7 +14,8 @@ const HELP: &str = "\
 The output is a GGUF file of about 600 MB that llama.cpp can read too: Q4_0, with embeddings in Q8_0. Its texts are noise.
 
 Example:
-  longhand bench random-model --like llama-1b --vocabulary model.gguf --output random.gguf
+  longhand bench random-model --like llama-1b --vocabulary model.gguf \\
+    --output random.gguf
   longhand bench engine --model random.gguf";
 
 /// The model to make.

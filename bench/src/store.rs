@@ -26,8 +26,8 @@ use crate::results::publish;
 use crate::statistics::median;
 
 const HELP: &str = "\
-Each store is filled with documents; then each operation is called 200 times, and the median is printed, in microseconds per
-call (per document for `submit` and `sweep`). SQLite is a file in a temporary folder, synced to disk at each call; Redis
+Each store is filled with documents; then each operation is called 200 times, and the median is printed, in microseconds per \
+call (per document for `submit` and `sweep`). SQLite is a file in a temporary folder, synced to disk at each call; Redis \
 uses AOF everysec.
 
 Examples:
@@ -35,7 +35,7 @@ Examples:
   longhand bench store --documents 1000,10000 --store sqlite
   longhand bench store --ended-runs 10,1000,10000
 
-With --ended-runs the store holds one active run and that many runs of 100 documents that have ended. What a coordinator does
+With --ended-runs the store holds one active run and that many runs of 100 documents that have ended. What a coordinator does \
 again and again (lease, sweep, hello, scrape, page) must not become slower with them.";
 
 /// Documents per page when listing and sweeping; and per submission.

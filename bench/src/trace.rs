@@ -29,7 +29,7 @@ use crate::results::publish;
 use crate::statistics::median;
 
 const HELP: &str = "\
-Each round writes the same documents three times, each time in a new process. Ratios are taken within a round; the median
+Each round writes the same documents three times, each time in a new process. Ratios are taken within a round; the median \
 over the rounds is printed. CPU time is more stable than wall-clock time if other programs are running.
 
 Without --model, the mock engine is used, which takes no time: this shows the overhead in the coordinator.

@@ -1,5 +1,7 @@
 //! The command line: subcommands and their help.
 
+use std::path::PathBuf;
+
 use clap::{CommandFactory, Parser, Subcommand};
 use longhand_bench::Bench;
 use longhand_command::exit::{Code, Result};
@@ -32,15 +34,17 @@ const ABOUT: &str = "Generate long documents with a language model and filter th
 const LONG_ABOUT: &str = "\
 Generate long documents with a language model and filter them into a training corpus.
 
-Each instruction of the input becomes a plan, the plan becomes sections written one after the other, the sections
+Each instruction of the input becomes a plan, the plan becomes sections written one after the other, the sections \
 become one document of 2,000 words or more, and the documents that pass the filters become a corpus.";
 
 const EXAMPLES: &str = "\
 Examples:
   longhand validate instructions.jsonl
-  longhand preview \"Write a 1,000-word story about a lighthouse.\" --model model.gguf
+  longhand preview \"Write a 1,000-word story about a lighthouse.\" \\
+    --model model.gguf
   longhand run instructions.jsonl -o corpus --model model.gguf
-  longhand run instructions.jsonl -o corpus --model model.gguf --recipe recipe.toml --limit 5
+  longhand run instructions.jsonl -o corpus --model model.gguf \\
+    --recipe recipe.toml --limit 5
 
 Run `longhand COMMAND --help` for the options of a command.";
 
@@ -64,6 +68,11 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "LONGHAND_LOG_FORMAT",
           hide_short_help = true)]
     pub(crate) log_format: LogFormat,
+
+    /// File with values of options (TOML) [default: longhand.toml in this folder, if it is there]
+    // The file is read before the command line, by `config`.
+    #[arg(long, global = true, value_name = "FILE", env = "LONGHAND_CONFIG", hide_short_help = true)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// The subcommands.
@@ -71,29 +80,29 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Generate a corpus from a file of instructions
     Run(Box<RunArgs>),
-    /// Write one document and show it: plan, sections, what each rule says
+    /// Write one document and show what each filter says of it
     Preview(Box<PreviewArgs>),
     /// Check a file of instructions: bad rows, languages, lengths
     Validate(ValidateArgs),
-    /// Convert a data set of conversations or prompts into a file of instructions
+    /// Turn a data set of conversations or prompts into instructions
     Import(ImportArgs),
-    /// Select instructions by language, length, rule lists, duplicates and quotas
+    /// Select instructions by language, length, duplicates and quotas
     Select(Box<SelectArgs>),
-    /// Show how each filter judges a corpus, as a page for choosing thresholds
+    /// Write a page that shows what each filter says of a corpus
     Report(ReportArgs),
-    /// Judge the written texts of a corpus anew, with another recipe's filters
+    /// Judge the texts of a corpus anew, with another recipe's filters
     Filter(FilterArgs),
     /// Show a finished corpus in the browser, read-only
     Serve(ServeArgs),
     /// Upload a corpus to the Hugging Face hub, as a data set
     Push(PushArgs),
-    /// Assign tasks to workers and keep the state of all runs in a store
+    /// Assign tasks to workers and keep the state of all runs
     Coordinator(Box<CoordinatorArgs>),
     /// Generate documents for a coordinator
     Worker(Box<WorkerArgs>),
     /// Check this machine: GPU, libraries, disk, ports, store, model
     Doctor(DoctorArgs),
-    /// Test the compute device: driver, every kernel, a model end to end, and speed
+    /// Test the compute device: driver, kernels, whole models, speed
     Selftest(SelftestArgs),
     /// Run benchmarks
     #[command(subcommand)]
@@ -105,7 +114,7 @@ pub(crate) enum Command {
     Model(Model),
     /// Estimate the GPUs, time and memory that a corpus takes
     PlanCapacity(CapacityArgs),
-    /// Measure how well a model follows a requested length, and how well it writes
+    /// Measure how well a model keeps to a length, and how it writes
     #[command(subcommand)]
     Eval(Eval),
     #[command(flatten)]

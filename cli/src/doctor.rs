@@ -22,7 +22,7 @@ Examples:
   longhand doctor --model model.gguf -o /data/corpus
   longhand doctor --store redis://127.0.0.1/0
 
-Looks at the GPU with its driver and libraries, memory, the disk of the output folder, ports, the store, the locale and the
+Looks at the GPU with its driver and libraries, memory, the disk of the output folder, ports, the store, the locale and the \
 model file, and says what to do about each. Nothing is changed. `longhand selftest` then computes on the device.
 
 Exit codes:

@@ -55,6 +55,9 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
+    /// Width of a terminal in which help is read.
+    const COLUMNS: usize = 80;
+
     #[test]
     fn every_command_is_in_one_group_and_has_one_line() {
         let command = Cli::command();
@@ -65,7 +68,54 @@ mod tests {
         let help = grouped(Cli::command()).render_help().to_string();
         for name in listed {
             let line = help.lines().find(|line| line.trim_start().starts_with(&format!("{name} "))).unwrap();
-            assert!(line.chars().count() <= 100, "{line}");
+            assert!(line.chars().count() <= COLUMNS, "{line}");
+        }
+    }
+
+    /// A paragraph is one line, which clap breaks where the terminal ends. Everything else is indented and fits.
+    #[test]
+    fn no_line_of_a_help_text_breaks_in_the_middle_of_a_sentence() {
+        let mut wrong = Vec::new();
+        check(&Cli::command(), &mut wrong);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    fn check(command: &Command, wrong: &mut Vec<String>) {
+        let texts = [command.get_after_help(), command.get_after_long_help(), command.get_long_about()];
+        for text in texts.into_iter().flatten().map(ToString::to_string) {
+            let lines: Vec<&str> = text.lines().collect();
+            for (number, line) in lines.iter().enumerate() {
+                let prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                let broken = prose(line) && lines.get(number + 1).is_some_and(|next| prose(next));
+                if broken || (!prose(line) && line.chars().count() > COLUMNS) {
+                    wrong.push(format!("{}: {line}", command.get_name()));
+                }
+            }
+        }
+        for below in command.get_subcommands() {
+            check(below, wrong);
+        }
+    }
+
+    #[test]
+    fn options_of_engine_dashboard_and_access_are_under_their_headings() {
+        let mut command = Cli::command();
+        command.build();
+        for (name, option, heading) in [
+            ("run", "seed", None),
+            ("run", "json", None),
+            ("run", "device", Some("Engine")),
+            ("run", "max-sequences", Some("Engine")),
+            ("run", "trace-url", Some("Dashboard")),
+            ("run", "store-tls-ca", Some("Store")),
+            ("run", "token-file", Some("Access")),
+            ("worker", "exit-idle", None),
+            ("worker", "token-file", Some("Coordinator")),
+            ("coordinator", "archive", None),
+        ] {
+            let command = command.find_subcommand(name).unwrap();
+            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(option)).unwrap();
+            assert_eq!(arg.get_help_heading(), heading, "{name} --{option}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod cli;
+mod config;
 mod data;
 mod display;
 mod doctor;
@@ -22,6 +23,7 @@ mod signals;
 mod telemetry;
 mod version;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,7 +45,18 @@ const RUNTIME_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     version::set_build();
-    let matches = help_groups::grouped(Cli::command()).get_matches();
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let command = match config::configured(Cli::command(), &args) {
+        Ok(command) => command,
+        Err(failure) => {
+            output::note(&format!("error: {failure}"));
+            return failure.code.into();
+        }
+    };
+    for unknown in config::unknown_variables(&command, &args) {
+        output::note(&format!("warning: {unknown}"));
+    }
+    let matches = help_groups::grouped(command).get_matches_from(args);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = cli.command.json();
     let code = start(cli).unwrap_or_else(|failure| {

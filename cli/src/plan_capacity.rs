@@ -11,13 +11,16 @@ use crate::gpus::{self, GPUS, Gpu, PROMPT, SECTION_WORDS, TOKENS_PER_WORD};
 
 const HELP: &str = "\
 Examples:
-  longhand plan-capacity --documents 6000 --words 5000 --model Qwen3-8B/config.json --gpu h100
-  longhand plan-capacity --documents 10000000 --words 5000 --model llama-3.1-8b --gpu h200 --gpus 64 --gpu-hour 2.50
-  longhand plan-capacity --documents 6000 --words 5000 --model config.json --gpu h100 --tokens-per-second 4200
+  longhand plan-capacity --documents 6000 --words 5000 \\
+    --model Qwen3-8B/config.json --gpu h100
+  longhand plan-capacity --documents 10000000 --words 5000 \\
+    --model llama-3.1-8b --gpu h200 --gpus 64 --gpu-hour 2.50
+  longhand plan-capacity --documents 6000 --words 5000 --model config.json \\
+    --gpu h100 --tokens-per-second 4200
 
-Without --tokens-per-second, the estimate assumes that each step reads all weights and the KV cache of all concurrent
-documents once, at the fraction of the memory bandwidth that was measured on this card with the nearest shape, or on another
-card if there is none. The output says which. Your own measurement is better: use `longhand bench engine`, or the tokens per
+Without --tokens-per-second, the estimate assumes that each step reads all weights and the KV cache of all concurrent \
+documents once, at the fraction of the memory bandwidth that was measured on this card with the nearest shape, or on another \
+card if there is none. The output says which. Your own measurement is better: use `longhand bench engine`, or the tokens per \
 second of a first run.";
 
 /// Bytes in Redis per waiting document: see coordinator/BENCHMARKS.md.

@@ -23,10 +23,12 @@ use crate::engine;
 
 const HELP: &str = "\
 Examples:
-  longhand preview \"Write a travel guide to Lisbon of about 2,000 words.\" --model model.gguf
-  longhand preview instructions.jsonl --n 2 --model model.gguf --recipe recipe.toml
+  longhand preview \"Write a travel guide to Lisbon of about 2,000 words.\" \\
+    --model model.gguf
+  longhand preview instructions.jsonl --n 2 --model model.gguf \\
+    --recipe recipe.toml
 
-Shows the plan, each section when it is written, what each rule measured, and the verdict. A section that a rule rejects is
+Shows the plan, each section when it is written, what each rule measured, and the verdict. A section that a rule rejects is \
 shown with the rule, and written again. Nothing is stored: the same seed writes the same text again.
 
 Exit codes:

@@ -20,8 +20,8 @@ Examples:
   longhand selftest --device cuda:1
   compute-sanitizer --tool memcheck longhand selftest --device cuda --quick
 
-Checks: on a GPU, every kernel against its reference; on any device, tiny models of each family against a plain float32
-forward pass (in chunks, token by token, in batches), and sampled tokens against the sampler; with --model, the logits of
+Checks: on a GPU, every kernel against its reference; on any device, tiny models of each family against a plain float32 \
+forward pass (in chunks, token by token, in batches), and sampled tokens against the sampler; with --model, the logits of \
 that model against the CPU. Finally, the GPU's copy and matrix multiplication speed is measured.
 
 Exit codes:

@@ -117,15 +117,15 @@ transformers() {
 }
 
 benches() {
-  local llama=(--config shapes/llama-3.1-8b.json --load-format dummy)
+  local llama=(--model-config shapes/llama-3.1-8b.json --load-format dummy)
   bench llama-8b 1x1024+128 32x1024+128 64x1024+128 8x4096+1 100x4096+128 -- "${llama[@]}"
   bench smollm2 1x2048+128 32x2048+128 256x2048+128 512x2048+128 -- --model "$model"
   bench llama-8b-fp8 1x1024+128 64x1024+128 8x4096+1 -- "${llama[@]}" --weight-dtype fp8
   bench llama-8b-fp8kv 64x1024+128 100x4096+128 -- "${llama[@]}" --kv-cache-dtype fp8
   bench llama-8b-deterministic 64x1024+128 8x4096+1 -- "${llama[@]}" --deterministic
   bench llama-8b-eager 1x1024+128 64x1024+128 -- "${llama[@]}" --eager
-  bench qwen3-0.6b 256x2048+128 -- --config shapes/qwen3-0.6b.json --load-format dummy
-  bench qwen3-8b 64x2048+128 -- --config shapes/qwen3-8b.json --load-format dummy
+  bench qwen3-0.6b 256x2048+128 -- --model-config shapes/qwen3-0.6b.json --load-format dummy
+  bench qwen3-8b 64x2048+128 -- --model-config shapes/qwen3-8b.json --load-format dummy
 }
 
 corpus() {
@@ -139,7 +139,7 @@ corpus() {
 }
 
 profile() {
-  local llama=(--config shapes/llama-3.1-8b.json --load-format dummy)
+  local llama=(--model-config shapes/llama-3.1-8b.json --load-format dummy)
   phase 200 profile ./longhand bench engine "${llama[@]}" --shape 64x1024+128 --profile
   if command -v nsys >/dev/null; then
     phase 200 nsys nsys profile --force-overwrite true --stats true --output "$results/nsys" \

@@ -65,6 +65,8 @@ fn says(message: &str, parts: &[&str]) {
 #[test]
 fn nothing_there() {
     says(&refusal(Path::new("/no/such/model.gguf")), &["No such file", "check the path"]);
+    says(&refusal(Path::new("models/model.gguf")), &["No such file", "check the path"]);
+    says(&refusal(Path::new("Qwen/Qwen3-8B")), &["no such file or folder", "`longhand model pull Qwen/Qwen3-8B`"]);
     let folder = TempDir::new().unwrap();
     says(&refusal(folder.path()), &["no config.json", "give a .gguf file"]);
 }

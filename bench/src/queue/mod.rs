@@ -20,11 +20,11 @@ use fleet::Fleet;
 use load::Load;
 
 const HELP: &str = "\
-Each document is leased, its plan is completed (which returns the lease of its one section), and its section is completed:
-two cycles of lease and complete. The workers are simulated, with one connection and one call at a time each, and generate
-nothing; the coordinator, gRPC and Redis (AOF everysec) are real, and all of them share this machine. Each text is rejected
-by an early filter, as the time of the other filters is not part of the queue. The raw scripts are the same EVALSHA commands
-with the same documents, sent directly to Redis: one call at a time on each of 50 connections, the default of
+Each document is leased, its plan is completed (which returns the lease of its one section), and its section is completed: \
+two cycles of lease and complete. The workers are simulated, with one connection and one call at a time each, and generate \
+nothing; the coordinator, gRPC and Redis (AOF everysec) are real, and all of them share this machine. Each text is rejected \
+by an early filter, as the time of the other filters is not part of the queue. The raw scripts are the same EVALSHA commands \
+with the same documents, sent directly to Redis: one call at a time on each of 50 connections, the default of \
 redis-benchmark, and pipelines of 32 on 8 connections. All are measured in turn, --rounds times; medians are printed.
 
 Examples:

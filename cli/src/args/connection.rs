@@ -10,7 +10,7 @@ use longhand_coordinator::net::{Certificates, Pem};
 use longhand_worker::client::failover_channel::{CredentialSource, Credentials, FailoverChannel, Tls};
 use tonic::codegen::http::Uri;
 
-use super::file::{read, secret};
+use super::file::{pair, read, secret};
 use super::local_token;
 use super::loopback::is_this_machine;
 
@@ -86,10 +86,7 @@ impl ConnectionArgs {
 
     /// Certificate and key, as PEM texts.
     fn identity(&self) -> Result<Option<(String, String)>> {
-        match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Ok(Some((read(certificate)?, secret(key)?))),
-            _ => Ok(None),
-        }
+        pair(self.tls_cert.as_deref(), self.tls_key.as_deref())
     }
 }
 

@@ -9,6 +9,7 @@ use longhand_worker::client::Price;
 
 /// The engine of a worker: the model, where it runs, and how much at a time.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
 pub(crate) struct EngineArgs {
     /// Model: a GGUF file, or a Hugging Face folder with safetensors; with --engine openai, the model's name on the server
     #[arg(long, value_name = "PATH", env = "LONGHAND_MODEL")]

@@ -11,7 +11,7 @@ use longhand_coordinator::http::TraceUrl;
 use longhand_coordinator::net::{Certificates, Pem};
 use tokio::net::TcpListener;
 
-use super::file::{read, secret};
+use super::file::{pair, read};
 use super::local_token;
 
 /// Default address of the dashboard; if it is in use, a free port is taken.
@@ -19,6 +19,7 @@ const HTTP: &str = "127.0.0.1:7080";
 
 /// The dashboard's port.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Dashboard")]
 pub(crate) struct HttpArgs {
     /// Address of the dashboard and of /metrics; `off` for none [default: 127.0.0.1:7080, or a free port if it is in use]
     #[arg(long = "http", value_name = "HOST:PORT", env = "LONGHAND_HTTP")]
@@ -81,12 +82,10 @@ impl AccessArgs {
     }
 
     fn pem(&self) -> Result<Option<Pem>> {
-        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
-        Ok(Some(Pem {
-            certificate: read(certificate)?,
-            key: secret(key)?,
-            client_ca: self.tls_client_ca.as_deref().map(read).transpose()?,
-        }))
+        let Some((certificate, key)) = pair(self.tls_cert.as_deref(), self.tls_key.as_deref())? else {
+            return Ok(None);
+        };
+        Ok(Some(Pem { certificate, key, client_ca: self.tls_client_ca.as_deref().map(read).transpose()? }))
     }
 
     /// Reads the files again, for ports that are open: new connections and requests get what is in them now.

@@ -8,7 +8,7 @@ use longhand_command::exit::{Failure, Result};
 use longhand_command::store_url::redact;
 use longhand_coordinator::store::{self, RedisOptions, RedisTls, Store};
 
-use super::file::{read, secret};
+use super::file::{pair, read};
 use super::loopback::is_this_machine;
 
 /// How to connect to Redis, and what to accept of it.
@@ -46,10 +46,7 @@ impl StoreArgs {
                 redact(url)
             )));
         }
-        let identity = match (&self.store_tls_cert, &self.store_tls_key) {
-            (Some(certificate), Some(key)) => Some((read(certificate)?, secret(key)?)),
-            _ => None,
-        };
+        let identity = pair(self.store_tls_cert.as_deref(), self.store_tls_key.as_deref())?;
         let tls = RedisTls { ca: self.store_tls_ca.as_deref().map(read).transpose()?, identity };
         let options = RedisOptions { allow_volatile: self.allow_volatile, tls, ..RedisOptions::default() };
         store::open(url, options).await.map_err(|e| Failure::refused(format!("{}: {e}", redact(url))))

@@ -19,18 +19,19 @@ Examples:
   longhand filter corpus --recipe stricter.toml
   longhand filter corpus --recipe stricter.toml -o corpus-strict
 
-Every document of the folder is judged anew, accepted and rejected ones, with the table [filters] of the recipe (keys that it
-does not name have their defaults) and with its least score of the judge. All else of the recipe is ignored: no model writes or
-votes again. The command prints by rule how many documents are newly accepted and newly rejected. With -o it writes the corpus
+Every document of the folder is judged anew, accepted and rejected ones, with the table [filters] of the recipe (keys that it \
+does not name have their defaults) and with its least score of the judge. All else of the recipe is ignored: no model writes or \
+votes again. The command prints by rule how many documents are newly accepted and newly rejected. With -o it writes the corpus \
 as `longhand export` does; without, nothing is written. The folder that is read does not change.
 
-The folder is the output of `longhand run` or `longhand export` (format records), on this machine or downloaded. For a
+The folder is the output of `longhand run` or `longhand export` (format records), on this machine or downloaded. For a \
 coordinator's run use `longhand export RUN --recipe FILE -o DIR`.
 
 Exit codes:
   0    judged, and written if -o was given
   1    the corpus could not be written completely; rerun the same command
-  2    nothing was written: the folder has no whole records, or the recipe cannot be read";
+  2    nothing was written: the folder has no whole records, or the recipe
+       cannot be read";
 
 /// The corpus, and the recipe to judge it with.
 #[derive(Debug, Args)]

@@ -12,11 +12,12 @@ use super::bad_rows;
 
 const HELP: &str = "\
 Examples:
-  longhand import data/train-*.parquet -o instructions.jsonl --source org/chats --licence odc-by
+  longhand import data/train-*.parquet -o instructions.jsonl \\
+    --source org/chats --licence odc-by
   longhand import sharegpt.json -o instructions.jsonl --turn last --history
   longhand import questions.jsonl.zst -o instructions.jsonl.zst --field query
 
-A source is JSON Lines, a JSON array or Parquet, plain or compressed with gzip or zstd, and is read as a stream. Its format
+A source is JSON Lines, a JSON array or Parquet, plain or compressed with gzip or zstd, and is read as a stream. Its format \
 is detected from the column that holds the instruction:
   wildchat   `conversation`: turns, beside language and moderation
   sharegpt   `conversations`: turns with from and value
@@ -25,9 +26,9 @@ is detected from the column that holds the instruction:
   prompt     `prompt`: a text
   alpaca     `instruction`, with an optional `input`
 
-Each row of the output has an id derived from its content, the instruction, its language, length and context if the source
-states them, and its origin in `metadata.source`: data set, file, row, format, turn, id, licence. `metadata.moderation` holds the
-moderation result of the source. With --history, the columns `system` and `history` are kept too. What a row states and the
+Each row of the output has an id derived from its content, the instruction, its language, length and context if the source \
+states them, and its origin in `metadata.source`: data set, file, row, format, turn, id, licence. `metadata.moderation` holds the \
+moderation result of the source. With --history, the columns `system` and `history` are kept too. What a row states and the \
 output does not keep is counted by column. Use `longhand select` to choose among the rows.
 
 Exit codes:

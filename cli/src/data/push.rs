@@ -13,22 +13,25 @@ use crate::hub::{self, Hub, Repository};
 const HELP: &str = "\
 Examples:
   longhand push corpus my-org/long-texts
-  longhand push corpus my-org/long-texts --public --message 'Second version: stricter filters'
+  longhand push corpus my-org/long-texts --public \\
+    --message 'Second version: stricter filters'
 
-The folder is the output of `longhand run` or `longhand export`. Its data files, card, recipe and figures are uploaded in one
-commit; what is in the repository already is not sent again, so rerun the command if it was interrupted. Data files of an earlier
-push that the corpus does not have any more are removed from the repository. Rejected and failed documents and the run's own state
+The folder is the output of `longhand run` or `longhand export`. Its data files, card, recipe and figures are uploaded in one \
+commit; what is in the repository already is not sent again, so rerun the command if it was interrupted. Data files of an earlier \
+push that the corpus does not have any more are removed from the repository. Rejected and failed documents and the run's own state \
 stay on this machine. A repository that does not exist is created, private.
 
 Environment:
-  HF_TOKEN     access token that may write [default: content of the file HF_HOME/token]
+  HF_TOKEN     access token that may write [default: content of the file
+               HF_HOME/token]
   HF_HOME      folder of the token [default: ~/.cache/huggingface]
   HF_ENDPOINT  URL of the hub [default: https://huggingface.co]
 
 Exit codes:
   0    the repository holds the corpus
   1    the upload failed; rerun the same command to go on
-  2    refused: no corpus in the folder, no token, no right to write, or a request that the hub does not take";
+  2    refused: no corpus in the folder, no token, no right to write, or a
+       request that the hub does not take";
 
 /// Folder of the data files, in the corpus and in the repository.
 const DATA: &str = "data/";

@@ -15,14 +15,15 @@ Examples:
   longhand report corpus
   longhand report corpus --recipe stricter.toml --json
 
-The folder is the output of `longhand run` or `longhand export`; every rule is applied to its documents, accepted and
-rejected. The page shows how many documents each rule would reject alone and in order, the distribution of its values, what
-other thresholds would keep, and requested against written lengths. Thresholds can be tried out on the page. It is one file
+The folder is the output of `longhand run` or `longhand export`; every rule is applied to its documents, accepted and \
+rejected. The page shows how many documents each rule would reject alone and in order, the distribution of its values, what \
+other thresholds would keep, and requested against written lengths. Thresholds can be tried out on the page. It is one file \
 and needs no network. Export a coordinator's run first: `longhand export RUN -o DIR`.
 
 Exit codes:
   0    written
-  2    nothing was written: the folder has no complete records, or the recipe cannot be read";
+  2    nothing was written: the folder has no complete records, or the recipe
+       cannot be read";
 
 /// The corpus, and the page to write.
 #[derive(Debug, Args)]

@@ -26,29 +26,34 @@ const MAX_ATTEMPTS: u32 = 3;
 
 const HELP: &str = "\
 Examples:
-  longhand select instructions.jsonl -o chosen.jsonl --quota en=3000 --quota zh=3000 --topics 100
-  longhand select instructions.jsonl -o chosen.jsonl --min-length 2000 --require-length --against longbench_write.jsonl
+  longhand select instructions.jsonl -o chosen.jsonl --quota en=3000 \\
+    --quota zh=3000 --topics 100
+  longhand select instructions.jsonl -o chosen.jsonl --min-length 2000 \\
+    --require-length --against longbench_write.jsonl
   longhand select instructions.jsonl -o chosen.jsonl --ask --model model.gguf
   longhand select --write-rules my-rules
 
 Rules, in the order in which they are applied; each drops a row if:
   bad_row          the row cannot be read
   language         its language is none of --languages
-  toxic, scraping  it matches a line of the rule list, or the source's moderation flagged it
+  toxic, scraping  it matches a line of the rule list, or the source's
+                   moderation flagged it
   length           it states a length outside --min-length to --max-length
   no_length        it states no length, with --require-length
-  short            it states no length and the rule lists say that it wants a short answer (unless --any-intent)
+  short            it states no length and the rule lists say that it wants a
+                   short answer (unless --any-intent)
   exact_duplicate  an earlier row has the same text
   contaminated     a row of --against is a near duplicate
   near_duplicate   an earlier row that passed is a near duplicate
   intent           the model says that it wants a short answer, with --ask
-  quota            --quota is reached: rows are drawn at random by --seed, from each of --topics in turn
+  quota            --quota is reached: rows are drawn at random by --seed, from
+                   each of --topics in turn
 
-Two texts are near duplicates if the Jaccard similarity of their 5-word shingles (5-character shingles in Chinese) is at
+Two texts are near duplicates if the Jaccard similarity of their 5-word shingles (5-character shingles in Chinese) is at \
 least --similarity. Pairs at the threshold are found with a probability of 0.99, more similar pairs with a higher one.
 
-With --ask, a model decides about each row that states no length and that the rule lists leave open. It answers yes or no;
-answers are saved in answers.jsonl beside the output, so that rerunning the same command resumes. Rows with an unreadable
+With --ask, a model decides about each row that states no length and that the rule lists leave open. It answers yes or no; \
+answers are saved in answers.jsonl beside the output, so that rerunning the same command resumes. Rows with an unreadable \
 answer are kept and counted. Without --ask, such rows are kept.
 
 Each dropped row is listed in the dropped file with its line, rule, value and details.
@@ -56,7 +61,8 @@ Each dropped row is listed in the dropped file with its line, rule, value and de
 Exit codes:
   0    at least one row was selected
   1    the engine failed; rerun the same command to resume
-  2    nothing was written: invalid arguments, or a file, a rule list or a model cannot be read
+  2    nothing was written: invalid arguments, or a file, a rule list or a model
+       cannot be read
   3    no row was selected";
 
 /// The input, and the rules to select by.
@@ -99,9 +105,6 @@ pub(crate) struct SelectArgs {
     #[arg(long, conflicts_with_all = ["any_intent", "require_length"])]
     ask: bool,
 
-    #[command(flatten)]
-    engine: EngineArgs,
-
     /// Folder with custom rule lists: toxic.txt, scraping.txt, long.txt, short.txt; and the questions for --ask:
     /// question_en.txt and question_zh.txt
     #[arg(long, value_name = "DIR")]
@@ -134,6 +137,9 @@ pub(crate) struct SelectArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -19,14 +19,15 @@ Examples:
   longhand serve corpus
   longhand serve corpus --http 127.0.0.1:8080
 
-Shows the documents of a finished folder in a browser: read and search them, compare candidates, see what each rule saw in the
-text, try thresholds, download as JSON Lines or Markdown. Nothing can be changed. The folder is the output of `longhand run`
-or `longhand export` (format records), on this machine or downloaded. While `longhand run` uses the folder it has a dashboard of
+Shows the documents of a finished folder in a browser: read and search them, compare candidates, see what each rule saw in the \
+text, try thresholds, download as JSON Lines or Markdown. Nothing can be changed. The folder is the output of `longhand run` \
+or `longhand export` (format records), on this machine or downloaded. While `longhand run` uses the folder it has a dashboard of \
 its own.
 
 Exit codes:
   0    stopped by a signal
-  2    nothing was served: the folder has no whole records, or the port cannot be opened";
+  2    nothing was served: the folder has no whole records, or the port cannot
+       be opened";
 
 /// The corpus, and where to serve it.
 #[derive(Debug, Args)]

@@ -41,31 +41,36 @@ const PAGE: u32 = 64;
 
 const HELP: &str = "\
 Examples:
-  longhand eval longbench-write --prompts longbench_write.jsonl -o evaluation --model model.gguf
-  longhand eval longbench-write --prompts longbench_write.jsonl -o evaluation --model model.gguf --judge 3
-  longhand eval longbench-write --prompts longbench_write.jsonl -o after --model model.gguf --against evaluation
-  longhand eval ruler --prompts longwrite_ruler.jsonl -o ruler --model model.gguf --max-length 2000
+  longhand eval longbench-write --prompts longbench_write.jsonl -o evaluation \\
+    --model model.gguf
+  longhand eval longbench-write --prompts longbench_write.jsonl -o evaluation \\
+    --model model.gguf --judge 3
+  longhand eval longbench-write --prompts longbench_write.jsonl -o after \\
+    --model model.gguf --against evaluation
+  longhand eval ruler --prompts longwrite_ruler.jsonl -o ruler \\
+    --model model.gguf --max-length 2000
 
 Prompts: one JSON object per line with `prompt`, `length` (requested words) and optionally `type`.
 
-Each prompt is answered twice: directly (the prompt and the reply as they are) and with AgentWrite and the recipe. S_l is
-100 if the requested length was met, and 0 if the text is four times too long or three times too short; a failed text
+Each prompt is answered twice: directly (the prompt and the reply as they are) and with AgentWrite and the recipe. S_l is \
+100 if the requested length was met, and 0 if the text is four times too long or three times too short; a failed text \
 counts as 0 words. S_q is the judge's score, with --judge. Intervals are 95 % bootstrap intervals over the prompts.
 
-The yield says what the recipe's rules would accept and what it cost: tokens for each word of an accepted text, sections
-written again, the share of runs of eight words that stood in the text before, and echoes of the prompt or talk about the
-text in 10,000 words. Every text is measured to its end, accepted or not. --against DIR compares with another evaluation
+The yield says what the recipe's rules would accept and what it cost: tokens for each word of an accepted text, sections \
+written again, the share of runs of eight words that stood in the text before, and echoes of the prompt or talk about the \
+text in 10,000 words. Every text is measured to its end, accepted or not. --against DIR compares with another evaluation \
 prompt by prompt.
 
 Stop with Ctrl-C; rerun the same command to resume.
 
-Output: report.txt (the tables), report.json, report.html (plot of requested against written length), and the two runs in
+Output: report.txt (the tables), report.json, report.html (plot of requested against written length), and the two runs in \
 direct/ and agentwrite/, each like the output folder of `longhand run`.
 
 Exit codes:
   0    evaluated
   1    the evaluation could not continue; rerun the same command to resume
-  2    nothing was started: invalid arguments, prompts, recipe, model or output folder
+  2    nothing was started: invalid arguments, prompts, recipe, model or output
+       folder
   3    evaluated, but some texts failed
   130  interrupted; rerun the same command to resume";
 
@@ -115,15 +120,15 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N", default_value_t = 0, env = "LONGHAND_SEED")]
     seed: u64,
 
+    /// Print events to stdout, one JSON object per line; the report is the last one
+    #[arg(long)]
+    pub(crate) json: bool,
+
     #[command(flatten)]
     engine: EngineArgs,
 
     #[command(flatten)]
     http: HttpArgs,
-
-    /// Print events to stdout, one JSON object per line; the report is the last one
-    #[arg(long)]
-    pub(crate) json: bool,
 
     #[command(flatten)]
     access: AccessArgs,

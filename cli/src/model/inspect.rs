@@ -20,7 +20,7 @@ Examples:
   longhand model inspect Qwen3-8B --words 20000
   longhand model inspect model-00001-of-00003.gguf --json
 
-The numbers of documents are estimates: of documents of --words words, at all stages of writing, with the weights in bf16 on a
+The numbers of documents are estimates: of documents of --words words, at all stages of writing, with the weights in bf16 on a \
 GPU and as in the file on the CPU, and keys and values in bf16.
 
 Exit codes:

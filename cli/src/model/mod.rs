@@ -18,18 +18,21 @@ use crate::hub::{self, Hub, Repository};
 const PULL_HELP: &str = "\
 Examples:
   longhand model pull Qwen/Qwen3-8B
-  longhand model pull HuggingFaceTB/SmolLM2-135M-Instruct --output models/smollm2
+  longhand model pull HuggingFaceTB/SmolLM2-135M-Instruct \\
+    --output models/smollm2
   longhand model pull org/name-GGUF --file name-Q4_K_M.gguf
-  longhand model pull https://storage.example.com/model.gguf --output models/model.gguf --sha256 b179c952…
+  longhand model pull https://storage.example.com/model.gguf \\
+    --output models/model.gguf --sha256 b179c952…
   longhand worker --model \"$(longhand model pull Qwen/Qwen3-8B)\"
 
-The last line of the output is the path for --model. Interrupted downloads are resumed; every file is verified against the
-checksum of the hub. Without --output, a model goes to the shared cache of the Hugging Face programs. For a machine without a
+The last line of the output is the path for --model. Interrupted downloads are resumed; every file is verified against the \
+checksum of the hub. Without --output, a model goes to the shared cache of the Hugging Face programs. For a machine without a \
 network, download on another one, copy the folder, and use it with --model.
 
 Environment:
   HF_HOME         cache folder [default: ~/.cache/huggingface]
-  HF_TOKEN        access token for gated models [default: content of the file HF_HOME/token]
+  HF_TOKEN        access token for gated models [default: content of the file
+                  HF_HOME/token]
   HF_ENDPOINT     URL of the hub [default: https://huggingface.co]
   HF_HUB_OFFLINE  1: use the cache only, without a network
 

@@ -20,7 +20,7 @@ use crate::args::connection::ConnectionArgs;
 use crate::run::folder::Folder;
 
 const ARCHIVE_HELP: &str = "\
-Moves the state of a run that has ended out of the store: every document with its attempts and earlier revisions. The run is
+Moves the state of a run that has ended out of the store: every document with its attempts and earlier revisions. The run is \
 deleted from the store when all files are written and were read again. `longhand restore` brings it back as it was.
 
 Examples:
@@ -33,7 +33,7 @@ Credentials for object stores are read from the standard variables: AWS_*, GOOGL
 const DELETE_HELP: &str = "\
 Deletes the state of a run that has ended: documents, attempts, revisions and its activity log. Exports and archives stay.
 
-Refused while documents have not ended (`longhand cancel` ends them), and while accepted documents are neither in the
+Refused while documents have not ended (`longhand cancel` ends them), and while accepted documents are neither in the \
 coordinator's --archive nor in the folder named with --exported.
 
 Examples:

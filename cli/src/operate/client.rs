@@ -45,14 +45,19 @@ impl OperatorClient {
         self.link.call_with_retry(name, PATIENCE, call).await.map_err(|error| match error {
             CallError::Refused(status) => Failure::refused(status.message()),
             CallError::Unanswered(status) => Failure::stopped(format!(
-                "no answer from the coordinator at {} for {} s: {}; check that it is running (`longhand coordinator`), its \
+                "no answer from the coordinator at {}{}: {}; check that it is running (`longhand coordinator`), its \
                  address (--coordinator), and https:// if it uses TLS",
                 self.address,
-                clock::now().duration_since(asked).as_secs(),
+                waited(clock::now().duration_since(asked).as_secs()),
                 status.message()
             )),
         })
     }
+}
+
+/// How long nobody answered; a refused connection is no wait.
+fn waited(seconds: u64) -> String {
+    if seconds < 2 { String::new() } else { format!(" for {seconds} s") }
 }
 
 /// The generated client, with the protocol's message size.

@@ -24,42 +24,51 @@ const HELP: &str = "\
 Examples:
   longhand export ships -o ships-corpus
   longhand export ships -o s3://bucket/ships
-  longhand export --from corpus -o corpus-sharegpt --format sharegpt --validation 0.05
-  longhand export --from corpus -o corpus-messages --format messages --tokenizer model.gguf
+  longhand export --from corpus -o corpus-sharegpt --format sharegpt \\
+    --validation 0.05
+  longhand export --from corpus -o corpus-messages --format messages \\
+    --tokenizer model.gguf
   longhand export ships -o ships-strict --recipe strict.toml
 
 Formats:
-  records   complete records, as JSON Lines and Parquet (the format of `longhand run`)
+  records   complete records, as JSON Lines and Parquet, like `longhand run`
   parquet   complete records in typed columns
   messages  `id` and `messages` with role and content: TRL
   openai    `messages` only: OpenAI fine-tuning
   sharegpt  `id` and `conversations` with from and value
   alpaca    `instruction`, `input`, `output`, `system`, `history`
-  dpo       `prompt`, `chosen`, `rejected` of a run with --candidates: TRL preference pairs. The document with the best mean
-            of S_l and S_q is chosen, and a random other one (by seed) rejected; dpo-length and dpo-quality use one score
-  dpo-section  the same columns for single sections: the text up to a section, and the same with a draft that a rule
-            rejected in its place; of a run whose recipe has [section] keep_drafts = true
-`datasets.load_dataset(DIR)` reads all of them; dataset_info.json lists the files for LLaMA-Factory.
+  dpo       `prompt`, `chosen`, `rejected` of a run with --candidates: TRL
+            preference pairs. The document with the best mean of S_l and S_q is
+            chosen, and a random other one (by seed) rejected; dpo-length and
+            dpo-quality use one score
+  dpo-section
+            the same columns for single sections: the text up to a section, and
+            the same with a draft that a rule rejected in its place; of a run
+            whose recipe has [section] keep_drafts = true
 
-With --recipe, every document is judged anew with the filters of that recipe, rejected ones too, and the command prints what
+`datasets.load_dataset(DIR)` reads all of them; dataset_info.json describes the data set for LLaMA-Factory.
+
+With --recipe, every document is judged anew with the filters of that recipe, rejected ones too, and the command prints what \
 moves. No model writes again, and the run keeps its own verdicts. `longhand filter` does the same for a folder.
 
-With --validation, some records go to data/validation-*. Near-duplicate instructions stay in the same split.
+With --validation, some records go to data/validation-*. Near-duplicate instructions stay in the same split. \
 With --tokenizer, stats.json and the card state the token counts and how well the records fill windows of 32,768 tokens.
 
-An export may run while the run is in progress, and again later: the folder then holds the documents accepted so far, each
+An export may run while the run is in progress, and again later: the folder then holds the documents accepted so far, each \
 once. A run may be exported into several folders.
 
-An export to an object store (s3://, gs://, az://) uses a temporary folder (TMPDIR). Objects are written atomically;
-manifest.json is written last, lists all objects, and marks the export as complete. Rerun the same command to resume an
-interrupted export, or to upload changes. Credentials are read from the standard variables: AWS_* (with AWS_ENDPOINT_URL for
+An export to an object store (s3://, gs://, az://) uses a temporary folder (TMPDIR). Objects are written atomically; \
+manifest.json is written last, lists all objects, and marks the export as complete. Rerun the same command to resume an \
+interrupted export, or to upload changes. Credentials are read from the standard variables: AWS_* (with AWS_ENDPOINT_URL for \
 other S3 servers), GOOGLE_*, AZURE_*.
 
 Exit codes:
   0    exported
   1    the coordinator became unreachable; rerun the same command to resume
-  2    nothing was exported: unknown run, folder of another run, or invalid tokenizer
-  3    exported, but a document could not be read, or there are no pairs for a --format of pairs";
+  2    nothing was exported: unknown run, folder of another run, or invalid
+       tokenizer
+  3    exported, but a document could not be read, or there are no pairs for
+       a --format of pairs";
 
 const NO_PAIRS: &str = "\
 no pairs: no instruction has two accepted documents with different scores. Write several documents per instruction \

@@ -40,13 +40,13 @@ pub(crate) enum Operate {
     Requeue(requeue::RequeueArgs),
     /// Cancel the unfinished documents of a run, or one document
     Cancel(control::CancelArgs),
-    /// Pause a run: no more leases are granted, tasks in progress finish
+    /// Pause a run: nothing more is leased, tasks in progress finish
     Pause(OneRunArgs),
     /// Resume a paused run
     Resume(OneRunArgs),
     /// Write the corpus of a run into a folder or an object store
     Export(export::ExportArgs),
-    /// Move a run that has ended out of the store, to a folder or an object store
+    /// Move an ended run out of the store, to a folder or object store
     Archive(archive::ArchiveArgs),
     /// Bring an archived run back into the store
     Restore(archive::RestoreArgs),

@@ -15,10 +15,11 @@ Examples:
   longhand requeue ships --failed --dry-run
   longhand requeue ships --cancelled
   longhand requeue ships --rejected too_short
-  longhand requeue ships --document 0af7651916cd43dd8448eb211c80319c --from-section 3
+  longhand requeue ships --document 0af7651916cd43dd8448eb211c80319c \\
+    --from-section 3
 
-A document that failed or was cancelled resumes with its missing sections; any other one starts over with a new plan. With
---from-section K, the plan and the sections before K are kept; with --only, the sections after K are kept too. Attempts and
+A document that failed or was cancelled resumes with its missing sections; any other one starts over with a new plan. With \
+--from-section K, the plan and the sections before K are kept; with --only, the sections after K are kept too. Attempts and \
 old texts remain in the history, see `longhand show`.";
 
 /// The documents to requeue.

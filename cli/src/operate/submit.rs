@@ -22,16 +22,19 @@ const BYTES: usize = 4 << 20;
 const HELP: &str = "\
 Examples:
   longhand submit instructions.jsonl --run-id ships
-  longhand submit instructions.jsonl --recipe recipe.toml --candidates 4 --priority 5
+  longhand submit instructions.jsonl --recipe recipe.toml --candidates 4 \\
+    --priority 5
 
-Submitting the same file twice changes nothing: existing rows are left unchanged. Rerun the same command to complete an
+Submitting the same file twice changes nothing: existing rows are left unchanged. Rerun the same command to complete an \
 interrupted submission.
 
 Exit codes:
   0    submitted
   1    the coordinator does not answer; rerun the same command to resume
-  2    nothing was submitted: invalid arguments, input or recipe, or the run exists with other settings or is paused
-  3    submitted, but some rows are bad, or differ from the documents that the run has of them";
+  2    nothing was submitted: invalid arguments, input or recipe, or the run
+       exists with other settings or is paused
+  3    submitted, but some rows are bad, or differ from the documents that the
+       run has of them";
 
 /// The input, and the settings of the run.
 #[derive(Debug, Args)]

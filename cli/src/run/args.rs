@@ -12,34 +12,44 @@ use crate::args::store::StoreArgs;
 
 const HELP: &str = "\
 Examples:
-  longhand run instructions.jsonl -o corpus --model SmolLM2-135M-Instruct.Q4_1.gguf
-  longhand run instructions.jsonl -o corpus --model Qwen3-8B/ --recipe recipe.toml --candidates 4
+  longhand run instructions.jsonl -o corpus \\
+    --model SmolLM2-135M-Instruct.Q4_1.gguf
+  longhand run instructions.jsonl -o corpus --model Qwen3-8B/ \\
+    --recipe recipe.toml --candidates 4
   longhand run instructions.jsonl -o corpus --model model.gguf --dry-run
 
-Input: one JSON object per line (.jsonl, .jsonl.gz, .jsonl.zst) or Parquet, with the text in `prompt`, `instruction` or
+Input: one JSON object per line (.jsonl, .jsonl.gz, .jsonl.zst) or Parquet, with the text in `prompt`, `instruction` or \
 `messages`; optional `id`, `length` (words), `language`, `context`, `metadata`.
 
 Stop with Ctrl-C; rerun the same command to resume. Finished sections are not generated again.
 
-Output: data/ (accepted documents, Parquet and JSONL), rejected.jsonl (rule and value), failed.jsonl (error class),
+Output: data/ (accepted documents, Parquet and JSONL), rejected.jsonl (rule and value), failed.jsonl (error class), \
 stats.json, recipe.toml (as used), README.md (dataset card). The state of the run is in .longhand/.
 
-Environment: each option above names its variable; a flag takes precedence. Also
-  RUST_LOG                      log level on stderr: error, warn (default), info, debug, or per module
+Environment: each option above names its variable. A flag comes before a variable, a variable before longhand.toml (`--config`). Also
+  RUST_LOG                      log level on stderr: error, warn (default),
+                                info, debug, or per module
   NO_COLOR                      no colours in log lines
-  OTEL_EXPORTER_OTLP_ENDPOINT   send traces to this endpoint by OTLP; if unset, tracing is off
-  OTEL_EXPORTER_OTLP_PROTOCOL   grpc or http/protobuf [default: grpc, but http/protobuf for port 4318]
+  OTEL_EXPORTER_OTLP_ENDPOINT   send traces to this endpoint by OTLP; if unset,
+                                tracing is off
+  OTEL_EXPORTER_OTLP_PROTOCOL   grpc or http/protobuf [default: grpc, but
+                                http/protobuf for port 4318]
   OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG
-                                which documents are traced, such as traceidratio and 0.1; errors always are
-  OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TIMEOUT,
+                                which documents are traced, such as traceidratio
+                                and 0.1; errors always are
+  OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_EXPORTER_OTLP_HEADERS,
+  OTEL_EXPORTER_OTLP_TIMEOUT,
   OTEL_EXPORTER_OTLP_COMPRESSION, OTEL_BSP_*, OTEL_SDK_DISABLED
                                 as defined by OpenTelemetry
 
 Exit codes:
   0    every document was accepted or rejected, and at least one was accepted
-  1    the run could not continue (disk full, store lost, engine failed); rerun the same command to resume
-  2    nothing was started: invalid arguments, input, recipe, model or output folder
-  3    the run is complete, but rows were bad, documents failed, or none was accepted
+  1    the run could not continue (disk full, store lost, engine failed); rerun
+       the same command to resume
+  2    nothing was started: invalid arguments, input, recipe, model or output
+       folder
+  3    the run is complete, but rows were bad, documents failed, or none was
+       accepted
   130  interrupted; rerun the same command to resume";
 
 /// A run on this machine.
@@ -95,16 +105,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) strict: bool,
 
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
-
     /// Time after which the documents of an unresponsive worker are reassigned
     #[arg(long, value_name = "SECONDS", default_value_t = LEASE_SECONDS, env = "LONGHAND_LEASE_SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) lease_seconds: u64,
-
-    #[command(flatten)]
-    pub(crate) http: HttpArgs,
 
     /// Include prompts and texts in traces
     #[arg(long, env = "LONGHAND_TRACE_CONTENT")]
@@ -117,6 +121,12 @@ pub(crate) struct RunArgs {
     /// Print neither progress nor summary
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
 
     #[command(flatten)]
     pub(crate) store_access: StoreArgs,

@@ -28,23 +28,26 @@ const HELP: &str = "\
 Examples:
   longhand coordinator --store redis://127.0.0.1/0
   longhand coordinator --store sqlite:longhand.sqlite --listen 127.0.0.1:7071
-  longhand coordinator --store rediss://db/0 --listen 0.0.0.0:7070 --token-file tokens --tls-cert cert.pem --tls-key key.pem
+  longhand coordinator --store rediss://db/0 --listen 0.0.0.0:7070 \\
+    --token-file tokens --tls-cert cert.pem --tls-key key.pem
 
-Any number of coordinators may share one store; each may be stopped or killed at any time. Use Redis 7 or Valkey 8 for a
-fleet, and SQLite for one machine. Redis URLs:
+Any number of coordinators may share one store; each may be stopped or killed at any time. Use Redis 7 or Valkey 8 for a \
+fleet, and SQLite for one machine. Redis URLs, of one server, of Sentinels and the service they monitor, and of some nodes of a \
+cluster:
   redis://USER:PASSWORD@HOST:PORT/DB
-  redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB     Sentinels and the service they monitor
-  redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT                 some nodes of a cluster
-USER:PASSWORD@ and /DB are optional; use rediss instead of redis for TLS, without which a Redis beyond this machine is refused,
-unless --insecure-store is given. Set a URL with a password in LONGHAND_STORE:
+  redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DB
+  redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT
+
+USER:PASSWORD@ and /DB are optional; use rediss instead of redis for TLS, without which a Redis beyond this machine is refused, \
+unless --insecure-store is given. Set a URL with a password in LONGHAND_STORE: \
 command lines are visible to other users of the machine.
 
-Each line of the token file is `worker TOKEN` or `operator TOKEN`, optionally followed by an expiry time such as
-2027-01-31T00:00:00Z and by the name of the holder, which the audit log shows. Workers and operators use a file with their
+Each line of the token file is `worker TOKEN` or `operator TOKEN`, optionally followed by an expiry time such as \
+2027-01-31T00:00:00Z and by the name of the holder, which the audit log shows. Workers and operators use a file with their \
 own token only.
 
-Without a token file a token is made at each start and kept in ~/.local/state/longhand while the coordinator runs, where commands
-of the same user on this machine find it. A terminal shows it as part of the dashboard's address; elsewhere the file is named
+Without a token file a token is made at each start and kept in ~/.local/state/longhand while the coordinator runs, where commands \
+of the same user on this machine find it. A terminal shows it as part of the dashboard's address; elsewhere the file is named \
 (token_file with --json). With --insecure all users of the machine are let in.
 
 SIGHUP reads token file and certificates again: sessions and streams of tokens that are gone end.
@@ -54,7 +57,8 @@ Addresses beyond this machine need TLS and tokens, or --insecure.
 Exit codes:
   0    stopped by a signal
   1    the listener failed
-  2    nothing was started: invalid arguments, unusable store, address in use, invalid certificate or token file";
+  2    nothing was started: invalid arguments, unusable store, address in use,
+       invalid certificate or token file";
 
 /// Store, port and limits of a coordinator.
 #[derive(Debug, Args)]
@@ -102,9 +106,6 @@ pub(crate) struct CoordinatorArgs {
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
     archive_seconds: u64,
 
-    #[command(flatten)]
-    http: HttpArgs,
-
     /// Include prompts and texts in traces
     #[arg(long, env = "LONGHAND_TRACE_CONTENT")]
     trace_content: bool,
@@ -112,6 +113,9 @@ pub(crate) struct CoordinatorArgs {
     /// Print events to stdout, one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    http: HttpArgs,
 
     #[command(flatten)]
     store_access: StoreArgs,

@@ -20,7 +20,8 @@ Examples:
 Requests /readyz from the port that `longhand coordinator`, `longhand run` and `longhand worker` open with --http.
 
 Exit codes:
-  0    ready: the store answers, the model is loaded, and the process is not stopping
+  0    ready: the store answers, the model is loaded, and the process is not
+       stopping
   1    not ready, or no answer";
 
 /// The process to check.

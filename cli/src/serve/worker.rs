@@ -28,24 +28,24 @@ const WAITING_POLL: Duration = Duration::from_secs(1);
 const HELP: &str = "\
 Examples:
   longhand worker --model SmolLM2-135M-Instruct.Q4_1.gguf
-  longhand worker --model Qwen3-8B/ --coordinator https://a:7070,https://b:7070 --token-file token --tls-ca ca.pem
+  longhand worker --model Qwen3-8B/ \\
+    --coordinator https://a:7070,https://b:7070 --token-file token \\
+    --tls-ca ca.pem
 
-A worker may be started, stopped and killed at any time. On the first SIGTERM or Ctrl-C it submits its unfinished texts
+A worker may be started, stopped and killed at any time. On the first SIGTERM or Ctrl-C it submits its unfinished texts \
 and ends within --grace seconds; on the second it ends at once, and other workers continue from the last checkpoint.
 
 Exit codes:
   0    stopped by a signal or by --exit-idle; all documents were released
   1    the engine failed, or the coordinator was unreachable for too long
-  2    nothing was started: invalid arguments or model, or the coordinator rejected this worker
+  2    nothing was started: invalid arguments or model, or the coordinator
+       rejected this worker
   130  stopped at once by a second signal";
 
 /// Coordinator, engine and limits of a worker.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct WorkerArgs {
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
-
     /// Time to submit unfinished texts when stopping
     #[arg(long, value_name = "SECONDS", default_value_t = 20, env = "LONGHAND_GRACE",
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
@@ -72,6 +72,9 @@ pub(crate) struct WorkerArgs {
     /// Print events to stdout, one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,

@@ -19,6 +19,7 @@ const COMMANDS: &[&str] = &[
     "run {INPUT} -o {NEW} --engine mock --http off --json",
     "run {INPUT} -o {NEW} --engine mock --http off --log-format json",
     "run {INPUT} -o {NEW} --model {NEW}",
+    "run {INPUT} -o {NEW} --config {NEW}",
     "validate {INPUT}",
     "preview {INPUT} --engine mock",
     "validate {NEW}",

@@ -95,7 +95,8 @@ fn a_corpus_is_served_read_only_with_or_without_its_store() {
             fs::remove_dir_all(folder.join(".longhand")).unwrap();
         }
         let server = Server::start(&folder);
-        assert_eq!(server.json("/api/site")["read_only"], true);
+        let site = server.json("/api/site");
+        assert_eq!((&site["read_only"], &site["finished"]), (&true.into(), &true.into()));
         let run = &server.json("/api/runs")["runs"][0];
         assert_eq!((&run["id"], &run["counts"]["accepted"]), (&json!("corpus"), &json!(4)));
         let listed = server.json("/api/runs/corpus/documents?q=tides");

@@ -48,13 +48,13 @@ def llama_factory(folder):
     from llamafactory.data.converter import align_dataset
     from llamafactory.data.parser import get_dataset_list
 
-    kinds = {"json": "json", "jsonl": "json", "parquet": "parquet"}
     arguments = SimpleNamespace(streaming=False, preprocessing_num_workers=None, overwrite_cache=True, media_dir=folder)
     rows = []
     for attributes in get_dataset_list(list(json.load(open(f"{folder}/dataset_info.json"))), folder):
-        file = os.path.join(folder, attributes.dataset_name)
-        kind = kinds[file.rsplit(".", 1)[1]]
-        data = load_dataset(kind, data_files=[file], split=attributes.split)
+        # What its loader does for an entry of this kind.
+        assert attributes.load_from == "script", attributes
+        path = os.path.join(folder, attributes.dataset_name)
+        data = load_dataset(path, name=attributes.subset, data_dir=attributes.folder, split=attributes.split)
         aligned = align_dataset(data, attributes, arguments, SimpleNamespace(local_process_index=0))
         rows += [{"prompt": row["_prompt"], "response": row["_response"]} for row in aligned]
     return rows

@@ -124,7 +124,7 @@ fn files(out: &mut String, stats: &Stats, format: Format) -> std::fmt::Result {
          - `failed.jsonl`: documents that could not be finished, with error and attempts\n\
          - `stats.json`: all figures of the run\n\
          - `recipe.toml`: the recipe as used, prompt templates included\n\
-         - `dataset_info.json`: the data files for LLaMA-Factory",
+         - `dataset_info.json`: the data set for LLaMA-Factory",
         format.contents(),
         if splits.is_empty() { "; no rows, so no files".into() } else { format!(" ({})", splits.join(", ")) }
     )?;

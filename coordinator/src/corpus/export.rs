@@ -282,7 +282,7 @@ impl Export {
             }
         }
         stats.packing = options.tokens.as_ref().and_then(|tokens| Packing::of(&tokens.name, lengths));
-        let mut files = Map::new();
+        let mut entries = Map::new();
         if splits[0].2 == 0 {
             // Pairs may be found for the instructions of one split only: that one is the training split.
             splits.swap(0, 1);
@@ -291,15 +291,17 @@ impl Export {
             if count == 0 {
                 continue;
             }
-            for name in dataset.finish(split)?.iter().filter(|name| name.ends_with(options.format.extensions()[0])) {
-                let Some(mut file) = options.format.llama_factory() else { continue };
-                file["file_name"] = format!("{}/{name}", replace_export::DATA).into();
-                let name = name.split_once('.').map_or(name.as_str(), |(stem, _)| stem);
-                files.insert(format!("{}-{name}", stats.run), file);
+            dataset.finish(split)?;
+            if let Some(mut entry) = options.format.llama_factory() {
+                // The folder itself, as `datasets.load_dataset` reads it by its card: one entry, however many files there are.
+                entry["script_url"] = ".".into();
+                entry["split"] = split.into();
+                let name = if split == TRAIN { stats.run.to_string() } else { format!("{}-{split}", stats.run) };
+                entries.insert(name, entry);
             }
             stats.splits.insert(split.into(), count);
         }
-        json(&self.folder, "dataset_info.json", &Value::Object(files))
+        json(&self.folder, "dataset_info.json", &Value::Object(entries))
     }
 
     fn finish(self, stats: &Stats, card: &str) -> Result<()> {

@@ -50,6 +50,6 @@ pub(super) async fn report(
         let (done, wanted) = (grouped(done as u64), plural(wanted as u64, "document"));
         notes.push(format!("Measured so far: {done} of {wanted}. The page is loaded again as more are."));
     }
-    let page = dashboard_html(&report, &id, done < wanted, &notes);
+    let page = dashboard_html(&report, &id, done < wanted, state.config.read_only, &notes);
     Ok(([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response())
 }

@@ -43,13 +43,20 @@ pub fn html(report: &Report) -> String {
 }
 
 /// The page as part of the dashboard, whose content security policy requires scripts and styles as files. `notes` are shown
-/// below the title; `loads_again` says that more documents are being measured.
-pub(crate) fn dashboard_html(report: &Report, run: &RunId, loads_again: bool, notes: &[String]) -> String {
+/// below the title; `loads_again` says that more documents are being measured;
+/// a `finished` folder has no workers.
+pub(crate) fn dashboard_html(
+    report: &Report,
+    run: &RunId,
+    loads_again: bool,
+    finished: bool,
+    notes: &[String],
+) -> String {
+    let workers = if finished { "" } else { "<a href='/workers'>Workers</a>" };
     let path = format!("/runs/{run}");
     let header = format!(
         "<a class=home href='/'><img src='/assets/icon.svg' alt='' width=22 height=22> Longhand</a>\
-         <nav aria-label=Breadcrumb> / <a href='{path}'>{run}</a> / <span aria-current=page>report</span></nav>\
-         <a href='/workers'>Workers</a>"
+         <nav aria-label=Breadcrumb> / <a href='{path}'>{run}</a> / <span aria-current=page>report</span></nav>{workers}"
     );
     let style = "<link rel=stylesheet href='/assets/style.css'><link rel=stylesheet href='/assets/report.css'>\
                  <link rel=icon href='/assets/icon.svg'>";
@@ -79,7 +86,12 @@ fn write(out: &mut String, report: &Report, summary: &Summary, frame: &Frame) ->
         count(summary.kept)
     )?;
     if summary.documents == 0 {
-        return write!(out, "<p>No document of this run has a verdict yet.</p></main>{script}</body></html>");
+        let why = if frame.loads_again {
+            "The first documents are being measured."
+        } else {
+            "No document of this run has a verdict yet."
+        };
+        return write!(out, "<p>{why}</p></main>{script}</body></html>");
     }
     table(out, summary)?;
     out.push_str("<div class=grid2><section class=card><h2>Words written and requested</h2>");

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Distribution, Row};
-use crate::corpus::plural;
+use crate::corpus::{grouped, plural};
 use crate::domain::language::Language;
 
 /// Size of the drawing of a distribution, in its own units.
@@ -77,15 +77,16 @@ pub(super) fn lengths(rows: &[Row]) -> String {
         SIDE + 70.0,
         SIDE + 52.0
     );
-    let ticks = [100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
+    let ticks = [100_u32, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
     for tick in ticks.into_iter().filter(|tick| (from..=to).contains(&f64::from(*tick).ln())) {
         let at = f64::from(tick);
         write!(
             out,
             "<line class=grid x1=0 x2={SIDE} y1={y:.1} y2={y:.1} /><line class=grid y1=0 y2={SIDE} x1={x:.1} x2={x:.1} />\
-             <text x=-6 y={:.1} text-anchor=end>{tick}</text><text x={x:.1} y={:.1} text-anchor=middle>{tick}</text>",
+             <text x=-6 y={:.1} text-anchor=end>{label}</text><text x={x:.1} y={:.1} text-anchor=middle>{label}</text>",
             y(at) + 4.0,
             SIDE + 16.0,
+            label = grouped(tick.into()),
             x = x(at),
             y = y(at)
         )

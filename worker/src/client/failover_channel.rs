@@ -328,9 +328,13 @@ fn tls_remedy(status: &Status) -> Option<Status> {
 
 /// The status with its causes, which name the address.
 fn described(status: &Status) -> String {
-    match status.source() {
-        Some(source) => format!("{}: {}", status.message(), error_chain(source)),
-        None => status.message().to_owned(),
+    let Some(source) = status.source() else { return status.message().to_owned() };
+    let causes = error_chain(source);
+    // The transport repeats the message among its causes.
+    if causes.contains(status.message()) {
+        causes.trim_start_matches("transport error: ").to_owned()
+    } else {
+        format!("{}: {causes}", status.message())
     }
 }
 

@@ -47,6 +47,22 @@ pub struct Model {
     weights_hash: OnceLock<String>,
 }
 
+/// The error for a path that cannot be read; if it is spelled like a repository of the hub, what fetches that.
+fn not_there(path: &Path, source: std::io::Error) -> ModelError {
+    let text = path.to_string_lossy();
+    let word = |part: &str| part.starts_with(char::is_alphanumeric) && !part.ends_with(".gguf");
+    match text.split_once('/') {
+        Some((owner, name)) if !path.exists() && word(owner) && word(name) && !name.contains('/') => {
+            ModelError::NotAModel {
+                file: path.to_owned(),
+                what: "there is no such file or folder".into(),
+                remedy: format!("`longhand model pull {text}` fetches it from the hub and prints the path to give"),
+            }
+        }
+        Some(_) | None => unreadable(path, source),
+    }
+}
+
 impl Model {
     /// Opens a `.gguf` file, or a folder in the Hugging Face layout: `config.json`, `*.safetensors` (with their index if
     /// there are several), `tokenizer.json`, and a chat template in `chat_template.jinja` or `tokenizer_config.json`.
@@ -57,7 +73,7 @@ impl Model {
     /// The same with the chat template of another file, whatever the model has.
     pub fn open_with(path: &Path, chat_template: Option<&Path>) -> Result<Self, ModelError> {
         let template = chat_template.map(files::read_text).transpose()?;
-        let about = std::fs::metadata(path).map_err(|source| unreadable(path, source))?;
+        let about = std::fs::metadata(path).map_err(|source| not_there(path, source))?;
         let loaded = if about.is_file() {
             from_gguf::open(path, template)?
         } else if path.join("config.json").exists() {

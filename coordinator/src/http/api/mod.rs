@@ -51,6 +51,8 @@ async fn site(Extract(state): SharedState, Extension(who): Caller, Extension(acc
         "who": who.name,
         "log_in": state.config.tokens.is_some(),
         "trace_url": state.config.trace_url,
+        // A finished folder has no workers.
+        "finished": state.config.read_only,
         "read_only": state.config.read_only || access.is_read_only(),
     })))
 }

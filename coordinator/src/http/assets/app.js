@@ -144,5 +144,6 @@ get('/api/site').then((loaded) => {
   };
   if (site.log_in) document.getElementById('who').replaceChildren(site.who, ' ', el('button.small', { type: 'button', onclick: logOut }, 'Log out'));
   document.body.classList.toggle('read-only', site.read_only);
+  document.getElementById('workers').hidden = site.finished;
   document.getElementById('version').textContent = `Longhand ${site.version}`;
 }).catch((error) => console.info(error.message)).finally(() => { listen(); refresh(); });

@@ -33,13 +33,16 @@ export async function documentsPage(run, query, navigate) {
     for (const [field, value] of Object.entries(next)) if (value === '') delete next[field];
     navigate(at.documents(run, next), 'page' in change);
   };
+  // What a finished folder does not hold gets no column.
+  const has = { time: data.items.some((line) => line.spent_ms), worker: data.items.some((line) => line.worker) };
+  const columns = ['Document', 'State', '-Sections', '#Words', '-#Requested', '-#S_l', has.time && '-#Time', has.worker && '-Worker', ''].filter((name) => name !== false);
   const content = [
     el('div.row.head', el('h1', 'Documents'), el('span.dim', { role: 'status' }, filtered ? `${plural(data.total, 'document')} of ${number(data.listed)}` : plural(data.total, 'document'),
       !data.complete && ', loading'),
       el('div.row.right', filtered && data.total > 0 && action('Requeue matching', requeueAll(run, filter, describe(filter))))),
     form(current, data, go),
     data.items.length
-      ? table(['Document', 'State', '-Sections', '#Words', '-#Requested', '-#S_l', '-#Time', '-Worker', ''], data.items.map((line) => row(run, line, data.candidates)))
+      ? table(columns, data.items.map((line) => row(run, line, data.candidates, has)))
       : el('p.dim.empty', filtered ? ['No matching documents. ', el('a', { href: at.documents(run) }, 'Show all.')] : 'This run has no documents yet.'),
     data.pages > 1 && pager(data, go),
   ];
@@ -70,17 +73,17 @@ function form(current, data, go) {
     pick('sort', 'Order', ORDERS));
 }
 
-function row(run, line, numbered) {
+function row(run, line, numbered, has) {
   const canRequeue = ['failed', 'rejected', 'cancelled'].includes(line.state) && line.reason !== 'bad_row';
   return el('tr', { 'data-key': line.id },
-    el('td', link(run, line.id, nameOf(line, numbered)), el('div.dim.clip', { title: line.title }, line.title)),
+    el('td', link(run, line.id, nameOf(line, numbered)), el('div.dim.clip' + (has.worker ? '' : '.roomy'), { title: line.title }, line.title)),
     el('td', pill(line.state), line.reason && el('div.dim', line.reason), line.message && el('div.dim.clip.wide', { title: line.message }, line.message)),
     el('td.nowrap.wide', line.steps ? [meter(line.sections, line.steps, `${line.sections} of ${line.steps} sections`), ` ${line.sections}/${line.steps}`] : el('span.dim', '–')),
     el('td.n', line.words ? number(line.words) : '–'),
     el('td.n.wide', line.target ? number(line.target) : '–'),
     el('td.n.wide', line.score === null ? '–' : line.score.toFixed(0)),
-    el('td.n.wide', line.spent_ms ? span(line.spent_ms) : '–', line.tries > 0 && el('div.dim', plural(line.tries, 'error'))),
-    el('td.dim.clip.wide', { title: line.worker }, line.worker),
+    has.time && el('td.n.wide', line.spent_ms ? span(line.spent_ms) : '–', line.tries > 0 && el('div.dim', plural(line.tries, 'error'))),
+    has.worker && el('td.dim.clip.wide', { title: line.worker }, line.worker),
     el('td.n', canRequeue && action('Requeue', async () => {
       await post(api(run, '/requeue'), { document: line.id });
       return `${nameOf(line)} requeued`;

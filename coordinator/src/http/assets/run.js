@@ -14,7 +14,8 @@ export function eta(counts, paused, summary) {
 
 export function tokenFigure({ accepted, open, dropped, wasted }) {
   const all = accepted + open + dropped + wasted;
-  return figure(short(all), 'tokens generated', all > 0 && `${percent(accepted, all)} accepted, ${percent(wasted + dropped, all)} wasted`);
+  // A finished folder states none.
+  return all > 0 && figure(short(all), 'tokens generated', `${percent(accepted, all)} accepted, ${percent(wasted + dropped, all)} wasted`);
 }
 
 // Why nothing moves.
@@ -63,7 +64,7 @@ export async function runPage(run) {
     el('div.grid2',
       curves && card('Words per minute', curve('words/min', details.plot, (point, ms) => (point.words / ms) * 60000)),
       curves && card('Tokens per second', curve('tokens/s', details.plot, (point, ms) => (point.tokens / ms) * 1000)),
-      details.lengths.documents > 0 && card('Words written and requested', lengths(details.lengths)),
+      details.lengths.documents > 0 && el('section.card.tall', el('h2', 'Words written and requested'), lengths(details.lengths)),
       details.lengths.documents > 0 && card(sl('Length score S_l'), scores(details.scores)),
       causes(run, 'Rejected by rule', 'rejected', details.rejected),
       causes(run, 'Failed by cause', 'failed', details.failed),

@@ -18,7 +18,7 @@ function entry({ id, paused, created_ms, counts, stall, summary }) {
   const all = total(counts), open = unfinished(counts);
   const state = paused ? pill('delayed', 'paused') : open ? counts.leased ? pill('leased', 'running') : pill('ready') : pill('accepted', 'done');
   return el('article.card.run', { 'data-key': id },
-    el('div.row', el('h2.name', el('a', { href: at.run(id) }, id)), state, el('span.dim.right', moment(created_ms))),
+    el('div.row', el('h2.name', el('a', { href: at.run(id) }, id)), state, created_ms > 0 && el('span.dim.right', moment(created_ms))),
     progress(counts), stallLine(stall),
     el('div.figures',
       figure(percent(all - open, all), 'finished', `${number(all - open)} of ${plural(all, 'document')}`),
