@@ -43,7 +43,13 @@ async fn a_mixture_of_experts_gives_the_same_text_under_any_schedule() {
         assert!(together[4..].iter().all(|seen| seen.output().usage.cached >= 16), "{name}: nothing was in the cache");
 
         let tight = engine(&model, 16, 24);
-        assert_same(&write(&tight, &tasks).await, &want, "in chunks, with preemption");
+        // A tiny model may have written one task before the next one comes: then nothing is preempted.
+        for _ in 0..50 {
+            assert_same(&write(&tight, &tasks).await, &want, "in chunks, with preemption");
+            if tight.stats().preemptions > 0 {
+                break;
+            }
+        }
         assert!(tight.stats().preemptions > 0, "{name}: the pool was too large to force any");
 
         let hash = &tight.model().tokenizer_hash.clone();
