@@ -28,19 +28,17 @@ impl ExpertNames {
             hugging_face: format!("{prefix}.gate.weight"),
             shape: vec![count, dim],
         }];
-        let parts: [(fn(usize) -> LayerWeight, &str, &str, [usize; 2]); 3] = [
-            (ExpertGate, "ffn_gate_exps", gate, [ffn, dim]),
-            (ExpertUp, "ffn_up_exps", up, [ffn, dim]),
-            (ExpertDown, "ffn_down_exps", down, [dim, ffn]),
-        ];
-        for (weight, gguf, hugging_face, shape) in parts {
+        let mut of_each = |weight: fn(usize) -> LayerWeight, gguf: &str, hugging_face: &str, shape: [usize; 2]| {
             weights.extend((0..count).map(|expert| WeightSpec {
                 id: WeightId::Layer(layer, weight(expert)),
                 gguf: format!("blk.{layer}.{gguf}.weight"),
                 hugging_face: format!("{prefix}.experts.{expert}.{hugging_face}.weight"),
                 shape: shape.to_vec(),
             }));
-        }
+        };
+        of_each(ExpertGate, "ffn_gate_exps", gate, [ffn, dim]);
+        of_each(ExpertUp, "ffn_up_exps", up, [ffn, dim]);
+        of_each(ExpertDown, "ffn_down_exps", down, [dim, ffn]);
         weights
     }
 }

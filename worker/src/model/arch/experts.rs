@@ -39,7 +39,7 @@ pub(super) fn from_hugging_face(
     Ok(Experts { count, used, ffn, renormalise, dense_layers: dense_layers(file)? })
 }
 
-/// Layers that have one feed-forward layer for all tokens, listed one by one or as all but each so-manieth.
+/// Layers that have one feed-forward layer for all tokens, listed by index, and all but one of `decoder_sparse_step`.
 fn dense_layers(file: &HuggingFaceConfig<'_>) -> Result<Vec<usize>, ModelError> {
     let json = file.json;
     let step = file.optional_size("decoder_sparse_step")?.unwrap_or(1);
