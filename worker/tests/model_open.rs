@@ -126,7 +126,7 @@ fn families_differ_where_they_must() {
     let experts = |name| open(name).config().experts.clone();
     let of_qwen = Experts { count: 8, used: 2, ffn: 24, renormalise: true, dense_layers: vec![1] };
     assert_eq!(experts("qwen3-moe"), Some(of_qwen.clone()));
-    assert_eq!(experts("qwen3-moe-k_mix.gguf"), Some(Experts { ffn: 64, dense_layers: Vec::new(), ..of_qwen.clone() }));
+    assert_eq!(experts("qwen3-moe-k_mix.gguf"), Some(Experts { ffn: 64, dense_layers: Vec::new(), ..of_qwen }));
     let of_mixtral = Experts { count: 4, ffn: 32, dense_layers: Vec::new(), ..of_qwen };
     assert_eq!(experts("mixtral"), Some(of_mixtral.clone()));
     assert_eq!(experts("mixtral-q8_0.gguf"), Some(of_mixtral));
