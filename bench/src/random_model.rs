@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
 const HELP: &str = "\
-The output is a GGUF file of about 600 MB that llama.cpp can read too: Q4_0, with embeddings in Q8_0. Its texts are noise.
+The output is a GGUF file of 0.6 to 1.6 GB that llama.cpp can read too: Q4_0, with embeddings in Q8_0. Its texts are noise.
 
 Example:
   longhand bench random-model --like llama-1b --vocabulary model.gguf \\
@@ -43,6 +43,9 @@ enum ModelShape {
     /// Qwen 2.5 1.5B with 22 of its 28 layers: 12 heads of 128, 2 KV heads, biases
     #[value(name = "qwen-1b")]
     Qwen1b,
+    /// Qwen3 30B-A3B with 4 of its 48 layers: 32 heads of 128, 4 KV heads, 128 experts of which a token uses 8
+    #[value(name = "qwen3-30b-a3b")]
+    Qwen3Mixture,
 }
 
 #[derive(Debug)]
@@ -53,8 +56,20 @@ struct Shape {
     ffn: u32,
     heads: u32,
     kv_heads: u32,
+    head_dim: u32,
     rope_base: f32,
     biases: bool,
+    /// Norms of each query and key.
+    head_norms: bool,
+    experts: Option<Experts>,
+}
+
+/// In place of one feed-forward layer.
+#[derive(Debug, Clone, Copy)]
+struct Experts {
+    count: u32,
+    used: u32,
+    ffn: u32,
 }
 
 impl ModelShape {
@@ -67,8 +82,11 @@ impl ModelShape {
                 ffn: 8192,
                 heads: 32,
                 kv_heads: 8,
+                head_dim: 64,
                 rope_base: 500_000.0,
                 biases: false,
+                head_norms: false,
+                experts: None,
             },
             Self::Qwen1b => Shape {
                 architecture: "qwen2",
@@ -77,8 +95,24 @@ impl ModelShape {
                 ffn: 8960,
                 heads: 12,
                 kv_heads: 2,
+                head_dim: 128,
                 rope_base: 1_000_000.0,
                 biases: true,
+                head_norms: false,
+                experts: None,
+            },
+            Self::Qwen3Mixture => Shape {
+                architecture: "qwen3moe",
+                layers: 4,
+                dim: 2048,
+                ffn: 6144,
+                heads: 32,
+                kv_heads: 4,
+                head_dim: 128,
+                rope_base: 1_000_000.0,
+                biases: false,
+                head_norms: true,
+                experts: Some(Experts { count: 128, used: 8, ffn: 768 }),
             },
         }
     }
@@ -143,7 +177,12 @@ impl Tensor {
         let (width, scale) = match self.kind {
             Type::F32 => {
                 let value: f32 = if self.name.ends_with("bias") { 0.1 } else { 1.0 };
-                return (0..self.shape[0]).try_for_each(|_| to.write_all(&value.to_le_bytes()));
+                if let [_] = self.shape[..] {
+                    return (0..self.shape[0]).try_for_each(|_| to.write_all(&value.to_le_bytes()));
+                }
+                // Even numbers of the deviation: routers.
+                let mut number = || deviation * 12.0_f32.sqrt() * (rng.next_u32() as f32 / u32::MAX as f32 - 0.5);
+                return (0..self.bytes() / 4).try_for_each(|_| to.write_all(&number().to_le_bytes()));
             }
             Type::Q4_0 => (18, deviation / 4.61),
             Type::Q8_0 => (34, deviation / 73.9),
@@ -161,8 +200,8 @@ impl Tensor {
 }
 
 fn tensors(shape: &Shape, vocabulary: u32) -> Vec<Tensor> {
-    let &Shape { layers, dim, ffn, heads, kv_heads, biases, .. } = shape;
-    let kv = dim / heads * kv_heads;
+    let &Shape { layers, dim, ffn, biases, head_norms, experts, .. } = shape;
+    let (query, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
     let mut tensors = Vec::new();
     let mut add = |name: String, shape: &[u32], kind| tensors.push(Tensor { name, shape: shape.to_vec(), kind });
     add("token_embd.weight".into(), &[dim, vocabulary], Type::Q8_0);
@@ -172,16 +211,30 @@ fn tensors(shape: &Shape, vocabulary: u32) -> Vec<Tensor> {
         for part in ["attn_norm.weight", "ffn_norm.weight"] {
             add(name(part), &[dim], Type::F32);
         }
-        for (part, rows) in [("attn_q", dim), ("attn_k", kv), ("attn_v", kv)] {
+        for (part, rows) in [("attn_q", query), ("attn_k", kv), ("attn_v", kv)] {
             add(name(&format!("{part}.weight")), &[dim, rows], Type::Q4_0);
             if biases {
                 add(name(&format!("{part}.bias")), &[rows], Type::F32);
             }
         }
-        for (part, columns, rows) in
-            [("attn_output", dim, dim), ("ffn_gate", dim, ffn), ("ffn_up", dim, ffn), ("ffn_down", ffn, dim)]
-        {
-            add(name(&format!("{part}.weight")), &[columns, rows], Type::Q4_0);
+        if head_norms {
+            for part in ["attn_q_norm.weight", "attn_k_norm.weight"] {
+                add(name(part), &[shape.head_dim], Type::F32);
+            }
+        }
+        add(name("attn_output.weight"), &[query, dim], Type::Q4_0);
+        match experts {
+            None => {
+                for (part, columns, rows) in [("ffn_gate", dim, ffn), ("ffn_up", dim, ffn), ("ffn_down", ffn, dim)] {
+                    add(name(&format!("{part}.weight")), &[columns, rows], Type::Q4_0);
+                }
+            }
+            Some(Experts { count, ffn, .. }) => {
+                add(name("ffn_gate_inp.weight"), &[dim, count], Type::F32);
+                for (part, columns, rows) in [("ffn_gate", dim, ffn), ("ffn_up", dim, ffn), ("ffn_down", ffn, dim)] {
+                    add(name(&format!("{part}_exps.weight")), &[columns, rows, count], Type::Q4_0);
+                }
+            }
         }
     }
     tensors
@@ -195,15 +248,21 @@ fn write(to: &mut impl Write, shape: &Shape, vocabulary: u32, like: &Gguf<'_>) -
     let arch = shape.architecture;
     head.add("general.architecture", Value::Str(arch));
     head.add("general.alignment", Value::Unsigned(ALIGNMENT as u64));
-    for (key, value) in [
+    let experts = shape.experts.map(|Experts { count, used, ffn }| {
+        [("expert_count", count), ("expert_used_count", used), ("expert_feed_forward_length", ffn)]
+    });
+    let sizes = [
         ("block_count", shape.layers),
         ("context_length", 8192),
         ("embedding_length", shape.dim),
         ("feed_forward_length", shape.ffn),
         ("attention.head_count", shape.heads),
         ("attention.head_count_kv", shape.kv_heads),
-        ("rope.dimension_count", shape.dim / shape.heads),
-    ] {
+        ("attention.key_length", shape.head_dim),
+        ("attention.value_length", shape.head_dim),
+        ("rope.dimension_count", shape.head_dim),
+    ];
+    for (key, value) in sizes.into_iter().chain(experts.into_iter().flatten()) {
         head.add(&format!("{arch}.{key}"), Value::Unsigned(value.into()));
     }
     head.add(&format!("{arch}.attention.layer_norm_rms_epsilon"), Value::Float(1e-5));

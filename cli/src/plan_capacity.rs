@@ -137,7 +137,7 @@ pub(crate) struct CapacityArgs {
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     words: u64,
 
-    /// The model's config.json, its folder, or one of llama-3.1-8b, qwen3-8b, smollm2-135m
+    /// The model's config.json, its folder, or one of llama-3.1-8b, qwen3-8b, qwen3-30b-a3b, smollm2-135m
     #[arg(long, value_name = "CONFIG")]
     model: String,
 
@@ -179,7 +179,7 @@ pub(crate) struct CapacityArgs {
 }
 
 /// The shape of a model, as far as it decides the cost.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 struct Config {
     num_hidden_layers: f64,
     hidden_size: f64,
@@ -190,9 +190,36 @@ struct Config {
     vocab_size: f64,
     #[serde(default)]
     tie_word_embeddings: bool,
+    /// Of a layer of a mixture of experts, under one of two names.
+    num_experts: Option<f64>,
+    num_local_experts: Option<f64>,
+    num_experts_per_tok: Option<f64>,
+    /// The feed-forward width if it is not stated.
+    moe_intermediate_size: Option<f64>,
+    mlp_only_layers: Option<Vec<u64>>,
+    decoder_sparse_step: Option<u64>,
+}
+
+/// The experts of a model.
+#[derive(Debug, Clone, Copy)]
+struct Experts {
+    layers: f64,
+    count: f64,
+    used: f64,
+    /// Parameters of one.
+    parameters: f64,
 }
 
 impl Config {
+    fn experts(&self) -> Option<Experts> {
+        let (count, used) = (self.num_experts.or(self.num_local_experts)?, self.num_experts_per_tok?);
+        let (dense, step) = (self.mlp_only_layers.as_deref().unwrap_or(&[]), self.decoder_sparse_step.unwrap_or(1));
+        let has_experts = |layer: &u64| !dense.contains(layer) && (layer + 1).is_multiple_of(step);
+        let layers = (0..self.num_hidden_layers as u64).filter(has_experts).count() as f64;
+        let width = self.moe_intermediate_size.unwrap_or(self.intermediate_size);
+        Some(Experts { layers, count, used, parameters: 3.0 * self.hidden_size * width })
+    }
+
     fn head_dim(&self) -> f64 {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads)
     }
@@ -203,9 +230,25 @@ impl Config {
 
     fn parameters(&self) -> f64 {
         let (query, kv) = (self.num_attention_heads * self.head_dim(), self.kv_heads() * self.head_dim());
-        let layer = self.hidden_size * (2.0 * query + 2.0 * kv + 3.0 * self.intermediate_size);
+        let attention = self.hidden_size * (2.0 * query + 2.0 * kv);
         let tables = if self.tie_word_embeddings { 1.0 } else { 2.0 };
-        self.num_hidden_layers * layer + tables * self.hidden_size * self.vocab_size
+        let experts = self.experts();
+        let dense_layers = self.num_hidden_layers - experts.map_or(0.0, |of| of.layers);
+        self.num_hidden_layers * attention
+            + dense_layers * 3.0 * self.hidden_size * self.intermediate_size
+            + experts.map_or(0.0, |of| of.layers * of.count * (of.parameters + self.hidden_size))
+            + tables * self.hidden_size * self.vocab_size
+    }
+
+    /// What a token is multiplied with.
+    fn active_parameters(&self) -> f64 {
+        self.parameters() - self.experts().map_or(0.0, |of| of.layers * (of.count - of.used) * of.parameters)
+    }
+
+    /// What a step of so many tokens reads: of experts those that at least one token passes through, if all are as likely.
+    fn parameters_read(&self, tokens: f64) -> f64 {
+        let unread = |of: Experts| of.layers * of.count * (1.0 - of.used / of.count).powf(tokens) * of.parameters;
+        self.parameters() - self.experts().map_or(0.0, unread)
     }
 
     /// Values per token in the KV cache.
@@ -218,6 +261,9 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Capacity {
     parameters: f64,
+    /// For a token.
+    active_parameters: f64,
+    mixture_of_experts: bool,
     weights_gb: f64,
     kv_kb_per_token: f64,
     /// Of a finished document.
@@ -273,10 +319,16 @@ fn config(name: &str) -> Result<Config> {
         head_dim: Some(head_dim),
         vocab_size: vocab,
         tie_word_embeddings: tied,
+        ..Config::default()
     };
     match &*name.to_ascii_lowercase() {
         "llama-3.1-8b" => return Ok(shape(32.0, 4096.0, 14336.0, 32.0, 8.0, 128.0, 128_256.0, false)),
         "qwen3-8b" => return Ok(shape(36.0, 4096.0, 12288.0, 32.0, 8.0, 128.0, 151_936.0, false)),
+        "qwen3-30b-a3b" => {
+            let shape = shape(48.0, 2048.0, 6144.0, 32.0, 4.0, 128.0, 151_936.0, false);
+            let (num_experts, num_experts_per_tok, width) = (Some(128.0), Some(8.0), Some(768.0));
+            return Ok(Config { num_experts, num_experts_per_tok, moe_intermediate_size: width, ..shape });
+        }
         "smollm2-135m" => return Ok(shape(30.0, 576.0, 1536.0, 9.0, 3.0, 64.0, 49_152.0, true)),
         _ => {}
     }
@@ -286,7 +338,7 @@ fn config(name: &str) -> Result<Config> {
         Failure::refused(format!("--model {}: {e}; expected a config.json, or a name listed by --help", path.display()))
     })?;
     serde_json::from_str(&text).map_err(|e| {
-        Failure::refused(format!("--model {}: {e}; expected the config.json of a dense model", path.display()))
+        Failure::refused(format!("--model {}: {e}; expected the config.json of a language model", path.display()))
     })
 }
 
@@ -311,25 +363,28 @@ fn estimate(args: &CapacityArgs, config: &Config, gpu: &Gpu) -> Result<Capacity,
     // No more than there are documents, or than an engine runs concurrently.
     let in_work = in_work.min(documents).min(4_096.0);
     let context = PROMPT + text / 2.0;
-    let bytes = weights + in_work * kv * context;
+    let bytes = config.parameters_read(in_work) * args.weight_bytes + in_work * kv * context;
     let (share, basis) = match (args.tokens_per_second, args.efficiency) {
         (Some(_), given) => (given.unwrap_or(1.0), "as given with --tokens-per-second".to_owned()),
         (None, Some(given)) => (given, format!("{given} of the bandwidth, as given with --efficiency")),
         (None, None) => efficiency(gpu, (args.weight_bytes, args.kv_bytes), (in_work, context)),
     };
     let memory_time = bytes / (gpu.bandwidth * 1e12 * share);
-    let compute_time = 2.0 * parameters * in_work / (gpu.tflops * 1e12 * share);
+    let active = config.active_parameters();
+    let compute_time = 2.0 * active * in_work / (gpu.tflops * 1e12 * share);
     let speed = args.tokens_per_second.unwrap_or(in_work / memory_time.max(compute_time));
     // Each section adds about 100 prompt tokens; each plan is prefilled once.
     let sections = (words / SECTION_WORDS).ceil();
     let tokens = documents * (text + PROMPT / 3.0);
-    let prefill = documents * (PROMPT + sections * 100.0) * 2.0 * parameters / (gpu.tflops * 1e12 * PREFILL);
+    let prefill = documents * (PROMPT + sections * 100.0) * 2.0 * active / (gpu.tflops * 1e12 * PREFILL);
     let seconds = tokens / speed + prefill;
     let gpus = args.gpus.unwrap_or_else(|| (seconds / 86_400.0).ceil().max(1.0) as u64);
     let hours = seconds / 3_600.0 / gpus as f64;
     let price = args.gpu_hour.map(|price| price * seconds / 3_600.0);
     Ok(Capacity {
         parameters,
+        active_parameters: active,
+        mixture_of_experts: config.experts().is_some(),
         weights_gb: weights / 1e9,
         kv_kb_per_token: kv / 1e3,
         kv_mb_per_document: kv_document / 1e6,
@@ -352,8 +407,12 @@ fn estimate(args: &CapacityArgs, config: &Config, gpu: &Gpu) -> Result<Capacity,
 }
 
 fn table(args: &CapacityArgs, gpu: &Gpu, it: &Capacity) -> String {
+    let active = match it.mixture_of_experts {
+        true => format!(" ({:.2} billion active for a token)", it.active_parameters / 1e9),
+        false => String::new(),
+    };
     let mut rows = vec![
-        ("model", format!("{:.2} billion parameters, {:.1} GB of weights", it.parameters / 1e9, it.weights_gb)),
+        ("model", format!("{:.2} billion parameters{active}, {:.1} GB of weights", it.parameters / 1e9, it.weights_gb)),
         ("KV cache", format!("{:.0} kB per token, {:.0} MB per document", it.kv_kb_per_token, it.kv_mb_per_document)),
         ("per GPU", format!("{} at a time", plural(it.documents_in_work, "document"))),
         ("speed per GPU", format!("{} tokens/s", grouped(it.tokens_per_second as u64))),
@@ -361,6 +420,11 @@ fn table(args: &CapacityArgs, gpu: &Gpu, it: &Capacity) -> String {
         ("total", format!("{:.0} million tokens, {:.1} GPU hours", it.tokens / 1e6, it.gpu_hours)),
         ("GPUs", format!("{} {}, {:.1} hours", grouped(it.gpus), gpu.name, it.hours)),
     ];
+    if it.mixture_of_experts {
+        let why = "the built-in engine runs mixtures of experts on the CPU only: on GPUs, serve the model with vLLM and use \
+                   --engine openai";
+        rows.push(("engine", why.into()));
+    }
     if let (Some(price), Some(words)) = (it.price, it.price_per_million_words) {
         rows.push(("price", format!("{price:.0}, {words:.2} per million accepted words")));
     }
@@ -423,6 +487,12 @@ mod tests {
         assert!((config("llama-3.1-8b").unwrap().parameters() / 8.03e9 - 1.0).abs() < 0.01);
         assert!((config("qwen3-8b").unwrap().parameters() / 8.19e9 - 1.0).abs() < 0.01);
         assert!((config("smollm2-135m").unwrap().parameters() / 134.5e6 - 1.0).abs() < 0.01);
+        // Of 30.5 billion parameters a token meets 3.3 billion; a step of many tokens reads nearly all.
+        let mixture = config("qwen3-30b-a3b").unwrap();
+        assert!((mixture.parameters() / 30.53e9 - 1.0).abs() < 0.01, "{}", mixture.parameters());
+        assert!((mixture.active_parameters() / 3.35e9 - 1.0).abs() < 0.01, "{}", mixture.active_parameters());
+        assert!((mixture.parameters_read(1.0) / mixture.active_parameters() - 1.0).abs() < 1e-9);
+        assert!((0.98..1.0).contains(&(mixture.parameters_read(64.0) / mixture.parameters())));
         // 128 KiB a token for Llama-3.1-8B in bf16.
         assert_eq!(config("llama-3.1-8b").unwrap().kv_values() * 2.0, 131_072.0);
     }
@@ -452,6 +522,19 @@ mod tests {
         // 6,000 documents of 5,000 words in 11 tasks each, their text twice.
         assert!((plan.redis_mb - 6_000.0 * (1_500.0 + 65_000.0 + 22_000.0) / 1e6).abs() < 1.0, "{}", plan.redis_mb);
         assert_eq!(plan.redis_waiting_mb, 9.0);
+    }
+
+    #[test]
+    fn a_mixture_of_experts_is_planned_for_a_server() {
+        let plan = |model: &str| {
+            let line = format!("x --documents 6000 --model {model} --gpu h200");
+            let args = Line::try_parse_from(line.split_whitespace()).unwrap().args;
+            let it = estimate(&args, &config(&args.model).unwrap(), &GPUS[6]).unwrap();
+            table(&args, &GPUS[6], &it)
+        };
+        let text = plan("qwen3-30b-a3b");
+        assert!(text.contains("billion active") && text.contains("--engine openai"), "{text}");
+        assert!(!plan("qwen3-8b").contains("--engine openai"));
     }
 
     #[test]

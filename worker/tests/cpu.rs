@@ -59,7 +59,7 @@ fn the_device_agrees_with_transformers_on_every_family_type_and_instruction_set(
         let model = open(name);
         // Keys and values are bf16 everywhere, and rows that meet quantised weights are rounded to 8 bits per 32. What that
         // must cost each model is worked out by the tests of all devices; here every instruction set does the same.
-        let quantised = ["q4", "q5", "q8", "mix", "split"].iter().any(|kind| name.contains(kind));
+        let quantised = model.weights().any(|(_, info)| info.dtype.block() > 1);
         let bound = if quantised { 0.06 } else { 0.01 };
         let apart = if quantised { 5e-3 } else { 2e-3 } * model.config().layers as f64;
         let mut of_best: Vec<Vec<f32>> = Vec::new();
@@ -85,6 +85,29 @@ fn the_device_agrees_with_transformers_on_every_family_type_and_instruction_set(
                 }
             }
             assert!(agreed * 100 >= rows * 90, "{name} on {isa}: {agreed} of {rows} likeliest tokens");
+        }
+    }
+}
+
+#[test]
+fn mixtures_of_experts_write_what_transformers_writes() {
+    for name in ["qwen3-moe", "mixtral", "qwen3-moe-k_mix.gguf", "mixtral-q8_0.gguf"] {
+        let model = open(name);
+        let (vocab, texts) = (model.config().vocab, fixtures::tiny_greedy(name));
+        assert_eq!(texts.len(), 2, "{name}");
+        for (fixture, want) in fixtures::tiny_reference(name).iter().zip(&texts) {
+            let tokens: Vec<u32> = fixture.tokens.iter().chain(want).copied().collect();
+            let likeliest = |logits: &[f32]| -> Vec<u32> {
+                let rows = logits.chunks_exact(vocab).skip(fixture.tokens.len() - 1).take(want.len());
+                rows.map(|row| best(row) as u32).collect()
+            };
+            assert_eq!(&likeliest(&reference::logits(&model, &tokens, Rounding::Nothing).unwrap()), want, "{name}");
+            for isa in ISAS {
+                let Some(device) = CpuDevice::load_on(&model, &options(2), isa) else { continue };
+                let blocks: Vec<BlockId> = (0..64).collect();
+                let got = alone(&mut device.unwrap(), &tokens, 1, &blocks);
+                assert_eq!(&likeliest(&got), want, "{name} on {isa}");
+            }
         }
     }
 }
@@ -164,7 +187,17 @@ fn invariance(model: &Model, length: usize, others: usize) {
 
 #[test]
 fn a_sequence_gives_the_same_bits_whatever_else_runs() {
-    for name in ["qwen2-q4_1.gguf", "k_mix.gguf", "qwen3", "f16.gguf", "phi3-q8_0.gguf", "gemma3-q8_0.gguf"] {
+    for name in [
+        "qwen2-q4_1.gguf",
+        "k_mix.gguf",
+        "qwen3",
+        "f16.gguf",
+        "phi3-q8_0.gguf",
+        "gemma3-q8_0.gguf",
+        "qwen3-moe",
+        "qwen3-moe-k_mix.gguf",
+        "mixtral-q8_0.gguf",
+    ] {
         invariance(&open(name), 530, 16);
     }
 }

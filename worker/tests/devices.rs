@@ -78,9 +78,16 @@ fn every_device_agrees_with_transformers_on_every_family_and_type() {
     for kind in kinds() {
         for name in fixtures::TINY {
             let model = open(name);
-            if kind != Kind::Cpu && name.starts_with("gemma3") {
+            let beyond_gpu = match (model.config().window, &model.config().experts) {
+                (Some(_), _) => Some("sliding windows"),
+                (None, Some(_)) => Some("mixtures of experts"),
+                (None, None) => None,
+            };
+            if let Some(what) = beyond_gpu.filter(|_| kind != Kind::Cpu) {
                 let refusal = CudaDevice::load(gpu(kind), &model, &CudaMode::PLAIN.options()).unwrap_err().to_string();
-                assert!(refusal.contains("sliding windows") && refusal.contains("--device cpu"), "{refusal}");
+                for part in [model.config().family, what, "--device cpu", "--engine openai"] {
+                    assert!(refusal.contains(part), "no {part} in: {refusal}");
+                }
                 continue;
             }
             let known =
@@ -104,6 +111,20 @@ fn every_device_follows_the_reference_in_chunks_token_by_token_and_in_company() 
                 assert_within(bounds, found, &format!("{name} on {kind:?}{}", mode.name));
             }
         }
+    }
+}
+
+/// Of models that run on the processor alone, and so are no part of the self-test.
+#[test]
+fn the_processor_follows_the_reference_with_windows_and_experts() {
+    for name in ["gemma3", "qwen3-moe", "qwen3-moe-k_mix.gguf", "mixtral-q8_0.gguf"] {
+        let model = open(name);
+        let bounds = Bounds::cpu(&model).unwrap();
+        let mut device = device(Kind::Cpu, &model, CudaMode::PLAIN);
+        let found = selftest::logits(&mut *device, &model, bounds.worst);
+        println!("{name}: {found:?} within {bounds:?}");
+        assert_within(bounds, found, name);
+        selftest::sampling(&mut *device, 0).unwrap();
     }
 }
 

@@ -5,7 +5,8 @@ mod fixtures;
 
 use longhand_proto::task::Message;
 use longhand_worker::model::{
-    Activation, DType, LayerSpec, LayerWeight, Model, RopeScaling, RopeStyle, SlidingWindow, WeightId, dequantize,
+    Activation, DType, Experts, LayerSpec, LayerWeight, Model, RopeScaling, RopeStyle, SlidingWindow, WeightId,
+    dequantize,
 };
 
 fn user(text: &str) -> Message {
@@ -122,6 +123,23 @@ fn families_differ_where_they_must() {
         assert!(config.layer.post_norms && config.layer.activation == Activation::GeluTanh, "{name}");
         assert_eq!((config.embedding_scale, config.context), (96_f32.sqrt(), 512), "{name}");
     }
+    let experts = |name| open(name).config().experts.clone();
+    let of_qwen = Experts { count: 8, used: 2, ffn: 24, renormalise: true, dense_layers: vec![1] };
+    assert_eq!(experts("qwen3-moe"), Some(of_qwen.clone()));
+    assert_eq!(experts("qwen3-moe-k_mix.gguf"), Some(Experts { ffn: 64, dense_layers: Vec::new(), ..of_qwen }));
+    let of_mixtral = Experts { count: 4, ffn: 32, dense_layers: Vec::new(), ..of_qwen };
+    assert_eq!(experts("mixtral"), Some(of_mixtral.clone()));
+    assert_eq!(experts("mixtral-q8_0.gguf"), Some(of_mixtral));
+    assert_eq!(experts("qwen3"), None);
+    let model = open("qwen3-moe-k_mix.gguf");
+    let tensor = |weight| model.tensor(WeightId::Layer(0, weight)).unwrap();
+    let (gate, down) = (tensor(LayerWeight::ExpertGate(7)), tensor(LayerWeight::ExpertDown(3)));
+    assert_eq!((gate.dtype, &gate.shape[..], gate.data.len()), (DType::Q4K, &[64, 256][..], 64 * 144));
+    assert_eq!((down.dtype, &down.shape[..], down.data.len()), (DType::Q5_0, &[256, 64][..], 256 * 2 * 22));
+    assert!(model.tensor(WeightId::Layer(0, LayerWeight::ExpertUp(8))).is_err());
+    let dense = open("qwen3-moe");
+    assert_eq!(dense.tensor(WeightId::Layer(1, LayerWeight::GateProj)).unwrap().shape, [64, 96]);
+    assert!(dense.tensor(WeightId::Layer(1, LayerWeight::Router)).is_err());
     assert_eq!(open("mistral3").config().family, "llama", "the text part of a multimodal model");
     for name in ["qwen2", "qwen2-q4_1.gguf"] {
         let model = open(name);
@@ -133,6 +151,27 @@ fn families_differ_where_they_must() {
         assert!(model.config().layer.qk_norm && model.config().head_dim == 64, "{name}");
         assert_eq!(model.tensor(WeightId::Layer(0, LayerWeight::QNorm)).unwrap().shape, [64], "{name}");
     }
+}
+
+#[test]
+fn the_layers_with_experts_are_those_that_the_configuration_lists() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("config.json");
+    let text = std::fs::read_to_string(fixtures::tiny("qwen3-moe").join("config.json")).unwrap();
+    let shape = |changes: &[(&str, &str)]| {
+        let mut text = text.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 6");
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
+        std::fs::write(&path, text).unwrap();
+        Model::shape(&path).unwrap().experts.unwrap()
+    };
+    assert_eq!(shape(&[]).dense_layers, [1]);
+    // As in older files.
+    assert_eq!(shape(&[("num_local_experts", "num_experts")]).count, 8);
+    assert_eq!(shape(&[("\"decoder_sparse_step\": 1", "\"decoder_sparse_step\": 2")]).dense_layers, [0, 1, 2, 4]);
+    assert!(!shape(&[("\"norm_topk_prob\": true", "\"norm_topk_prob\": false")]).renormalise);
 }
 
 #[test]

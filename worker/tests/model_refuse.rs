@@ -95,7 +95,7 @@ fn damaged_gguf_files() {
 fn gguf_files_of_other_kinds() {
     says(
         &refusal_of_gguf("q4_0.gguf", &[(b"llama", b"mamba")]),
-        &["general.architecture is mamba", "gemma3, llama, phi3, qwen2 or qwen3"],
+        &["general.architecture is mamba", "gemma3, llama, phi3, qwen2, qwen3 or qwen3moe"],
     );
     says(
         &refusal_of_gguf("q4_0.gguf", &[(b"smollm", b"tekken")]),
@@ -111,6 +111,78 @@ fn gguf_files_of_other_kinds() {
     says(
         &refusal_of_gguf("qwen2-q4_1.gguf", &[(b"qwen2.feed_forward_length", b"qwen2.feed_forward_lengtX")]),
         &["qwen2.feed_forward_length is missing"],
+    );
+}
+
+/// A tiny GGUF file with one more number among its metadata.
+fn with_number(name: &str, key: &str, value: u32) -> Vec<u8> {
+    let mut bytes = std::fs::read(fixtures::tiny(name)).unwrap();
+    let keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
+    bytes[16..24].copy_from_slice(&(keys + 2).to_le_bytes());
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut entries = [text(key), 4_u32.to_le_bytes().to_vec(), value.to_le_bytes().to_vec()].concat();
+    // A text beside it, as long as keeps the numbers behind the header where they are aligned.
+    entries.extend([text("filler"), 8_u32.to_le_bytes().to_vec()].concat());
+    let filler = (entries.len() + 8).next_multiple_of(32) - entries.len() - 8;
+    entries.extend(text(&"x".repeat(filler)));
+    bytes.splice(24..24, entries);
+    bytes
+}
+
+#[test]
+fn mixtures_of_experts_that_are_not_computed() {
+    let way_out = "--engine openai";
+    let more = |key, value| refusal_of_bytes(&with_number("qwen3-moe-k_mix.gguf", key, value));
+    says(&more("qwen3moe.expert_shared_count", 1), &["qwen3moe.expert_shared_count is 1", "shared", way_out]);
+    says(&more("qwen3moe.expert_gating_func", 2), &["qwen3moe.expert_gating_func is 2", "softmax", way_out]);
+    // A family whose layers have no experts.
+    says(
+        &refusal_of_bytes(&with_number("qwen2-q4_1.gguf", "qwen2.expert_count", 4)),
+        &["qwen2.expert_count is 4", way_out],
+    );
+    let number = |key: &str, value: u32| [key.as_bytes(), &4_u32.to_le_bytes()[..], &value.to_le_bytes()[..]].concat();
+    let other = |key: &str, from: u32, to: u32| {
+        refusal_of_gguf("qwen3-moe-k_mix.gguf", &[(&number(key, from), &number(key, to))])
+    };
+    says(&other("qwen3moe.expert_used_count", 2, 9), &["a token passes through 9 of 8 experts"]);
+    says(&other("qwen3moe.expert_count", 8, 1 << 30), &["each of 1 layers has 1073741824 experts"]);
+    says(
+        &other("qwen3moe.expert_count", 8, 7),
+        &["weight blk.0.ffn_gate_inp.weight has the shape [8, 256]: the configuration expects [7, 256]"],
+    );
+    says(
+        &other("qwen3moe.expert_feed_forward_length", 64, 32),
+        &["weight blk.0.ffn_gate_exps.weight has the shape [8, 64, 256]: the configuration expects [8, 32, 256]"],
+    );
+    let config = |entry: &str| {
+        let entry = format!("{{{entry},");
+        refusal_of_folder("qwen3-moe", move |folder| {
+            let path = folder.join("config.json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, text.replacen('{', &entry, 1)).unwrap();
+        })
+    };
+    says(
+        &config("\"shared_expert_intermediate_size\":512"),
+        &["shared_expert_intermediate_size is 512", "shared", way_out],
+    );
+    says(&config("\"n_shared_experts\":1"), &["n_shared_experts is 1", way_out]);
+    says(&config("\"scoring_func\":\"sigmoid\""), &["scoring_func is \"sigmoid\"", "softmax", way_out]);
+    says(&config("\"quantization_config\":{\"quant_method\":\"mxfp4\"}"), &["is \"mxfp4\"", way_out]);
+    says(
+        &refusal_of_folder("qwen3-moe", |folder| {
+            edit(folder.join("config.json"), "\"mlp_only_layers\": [\n    1\n  ]", "\"mlp_only_layers\": [0, 1]")
+        }),
+        &["mlp.gate_proj.weight is missing"],
+    );
+    // 39 is MXFP4.
+    let info = |kind: u8| {
+        [&b"blk.0.ffn_down_exps.weight\x03\0\0\0\x40\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x08\0\0\0\0\0\0\0"[..], &[kind]]
+            .concat()
+    };
+    says(
+        &refusal_of_gguf("qwen3-moe-k_mix.gguf", &[(&info(6), &info(39))]),
+        &["the type of tensor blk.0.ffn_down_exps.weight is MXFP4", way_out],
     );
 }
 

@@ -55,6 +55,8 @@ struct Report {
     layers: usize,
     width: usize,
     feed_forward_width: usize,
+    /// Of a mixture of experts.
+    experts: Option<ExpertShape>,
     heads: usize,
     kv_heads: usize,
     head_width: usize,
@@ -62,6 +64,8 @@ struct Report {
     context: usize,
     recommended_sampling: RecommendedSampling,
     parameters: u64,
+    /// What a token is multiplied with: of a mixture, the experts that it passes through alone.
+    active_parameters: u64,
     /// Bytes by type of number.
     types: BTreeMap<&'static str, u64>,
     /// Bytes by part.
@@ -72,6 +76,15 @@ struct Report {
     devices: Vec<Place>,
     /// Why no GPU runs it.
     refused_on_gpu: Option<String>,
+}
+
+/// The experts of a layer.
+#[derive(Debug, Serialize)]
+struct ExpertShape {
+    count: usize,
+    /// By each token.
+    used: usize,
+    width: usize,
 }
 
 /// A device, and how many documents it writes at the same time; 0 if the model does not fit.
@@ -97,13 +110,17 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<Code> {
 
 fn report(model: &Model, words: f64) -> Result<Report, ModelError> {
     let config = model.config();
-    let (mut types, mut parts, mut parameters) = (BTreeMap::new(), BTreeMap::new(), 0);
+    let (mut types, mut parts, mut parameters, mut of_experts) = (BTreeMap::new(), BTreeMap::new(), 0, 0);
     for (weight, info) in model.weights() {
         let bytes = info.range.len() as u64;
         *types.entry(info.dtype.name()).or_default() += bytes;
         *parts.entry(part(weight.part())).or_default() += bytes;
-        parameters += info.shape.iter().product::<usize>() as u64;
+        let numbers = info.shape.iter().product::<usize>() as u64;
+        parameters += numbers;
+        of_experts += if weight.part() == Part::Experts { numbers } else { 0 };
     }
+    let experts = config.experts.as_ref().map(|of| ExpertShape { count: of.count, used: of.used, width: of.ffn });
+    let unused = experts.as_ref().map_or(0, |of| of_experts / of.count as u64 * (of.count - of.used) as u64);
     let kv = 2 * 2 * config.layers * config.kv_heads * config.head_dim;
     let tokenizer = model.tokenizer();
     Ok(Report {
@@ -112,6 +129,7 @@ fn report(model: &Model, words: f64) -> Result<Report, ModelError> {
         layers: config.layers,
         width: config.dim,
         feed_forward_width: config.ffn,
+        experts,
         heads: config.heads,
         kv_heads: config.kv_heads,
         head_width: config.head_dim,
@@ -119,6 +137,7 @@ fn report(model: &Model, words: f64) -> Result<Report, ModelError> {
         context: config.context,
         recommended_sampling: model.recommended_sampling(),
         parameters,
+        active_parameters: parameters - unused,
         kv_bytes_per_token: kv as u64,
         thinking: match model.chat_template().thinking()? {
             Thinking::Unknown => "none",
@@ -138,6 +157,8 @@ fn part(part: Part) -> &'static str {
         Part::Embedding => "embedding",
         Part::Attention => "attention",
         Part::FeedForward => "feed-forward",
+        Part::Router => "routers",
+        Part::Experts => "experts",
         Part::Norms => "norms",
         Part::Head => "output head",
     }
@@ -164,12 +185,20 @@ fn table(it: &Report, words: u32) -> String {
         let each = bytes.iter().map(|(name, bytes)| format!("{name} {:.1} MB", *bytes as f64 / 1e6));
         each.collect::<Vec<_>>().join(", ")
     };
+    let billions = |parameters: u64| format!("{:.2} billion", parameters as f64 / 1e9);
+    let (feed_forward, parameters) = match &it.experts {
+        None => (format!("feed-forward {}", it.feed_forward_width), billions(it.parameters)),
+        Some(ExpertShape { count, used, width }) => (
+            format!("{count} experts {width} wide, {used} of them used by a token"),
+            format!("{}, {} of them active for a token", billions(it.parameters), billions(it.active_parameters)),
+        ),
+    };
     let heads = format!("{} heads on {} KV heads, {} wide", it.heads, it.kv_heads, it.head_width);
     let mut rows = vec![
         ("model", it.name.clone()),
         ("family", it.family.to_owned()),
-        ("shape", format!("{} layers, {} wide, feed-forward {}, {heads}", it.layers, it.width, it.feed_forward_width)),
-        ("parameters", format!("{:.2} billion", it.parameters as f64 / 1e9)),
+        ("shape", format!("{} layers, {} wide, {feed_forward}, {heads}", it.layers, it.width)),
+        ("parameters", parameters),
         ("context", format!("{} tokens", grouped(it.context as u64))),
         ("types", megabytes(&it.types)),
         ("parts", megabytes(&it.parts)),
@@ -219,6 +248,26 @@ mod tests {
         assert!(it.devices.iter().all(|place| place.documents > 0), "{:?}", it.devices);
         let text = table(&it, 5_000);
         assert!(text.contains("8 heads on 1 KV heads") && text.contains("h100") && text.contains("Q4_K"), "{text}");
+    }
+
+    #[test]
+    fn a_mixture_of_experts_has_parts_of_its_own_and_fewer_active_parameters() {
+        let model = open("qwen3-moe-k_mix.gguf");
+        let it = report(&model, 5_000.0).unwrap();
+        // Eight experts of three matrices of 256 x 64, two of them used.
+        let expert = 3 * 256 * 64;
+        assert_eq!(it.parameters - it.active_parameters, 6 * expert);
+        assert_eq!(it.parts["routers"], 8 * 256 * 4);
+        // Gate and up in Q4_K, down in Q5_0.
+        assert_eq!(it.parts["experts"], 8 * (2 * 256 * 64 / 256 * 144 + 256 * 64 / 32 * 22));
+        assert!(!it.parts.contains_key("feed-forward") && it.devices.len() == 1, "{it:?}");
+        let text = table(&it, 5_000);
+        for part in ["8 experts 64 wide, 2 of them used", "active for a token", "mixtures of experts are not supported"]
+        {
+            assert!(text.contains(part), "no {part:?} in\n{text}");
+        }
+        let dense = report(&open("k_mix.gguf"), 5_000.0).unwrap();
+        assert_eq!(dense.parameters, dense.active_parameters);
     }
 
     #[test]

@@ -6,24 +6,21 @@ use super::activations::{Activations, GROUP};
 use super::attention;
 use super::blocks::RUN;
 use super::buffer::{Buffer, Shared};
+use super::gate_up::GateUp;
 use super::isa::Isa;
 use super::kv::{self, KvPool};
 use super::layer_attention::LayerAttention;
-use super::matmul::{self, Out};
+use super::mixture::{self, Mixture};
 use super::norm;
 use super::partition::{TileRange, for_tiles};
 use super::plan::{Plan, WriteJob};
 use super::pool::Pool;
 use super::projection::{add_to_residual, multiply};
 use super::qk_rope::QkRope;
-use super::weights::{Weights, forms};
+use super::weights::{Mlp, Weights, forms};
 use crate::device::{BLOCK_TOKENS, StepBatch};
-use crate::model::{Activation, ModelConfig};
+use crate::model::ModelConfig;
 use crate::ops::rope::Rope;
-use crate::ops::vector::LANES;
-
-/// Rows below which small work is not worth waking anybody for.
-const FEW_ROWS: usize = 4;
 
 /// Rows below which the context of a decoding row is spread over the pool, per thread.
 const SPREAD_ROWS: usize = 8;
@@ -48,6 +45,8 @@ struct Scratch {
     output_in: Activations,
     mlp_in: Activations,
     down_in: Activations,
+    /// Of mixtures of experts.
+    experts: mixture::Scratch,
     head_in: Activations,
 }
 
@@ -84,6 +83,8 @@ impl Forward {
         let layers = &weights.layers;
         let width = kv::padded(config.head_dim);
         let (q, k) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let dense = || layers.iter().filter_map(|layer| layer.mlp.dense());
+        let routers = layers.iter().filter_map(|layer| layer.mlp.experts()).map(|mlp| &mlp.router);
         let input = |width: usize, forms| Activations::new(rows, width.next_multiple_of(RUN), forms);
         let scratch = Scratch {
             x: Buffer::new(rows * config.dim),
@@ -94,8 +95,9 @@ impl Forward {
             branch: Buffer::new(if config.layer.post_norms { rows * config.dim } else { 0 }),
             attn_in: input(config.dim, forms(layers.iter().flat_map(|layer| &layer.qkv))),
             output_in: input(q, forms(layers.iter().map(|layer| &layer.output))),
-            mlp_in: input(config.dim, forms(layers.iter().flat_map(|layer| [&layer.gate, &layer.up]))),
-            down_in: input(config.ffn, forms(layers.iter().map(|layer| &layer.down))),
+            mlp_in: input(config.dim, forms(dense().flat_map(|mlp| [&mlp.gate, &mlp.up]).chain(routers))),
+            down_in: input(config.ffn, forms(dense().map(|mlp| &mlp.down))),
+            experts: mixture::Scratch::new(&config, layers, rows),
             head_in: Activations::new(HEAD_ROWS, config.dim.next_multiple_of(RUN), forms([weights.lm_head()])),
         };
         let rope = |turns| Rope::new(turns, config.layer.rope_style, config.rotated);
@@ -164,7 +166,7 @@ impl Forward {
         let partials = Shared::new(&mut scratch.partials);
         pool.run(plan.attention.len() * config.kv_heads, &|chunk| work.run(chunk, &partials));
         let (sink, partials) = (scratch.output_in.sink(), Shared::new(&mut scratch.partials));
-        spread(pool, rows.div_ceil(GROUP), rows, &|group| {
+        pool.spread(rows.div_ceil(GROUP), rows, &|group| {
             let mut values = vec![0.0; sink.width];
             for row in group * GROUP..rows.min(group * GROUP + GROUP) {
                 work.collect(row, &partials, &mut values);
@@ -172,7 +174,7 @@ impl Forward {
             }
         });
 
-        let ranges = [TileRange::Each(slice::from_ref(&layer.output)), TileRange::Pairs(&layer.gate, &layer.up)];
+        let ranges = [TileRange::Each(slice::from_ref(&layer.output)), layer.mlp.first()];
         let Scratch { x, branch, output_in, .. } = scratch;
         let out = if layer.post_attn_norm.is_empty() { x.shared() } else { cleared(branch, rows * config.dim) };
         add_to_residual(pool, isa, ranges, output_in, rows, &layer.output_bias, out);
@@ -239,48 +241,45 @@ impl Forward {
                 }
             }
         };
-        spread(pool, plan.writes.len(), rows, &|index| write(&plan.writes[index]));
+        pool.spread(plan.writes.len(), rows, &|index| write(&plan.writes[index]));
     }
 
     /// The feed-forward layer, added to the residual stream.
-    fn mlp(&mut self, layer: usize, rows: usize) {
+    fn mlp(&mut self, index: usize, rows: usize) {
         let Self { config, isa, pool, weights, scratch, .. } = self;
-        let next = match weights.layers.get(layer + 1) {
+        let next = match weights.layers.get(index + 1) {
             Some(layer) => TileRange::Each(&layer.qkv),
             None => TileRange::Each(slice::from_ref(weights.lm_head())),
         };
-        let (layer, isa) = (&weights.layers[layer], *isa);
-        let down = TileRange::Each(slice::from_ref(&layer.down));
+        let (layer, isa) = (&weights.layers[index], *isa);
         norm_rows(pool, isa, &scratch.x, config, &layer.mlp_norm, rows, &mut scratch.mlp_in);
-        let sink = scratch.down_in.sink();
-        let (gate, up, activations) = (&layer.gate, &layer.up, &scratch.mlp_in);
-        for_tiles(pool, [TileRange::Pairs(gate, up), down], rows, &|unit, groups, prefetch| {
-            for group in groups {
-                let here = GROUP.min(rows - group * GROUP);
-                let mut outs: [[Out; 2]; 2] = [[[[0.0; LANES]; GROUP]; 2]; 2];
-                for (at, (matrix, outs)) in [gate, up].into_iter().zip(&mut outs).enumerate() {
-                    for (half, (tile, out)) in (unit * 2..matrix.tiles()).zip(outs).enumerate() {
-                        let prefetch = prefetch.tile(at * 2 + half, group);
-                        matmul::tile(isa, matrix, tile, activations, group, here, prefetch, out);
+        let Scratch { x, branch, mlp_in, down_in, experts, .. } = scratch;
+        match &layer.mlp {
+            Mlp::Dense(mlp) => {
+                let down = TileRange::Each(slice::from_ref(&mlp.down));
+                let gate_up = GateUp {
+                    isa,
+                    activation: config.layer.activation,
+                    biases: mlp.gate_up_biases.each_ref().map(Vec::as_slice),
+                    input: mlp_in,
+                    sink: down_in.sink(),
+                };
+                for_tiles(pool, [layer.mlp.first(), down], rows, &|unit, groups, prefetch| {
+                    for group in groups {
+                        let here = GROUP.min(rows - group * GROUP);
+                        gate_up.put([&mlp.gate, &mlp.up], unit, group, here, |at| prefetch.tile(at, group));
                     }
-                }
-                let [gate, up] = &outs;
-                let biases = layer.gate_up_biases.each_ref().map(|bias| &bias[unit * RUN..][..RUN]);
-                for row in 0..here {
-                    let halves = |[low, high]: &[Out; 2]| [low[row], high[row]];
-                    let (gate, up) = (halves(gate), halves(up));
-                    let row = group * GROUP + row;
-                    let put = match config.layer.activation {
-                        Activation::Silu => norm::silu_put,
-                        Activation::GeluTanh => norm::gelu_put,
-                    };
-                    put(isa, gate.each_ref(), up.each_ref(), biases, &sink, row, unit * RUN);
-                }
+                });
+                let out = if layer.post_mlp_norm.is_empty() { x.shared() } else { cleared(branch, rows * config.dim) };
+                add_to_residual(pool, isa, [down, next], down_in, rows, &mlp.down_bias, out);
             }
-        });
-        let Scratch { x, branch, down_in, .. } = scratch;
-        let out = if layer.post_mlp_norm.is_empty() { x.shared() } else { cleared(branch, rows * config.dim) };
-        add_to_residual(pool, isa, [down, next], down_in, rows, &layer.down_bias, out);
+            Mlp::Experts(mlp) => {
+                let mixture = Mixture { isa, config, weights: mlp, norm: &layer.mlp_norm, rows };
+                mixture.run(pool, x, mlp_in, experts, next);
+                let out = if layer.post_mlp_norm.is_empty() { x.shared() } else { cleared(branch, rows * config.dim) };
+                mixture.add(pool, experts, out);
+            }
+        }
         add_normed(pool, isa, config, &layer.post_mlp_norm, rows, branch, x);
     }
 
@@ -326,18 +325,13 @@ fn add_normed(
         return;
     }
     let (dim, x, branch) = (config.dim, x.shared(), &branch[..rows * config.dim]);
-    spread(pool, rows, rows, &|row| {
+    pool.spread(rows, rows, &|row| {
         let mut normed = vec![0.0; dim];
         norm::norm(isa, &branch[row * dim..][..dim], weight, config.norm_eps, &mut normed);
         // SAFETY: this call alone has this row.
         let x = unsafe { x.part(row * dim, dim) };
         x.iter_mut().zip(normed).for_each(|(x, normed)| *x += normed);
     });
-}
-
-/// Runs small jobs on the pool if there are many rows, else here.
-fn spread(pool: &mut Pool, jobs: usize, rows: usize, job: &(dyn Fn(usize) + Sync)) {
-    if rows < FEW_ROWS { (0..jobs).for_each(job) } else { pool.run(jobs, job) }
 }
 
 fn norm_rows(
@@ -350,7 +344,7 @@ fn norm_rows(
     to: &mut Activations,
 ) {
     let sink = to.sink();
-    spread(pool, rows.div_ceil(GROUP), rows, &|group| {
+    pool.spread(rows.div_ceil(GROUP), rows, &|group| {
         let mut values = vec![0.0; sink.width];
         for row in group * GROUP..rows.min(group * GROUP + GROUP) {
             let x = &x[row * config.dim..][..config.dim];

@@ -8,11 +8,12 @@
 //! of one input after the other. Tiles follow one another, so a product reads memory straight through.
 
 use std::fmt;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 
 use super::blocks::{self, RUN};
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Shared};
 use super::pool::Pool;
 use crate::model::{DType, Tensor, dequantize};
 use crate::ops::vector::LANES;
@@ -91,7 +92,10 @@ pub(crate) struct Matrix {
     /// Inputs with zeros added up to whole runs: the width of the rows that it multiplies.
     pub(crate) width: usize,
     tile_bytes: usize,
-    data: Buffer<u8>,
+    /// Shared with the matrices that were packed with it.
+    data: Arc<Buffer<u8>>,
+    /// Where its first tile begins.
+    start: usize,
 }
 
 impl fmt::Debug for Matrix {
@@ -103,28 +107,29 @@ impl fmt::Debug for Matrix {
 impl Matrix {
     /// Repacks `tensor`, whose shape and length were checked when the model was opened.
     pub(crate) fn pack(tensor: &Tensor<'_>, pool: &mut Pool) -> Self {
+        let mut data = Buffer::new(packed_bytes(tensor));
+        pack_tiles(tensor, &data.shared(), 0, pool);
+        Self::packed(tensor, Arc::new(data), 0)
+    }
+
+    /// The same of several, one behind the other in memory: small ones get huge pages together.
+    pub(crate) fn pack_all(tensors: &[Tensor<'_>], pool: &mut Pool) -> Vec<Self> {
+        let mut data = Buffer::new(tensors.iter().map(packed_bytes).sum());
+        let mut starts = Vec::with_capacity(tensors.len());
+        let mut start = 0;
+        for tensor in tensors {
+            starts.push(start);
+            pack_tiles(tensor, &data.shared(), start, pool);
+            start += packed_bytes(tensor);
+        }
+        let data = Arc::new(data);
+        tensors.iter().zip(starts).map(|(tensor, start)| Self::packed(tensor, Arc::clone(&data), start)).collect()
+    }
+
+    fn packed(tensor: &Tensor<'_>, data: Arc<Buffer<u8>>, start: usize) -> Self {
         let (outputs, inputs) = (tensor.shape[0], tensor.shape[1]);
-        let width = inputs.next_multiple_of(RUN);
-        let kind = Kind::of(tensor.dtype);
-        let (weights, scales, mins) = kind.run_bytes();
-        let tile_bytes = (width / RUN * (weights + scales + mins)).next_multiple_of(64);
-        let tiles = outputs.div_ceil(LANES);
-        let mut matrix = Self { kind, outputs, inputs, width, tile_bytes, data: Buffer::new(tiles * tile_bytes) };
-        let out = matrix.data.shared();
-        let row_bytes = tensor.data.len() / outputs;
-        pool.run(tiles, &|tile| {
-            // SAFETY: each tile is a range of its own.
-            let bytes = unsafe { out.part(tile * tile_bytes, tile_bytes) };
-            for lane in 0..LANES.min(outputs - tile * LANES) {
-                let row = &tensor.data[(tile * LANES + lane) * row_bytes..][..row_bytes];
-                if tensor.dtype == DType::Q2K {
-                    pack_row(DType::F16, kind, &expanded(DType::Q2K, row, inputs), inputs, bytes, lane);
-                } else {
-                    pack_row(tensor.dtype, kind, row, inputs, bytes, lane);
-                }
-            }
-        });
-        matrix
+        let (kind, width) = (Kind::of(tensor.dtype), inputs.next_multiple_of(RUN));
+        Self { kind, outputs, inputs, width, tile_bytes: tile_bytes(tensor), data, start }
     }
 
     pub(crate) fn tiles(&self) -> usize {
@@ -132,7 +137,7 @@ impl Matrix {
     }
 
     pub(crate) fn tile(&self, tile: usize) -> &[u8] {
-        &self.data[tile * self.tile_bytes..][..self.tile_bytes]
+        &self.data[self.start + tile * self.tile_bytes..][..self.tile_bytes]
     }
 
     pub(crate) fn tile_bytes(&self) -> usize {
@@ -186,6 +191,33 @@ impl Kind {
             Kind::NibbleMin | Kind::ByteMin | Kind::F32 | Kind::F16 | Kind::BF16 => None,
         }
     }
+}
+
+fn tile_bytes(tensor: &Tensor<'_>) -> usize {
+    let (weights, scales, mins) = Kind::of(tensor.dtype).run_bytes();
+    (tensor.shape[1].div_ceil(RUN) * (weights + scales + mins)).next_multiple_of(64)
+}
+
+fn packed_bytes(tensor: &Tensor<'_>) -> usize {
+    tensor.shape[0].div_ceil(LANES) * tile_bytes(tensor)
+}
+
+/// Repacks a matrix into its tiles, which begin at byte `start` of `out`.
+fn pack_tiles(tensor: &Tensor<'_>, out: &Shared<'_, u8>, start: usize, pool: &mut Pool) {
+    let (outputs, inputs) = (tensor.shape[0], tensor.shape[1]);
+    let (kind, tile_bytes, row_bytes) = (Kind::of(tensor.dtype), tile_bytes(tensor), tensor.data.len() / outputs);
+    pool.run(outputs.div_ceil(LANES), &|tile| {
+        // SAFETY: each tile is a range of its own.
+        let bytes = unsafe { out.part(start + tile * tile_bytes, tile_bytes) };
+        for lane in 0..LANES.min(outputs - tile * LANES) {
+            let row = &tensor.data[(tile * LANES + lane) * row_bytes..][..row_bytes];
+            if tensor.dtype == DType::Q2K {
+                pack_row(DType::F16, kind, &expanded(DType::Q2K, row, inputs), inputs, bytes, lane);
+            } else {
+                pack_row(tensor.dtype, kind, row, inputs, bytes, lane);
+            }
+        }
+    });
 }
 
 /// A row as half floats.
@@ -262,6 +294,20 @@ mod tests {
                     assert!((got - want).abs() <= rounding * max, "{dtype:?}: {got}, not {want}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn matrices_packed_together_are_those_packed_alone() {
+        let mut pool = Pool::new(2).unwrap();
+        let types = [DType::Q4K, DType::Q6K, DType::BF16];
+        let data: Vec<_> = types.iter().map(|&dtype| test_inputs::weights(dtype, 37 * 512, 3)).collect();
+        let tensors: Vec<_> =
+            types.iter().zip(&data).map(|(&dtype, data)| Tensor { dtype, shape: vec![37, 512], data }).collect();
+        for (tensor, together) in tensors.iter().zip(Matrix::pack_all(&tensors, &mut pool)) {
+            let alone = Matrix::pack(tensor, &mut pool);
+            assert_eq!((together.kind, together.tiles()), (alone.kind, alone.tiles()));
+            assert!((0..3).all(|tile| together.tile(tile) == alone.tile(tile)), "{together:?}");
         }
     }
 

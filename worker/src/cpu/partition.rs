@@ -16,6 +16,10 @@ pub(crate) enum TileRange<'a> {
     Each(&'a [Matrix]),
     /// Two tiles of each: 32 outputs of both, which make one run of the rows that come of them.
     Pairs(&'a Matrix, &'a Matrix),
+    /// One tile after the other of matrices of one shape: the experts that a step needs.
+    Experts(&'a [&'a Matrix]),
+    /// The same two tiles at a time.
+    ExpertPairs(&'a [[&'a Matrix; 2]]),
 }
 
 impl<'a> TileRange<'a> {
@@ -23,17 +27,23 @@ impl<'a> TileRange<'a> {
         match self {
             Self::Each(matrices) => matrices.iter().map(Matrix::tiles).sum(),
             Self::Pairs(first, _) => first.tiles().div_ceil(2),
+            Self::Experts(matrices) => matrices.iter().map(|matrix| matrix.tiles()).sum(),
+            Self::ExpertPairs(pairs) => pairs.iter().map(|[first, _]| first.tiles().div_ceil(2)).sum(),
         }
     }
 
     fn unit_bytes(self) -> usize {
         match self {
             Self::Each(matrices) => matrices[0].tile_bytes(),
-            Self::Pairs(first, second) => 2 * (first.tile_bytes() + second.tile_bytes()),
+            Self::Pairs(first, second) | Self::ExpertPairs(&[[first, second], ..]) => {
+                2 * (first.tile_bytes() + second.tile_bytes())
+            }
+            Self::Experts(matrices) => matrices.first().map_or(1, |matrix| matrix.tile_bytes()),
+            Self::ExpertPairs([]) => 1,
         }
     }
 
-    /// Index of the matrix, matrix and tile that come as number `at` of a unit.
+    /// Index of the matrix (of experts: of the expert), matrix and tile that come as number `at` of a unit.
     pub(crate) fn tile(self, unit: usize, at: usize) -> Option<(usize, &'a Matrix, usize)> {
         match self {
             Self::Each(matrices) => {
@@ -50,6 +60,17 @@ impl<'a> TileRange<'a> {
                 let (part, tile) = (at / 2, unit * 2 + at % 2);
                 let matrix = [first, second][part];
                 (tile < matrix.tiles()).then_some((part, matrix, tile))
+            }
+            Self::Experts(matrices) => {
+                let tiles = matrices.first()?.tiles();
+                let index = unit / tiles;
+                Some((index, *matrices.get(index)?, unit % tiles))
+            }
+            Self::ExpertPairs(pairs) => {
+                let units = pairs.first()?[0].tiles().div_ceil(2);
+                let (index, tile) = (unit / units, unit % units * 2 + at % 2);
+                let matrix = pairs.get(index)?[at / 2];
+                (tile < matrix.tiles()).then_some((index, matrix, tile))
             }
         }
     }

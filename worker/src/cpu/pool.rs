@@ -19,6 +19,8 @@ use longhand_proto::clock;
 
 /// Turns of the spin loop before a thread parks: about 50 us, several times the gap between two jobs of one step.
 const SPINS: u32 = 2_000;
+/// Rows below which small work is not worth waking anybody for.
+const FEW_ROWS: usize = 4;
 const INDEX_BITS: u32 = 32;
 
 type Job = *const (dyn Fn(usize) + Sync);
@@ -213,6 +215,11 @@ impl Pool {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+
+    /// Runs small jobs, which `rows` rows are the work of: here if these are few.
+    pub(crate) fn spread(&mut self, jobs: usize, rows: usize, job: &(dyn Fn(usize) + Sync)) {
+        if rows < FEW_ROWS { (0..jobs).for_each(job) } else { self.run(jobs, job) }
     }
 
     fn wait(&self, chunks: usize) {

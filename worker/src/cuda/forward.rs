@@ -96,6 +96,13 @@ pub(super) fn unsupported(config: &ModelConfig, weights: WeightFormat, capabilit
              --engine openai"
         ));
     }
+    if config.experts.is_some() {
+        let family = config.family;
+        return Some(format!(
+            "{family}: mixtures of experts are not supported on a GPU; use --device cpu, or serve the model with vLLM and use \
+             --engine openai"
+        ));
+    }
     if !HEAD_DIMS.contains(&config.head_dim) {
         let (head_dim, widths) = (config.head_dim, HEAD_DIMS);
         return Some(format!(

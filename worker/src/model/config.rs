@@ -41,6 +41,21 @@ pub struct SlidingWindow {
     pub rope_base: f32,
 }
 
+/// Feed-forward layers made of experts, of which each token passes through a few: those that a router finds likeliest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experts {
+    /// Experts of a layer.
+    pub count: usize,
+    /// How many of them a token passes through.
+    pub used: usize,
+    /// Width of one expert.
+    pub ffn: usize,
+    /// The probabilities of the used experts are divided by their sum.
+    pub renormalise: bool,
+    /// Layers that have one feed-forward layer of [`ModelConfig::ffn`] instead.
+    pub dense_layers: Vec<usize>,
+}
+
 impl LayerSpec {
     /// Layers without biases and head norms.
     pub(crate) const fn plain(rope_style: RopeStyle) -> Self {
@@ -66,8 +81,10 @@ pub struct ModelConfig {
     pub layers: usize,
     /// Width of the residual stream.
     pub dim: usize,
-    /// Width of the feed-forward layer.
+    /// Width of the feed-forward layer, where it is not made of experts.
     pub ffn: usize,
+    /// What feed-forward layers are made of in a mixture of experts.
+    pub experts: Option<Experts>,
     /// Query heads.
     pub heads: usize,
     /// Key-value heads; `heads` is a multiple of it.
@@ -101,6 +118,22 @@ pub struct ModelConfig {
     pub layer: LayerSpec,
 }
 
+/// Beyond the largest known model with experts; the manifest has a line for each of their weights.
+const MAX_EXPERTS: usize = 1 << 16;
+
+impl Experts {
+    fn fault(&self, layers: usize) -> Option<String> {
+        let &Self { count, used, ffn, .. } = self;
+        if !(1..=MAX_EXPERTS / layers).contains(&count) {
+            return Some(format!("each of {layers} layers has {count} experts"));
+        }
+        if !(1..=count).contains(&used) {
+            return Some(format!("a token passes through {used} of {count} experts"));
+        }
+        (!(1..=MAX_SIZE).contains(&ffn)).then(|| format!("the width of an expert is {ffn}"))
+    }
+}
+
 /// Beyond the largest known dense model many times over; a number above it comes from a damaged file, and products of
 /// numbers below it cannot overflow.
 const MAX_SIZE: usize = 1 << 24;
@@ -121,6 +154,11 @@ impl ModelConfig {
         self.window.filter(|window| !(layer + 1).is_multiple_of(window.period)).map(|window| window.width)
     }
 
+    /// The experts of a layer; none if its feed-forward layer is one for all tokens.
+    pub fn experts_of(&self, layer: usize) -> Option<&Experts> {
+        self.experts.as_ref().filter(|experts| !experts.dense_layers.contains(&layer))
+    }
+
     /// The first of its numbers that no model can have, with what is wrong about it.
     pub(super) fn fault(&self) -> Option<String> {
         let sizes = [
@@ -138,6 +176,11 @@ impl ModelConfig {
         }
         if self.layers > 4096 {
             return Some(format!("the number of layers is {}", self.layers));
+        }
+        if let Some(experts) = &self.experts
+            && let Some(what) = experts.fault(self.layers)
+        {
+            return Some(what);
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Some(format!("{} heads cannot share {} key-value heads evenly", self.heads, self.kv_heads));

@@ -29,7 +29,7 @@ pub mod tokenizer;
 
 pub use arch::{FamilyInfo, LayerWeight, Part, WeightId, families};
 pub use chat_template::{ChatTemplate, Thinking};
-pub use config::{Activation, LayerSpec, ModelConfig, SlidingWindow};
+pub use config::{Activation, Experts, LayerSpec, ModelConfig, SlidingWindow};
 pub use error::ModelError;
 pub use quant::{DType, QuantError, dequantize};
 pub use tensor::{Tensor, TensorInfo};

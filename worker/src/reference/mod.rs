@@ -2,7 +2,7 @@
 //! tricks. It ships with the program: `longhand selftest` compares the device at hand with it, as the tests do.
 
 use crate::model::LayerWeight::{self, *};
-use crate::model::{Activation, Model, ModelConfig, ModelError, WeightId};
+use crate::model::{Activation, Experts, Model, ModelConfig, ModelError, WeightId};
 use crate::ops::fp8::round_to_e4m3;
 use crate::ops::rope::Rope;
 
@@ -117,17 +117,57 @@ impl Layer<'_> {
         self.add(x, out, PostAttnNorm)?;
 
         let normed = norm(x, &self.floats(MlpNorm)?, config.norm_eps);
-        let bias = |bias| config.layer.mlp_bias.then_some(bias);
-        let gate = self.project(GateProj, bias(GateBias), &normed, dim)?;
-        let up = self.project(UpProj, bias(UpBias), &normed, dim)?;
-        let activate = |x: f32| match config.layer.activation {
+        let out = match config.experts_of(self.index) {
+            Some(experts) => self.mixture(experts, &normed)?,
+            None => {
+                let bias = |bias| config.layer.mlp_bias.then_some(bias);
+                let gate = self.project(GateProj, bias(GateBias), &normed, dim)?;
+                let up = self.project(UpProj, bias(UpBias), &normed, dim)?;
+                self.project(DownProj, bias(DownBias), &self.gated(&gate, &up), config.ffn)?
+            }
+        };
+        self.add(x, out, PostMlpNorm)?;
+        Ok(())
+    }
+
+    fn gated(&self, gate: &[f32], up: &[f32]) -> Vec<f32> {
+        let activate = |x: f32| match self.model.config().layer.activation {
             Activation::Silu => x / (1.0 + (-x).exp()),
             Activation::GeluTanh => 0.5 * x * (1.0 + (0.797_884_6 * (x + 0.044_715 * x * x * x)).tanh()),
         };
-        let hidden: Vec<f32> = gate.iter().zip(up).map(|(gate, up)| activate(*gate) * up).collect();
-        self.add(x, self.project(DownProj, bias(DownBias), &hidden, config.ffn)?, PostMlpNorm)?;
-        Ok(())
+        gate.iter().zip(up).map(|(gate, up)| activate(*gate) * up).collect()
     }
+
+    /// What the experts give for the rows of `x`, `[positions, dim]`: every expert is run over every row, and what a row's router
+    /// did not choose counts nothing.
+    fn mixture(&self, experts: &Experts, x: &[f32]) -> Result<Vec<f32>, ModelError> {
+        let dim = self.model.config().dim;
+        let logits = self.project(Router, None, x, dim)?;
+        let shares: Vec<Vec<f32>> = logits.chunks_exact(experts.count).map(|row| shares(experts, row)).collect();
+        let mut out = vec![0.0; x.len()];
+        for expert in 0..experts.count {
+            let gate = self.project(ExpertGate(expert), None, x, dim)?;
+            let up = self.project(ExpertUp(expert), None, x, dim)?;
+            let down = self.project(ExpertDown(expert), None, &self.gated(&gate, &up), experts.ffn)?;
+            for ((out, down), shares) in out.chunks_exact_mut(dim).zip(down.chunks_exact(dim)).zip(&shares) {
+                out.iter_mut().zip(down).for_each(|(out, down)| *out += shares[expert] * down);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// By how much each expert counts for a row with these router logits: the softmax, of the likeliest few alone.
+fn shares(experts: &Experts, logits: &[f32]) -> Vec<f32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
+    let mut order: Vec<usize> = (0..experts.count).collect();
+    order.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]));
+    let used = &order[..experts.used];
+    let total: f32 = if experts.renormalise { used } else { &order }.iter().map(|expert| weights[*expert]).sum();
+    let mut shares = vec![0.0; experts.count];
+    used.iter().for_each(|expert| shares[*expert] = weights[*expert] / total);
+    shares
 }
 
 /// `[rows, inputs]` times a weight, both rounded as `rounding` says.
@@ -140,6 +180,8 @@ fn project(
 ) -> Result<Vec<f32>, ModelError> {
     let (mut numbers, mut x) = (model.floats(weight)?, x.to_vec());
     match (rounding, weight) {
+        // Routers are floats in all files.
+        (Rounding::RowsToBytes | Rounding::Layers, WeightId::Layer(_, Router)) => {}
         (Rounding::RowsToBytes, _) => x.chunks_mut(32).for_each(to_bytes),
         (Rounding::Layers, WeightId::Layer(..)) => {
             x.chunks_mut(inputs).chain(numbers.chunks_mut(inputs)).for_each(to_e4m3);

@@ -4,6 +4,7 @@
 mod backtracking;
 mod capacity;
 mod cuda;
+mod experts;
 mod faults;
 mod grammar;
 mod hash_device;

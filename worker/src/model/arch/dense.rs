@@ -1,9 +1,10 @@
-//! What dense decoders share: sizes that both file formats state under other keys, and weights with their names.
+//! What decoders share: sizes that both file formats state under other keys, and weights with their names.
 
 use std::path::Path;
 
-use super::weight::{LayerWeight, WeightId, WeightSpec};
-use crate::model::config::{LayerSpec, ModelConfig};
+use super::expert_names::{self, ExpertNames};
+use super::weight::{LayerWeight, Part, WeightId, WeightSpec};
+use crate::model::config::{Experts, LayerSpec, ModelConfig};
 use crate::model::error::ModelError;
 use crate::ops::rope::RopeScaling;
 
@@ -49,6 +50,7 @@ pub(super) struct Traits {
     pub(super) norm_eps: f32,
     pub(super) tied_embeddings: bool,
     pub(super) layer: LayerSpec,
+    pub(super) experts: Option<Experts>,
 }
 
 /// The width of a head.
@@ -59,7 +61,7 @@ pub(super) fn head_dim(source: &dyn SizeSource, keys: &SizeKeys) -> Result<usize
     })
 }
 
-/// The configuration of a dense decoder; an error if a size is missing or impossible.
+/// The configuration of a decoder; an error if a size is missing or impossible.
 pub(super) fn config(source: &dyn SizeSource, keys: &SizeKeys, traits: Traits) -> Result<ModelConfig, ModelError> {
     let (dim, heads) = (source.size(keys.dim)?, source.size(keys.heads)?);
     let stretched = traits.rope_scaling.as_ref().and_then(RopeScaling::context);
@@ -69,6 +71,7 @@ pub(super) fn config(source: &dyn SizeSource, keys: &SizeKeys, traits: Traits) -
         layers: source.size(keys.layers)?,
         dim,
         ffn: source.size(keys.ffn)?,
+        experts: traits.experts,
         heads,
         kv_heads: source.optional_size(keys.kv_heads)?.unwrap_or(heads),
         head_dim: head_dim(source, keys)?,
@@ -112,17 +115,22 @@ const QKV: Names = ["attn_qkv.weight", "self_attn.qkv_proj.weight"];
 const GATE_UP: Names = ["ffn_up.weight", "mlp.gate_up_proj.weight"];
 const JOINED: Projections = Projections { q: QKV, k: QKV, v: QKV, gate: GATE_UP, up: GATE_UP };
 
-/// All weights of a dense decoder.
+/// All weights of a decoder. Its experts, if it has any, are called as in Qwen's files.
 pub(super) fn weights(config: &ModelConfig) -> Vec<WeightSpec> {
-    all_weights(config, &SEPARATE)
+    all_weights(config, &SEPARATE, &expert_names::QWEN)
+}
+
+/// The same where experts are called as in Mixtral's files.
+pub(super) fn mixtral_weights(config: &ModelConfig) -> Vec<WeightSpec> {
+    all_weights(config, &SEPARATE, &expert_names::MIXTRAL)
 }
 
 /// The same where one matrix holds queries, keys and values, and one holds gate and up.
 pub(super) fn joined_weights(config: &ModelConfig) -> Vec<WeightSpec> {
-    all_weights(config, &JOINED)
+    all_weights(config, &JOINED, &expert_names::QWEN)
 }
 
-fn all_weights(config: &ModelConfig, projections: &Projections) -> Vec<WeightSpec> {
+fn all_weights(config: &ModelConfig, projections: &Projections, experts: &ExpertNames) -> Vec<WeightSpec> {
     let &ModelConfig { dim, vocab, .. } = config;
     let mut weights = vec![whole(WeightId::Embedding, EMBEDDING, &[vocab, dim])];
     weights.push(whole(WeightId::OutputNorm, OUTPUT_NORM, &[dim]));
@@ -131,12 +139,16 @@ fn all_weights(config: &ModelConfig, projections: &Projections) -> Vec<WeightSpe
     }
     let parts = layer_weights(config, projections);
     for layer in 0..config.layers {
-        weights.extend(parts.iter().map(|(weight, [gguf, hugging_face], shape)| WeightSpec {
+        let mixture = config.experts_of(layer);
+        let dense_mlp = |weight| WeightId::Layer(layer, weight).part() == Part::FeedForward;
+        let in_layer = parts.iter().filter(|(weight, ..)| mixture.is_none() || !dense_mlp(*weight));
+        weights.extend(in_layer.map(|(weight, [gguf, hugging_face], shape)| WeightSpec {
             id: WeightId::Layer(layer, *weight),
             gguf: format!("blk.{layer}.{gguf}"),
             hugging_face: format!("model.layers.{layer}.{hugging_face}"),
             shape: shape.clone(),
         }));
+        weights.extend(mixture.into_iter().flat_map(|mixture| experts.weights(mixture, dim, layer)));
     }
     weights
 }
@@ -146,7 +158,7 @@ fn whole(id: WeightId, [gguf, hugging_face]: Names, shape: &[usize]) -> WeightSp
     WeightSpec { id, gguf: gguf.into(), hugging_face: hugging_face.into(), shape: shape.to_vec() }
 }
 
-/// The weights of each layer, with their names below the layer's.
+/// The weights of a layer without experts, with their names below the layer's.
 fn layer_weights(config: &ModelConfig, projections: &Projections) -> Vec<(LayerWeight, Names, Vec<usize>)> {
     use LayerWeight::*;
     let &ModelConfig { dim, ffn, head_dim, layer, .. } = config;

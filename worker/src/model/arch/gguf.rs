@@ -7,7 +7,7 @@ use memmap2::Mmap;
 
 use super::dense::{self, SizeKeys, SizeSource, Traits};
 use super::manifest;
-use crate::model::config::{LayerSpec, ModelConfig};
+use crate::model::config::{Experts, LayerSpec, ModelConfig};
 use crate::model::error::ModelError;
 use crate::model::gguf::{Gguf, Value};
 use crate::model::quant::dequantize;
@@ -67,7 +67,16 @@ impl GgufConfig<'_> {
 
     /// The configuration of a dense decoder with these layers, and the biases that the file has.
     pub(super) fn dense(&self, layer: LayerSpec) -> Result<ModelConfig, ModelError> {
-        self.refuse_variants()?;
+        if let Some(experts) = self.optional_size("expert_count")?.filter(|&experts| experts > 0) {
+            let remedy = "the engine runs no mixture of experts of this family: use a dense model, or serve this one with vLLM or \
+                          llama.cpp and use --engine openai";
+            return Err(self.unsupported("expert_count", experts, remedy));
+        }
+        self.mixture(layer, None)
+    }
+
+    /// The same of a family that has experts, or may have them.
+    pub(super) fn mixture(&self, layer: LayerSpec, experts: Option<Experts>) -> Result<ModelConfig, ModelError> {
         let layer = dense::with_biases(layer, |name| self.tensors.contains_key(name));
         let [embedding, ..] = dense::EMBEDDING;
         let [lm_head, ..] = dense::LM_HEAD;
@@ -84,6 +93,7 @@ impl GgufConfig<'_> {
             norm_eps: self.float("attention.layer_norm_rms_epsilon")?,
             tied_embeddings: !self.tensors.contains_key(lm_head),
             layer,
+            experts,
         };
         let config = dense::config(self, &KEYS, traits)?;
         // The converter pairs the rows of whole heads.
@@ -96,16 +106,6 @@ impl GgufConfig<'_> {
             }
         }
         Ok(config)
-    }
-
-    /// What a file of a known family may hold that the forward pass of a dense decoder does not compute.
-    fn refuse_variants(&self) -> Result<(), ModelError> {
-        if let Some(experts) = self.optional_size("expert_count")?.filter(|&experts| experts > 0) {
-            let remedy = "the engine runs no mixture of experts: use a dense model, or serve this one with vLLM or llama.cpp \
-                          and use --engine openai";
-            return Err(self.unsupported("expert_count", experts, remedy));
-        }
-        Ok(())
     }
 
     fn rope_scaling(&self) -> Result<Option<RopeScaling>, ModelError> {
@@ -181,7 +181,7 @@ impl GgufConfig<'_> {
         }
     }
 
-    fn unsupported(&self, key: &str, value: impl ToString, remedy: &str) -> ModelError {
+    pub(super) fn unsupported(&self, key: &str, value: impl ToString, remedy: &str) -> ModelError {
         ModelError::Unsupported {
             file: self.path.to_owned(),
             key: self.key(key),

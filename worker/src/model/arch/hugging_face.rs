@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::dense::{self, SizeKeys, SizeSource, Traits};
 use super::hugging_face_rope;
 use super::manifest;
-use crate::model::config::{LayerSpec, ModelConfig};
+use crate::model::config::{Experts, LayerSpec, ModelConfig};
 use crate::model::error::ModelError;
 use crate::model::json::Json;
 use crate::model::tensor::StoredTensor;
@@ -58,6 +58,16 @@ impl HuggingFaceConfig<'_> {
 
     /// The configuration of a dense decoder with these layers and this sliding window.
     pub(super) fn dense(&self, layer: LayerSpec, window: Option<usize>) -> Result<ModelConfig, ModelError> {
+        self.mixture(layer, window, None)
+    }
+
+    /// The same of a family that has experts, or may have them.
+    pub(super) fn mixture(
+        &self,
+        layer: LayerSpec,
+        window: Option<usize>,
+        experts: Option<Experts>,
+    ) -> Result<ModelConfig, ModelError> {
         self.refuse_variants()?;
         let rope = hugging_face_rope::read(self.json, self.size(KEYS.context)?)?;
         // Cut off, as transformers does.
@@ -80,6 +90,7 @@ impl HuggingFaceConfig<'_> {
             norm_eps: self.json.get("rms_norm_eps").and_then(Value::as_f64).map_or(1e-6, |epsilon| epsilon as f32),
             tied_embeddings: self.json.flag("tie_word_embeddings")?.unwrap_or(tied),
             layer,
+            experts,
         };
         dense::config(self, &KEYS, traits)
     }

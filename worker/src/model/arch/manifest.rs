@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::weight::{Format, WeightId, WeightSpec};
+use super::weight::{Format, Part, WeightId, WeightSpec};
 use crate::model::error::ModelError;
 use crate::model::tensor::{StoredTensor, TensorInfo};
 
@@ -22,7 +22,7 @@ pub(super) fn matrix(
 }
 
 /// The file's tensors by what they do. Names, shapes and types of all of them are checked. Specs of one name, one behind the
-/// other, are the rows of one tensor, in their order.
+/// other, are the rows of one tensor, in their order; experts of one name are its matrices.
 pub(super) fn bind(
     file: &Path,
     format: Format,
@@ -36,7 +36,11 @@ pub(super) fn bind(
         let StoredTensor { file: index, info } = tensors.remove(name).ok_or_else(|| missing(file, name))?;
         let TensorInfo { dtype, shape, range } = info;
         let mut expected = parts[0].shape.clone();
-        expected[0] = parts.iter().map(|part| part.shape[0]).sum();
+        if format == Format::Gguf && parts[0].id.part() == Part::Experts {
+            expected.insert(0, parts.len());
+        } else {
+            expected[0] = parts.iter().map(|part| part.shape[0]).sum();
+        }
         if shape != expected {
             return Err(ModelError::Damaged {
                 file: file.to_owned(),
@@ -52,7 +56,7 @@ pub(super) fn bind(
                 remedy: "convert the model again and leave its vectors as F32".into(),
             });
         }
-        let row = range.len() / expected[0];
+        let row = range.len() / parts.iter().map(|part| part.shape[0]).sum::<usize>();
         let mut start = range.start;
         for WeightSpec { id, shape, .. } in parts {
             let range = start..start + row * shape[0];

@@ -1,10 +1,12 @@
 //! Families of models, a file each: how a family's files state its configuration, which weights it has under which names,
 //! and what its layers compute.
 //!
-//! A new dense family is a file here, a line in `FAMILIES` and a fixture. Devices know nothing of families: they read the
+//! A new family is a file here, a line in `FAMILIES` and a fixture. Devices know nothing of families: they read the
 //! [`LayerSpec`](super::LayerSpec) of the configuration and ask for weights by [`WeightId`].
 
 mod dense;
+mod expert_names;
+mod experts;
 pub(super) mod family;
 mod gemma3;
 pub(super) mod gguf;
@@ -15,13 +17,15 @@ mod manifest;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 pub(super) mod weight;
 
 use self::family::Family;
 pub(super) use self::weight::Format;
 pub use self::weight::{LayerWeight, Part, WeightId};
 
-static FAMILIES: [&Family; 5] = [&gemma3::FAMILY, &llama::FAMILY, &phi3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+static FAMILIES: [&Family; 6] =
+    [&gemma3::FAMILY, &llama::FAMILY, &phi3::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY, &qwen3_moe::FAMILY];
 
 /// What documentation says of a family.
 #[derive(Debug, Clone, Copy)]

@@ -18,14 +18,21 @@ pub(super) static FAMILY: Family = Family {
     weights: dense::weights,
 };
 
+pub(super) const LAYER: LayerSpec = LayerSpec { qk_norm: true, ..LayerSpec::plain(RopeStyle::Half) };
+
 fn from_gguf(file: &GgufConfig<'_>) -> Result<ModelConfig, ModelError> {
-    file.dense(LayerSpec { qk_norm: true, ..LayerSpec::plain(RopeStyle::Half) })
+    file.dense(LAYER)
 }
 
 fn from_hugging_face(file: &HuggingFaceConfig<'_>) -> Result<ModelConfig, ModelError> {
+    let (layer, window) = layer_and_window(file)?;
+    file.dense(layer, window)
+}
+
+/// What a `config.json` says of attention.
+pub(super) fn layer_and_window(file: &HuggingFaceConfig<'_>) -> Result<(LayerSpec, Option<usize>), ModelError> {
     let bias = file.flag("attention_bias")?;
     // These files state a window and switch it off.
     let window = if file.flag("use_sliding_window")? { file.window()? } else { None };
-    let layer = LayerSpec { qkv_bias: bias, o_bias: bias, qk_norm: true, ..LayerSpec::plain(RopeStyle::Half) };
-    file.dense(layer, window)
+    Ok((LayerSpec { qkv_bias: bias, o_bias: bias, ..LAYER }, window))
 }

@@ -29,6 +29,10 @@ pub enum Part {
     Attention,
     /// Projections of feed-forward layers, and their biases.
     FeedForward,
+    /// Routers.
+    Router,
+    /// Projections of experts.
+    Experts,
     /// All norms.
     Norms,
     /// Output head.
@@ -47,6 +51,8 @@ impl WeightId {
             }
             Self::Layer(_, QProj | KProj | VProj | OProj | QBias | KBias | VBias | OBias) => Part::Attention,
             Self::Layer(_, GateProj | UpProj | DownProj | GateBias | UpBias | DownBias) => Part::FeedForward,
+            Self::Layer(_, Router) => Part::Router,
+            Self::Layer(_, ExpertGate(_) | ExpertUp(_) | ExpertDown(_)) => Part::Experts,
         }
     }
 }
@@ -94,6 +100,15 @@ pub enum LayerWeight {
     UpProj,
     /// `[dim, ffn]`
     DownProj,
+    /// What chooses among a layer's experts, `[experts, dim]`; in place of the three above, as
+    /// [`crate::model::ModelConfig::experts_of`] says.
+    Router,
+    /// Of the expert with this index, `[expert's ffn, dim]`, likewise.
+    ExpertGate(usize),
+    /// `[expert's ffn, dim]`, likewise.
+    ExpertUp(usize),
+    /// `[dim, expert's ffn]`, likewise.
+    ExpertDown(usize),
 }
 
 /// A weight that a model must have.
