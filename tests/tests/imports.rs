@@ -67,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "eval",
             "package",
             "cli",
+            "config",
             "help_groups",
         ],
     ),
