@@ -7,6 +7,7 @@ use longhand_bench::Bench;
 use longhand_command::exit::{Code, Result};
 
 use crate::args::log_format::LogFormat;
+use crate::data::compose::{self, ComposeArgs};
 use crate::data::filter::{self, FilterArgs};
 use crate::data::import::{self, ImportArgs};
 use crate::data::push::{self, PushArgs};
@@ -82,6 +83,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Write one document and show what each filter says of it
     Preview(Box<PreviewArgs>),
+    /// Make a file of instructions from a table of forms, subjects, readers and tones
+    Compose(Box<ComposeArgs>),
     /// Check a file of instructions: bad rows, languages, lengths
     Validate(ValidateArgs),
     /// Turn a data set of conversations or prompts into instructions
@@ -130,6 +133,7 @@ impl Command {
         match self {
             Self::Run(args) => args.json,
             Self::Preview(_) => false,
+            Self::Compose(args) => args.json,
             Self::Validate(args) => args.json,
             Self::Import(args) => args.json,
             Self::Select(args) => args.json,
@@ -167,6 +171,7 @@ impl Command {
         match self {
             Self::Run(args) => run::run(&args).await,
             Self::Preview(args) => preview::preview(&args).await,
+            Self::Compose(args) => compose::compose(&args).await,
             Self::Validate(args) => validate::validate(&args),
             Self::Import(args) => import::import(&args),
             Self::Select(args) => select::select(&args).await,

@@ -5,7 +5,7 @@ use clap::Command;
 /// Every command that is shown, in the group where a user looks for it.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Write", &["run", "preview", "model", "doctor"]),
-    ("Data", &["validate", "import", "select", "report", "filter", "serve", "push"]),
+    ("Data", &["compose", "validate", "import", "select", "report", "filter", "serve", "push"]),
     ("Fleet", &["coordinator", "worker", "submit", "health", "plan-capacity"]),
     (
         "Operate",

@@ -6,7 +6,7 @@
 //! domain      instruction, plan, document, verdict, state, recipe: data and pure functions
 //! text        prompts, context, required length, filters, similarity
 //! lifecycle   the document's state machine: next task, and what a finished one makes of it
-//! dataset     instruction sets: read, import, select
+//! dataset     instruction sets: read, compose, import, select
 //! store       documents, leases, workers, audit log: SQLite and Redis
 //! run_stats   figures of each run, kept up to date
 //! corpus      shards, manifest, export, archive

@@ -1,6 +1,7 @@
 //! Files of instructions, and the report on a corpus.
 
 mod bad_rows;
+pub(crate) mod compose;
 pub(crate) mod filter;
 pub(crate) mod import;
 pub(crate) mod push;

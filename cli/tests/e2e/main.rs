@@ -8,6 +8,7 @@ mod cancel;
 mod closed_output;
 mod cluster;
 mod collector;
+mod compose;
 mod config_file;
 mod corpus_folder;
 mod crash;

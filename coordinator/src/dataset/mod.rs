@@ -1,5 +1,6 @@
-//! Instruction sets: reading rows, converting other formats, choosing among them.
+//! Instruction sets: reading rows, composing them, converting other formats, choosing among them.
 
+pub mod compose;
 pub mod import;
 pub mod input;
 pub mod select;

@@ -37,8 +37,8 @@ pub(crate) use output::{Row, Text};
 pub use reader::{Reader, read};
 pub use row::{LENGTH_RANGE, MAX_TEXT_BYTES, of_text};
 pub(crate) use rows::Rows;
-pub(crate) use summary::as_texts;
 pub use summary::{LENGTH_BINS, Summary, validate};
+pub(crate) use summary::{as_texts, length_bin};
 
 /// A file that cannot be read at all.
 #[derive(Debug, thiserror::Error)]

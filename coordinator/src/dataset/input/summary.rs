@@ -68,7 +68,8 @@ pub fn validate(path: impl AsRef<Path>) -> Result<Summary, InputError> {
     Ok(summary)
 }
 
-fn length_bin(words: u32) -> usize {
+/// Index of the bin that a length is in.
+pub(crate) fn length_bin(words: u32) -> usize {
     match words {
         0..500 => 0,
         500..2_000 => 1,

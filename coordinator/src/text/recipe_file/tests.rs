@@ -159,8 +159,8 @@ fn the_recipes_that_come_with_longhand_have_the_hashes_that_they_always_had() {
         ),
         (
             Recipe::load(folder.join("demo-long.toml")).unwrap(),
-            "5805503d1e98ec6d227f5118ce9a8f90a4c7d93928f76629fa72b1e9a18d3f31",
-            "74fcee2f53ef1d1941ee55bd4697cfc8e1a0a12a7a949b1ae64700f35b31ffc3",
+            "a92dbdacb30d6360602f79a71b9a39f60d43c317599903897e4cdbfd0e15a5e3",
+            "3056ccb6f2e0494e8787d3708202d5d7acb68a252a0b8045f3cc2aeae25f4b85",
         ),
     ] {
         assert_eq!((recipe.hash().as_str(), text_hash(&recipe).as_str()), (hash, text), "{}", recipe.name);
