@@ -27,23 +27,24 @@ const MESSAGES: usize = 10;
 const HELP: &str = "\
 Examples:
   longhand compose -o instructions.jsonl --count 200
-  longhand compose -o instructions.jsonl --count 1000 --language zh --lengths 3000-10000 --seed 7
+  longhand compose -o zh.jsonl --count 1000 --language zh --lengths 3000-10000
   longhand compose -o instructions.jsonl --count 200 --model model.gguf
   longhand compose --write-seeds my-seeds
 
-Each row asks for a form (essay, field guide, short story, ...) on a subject, with a length; most also name readers and a tone.
-A pair of form and subject comes once, all else is spread evenly, and no two rows are near duplicates. Lengths are
-log-uniform over --lengths, as round numbers of words (characters in Chinese). Without a model, the rows are worded by
-sentence patterns. With --model, or --engine and a server, the model words each row: it must name form, subject and length in
+Each row asks for a form (essay, field guide, short story, ...) on a subject, with a length; most also name readers and a tone. \
+A pair of form and subject comes once, all else is spread evenly, and no two rows are near duplicates. Lengths are \
+log-uniform over --lengths, as round numbers of words (characters in Chinese). Without a model, the rows are worded by \
+sentence patterns. With --model, or --engine and a server, the model words each row: it must name form, subject and length in \
 one plain request. After three tries that fail, the pattern's sentence stays.
 
-The same seed, seed files and arguments give the same file. A file that holds this draw already is left alone; another file is
+The same seed, seed files and arguments give the same file. A file that holds this draw already is left alone; another file is \
 never replaced. `metadata` of a row has form, subject, field, reader, tone, how it was worded, the seed and the hash of the seed file.
 
 Exit codes:
   0    the file holds the rows
   1    the engine failed; nothing was written
-  2    nothing was written: invalid arguments, a bad seed file, too few seeds, or a file that is in the way";
+  2    nothing was written: invalid arguments, a bad seed file, too few seeds,
+       or a file that is in the way";
 
 /// How many rows, and of what.
 #[derive(Debug, Args)]

@@ -67,7 +67,7 @@ pub(super) fn written(words: u32, language: Language) -> String {
     match language {
         Language::En => longhand_proto::number::grouped(words.into()),
         // 12,000 is 1.2万.
-        Language::Zh if words >= 10_000 && words % 100 == 0 => format!("{}万", f64::from(words) / 10_000.0),
+        Language::Zh if words >= 10_000 && words.is_multiple_of(100) => format!("{}万", f64::from(words) / 10_000.0),
         Language::Zh => words.to_string(),
     }
 }

@@ -301,7 +301,8 @@ fn a_wording_that_fails_is_tried_again_with_another_seed_and_then_the_pattern_st
         let (form, subject, length) = (fact(task, "Form: "), fact(task, "Subject: "), fact(task, "Length: "));
         format!("Could you write a {form} about {subject}, {length} long?")
     };
-    let cases: [(&str, FinishReason, &dyn Fn(&Task) -> String); 9] = [
+    type Answer<'a> = &'a dyn Fn(&Task) -> String;
+    let cases: [(&str, FinishReason, Answer<'_>); 9] = [
         ("unfinished", FinishReason::Length, &good),
         ("format", FinishReason::Stop, &|task| format!("{}\n\nThank you.", good(task))),
         ("format", FinishReason::Stop, &|task| format!("1. **{}**", good(task))),
