@@ -83,7 +83,7 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Write one document and show what each filter says of it
     Preview(Box<PreviewArgs>),
-    /// Make a file of instructions from a table of forms, subjects, readers and tones
+    /// Make a file of instructions from tables of forms and subjects
     Compose(Box<ComposeArgs>),
     /// Check a file of instructions: bad rows, languages, lengths
     Validate(ValidateArgs),
