@@ -61,6 +61,7 @@ help:
 	@echo 'make fuzz       random command lines, input files, models, templates and streams for some ten minutes; `make test` replays a few'
 	@echo 'make bench      speed of engine and de-duplication, compared with llama.cpp and PyPI libraries (an hour)'
 	@echo 'make dist       a tar archive of the program, with the licences of its dependencies'
+	@echo 'make wheel      a Python wheel of the program, for pip and uvx'
 	@echo 'make deploy-check  check deploy/: charts, units, scripts; run a real Slurm, two hosts, a rolling update'
 	@echo 'make gpu        the checks that need a GPU; without one, packs them into target/gpu for a machine that has one'
 	@echo 'make docs-check links, commands and tables of README.md, docs/ and the other pages'
