@@ -64,6 +64,5 @@ wheel: $(WHEEL_TOOLS)/.$(subst ==,-,$(WHEEL_PACKAGE))
 	  && rm -rf target/dist/wheel/files
 	'$(WHEEL_TOOLS)/bin/maturin' build --release --locked --strip --manifest-path cli/Cargo.toml --out target/dist
 
-$(WHEEL_TOOLS)/.$(subst ==,-,$(WHEEL_PACKAGE)): | deploy-debian
-	python3 -m venv '$(WHEEL_TOOLS)' && '$(WHEEL_TOOLS)/bin/pip' --quiet --disable-pip-version-check install '$(WHEEL_PACKAGE)'
-	touch '$@'
+$(WHEEL_TOOLS)/.$(subst ==,-,$(WHEEL_PACKAGE)):
+	@rm -rf '$(@D)' && $(PIP) '$(@D)' '$(WHEEL_PACKAGE)' && touch '$@'

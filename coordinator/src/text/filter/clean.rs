@@ -14,6 +14,9 @@ use crate::text::shingles;
 const LONGEST_POINT: usize = 60;
 /// Share of the pairs of words that a line and a main point have in common, if the line is the point in other words.
 const NEARLY: f64 = 0.6;
+/// Share of those of a line that the point has, and how many they are at least, if the line is a part of the point.
+const MOST: f64 = 0.8;
+const MIN_PAIRS: usize = 2;
 
 /// See [`super::clean_section`].
 pub(super) fn section(text: &str, main_point: &str) -> String {
@@ -66,17 +69,20 @@ fn point_removed<'a>(text: &'a str, main_point: &str) -> &'a str {
     let Some((line, rest)) = text.split_once('\n') else { return text };
     let (point, words) = (shingles::word_hashes(main_point), shingles::word_hashes(line));
     // A heading in Markdown is meant, and a sentence is text.
-    let is_label = !line.starts_with('#') && !line.trim_end().ends_with(shingles::is_sentence_end);
+    let bare = line.trim_end_matches([' ', '*', '_']);
+    let is_label = !line.starts_with('#') && !bare.ends_with(shingles::is_sentence_end);
     let is_point = !point.is_empty() && (words == point || is_label && is_nearly(&words, &point));
     if is_point { rest } else { text }
 }
 
-/// True if nearly all pairs of words of either are pairs of the other.
+/// True if a line's pairs of words are the main point's, nearly all of them or most of both: "Keeping a distance" of "Keeping a distance
+/// from the women".
 fn is_nearly(words: &[u64], point: &[u64]) -> bool {
     let pairs = |words: &[u64]| shingles::shingles(words, 2).collect::<HashSet<u64>>();
     let (one, other) = (pairs(words), pairs(point));
     let both = one.intersection(&other).count() as f64;
-    both > 0.0 && both >= NEARLY * one.len().max(other.len()) as f64
+    let is_part = one.len() >= MIN_PAIRS && both >= MOST * one.len() as f64;
+    both > 0.0 && (is_part || both >= NEARLY * one.len().max(other.len()) as f64)
 }
 
 fn first_line_cleaned(text: &str) -> String {

@@ -194,6 +194,27 @@ proptest! {
 }
 
 #[test]
+fn a_first_line_that_says_the_main_point_in_other_words_is_taken_off() {
+    let point = "Ensuring privacy and personal space during the photography session";
+    let zh = "陈述个人情况、经济状况以及解决问题的计划";
+    for (text, point, want) in [
+        ("Ensuring Privacy and Personal Space\n\nKeep away.", point, "Keep away."),
+        ("**Ensuring privacy and personal spaces in the photography session**\n\nKeep away.", point, "Keep away."),
+        ("陈述个人情况、经济状况及解决问题的计划\n\n我写信申请。", zh, "我写信申请。"),
+    ] {
+        assert_eq!(clean_section(text, point), want);
+    }
+    for (kept, point) in [
+        ("## Ensuring privacy and personal space\n\nKeep away.", point),
+        ("Ensuring privacy and personal space is hard.\n\nKeep away.", point),
+        ("A word on light\n\nKeep away.", point),
+        ("我的家庭\n\n我写信申请。", zh),
+    ] {
+        assert_eq!(clean_section(kept, point), kept);
+    }
+}
+
+#[test]
 fn the_main_point_as_a_first_line_is_taken_off() {
     let point = "How the harbour came to be built";
     for (text, want) in [
