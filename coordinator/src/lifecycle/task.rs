@@ -82,14 +82,15 @@ impl Document {
         let messages = prompt::section(recipe, &self.instruction, plan, self.written(sections))?;
         let length =
             || LengthControl { target_words, floor, bias: rules.bias, ceiling: rules.ceiling, hard: rules.hard };
+        let task = self.task(TaskKind::Section, sections.len() as u32, String::new(), recipe);
         Ok(Task {
             length: rules.length_control.then(length),
             max_tokens: max_tokens(recipe, target_words),
             messages,
             ban: self.banned(recipe, sections.len() + 1 == plan.steps.len()),
             sampling: self.section_sampling(recipe),
-            names: self.names(plan, sections),
-            ..self.task(TaskKind::Section, sections.len() as u32, String::new(), recipe)
+            names: [self.names(plan, sections), task.names].concat(),
+            ..task
         })
     }
 
@@ -132,6 +133,7 @@ impl Document {
 
     /// What all tasks of a document share.
     fn task(&self, kind: TaskKind, section: u32, prompt: String, recipe: &Recipe) -> Task {
+        let letters = self.letters(kind);
         Task {
             run: self.run.clone(),
             document: self.id,
@@ -145,9 +147,9 @@ impl Document {
             ban: Vec::new(),
             max_tokens: 0,
             seed: self.task_seed(kind, section),
-            letters: self.letters(kind),
+            letters,
             words_left: self.words_left(kind),
-            names: self.latin_names(kind),
+            names: self.latin_names(letters),
             traceparent: self.traceparent.clone(),
         }
     }
@@ -182,8 +184,7 @@ impl Document {
         let points = plan.steps.iter().map(|step| step.main_point.as_str());
         let outline: Vec<&str> = instruction.lines().chain(points).collect();
         let written: Vec<&str> = sections.iter().map(|section| section.text.as_str()).collect();
-        let names = names::find(self.instruction.language, &outline, &written);
-        names.into_iter().chain(self.latin_names(TaskKind::Section)).collect()
+        names::find(self.instruction.language, &outline, &written)
     }
 
     /// A draft that repeated too much is written again with a stronger penalty.
@@ -220,9 +221,9 @@ impl Document {
         messages.chain(self.instruction.context.iter().map(|context| context.text.as_str()))
     }
 
-    /// The Latin words that a text of this kind may have, where it may have no others.
-    fn latin_names(&self, kind: TaskKind) -> Vec<String> {
-        let words = (self.letters(kind) == Letters::Han).then(|| self.latin_words());
+    /// The Latin words that a text in these letters may have, where it may have no others.
+    fn latin_names(&self, letters: Letters) -> Vec<String> {
+        let words = (letters == Letters::Han).then(|| self.latin_words());
         words.into_iter().flatten().map(str::to_owned).collect()
     }
 

@@ -110,8 +110,9 @@ impl Vocabulary {
     ) -> Option<Arc<[u32]>> {
         let mask = match letters {
             Letters::Any => return None,
-            Letters::Latin => &self.0.latin,
-            Letters::Chinese => &self.0.chinese,
+            // These have all Latin tokens.
+            Letters::Latin => return Some(Arc::clone(&self.0.latin)),
+            Letters::Chinese => return Some(Arc::clone(&self.0.chinese)),
             Letters::Han => &self.0.han,
         };
         let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.is_ascii()).collect();
